@@ -1,0 +1,221 @@
+"""Endpoints: one typed function for each call of the API.
+
+    @endpoint("POST", "/v1/devices/{device_id}/config", errors={422: "The version is not newer."})
+    async def put_config(gateway: Gateway, device: DeviceCaller, body: Config) -> ConfigStored:
+        "Store the device's whole config."
+
+What a function takes says what it needs; nothing else declares it:
+
+* `gateway`: the services. `request`: the bare request, for the rare call that needs it.
+* a parameter of type DeviceCaller, OrganizationCaller or PartnerCaller: the caller must prove to be one (else 401).
+  For a device the path holds its id as `{device_id}`.
+* `body`: decoded from JSON into its type (400 when malformed, 422 when it does not fit); `bytes` is the raw body.
+* `query`: a struct decoded from the query string (422 when it does not fit).
+* any other parameter: the member of the path with that name, a UUID (404 when it is none) or a string.
+
+The returned value is the answer's JSON. The same types make the OpenAPI document.
+"""
+
+import inspect
+import logging
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway import callers
+from gateway.errors import Refusal, away
+from gateway.services import Gateway
+from schemas import logs
+from schemas.postgres import AWAY
+from schemas.redis import RedisError
+
+log = logging.getLogger(__name__)
+
+BODY_BYTES_MAX = 1024 * 1024
+CALLERS = {
+    callers.DeviceCaller: "device",
+    callers.OrganizationCaller: "organization",
+    callers.PartnerCaller: "partner",
+}
+
+
+class ErrorBody(msgspec.Struct):
+    """Every refusal: a text for a person."""
+
+    error: str
+
+
+class Success(msgspec.Struct):
+    """The answer of a call that is made only for its effect."""
+
+    success: bool = True
+
+
+class Endpoint:
+    """One call of the API: its address, its function, and what the function's signature says about it."""
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        function: Callable[..., Awaitable[Any]],
+        *,
+        status: int,
+        errors: Mapping[int, str],
+        body_bytes_max: int,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.function = function
+        self.status = status
+        self.errors = dict(errors)
+        self.body_bytes_max = body_bytes_max
+        hints = typing.get_type_hints(function, include_extras=True)
+        self.answer: Any = hints.pop("return")
+        self.body: Any = hints.pop("body", None)
+        self.query: Any = hints.pop("query", None)
+        self.caller: tuple[str, type] | None = next(((n, t) for n, t in hints.items() if t in CALLERS), None)
+        self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in path}
+        self.needs_request = "request" in hints
+        self._decoder = None if self.body in (None, bytes) else msgspec.json.Decoder(self.body)
+        self._encoder = msgspec.json.Encoder()
+        known = {*self.in_path, "gateway", "request", self.caller[0] if self.caller else "gateway"}
+        assert set(hints) <= known, f"{path}: {set(hints) - known} are in no place of the request"
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.method} {self.path}>"
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.function) or "").split("\n", 1)[0]
+
+    def route(self, gateway: Gateway) -> Route:
+        """The Starlette route that serves this endpoint."""
+
+        async def serve(request: Request) -> Response:
+            try:
+                return await self._serve(gateway, request)
+            except Refusal as refusal:
+                return refused(refusal)
+            except RedisError as error:
+                logs.event(log, logging.WARNING, "redis_unavailable", path=self.path, cause=str(error))
+                return refused(away("Redis"))
+            except AWAY as error:
+                logs.event(log, logging.WARNING, "postgres_unavailable", path=self.path, cause=str(error))
+                return refused(away("Postgres"))
+
+        return Route(self.path, serve, methods=[self.method], name=f"{self.method} {self.path}")
+
+    async def _serve(self, gateway: Gateway, request: Request) -> Response:
+        given: dict[str, Any] = {"gateway": gateway}
+        if self.needs_request:
+            given["request"] = request
+        if self.caller is not None:
+            name, kind = self.caller
+            if kind is callers.DeviceCaller:
+                given[name] = await callers.device(gateway, request, request.path_params["device_id"])
+            else:
+                given[name] = kind(await callers.tenant(gateway, request, CALLERS[kind]))
+        for name, kind in self.in_path.items():
+            given[name] = _path_member(request.path_params[name], kind)
+        if self.query is not None:
+            given["query"] = _query(request, self.query)
+        if self.body is not None:
+            data = await read_body(request, self.body_bytes_max)
+            given["body"] = data if self._decoder is None else _decode(self._decoder, data)
+        answer = await self.function(**given)
+        if isinstance(answer, Response):
+            return answer
+        return Response(self._encoder.encode(answer), self.status, media_type="application/json")
+
+
+def endpoint(
+    method: str,
+    path: str,
+    *,
+    status: int = 200,
+    errors: Mapping[int, str] = {},
+    body_bytes_max: int = BODY_BYTES_MAX,
+) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
+    """Make a function an endpoint. `errors` describes refusals beyond those its signature implies."""
+
+    def wrap(function: Callable[..., Awaitable[Any]]) -> Endpoint:
+        return Endpoint(method, path, function, status=status, errors=errors, body_bytes_max=body_bytes_max)
+
+    return wrap
+
+
+def refused(refusal: Refusal) -> Response:
+    """The response of a refusal."""
+    headers = {} if refusal.retry_after_s is None else {"retry-after": str(refusal.retry_after_s)}
+    body = msgspec.json.encode(ErrorBody(refusal.text))
+    return Response(body, refusal.status, headers=headers, media_type="application/json")
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The whole body; 413 as soon as it is known to be too large."""
+    too_large = Refusal(413, f"Body is larger than {bytes_max} bytes")
+    if int(request.headers.get("content-length", 0)) > bytes_max:
+        raise too_large
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > bytes_max:
+                raise too_large
+    except ClientDisconnect:
+        raise Refusal(400, "Body was cut off") from None
+    return bytes(body)
+
+
+def _path_member(value: str, kind: type) -> Any:
+    if kind is not UUID:
+        return value
+    try:
+        if len(value) == callers.ID_CHARACTERS:
+            return UUID(value)
+    except ValueError:
+        pass
+    raise Refusal(404, "Not found")
+
+
+def _query(request: Request, kind: type[Any]) -> Any:
+    try:
+        return msgspec.convert(dict(request.query_params), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Refusal(422, sentence(error)) from None
+
+
+def _decode(decoder: "msgspec.json.Decoder[Any]", data: bytes) -> Any:
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise Refusal(400 if "unknown field" in str(error) else 422, sentence(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refusal(400, "Body is not valid JSON") from None
+    except RecursionError:
+        raise Refusal(400, "Body is nested too deeply") from None
+
+
+def sentence(error: msgspec.ValidationError) -> str:
+    """A decoder's complaint as a sentence for the caller: which member, and what is wrong with it."""
+    text, _, path = str(error).partition(" - at `$")
+    missing = text.removeprefix("Object missing required field `")
+    if missing != text:
+        return f"{_named(path, missing.rstrip('`'))} can't be blank"
+    unknown = text.removeprefix("Object contains unknown field `")
+    if unknown != text:
+        return f"{_named(path, unknown.rstrip('`'))} is not known here"
+    place = _named(path, "")
+    return f"{place}: {text.replace('`', '')}" if place else text.replace("`", "")
+
+
+def _named(path: str, member: str) -> str:
+    name = (path.rstrip("`").lstrip(".") + (f".{member}" if member else "")).lstrip(".")
+    return name[:1].upper() + name[1:].replace("_", " ")

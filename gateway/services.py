@@ -1,0 +1,28 @@
+"""What every request handler may use, put together once by `gateway.app`."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from msgspec import Struct
+
+from gateway.ingest import Ingest
+from gateway.limits import CallLimit
+from schemas.ids import AccessKeys
+from schemas.metrics import Metrics
+from schemas.postgres import Pool
+from schemas.redis import Redis
+from schemas.settings import EdgeSettings
+
+
+class Gateway(Struct, frozen=True, kw_only=True):
+    """The services of one edge process."""
+
+    settings: EdgeSettings
+    postgres: Pool
+    redis: Redis
+    access_keys: AccessKeys
+    shards: int
+    ingest: Ingest
+    call_limit: CallLimit
+    metrics: Metrics
+    clock: Callable[[], datetime]

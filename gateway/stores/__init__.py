@@ -1,0 +1,1 @@
+"""SQL of the edge, one module a table or a small group of tables."""

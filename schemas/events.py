@@ -1,0 +1,54 @@
+"""Event types, and how a change hands its event to the log.
+
+The log (`events`) has one writer per shard. Everyone else appends to `event_outbox` in the transaction of the change
+the event tells of; the flusher that owns the shard moves it into the log.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from schemas.postgres import Connection
+
+
+class EventType(StrEnum):
+    """What can happen to a device."""
+
+    TELEMETRY = "telemetry"
+    DEVICE_REGISTERED = "deviceRegistered"
+    DEVICE_CLAIMED = "deviceClaimed"
+    DEVICE_DELETED = "deviceDeleted"
+    STATUS_CHANGED = "statusChanged"
+    COMMAND_UPDATED = "commandUpdated"
+    CONFIG_CHANGED = "configChanged"
+    INCIDENT_OPENED = "incidentOpened"
+    INCIDENT_CLOSED = "incidentClosed"
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with microseconds: 2026-02-10T12:42:13.313949Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+async def append(
+    connection: Connection,
+    event_type: EventType,
+    *,
+    device_id: UUID,
+    shard: int,
+    project_id: UUID | None,
+    moment: datetime,
+    **members: Any,
+) -> None:
+    """Hand over one event, inside the transaction of the change. `members` join `updateTime` in its data."""
+    data = {event_type: {"updateTime": rfc3339(moment), **members}}
+    await connection.execute(
+        "INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data) VALUES ($1, $2, $3, $4, $5, $6)",
+        shard,
+        event_type,
+        device_id,
+        project_id,
+        moment,
+        data,
+    )

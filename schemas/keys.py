@@ -1,0 +1,28 @@
+"""The Redis keys. Every key carries its shard as hash tag, so the same code runs on one Redis and on a cluster.
+
+{3}:ingest            stream  messages accepted by edges, not yet stored (see schemas.entries)
+{3}:reply             hash    device id → prepared reply (see schemas.replies); field "!" marks it complete
+{3}:calls:<window>    hash    device id → calls in a 30 s window, for devices that call often
+{3}:puts:<device>     string  PUT calls of a device in its hour
+{3}:page:<digest>     string  where a page of a long list begins (lists by page number, keyset inside)
+"""
+
+
+def ingest(shard: int) -> str:
+    return f"{{{shard}}}:ingest"
+
+
+def reply(shard: int) -> str:
+    return f"{{{shard}}}:reply"
+
+
+def calls(shard: int, window: int) -> str:
+    return f"{{{shard}}}:calls:{window}"
+
+
+def puts(shard: int, device_id: str) -> str:
+    return f"{{{shard}}}:puts:{device_id}"
+
+
+def page(shard: int, digest: str) -> str:
+    return f"{{{shard}}}:page:{digest}"

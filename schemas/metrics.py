@@ -1,0 +1,71 @@
+"""The metrics of all processes, in one place so that names and labels agree.
+
+With `PROMETHEUS_MULTIPROC_DIR` set (as `fleetgate up` does) the values of every process on this machine lie in that
+folder and any edge's `/metrics` shows their sum; without it a process shows its own.
+"""
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+
+
+class Metrics:
+    """Counters and histograms; gauges that describe the stores are read at scrape time (see gateway.health)."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.received = Counter(
+            "fleetgate_messages_received", "Telemetry messages that reached an edge.", registry=registry
+        )
+        self.accepted = Counter(
+            "fleetgate_messages_accepted", "Telemetry messages acknowledged with a 2xx.", registry=registry
+        )
+        self.refused = Counter(
+            "fleetgate_messages_refused", "Telemetry messages refused, by reason.", ["reason"], registry=registry
+        )
+        self.telemetry_seconds = Histogram(
+            "fleetgate_telemetry_seconds",
+            "Time from a telemetry request having arrived to its answer.",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.edge_batch_messages = Histogram(
+            "fleetgate_edge_batch_messages",
+            "Messages in one round trip of an edge to Redis.",
+            buckets=SIZE_BUCKETS,
+            registry=registry,
+        )
+        self.requests = Counter(
+            "fleetgate_requests", "Requests other than hot telemetry.", ["method", "route", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "fleetgate_request_seconds",
+            "Time of requests other than hot telemetry.",
+            ["route"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.flushed = Counter(
+            "fleetgate_flush_messages", "Messages a flusher dealt with, by outcome.", ["outcome"], registry=registry
+        )
+        self.flush_seconds = Histogram(
+            "fleetgate_flush_seconds",
+            "Time of one flush transaction.",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.flush_batch_messages = Histogram(
+            "fleetgate_flush_batch_messages",
+            "Messages in one flush transaction.",
+            buckets=SIZE_BUCKETS,
+            registry=registry,
+        )
+        self.replies_rebuilt = Counter(
+            "fleetgate_replies_rebuilt", "Prepared replies written by rebuilding a shard.", registry=registry
+        )
+        self.devices_offline = Counter(
+            "fleetgate_devices_went_offline", "Devices the sweep found offline.", registry=registry
+        )
+        self.commands_ended = Counter(
+            "fleetgate_commands_ended", "Commands ended by a worker, by cause.", ["cause"], registry=registry
+        )

@@ -1,0 +1,127 @@
+"""Connecting to Postgres, migrating it, and what every process checks before it starts."""
+
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import asyncpg
+import msgspec
+
+from schemas import ids
+from schemas.settings import SettingsError
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+COMMAND_TIMEOUT_S = 30
+PARTITIONS_AHEAD_DAYS = 3
+_MIGRATION_LOCK = 0x666C6565
+
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+)
+"""What it looks like when Postgres is not there for the moment: try again later."""
+
+
+async def _prepare(connection: Connection) -> None:
+    """JSON columns are Python values on our side; `msgspec.Raw` passes prepared bytes through."""
+    await connection.set_type_codec(
+        "json", schema="pg_catalog", format="binary", encoder=msgspec.json.encode, decoder=msgspec.json.decode
+    )
+
+
+def _server_settings(process: str) -> dict[str, str]:
+    return {"application_name": f"fleetgate {process}", "timezone": "UTC", "jit": "off"}
+
+
+async def connect(dsn: str, process: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """One connection, for whoever must keep a session (locks, migrations, one-off commands)."""
+    connection = await asyncpg.connect(
+        dsn, timeout=10, command_timeout=COMMAND_TIMEOUT_S, server_settings=_server_settings(process)
+    )
+    await _prepare(connection)
+    return connection
+
+
+async def create_pool(dsn: str, process: str, size: int) -> Pool:
+    """A pool whose connections carry the process's name. It connects on first use, so Postgres may be away."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=size,
+        init=_prepare,
+        timeout=5,
+        command_timeout=COMMAND_TIMEOUT_S,
+        server_settings=_server_settings(process),
+    )
+
+
+async def migrate(connection: Connection, *, shards: int, master_key: str) -> list[str]:
+    """Apply the migrations that are missing, each in its own transaction; returns their names.
+
+    The first run fixes the number of shards and remembers a fingerprint of the master key. Runs that race wait for
+    each other.
+    """
+    applied: list[str] = []
+    await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
+    try:
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz DEFAULT now())"
+        )
+        done = {row["name"] for row in await connection.fetch("SELECT name FROM migrations")}
+        for path in sorted(MIGRATIONS.glob("*.sql")):
+            if path.stem in done:
+                continue
+            async with connection.transaction():
+                await connection.execute(path.read_text())
+                await connection.execute("INSERT INTO migrations (name) VALUES ($1)", path.stem)
+            applied.append(path.stem)
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO installation (shards, key_fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                shards,
+                ids.fingerprint(master_key),
+            )
+            await connection.execute(
+                """INSERT INTO shards (shard) SELECT generate_series(0, (SELECT shards - 1 FROM installation))
+                   ON CONFLICT DO NOTHING"""
+            )
+            await connection.execute("SELECT create_event_partitions($1)", PARTITIONS_AHEAD_DAYS)
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", _MIGRATION_LOCK)
+    return applied
+
+
+class Installation(NamedTuple):
+    """What was fixed when the database was first migrated."""
+
+    shards: int
+    key_fingerprint: bytes
+
+
+async def installation(executor: Any) -> Installation:
+    """Read it from a pool or connection. Raises SettingsError when the schema is missing or behind this program."""
+    try:
+        done = {row["name"] for row in await executor.fetch("SELECT name FROM migrations")}
+    except asyncpg.UndefinedTableError:
+        done = set()
+    missing = [path.stem for path in sorted(MIGRATIONS.glob("*.sql")) if path.stem not in done]
+    if missing:
+        raise SettingsError(f"the database lacks the migrations {', '.join(missing)}: run `fleetgate migrate`")
+    row = await executor.fetchrow("SELECT shards, key_fingerprint FROM installation")
+    return Installation(row["shards"], row["key_fingerprint"])
+
+
+def check_master_key(found: Installation, master_key: str) -> None:
+    """Raises SettingsError when this is not the key that the fleet's access keys were derived from."""
+    if ids.fingerprint(master_key) != found.key_fingerprint:
+        raise SettingsError(
+            "FLEETGATE_MASTER_KEY is not the key of this database: with it every device would be turned away"
+        )

@@ -1,0 +1,33 @@
+"""Connecting to Redis or Valkey, alone or as a cluster, for everything but the hot path (which has its own pipe)."""
+
+from typing import Any
+
+from redis.asyncio import Redis as SingleRedis
+from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import RedisError
+
+Redis = SingleRedis | RedisCluster
+"""Either client: both take the same commands as long as every key of a command has the same shard."""
+
+__all__ = ["Redis", "RedisError", "connect", "plain_url"]
+
+CLUSTER = "+cluster"
+
+
+def plain_url(url: str) -> tuple[str, bool]:
+    """The URL without its cluster mark, and whether it had one."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme.removesuffix(CLUSTER)}://{rest}", scheme.endswith(CLUSTER)
+
+
+def connect(url: str, *, blocking: bool = False) -> Redis:
+    """A client for `url`. Nothing is sent before its first command.
+
+    With `blocking` its commands may wait for ever (stop such a reader by a flag and a server-side timeout, never by
+    cancelling it in mid-read).
+    """
+    plain, cluster = plain_url(url)
+    options: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": None if blocking else 5}
+    if cluster:
+        return RedisCluster.from_url(plain, **options)
+    return SingleRedis.from_url(plain, **options)

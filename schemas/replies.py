@@ -1,0 +1,120 @@
+"""The prepared reply of each device: what its next telemetry answer says, ready-made in Redis.
+
+Redis hash ``{shard}:reply``, field = device id, value = header and body:
+
+    bytes 0–15   revision, hex      orders concurrent writers; an older one never overwrites a newer one
+    bytes 16–17  key version, hex   an access key of another version is answered 401
+    bytes 18–25  rate limit, hex    calls the device may make in a window
+    byte  26     "." or "x"         "x": the device was deleted, answer 401
+    bytes 27–    the response map   JSON, sent to the device as it stands
+
+A missing field means that nothing waits for the device (`NOTHING_WAITS`). That is true only while the hash is
+complete, which its field ``!`` says; the owner of the shard sets it after rebuilding the hash from Postgres.
+
+Postgres is the truth. Triggers note every change that matters in ``reply_queue``; whoever made the change calls
+`write` after its commit so that the device learns at once, and a worker repeats it for those who died in between.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from schemas import keys
+from schemas.postgres import Connection
+from schemas.redis import Redis
+
+COMPLETE = b"!"
+DEFAULT_RATE_LIMIT = 30
+DELETED = b"x"[0]
+REVISION_END, KEY_VERSION_END, RATE_LIMIT_END, HEADER_END = 16, 18, 26, 27
+
+
+class ResponseMap(msgspec.Struct):
+    """What waits for a device. All versions only ever grow."""
+
+    success: bool = True
+    config_version: int = 0
+    command: bool = False
+    new_licenses: bool = False
+    info_version: int = 0
+    space_data_version: int = 0
+    latest_fw_version: str | None = None
+    latest_fw_file_id: UUID | None = None
+
+
+NOTHING_WAITS = msgspec.json.encode(ResponseMap())
+SUCCESS_PREFIX = b'{"success":true,'
+
+_COLUMNS = """
+    SELECT d.id, d.shard, d.reply_revision, d.key_version, d.deleted_at IS NOT NULL AS deleted, d.config_version,
+           d.open_commands > 0 AS command, d.info_version, d.space_data_version, m.rate_limit
+      FROM devices d JOIN device_models m ON m.id = d.model_id
+"""
+
+_WRITE_IF_NEWER = """
+for i = 1, #ARGV, 2 do
+    local known = redis.call('HGET', KEYS[1], ARGV[i])
+    if not known or string.sub(known, 1, 16) < string.sub(ARGV[i + 1], 1, 16) then
+        redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+end
+"""
+
+
+def render(row: Any) -> bytes:
+    """The value of one device's field, from a row of `_COLUMNS`."""
+    body = b""
+    if not row["deleted"]:
+        body = msgspec.json.encode(
+            ResponseMap(
+                config_version=row["config_version"],
+                command=row["command"],
+                info_version=row["info_version"],
+                space_data_version=row["space_data_version"],
+            )
+        )
+    mark = b"x" if row["deleted"] else b"."
+    return b"%016x%02x%08x%s%s" % (row["reply_revision"], row["key_version"], row["rate_limit"], mark, body)
+
+
+async def write(connection: Connection, redis: Redis, device_ids: Collection[UUID]) -> None:
+    """Bring the replies of these devices up to date. To be called after the commit of what changed them."""
+    rows = await connection.fetch(_COLUMNS + " WHERE d.id = ANY($1::uuid[])", device_ids)
+    await _put(redis, rows)
+    await connection.execute(
+        """
+        DELETE FROM reply_queue q USING unnest($1::uuid[], $2::bigint[]) AS written (device_id, revision)
+         WHERE q.device_id = written.device_id AND q.revision <= written.revision
+        """,
+        [row["id"] for row in rows],
+        [row["reply_revision"] for row in rows],
+    )
+
+
+async def _put(redis: Redis, rows: Sequence[Any]) -> None:
+    by_shard: dict[int, list[bytes]] = defaultdict(list)
+    for row in rows:
+        by_shard[row["shard"]] += [str(row["id"]).encode(), render(row)]
+    for shard, pairs in by_shard.items():
+        await redis.eval(_WRITE_IF_NEWER, 1, keys.reply(shard), *pairs)
+
+
+async def rebuild(connection: Connection, redis: Redis, shard: int, page: int = 1_000) -> int:
+    """Write the replies of a whole shard from Postgres, then mark the hash complete; returns how many were written."""
+    written = 0
+    async with connection.transaction():
+        cursor = await connection.cursor(
+            _COLUMNS
+            + """WHERE d.shard = $1 AND (d.reply_revision > 0 OR d.key_version > 0 OR d.space_data_version > 0
+                     OR d.deleted_at IS NOT NULL OR m.rate_limit <> $2)""",
+            shard,
+            DEFAULT_RATE_LIMIT,
+        )
+        while rows := await cursor.fetch(page):
+            await _put(redis, rows)
+            written += len(rows)
+    await redis.hset(keys.reply(shard), COMPLETE.decode(), "1")
+    return written

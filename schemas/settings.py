@@ -1,0 +1,120 @@
+"""Settings: frozen structs read once at start from ``FLEETGATE_*`` variables.
+
+A process reads only its own struct, but every variable must be one that *some* process knows: a misspelt name is
+an error, never silently ignored. There is no default for a secret. The README's table is generated from here.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "FLEETGATE_"
+
+_Port = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
+_Secret = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+_Ratio = Annotated[float, Meta(gt=0, le=1)]
+_Seconds = Annotated[float, Meta(gt=0, le=86400)]
+_Count = Annotated[int, Meta(ge=1)]
+
+
+class SettingsError(Exception):
+    """A setting is missing, unknown or malformed; the text says which one and what to change."""
+
+
+class Stores(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the data live; every process needs both."""
+
+    postgres_dsn: Annotated[str, Meta(description="PostgreSQL connection string (secret: may hold a password).")]
+    redis_url: Annotated[
+        str,
+        Meta(
+            description="Redis or Valkey URL: redis://, rediss://, unix://; "
+            "redis+cluster:// or rediss+cluster:// for a cluster (secret: may hold a password)."
+        ),
+    ]
+    postgres_pool: Annotated[int, Meta(ge=2, le=200, description="Most Postgres connections of one process.")] = 10
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
+
+
+class EdgeSettings(Stores, frozen=True, kw_only=True):
+    """Settings of an edge process."""
+
+    master_key: Annotated[
+        _Secret, Meta(description="64 hex digits; every device's access key is derived from it (secret).")
+    ]
+    bind: Annotated[_Port, Meta(description="host:port to listen on.")] = "127.0.0.1:8080"
+    public_url: Annotated[
+        str, Meta(pattern="^(https?://.*[^/])?$", description="Base URL devices are told; default: http://BIND.")
+    ] = ""
+    tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain; turns TLS on.")] = ""
+    tls_key: Annotated[str, Meta(description="PEM file with the certificate's private key.")] = ""
+    keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="An idle connection is closed after this.")] = 75
+    request_timeout_s: Annotated[_Seconds, Meta(description="A request must have arrived whole within this.")] = 20
+    shutdown_timeout_s: Annotated[int, Meta(ge=1, le=300, description="Open requests get this long on SIGTERM.")] = 20
+    connections_max: Annotated[_Count, Meta(description="Connections one edge process serves; more get 503.")] = 50_000
+    redis_timeout_s: Annotated[_Seconds, Meta(description="A Redis round trip of the hot path may take this.")] = 5
+    pending_messages_max: Annotated[
+        _Count, Meta(description="Messages waiting in one edge process for Redis; more get 503.")
+    ] = 20_000
+    shed_memory_ratio: Annotated[
+        _Ratio, Meta(description="Telemetry is shed when Redis uses more than this share of its maxmemory.")
+    ] = 0.75
+    shed_backlog_entries: Annotated[
+        _Count, Meta(description="Telemetry is shed when a shard's stream holds more entries than this.")
+    ] = 1_000_000
+
+
+class WorkerSettings(Stores, frozen=True, kw_only=True):
+    """Settings of a worker process."""
+
+    retention_days: Annotated[
+        int, Meta(ge=1, le=3650, description="Days the event log is kept; older partitions are dropped.")
+    ] = 31
+    flush_messages_max: Annotated[int, Meta(ge=1, le=100_000, description="Most messages in one transaction.")] = 5_000
+    flush_interval_s: Annotated[
+        float, Meta(ge=0, le=10, description="Least time between two transactions of a shard (batches grow with it).")
+    ] = 0.05
+    sweep_interval_s: Annotated[_Seconds, Meta(description="Time between two offline sweeps.")] = 30
+
+
+class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the supervisor (`fleetgate up`), beside those it hands to its children."""
+
+    home: Annotated[str, Meta(description="Where embedded servers, secrets and demo.json live.")] = ".fleetgate"
+    shards: Annotated[
+        int, Meta(ge=1, le=256, description="Number of shards; fixed when the database is first migrated.")
+    ] = 4
+
+
+GROUPS: tuple[type[msgspec.Struct], ...] = (EdgeSettings, WorkerSettings, UpSettings)
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def variables(group: type[msgspec.Struct]) -> dict[str, msgspec.inspect.Field]:
+    """The environment variables of one struct, by name."""
+    info = msgspec.inspect.type_info(group)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return {PREFIX + field.name.upper(): field for field in info.fields}
+
+
+def load(group: type[S], environ: Mapping[str, str]) -> S:
+    """Read one struct from the environment. Raises SettingsError with a sentence for a person."""
+    known = set().union(*(variables(g) for g in GROUPS))
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise SettingsError(f"unknown setting {', '.join(unknown)}: see the table of settings in README.md")
+    given: dict[str, Any] = {}
+    for name, field in variables(group).items():
+        if name in environ:
+            given[field.name] = environ[name]
+        elif field.required:
+            raise SettingsError(f"{name} is not set")
+    try:
+        return msgspec.convert(given, group, strict=False)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$.")
+        name = PREFIX + path.rstrip("`").upper()
+        raise SettingsError(f"{name} is not usable: {text}") from None
