@@ -38,7 +38,7 @@ from schemas.redis import RedisError
 log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 1024 * 1024
-CALLERS = {
+CALLERS: dict[Any, str] = {
     callers.DeviceCaller: "device",
     callers.OrganizationCaller: "organization",
     callers.PartnerCaller: "partner",
@@ -95,12 +95,12 @@ class Endpoint:
     def summary(self) -> str:
         return (inspect.getdoc(self.function) or "").split("\n", 1)[0]
 
-    def route(self, gateway: Gateway) -> Route:
+    def route(self) -> Route:
         """The Starlette route that serves this endpoint."""
 
         async def serve(request: Request) -> Response:
             try:
-                return await self._serve(gateway, request)
+                return await self._serve(request.state.gateway, request)
             except Refusal as refusal:
                 return refused(refusal)
             except RedisError as error:

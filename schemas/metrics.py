@@ -4,6 +4,8 @@ With `PROMETHEUS_MULTIPROC_DIR` set (as `fleetgate up` does) the values of every
 folder and any edge's `/metrics` shows their sum; without it a process shows its own.
 """
 
+from bisect import bisect_left
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -69,3 +71,9 @@ class Metrics:
         self.commands_ended = Counter(
             "fleetgate_commands_ended", "Commands ended by a worker, by cause.", ["cause"], registry=registry
         )
+
+    def observe_telemetry(self, seconds: float, messages: int) -> None:
+        """Count `messages` that were answered after `seconds`, at the cost of one observation."""
+        histogram = self.telemetry_seconds
+        histogram._sum.inc(seconds * messages)
+        histogram._buckets[bisect_left(histogram._upper_bounds, seconds)].inc(messages)

@@ -11,6 +11,8 @@ from schemas.settings import SettingsError
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Executor: TypeAlias = "Connection | Pool"
+"""Whatever runs a single statement."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 COMMAND_TIMEOUT_S = 30
@@ -26,8 +28,9 @@ AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.DeadlockDetectedError,
 )
-"""What it looks like when Postgres is not there for the moment: try again later."""
+"""What it looks like when Postgres is not there for the moment, or cannot do it at this moment: try again later."""
 
 
 async def _prepare(connection: Connection) -> None:

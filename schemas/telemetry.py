@@ -47,14 +47,19 @@ class TelemetryError(Exception):
 _decoder = msgspec.json.Decoder(Telemetry)
 
 
-def decode(body: bytes, now: datetime) -> Telemetry:
-    """Check one message. Raises TelemetryError; a message that comes back can be stored."""
+def parse(body: bytes) -> Telemetry:
+    """Decode one message. Raises TelemetryError."""
     if len(body) > BODY_BYTES_MAX:
         raise TelemetryError(413, f"A telemetry message is at most {BODY_BYTES_MAX} bytes")
     try:
-        message = _decoder.decode(body)
+        return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(body, error) from None
+
+
+def decode(body: bytes, now: datetime) -> Telemetry:
+    """Decode and check one message. Raises TelemetryError; a message that comes back can be stored."""
+    message = parse(body)
     if message.timestamp is not None:
         message.timestamp = _checked_time(message.timestamp, now)
     if message.telemetries is UNSET:

@@ -49,7 +49,7 @@ async def dsn(postgres_server: EmbeddedPostgres, template_database: str) -> Asyn
     """A fresh, migrated database."""
     name = f"test_{next(_numbers)}"
     admin = await asyncpg.connect(postgres_server.dsn("postgres"))
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY")
     yield postgres_server.dsn(name)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()

@@ -1,0 +1,35 @@
+# fleetgate: `make run`, `make test`, `make check`. Needs Python >= 3.11 and a package index, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+help:  ## show what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fleetgate needs Python >= 3.11: set PYTHON=python3.12 or the like" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (python3-venv)" >&2; rm -rf .venv; exit 1; }
+
+.venv/dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "installing what development needs into .venv (a minute the first time)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+test: .venv/dev  ## run the tests on real embedded servers
+	$(BIN)/python -m pytest
+
+check: .venv/dev  ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock:  ## resolve the dependencies anew
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra embedded pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra embedded --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+
+clean:  ## remove the environment and the caches, not the data
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+
+.PHONY: help test check lock clean

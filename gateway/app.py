@@ -1,0 +1,153 @@
+"""Puts one edge together: services, routes, and the tasks that run beside them."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import formatdate
+from typing import TypedDict
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway import health
+from gateway.device import telemetry
+from gateway.endpoint import Endpoint, refused
+from gateway.errors import Refusal
+from gateway.hot import HotState
+from gateway.ingest import Ingest
+from gateway.limits import CallLimit
+from gateway.nodes import Nodes
+from gateway.organization import (
+    api_keys,
+    claims,
+    command_definitions,
+    commands,
+    configs,
+    devices,
+    hardware_keys,
+    histories,
+    models,
+    projects,
+    spaces,
+)
+from gateway.partner import devices as partner_devices
+from gateway.pressure import Pressure
+from gateway.services import Gateway
+from schemas import logs, postgres, redis
+from schemas.ids import AccessKeys
+from schemas.metrics import Metrics
+from schemas.settings import EdgeSettings
+
+log = logging.getLogger(__name__)
+
+# Fixed words of a path come before places for ids (`claim` before `{device_id}`).
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *telemetry.ENDPOINTS,
+    *claims.ENDPOINTS,
+    *histories.ENDPOINTS,
+    *devices.ENDPOINTS,
+    *commands.ENDPOINTS,
+    *configs.ENDPOINTS,
+    *spaces.ENDPOINTS,
+    *models.ENDPOINTS,
+    *command_definitions.ENDPOINTS,
+    *hardware_keys.ENDPOINTS,
+    *projects.ENDPOINTS,
+    *api_keys.ENDPOINTS,
+    *partner_devices.ENDPOINTS,
+)
+
+
+class State(TypedDict):
+    """The lifespan state, as requests and the HTTP protocol see it."""
+
+    gateway: Gateway
+    hot: HotState
+
+
+def make_app(settings: EdgeSettings, metrics: Metrics) -> Starlette:
+    """The ASGI application of one edge. Connecting happens in its lifespan."""
+    routes: list[Route] = [
+        Route("/livez", health.livez),
+        Route("/readyz", health.readyz),
+        Route("/metrics", health.metrics),
+        *(endpoint.route() for endpoint in ENDPOINTS),
+    ]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[State]:
+        async with _services(settings, metrics) as state:
+            yield state
+
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _refuse_http, Exception: _refuse_ours},  # type: ignore[dict-item]
+    )
+
+
+@contextlib.asynccontextmanager
+async def _services(settings: EdgeSettings, metrics: Metrics) -> AsyncIterator[State]:
+    pool = await postgres.create_pool(settings.postgres_dsn, "edge", settings.postgres_pool)
+    client = redis.connect(settings.redis_url)
+    installation = await postgres.installation(pool)
+    postgres.check_master_key(installation, settings.master_key)
+    shards = installation.shards
+    access_keys = AccessKeys(settings.master_key)
+    call_limit = CallLimit(client, shards)
+    ingest = Ingest(
+        Nodes(settings.redis_url, client, shards),
+        access_keys,
+        call_limit,
+        metrics,
+        shards=shards,
+        pending_max=settings.pending_messages_max,
+        timeout_s=settings.redis_timeout_s,
+    )
+    gateway = Gateway(
+        settings=settings,
+        postgres=pool,
+        redis=client,
+        access_keys=access_keys,
+        shards=shards,
+        ingest=ingest,
+        call_limit=call_limit,
+        metrics=metrics,
+        clock=lambda: datetime.now(UTC),
+    )
+    hot = HotState(ingest, connections_max=settings.connections_max, request_timeout_s=settings.request_timeout_s)
+    pressure = Pressure(client, ingest, shards, settings)
+    tasks = [
+        asyncio.create_task(ingest.run(), name="ingest"),
+        asyncio.create_task(pressure.run(), name="pressure"),
+        asyncio.create_task(_tick(hot), name="hot tick"),
+    ]
+    try:
+        yield {"gateway": gateway, "hot": hot}
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.aclose()
+        await pool.close()
+
+
+async def _tick(hot: HotState) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        hot.tick(loop.time(), formatdate(usegmt=True).encode())
+        await asyncio.sleep(1)
+
+
+async def _refuse_http(request: Request, error: HTTPException) -> Response:
+    return refused(Refusal(error.status_code, "Not found" if error.status_code == 404 else error.detail))
+
+
+async def _refuse_ours(request: Request, error: Exception) -> Response:
+    logs.event(log, logging.ERROR, "request_failed", path=request.url.path, cause=repr(error))
+    return refused(Refusal(500, "Internal error"))

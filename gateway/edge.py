@@ -1,0 +1,51 @@
+"""The edge process: uvicorn with the hot path's protocol in front of the application."""
+
+import socket
+
+import uvicorn
+
+from gateway.app import make_app
+from gateway.hot import HotProtocol
+from schemas.metrics import Metrics
+from schemas.settings import EdgeSettings
+
+BACKLOG = 4096
+
+
+def make_server(settings: EdgeSettings, metrics: Metrics, *, loop: str = "uvloop") -> uvicorn.Server:
+    """The server of one edge, not yet started."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            make_app(settings, metrics),
+            http=HotProtocol,
+            ws="none",
+            loop=loop,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=settings.keep_alive_s,
+            timeout_graceful_shutdown=settings.shutdown_timeout_s,
+            backlog=BACKLOG,
+            ssl_certfile=settings.tls_certificate or None,
+            ssl_keyfile=settings.tls_key or None,
+        )
+    )
+
+
+def bind(address: str) -> socket.socket:
+    """A listening socket on host:port. Raises OSError when the port is taken."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    # The protocol by name: asyncio turns Nagle's algorithm off only for sockets that say they are TCP.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, int(port)))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def run(settings: EdgeSettings, listener: socket.socket) -> None:
+    """Serve on a listening socket until SIGTERM or SIGINT."""
+    make_server(settings, Metrics()).run(sockets=[listener])

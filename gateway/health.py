@@ -1,0 +1,44 @@
+"""Is it alive, is it ready, and its metrics."""
+
+import os
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, multiprocess
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from gateway.services import Gateway
+from schemas import keys
+from schemas.postgres import AWAY
+from schemas.redis import RedisError
+
+
+async def livez(request: Request) -> Response:
+    """200 as long as this process answers."""
+    return PlainTextResponse("ok\n")
+
+
+async def readyz(request: Request) -> Response:
+    """200 when telemetry would be taken: Redis is there and every shard is ready; else 503 with the reasons."""
+    gateway: Gateway = request.state.gateway
+    problems: list[str] = []
+    try:
+        for shard in range(gateway.shards):
+            if not await gateway.redis.exists(keys.ingest(shard)):
+                problems.append(f"shard {shard} is being rebuilt")  # noqa: PERF401
+    except (RedisError, OSError):
+        problems.append("Redis is not available")
+    try:
+        await gateway.postgres.fetchval("SELECT 1")
+    except AWAY:
+        problems.append("Postgres is not available")
+    return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
+
+
+async def metrics(request: Request) -> Response:
+    """The metrics of all processes that share PROMETHEUS_MULTIPROC_DIR, or of this one."""
+    registry = prometheus_client.REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(prometheus_client.generate_latest(registry), media_type=prometheus_client.CONTENT_TYPE_LATEST)

@@ -1,0 +1,115 @@
+"""The commands that the devices of the organisation's models understand."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from gateway import paging
+from gateway.callers import OrganizationCaller
+from gateway.endpoint import Success, endpoint
+from gateway.organization.fields import Label, Name, Text
+from gateway.paging import Page, PageQuery
+from gateway.services import Gateway
+from gateway.stores import command_definitions, models
+from gateway.stores.command_definitions import DEFAULT_TIMEOUT_S, CommandDefinition, CommandField
+
+FIELDS_MAX = 50
+
+Timeout = Annotated[int, Meta(ge=1, le=2_592_000, description="Seconds from first delivery.")]
+
+
+class NewField(Struct):
+    """A parameter of a command."""
+
+    name: Name
+    type: Literal["string", "integer", "number", "boolean"] = "string"
+    required: bool = False
+    description: Text = ""
+
+
+Fields = Annotated[list[NewField], Meta(max_length=FIELDS_MAX)]
+
+
+class NewDefinition(Struct, kw_only=True):
+    """A command; without a friendly name it is called by its name."""
+
+    name: Name
+    friendly_name: Label = ""
+    description: Text = ""
+    needs_file: bool = False
+    timeout_s: Timeout = DEFAULT_TIMEOUT_S
+    fields: Fields = field(default_factory=list)
+
+
+class DefinitionChange(Struct, kw_only=True):
+    """What changes of a command; members that are absent stay."""
+
+    name: Name | UnsetType = UNSET
+    friendly_name: Name | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    needs_file: bool | UnsetType = UNSET
+    timeout_s: Timeout | UnsetType = UNSET
+    fields: Fields | UnsetType = UNSET
+
+
+@endpoint("POST", "/core/v1/organization/models/{model_id}/commands", status=201, errors={404: "Model not found."})
+async def create_definition(
+    gateway: Gateway, organization: OrganizationCaller, model_id: UUID, body: NewDefinition
+) -> CommandDefinition:
+    """Define a command of a model."""
+    await models.read(gateway.postgres, organization.organization_id, model_id)
+    given = msgspec.structs.asdict(body) | {"fields": _stored(body.fields)}
+    return await command_definitions.add(gateway.postgres, model_id, **given)
+
+
+@endpoint("GET", "/core/v1/organization/models/{model_id}/commands", errors={404: "Model not found."})
+async def list_definitions(
+    gateway: Gateway, organization: OrganizationCaller, model_id: UUID, query: PageQuery
+) -> Page[CommandDefinition]:
+    """List a model's commands by name."""
+    await models.read(gateway.postgres, organization.organization_id, model_id)
+    rows = await command_definitions.listed(gateway.postgres, model_id, *paging.slice_of(query))
+    return paging.cut(rows, query.page, query.per_page)
+
+
+@endpoint(
+    "PATCH",
+    "/core/v1/organization/models/{model_id}/commands/{definition_id}",
+    errors={404: "Model or command not found."},
+)
+async def change_definition(
+    gateway: Gateway, organization: OrganizationCaller, model_id: UUID, definition_id: UUID, body: DefinitionChange
+) -> CommandDefinition:
+    """Change a command's definition; commands already sent stay as they are."""
+    changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
+    if body.fields is not UNSET:
+        changes["fields"] = _stored(body.fields)
+    async with gateway.postgres.acquire() as connection, connection.transaction():
+        await models.read(connection, organization.organization_id, model_id)
+        held = await command_definitions.hold(connection, model_id, definition_id)
+        changed = msgspec.structs.replace(held, **changes)
+        await command_definitions.replace(connection, changed)
+    return changed
+
+
+@endpoint(
+    "DELETE",
+    "/core/v1/organization/models/{model_id}/commands/{definition_id}",
+    errors={404: "Model or command not found."},
+)
+async def delete_definition(
+    gateway: Gateway, organization: OrganizationCaller, model_id: UUID, definition_id: UUID
+) -> Success:
+    """Remove a command from a model; commands already sent run on."""
+    await models.read(gateway.postgres, organization.organization_id, model_id)
+    await command_definitions.delete(gateway.postgres, model_id, definition_id)
+    return Success()
+
+
+def _stored(fields: list[NewField]) -> list[CommandField]:
+    return [CommandField(**msgspec.structs.asdict(one)) for one in fields]
+
+
+ENDPOINTS = (create_definition, list_definitions, change_definition, delete_definition)

@@ -1,0 +1,154 @@
+"""Commands to the owner's devices: send by definition, list, cancel."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec import Meta, Struct, field
+
+from gateway import paging
+from gateway.callers import OrganizationCaller
+from gateway.endpoint import endpoint
+from gateway.errors import Refusal
+from gateway.organization.fields import Name
+from gateway.paging import PER_PAGE, Page, PageNumber, Window
+from gateway.services import Gateway
+from gateway.stores import command_definitions, held_devices, owned_commands, owned_devices
+from gateway.stores.command_definitions import CommandDefinition
+from gateway.stores.owned_commands import Command, Status
+from gateway.stores.reply_writer import publish
+
+BODY_BYTES_MAX = 64 * 1024
+PER_PAGE_MAX = 500
+AHEAD_MAX = timedelta(days=366)
+
+INTEGERS = range(-(2**63), 2**63)
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "string": ("a string", lambda value: isinstance(value, str)),
+    "integer": ("a 64-bit integer", lambda value: type(value) is int and value in INTEGERS),
+    "number": ("a number", lambda value: type(value) is float or (type(value) is int and value in INTEGERS)),
+    "boolean": ("true or false", lambda value: isinstance(value, bool)),
+}
+
+
+class NewCommand(Struct):
+    """A command of the device's model by its name or its friendly name, with values for its fields."""
+
+    command: Name | None = None
+    friendly_name: Name | None = None
+    extra_params: dict[str, Any] = field(default_factory=dict)
+    file_id: Name | None = None
+    scheduled_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class CommandsQuery(Struct, kw_only=True):
+    """Which commands of a device."""
+
+    status: Status | None = None
+    page: PageNumber = 1
+    per_page: Annotated[int, Meta(ge=1, le=PER_PAGE_MAX)] = PER_PAGE
+
+
+@endpoint(
+    "POST",
+    "/core/v1/organization/devices/{device_id}/commands",
+    status=201,
+    errors={404: "Device not found.", 429: "The device has too many open commands."},
+    body_bytes_max=BODY_BYTES_MAX,
+)
+async def send_command(
+    gateway: Gateway, organization: OrganizationCaller, device_id: UUID, body: NewCommand
+) -> Command:
+    """Send a command, now or at `scheduled_at`."""
+    moment = gateway.clock()
+    if (body.command is None) == (body.friendly_name is None):
+        raise Refusal(422, "Give either command or friendly name")
+    if body.scheduled_at is not None and not moment < body.scheduled_at <= moment + AHEAD_MAX:
+        raise Refusal(422, f"Scheduled at must be in the future, at most {AHEAD_MAX.days} days ahead")
+    if body.file_id is not None:
+        raise Refusal(422, "File not found")
+    async with gateway.postgres.acquire() as connection:
+        async with connection.transaction():
+            held = await held_devices.hold(connection, organization.organization_id, device_id)
+            definition = await command_definitions.find(
+                connection, held.model_id, name=body.command, friendly_name=body.friendly_name
+            )
+            if definition is None:
+                member = "Command" if body.friendly_name is None else "Friendly name"
+                raise Refusal(422, f"{member}: the device's model has no such command")
+            if definition.needs_file:
+                raise Refusal(422, "File id can't be blank: this command needs a file")
+            check_parameters(definition, body.extra_params)
+            command = await owned_commands.create(
+                connection, held, definition, body.extra_params, scheduled_at=body.scheduled_at, moment=moment
+            )
+        await publish(gateway, connection, [device_id])
+    return command
+
+
+@endpoint("GET", "/core/v1/organization/devices/{device_id}/commands", errors={404: "Device not found."})
+async def list_commands(
+    gateway: Gateway, organization: OrganizationCaller, device_id: UUID, query: CommandsQuery
+) -> Page[Command]:
+    """List a device's commands, newest first."""
+    await owned_devices.read(gateway.postgres, organization.organization_id, device_id)
+    return await command_page(gateway, device_id, query)
+
+
+@endpoint(
+    "DELETE",
+    "/core/v1/organization/devices/{device_id}/commands/{command_id}",
+    errors={404: "Command not found.", 409: "The device has begun it, or it has ended."},
+)
+async def cancel_command(
+    gateway: Gateway, organization: OrganizationCaller, device_id: UUID, command_id: UUID
+) -> Command:
+    """Cancel a command that the device has not begun."""
+    async with gateway.postgres.acquire() as connection:
+        async with connection.transaction():
+            command = await owned_commands.cancel(
+                connection, organization.organization_id, device_id, command_id, gateway.clock()
+            )
+        await publish(gateway, connection, [device_id])
+    return command
+
+
+async def command_page(gateway: Gateway, device_id: UUID, query: CommandsQuery) -> Page[Command]:
+    """A page of the commands of a device that the caller may see."""
+
+    async def read(window: Window) -> list[Command]:
+        return await owned_commands.page(
+            gateway.postgres,
+            device_id,
+            status=query.status,
+            before=None if window.after is None else int(window.after[0]),
+            offset=window.offset,
+            limit=window.limit,
+        )
+
+    return await paging.read_page(
+        gateway,
+        ("commands", device_id, query.status),
+        query.page,
+        query.per_page,
+        read,
+        boundary=lambda command: [command.number],
+    )
+
+
+def check_parameters(definition: CommandDefinition, parameters: dict[str, Any]) -> None:
+    """Raises Refusal (422) that names the first parameter that the definition does not allow."""
+    fields = {known.name: known for known in definition.fields}
+    for name, value in parameters.items():
+        if name not in fields:
+            raise Refusal(422, f"Extra params.{name} is not a parameter of {definition.name}")
+        kind, fits = _KINDS[fields[name].type]
+        if not fits(value):
+            raise Refusal(422, f"Extra params.{name} must be {kind}")
+    for known in definition.fields:
+        if known.required and known.name not in parameters:
+            raise Refusal(422, f"Extra params.{known.name} can't be blank")
+
+
+ENDPOINTS = (send_command, list_commands, cancel_command)

@@ -1,0 +1,64 @@
+"""The config of a device, as its owner reads and edits it."""
+
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from gateway.callers import OrganizationCaller
+from gateway.endpoint import endpoint
+from gateway.errors import Refusal
+from gateway.organization.fields import check_depth
+from gateway.services import Gateway
+from gateway.stores import held_devices, owned_devices
+from gateway.stores.owned_devices import Config
+from gateway.stores.reply_writer import publish
+from schemas import events
+from schemas.events import EventType
+
+CONFIG_BYTES_MAX = 128 * 1024
+
+
+class ConfigChange(Struct):
+    """The whole config. `version` is the version it was edited from, when the editor wants no other edit lost."""
+
+    config: dict[str, Any]
+    version: int | None = None
+
+
+@endpoint("GET", "/core/v1/organization/devices/{device_id}/config", errors={404: "Device not found."})
+async def read_config(gateway: Gateway, organization: OrganizationCaller, device_id: UUID) -> Config:
+    """Read a device's config."""
+    return await owned_devices.read_config(gateway.postgres, organization.organization_id, device_id)
+
+
+@endpoint(
+    "PUT",
+    "/core/v1/organization/devices/{device_id}/config",
+    errors={404: "Device not found."},
+    body_bytes_max=CONFIG_BYTES_MAX,
+)
+async def put_config(gateway: Gateway, organization: OrganizationCaller, device_id: UUID, body: ConfigChange) -> Config:
+    """Replace a device's config; it becomes the next version, which the device is told of."""
+    check_depth("Config", body.config)
+    moment = gateway.clock()
+    async with gateway.postgres.acquire() as connection:
+        async with connection.transaction():
+            held = await held_devices.hold(connection, organization.organization_id, device_id)
+            if body.version is not None and body.version != held.config_version:
+                raise Refusal(422, f"Error setting config with old version, latest is {held.config_version}")
+            version = await held_devices.put_config(connection, held, body.config, moment)
+            await events.append(
+                connection,
+                EventType.CONFIG_CHANGED,
+                device_id=device_id,
+                shard=held.shard,
+                project_id=held.project_id,
+                moment=moment,
+                version=version,
+            )
+        await publish(gateway, connection, [device_id])
+    return Config(held.name, version, moment, body.config, device_id)
+
+
+ENDPOINTS = (read_config, put_config)

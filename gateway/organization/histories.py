@@ -1,0 +1,88 @@
+"""The telemetry history of the owner's devices."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import Meta, Struct, field
+
+from gateway import paging
+from gateway.callers import OrganizationCaller
+from gateway.endpoint import endpoint
+from gateway.errors import Refusal
+from gateway.paging import PER_PAGE, Page, PageNumber, Window
+from gateway.services import Gateway
+from gateway.stores import histories, owned_devices, spaces
+from gateway.stores.histories import Found, HistoryItem, Status
+from schemas.telemetry import AHEAD_MAX
+
+PER_PAGE_MAX = 1_000
+RANGE_MAX = timedelta(days=31)
+RANGE_DEFAULT = timedelta(days=1)
+
+Epoch = Annotated[int, Meta(ge=0, le=32_503_680_000, description="Seconds since 1970.")]
+
+
+class RangeQuery(Struct, kw_only=True):
+    """A time range of at most 31 days, by default the last day; `from` is in it, `to` is not."""
+
+    since: Epoch | None = field(default=None, name="from")
+    until: Epoch | None = field(default=None, name="to")
+    page: PageNumber = 1
+    per_page: Annotated[int, Meta(ge=1, le=PER_PAGE_MAX)] = PER_PAGE
+
+    def range(self, now: datetime) -> tuple[datetime, datetime]:
+        """Begin and end. Raises Refusal (422)."""
+        until = now if self.until is None else datetime.fromtimestamp(self.until, UTC)
+        since = until - RANGE_DEFAULT if self.since is None else datetime.fromtimestamp(self.since, UTC)
+        if until <= since:
+            raise Refusal(422, "From must be before to")
+        if until - since > RANGE_MAX:
+            raise Refusal(422, f"From and to are at most {RANGE_MAX.days} days apart")
+        # Devices' clocks may be ahead: what they dated later than now is the newest there is.
+        return since, until if self.until is not None else now + AHEAD_MAX
+
+
+class HistoriesQuery(RangeQuery, kw_only=True):
+    """Which messages: of a device, of the devices in a space and below it, with a status."""
+
+    device_id: UUID | None = None
+    space_id: UUID | None = None
+    status: Status | None = None
+
+
+@endpoint(
+    "GET", "/core/v1/organization/devices/histories", errors={404: "The device or space is not the organisation's."}
+)
+async def list_histories(
+    gateway: Gateway, organization: OrganizationCaller, query: HistoriesQuery
+) -> Page[HistoryItem]:
+    """List telemetry messages, newest first; also of devices that were deleted since."""
+    owner = organization.organization_id
+    since, until = query.range(gateway.clock())
+    if query.device_id is not None:
+        await owned_devices.ever_owned(gateway.postgres, owner, query.device_id)
+    if query.space_id is not None:
+        await spaces.read(gateway.postgres, owner, query.space_id)
+    project_ids = await histories.projects(gateway.postgres, owner)
+
+    async def read(window: Window) -> list[Found]:
+        return await histories.page(
+            gateway.postgres,
+            project_ids,
+            since=since,
+            until=until,
+            device_id=query.device_id,
+            space_id=query.space_id,
+            status=query.status,
+            before=None if window.after is None else histories.place(window.after),
+            offset=window.offset,
+            limit=window.limit,
+        )
+
+    scope = ("histories", owner, query.since, query.until, query.device_id, query.space_id, query.status)
+    found = await paging.read_page(gateway, scope, query.page, query.per_page, read, boundary=Found.place)
+    return Page([one.item for one in found.items], found.has_next_page, found.next_page)
+
+
+ENDPOINTS = (list_histories,)

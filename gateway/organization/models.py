@@ -1,0 +1,78 @@
+"""Device models of the organisation as vendor."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway import paging
+from gateway.callers import OrganizationCaller
+from gateway.endpoint import Success, endpoint
+from gateway.organization.fields import Name
+from gateway.paging import Page, PageQuery
+from gateway.services import Gateway
+from gateway.stores import models
+from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S, Model
+from schemas.replies import DEFAULT_RATE_LIMIT
+
+OfflineThreshold = Annotated[int, Meta(ge=10, le=2_592_000, description="Seconds of silence.")]
+RateLimit = Annotated[int, Meta(ge=1, le=1_000_000, description="Calls in 30 s.")]
+
+
+class NewModel(Struct, kw_only=True):
+    """A device model."""
+
+    vendor: Name
+    name: Name
+    authentication: Literal["mac_sn", "cloud_id"] = "mac_sn"
+    offline_threshold_s: OfflineThreshold = DEFAULT_OFFLINE_THRESHOLD_S
+    rate_limit: RateLimit = DEFAULT_RATE_LIMIT
+
+
+class ModelChange(Struct, kw_only=True):
+    """What changes of a model; members that are absent stay. How its devices authenticate is fixed."""
+
+    vendor: Name | None = None
+    name: Name | None = None
+    offline_threshold_s: OfflineThreshold | None = None
+    rate_limit: RateLimit | None = None
+
+
+@endpoint("POST", "/core/v1/organization/models", status=201)
+async def create_model(gateway: Gateway, organization: OrganizationCaller, body: NewModel) -> Model:
+    """Create a device model."""
+    return await models.create(gateway.postgres, organization.organization_id, **msgspec.structs.asdict(body))
+
+
+@endpoint("GET", "/core/v1/organization/models")
+async def list_models(gateway: Gateway, organization: OrganizationCaller, query: PageQuery) -> Page[Model]:
+    """List the organisation's own models by name."""
+    rows = await models.listed(gateway.postgres, organization.organization_id, *paging.slice_of(query))
+    return paging.cut(rows, query.page, query.per_page)
+
+
+@endpoint("GET", "/core/v1/organization/models/{model_id}", errors={404: "Model not found."})
+async def read_model(gateway: Gateway, organization: OrganizationCaller, model_id: UUID) -> Model:
+    """Read one model."""
+    return await models.read(gateway.postgres, organization.organization_id, model_id)
+
+
+@endpoint("PATCH", "/core/v1/organization/models/{model_id}", errors={404: "Model not found."})
+async def change_model(gateway: Gateway, organization: OrganizationCaller, model_id: UUID, body: ModelChange) -> Model:
+    """Change a model; a new rate limit reaches its devices within seconds."""
+    return await models.update(gateway.postgres, organization.organization_id, model_id, **msgspec.structs.asdict(body))
+
+
+@endpoint(
+    "DELETE",
+    "/core/v1/organization/models/{model_id}",
+    errors={404: "Model not found.", 422: "It still has devices."},
+)
+async def delete_model(gateway: Gateway, organization: OrganizationCaller, model_id: UUID) -> Success:
+    """Delete a model that no device was registered with; its hardware keys and commands go with it."""
+    await models.delete(gateway.postgres, organization.organization_id, model_id)
+    return Success()
+
+
+ENDPOINTS = (create_model, list_models, read_model, change_model, delete_model)

@@ -1,0 +1,171 @@
+"""The tree of spaces in a project."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gateway import paging
+from gateway.callers import OrganizationCaller
+from gateway.endpoint import Success, endpoint
+from gateway.errors import Refusal
+from gateway.organization.fields import NAME_CHARACTERS_MAX, Name
+from gateway.paging import Page, PageQuery, Window
+from gateway.services import Gateway
+from gateway.stores import projects, spaces
+from gateway.stores.reply_writer import publish
+from gateway.stores.spaces import DEPTH_MAX, PATH_BYTES_MAX, Space
+
+TOLD_AT_ONCE_MAX = 1_000
+"""Of a space with more devices than these, a worker tells the rest within seconds."""
+
+SpaceName = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=r"^[^/\x00]*$")]
+Latitude = Annotated[float, Meta(ge=-90, le=90)]
+Longitude = Annotated[float, Meta(ge=-180, le=180)]
+Units = Literal["celsius", "fahrenheit"]
+
+
+class SpacesQuery(PageQuery, kw_only=True):
+    """Which spaces: those of one project, or all."""
+
+    project_id: UUID | None = None
+
+
+class NewSpace(Struct, kw_only=True):
+    """A place in a project; without `parent_id` at the root of its tree."""
+
+    project_id: UUID
+    name: SpaceName
+    parent_id: UUID | None = None
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+    location_name: Name | None = None
+    time_zone: Name = "UTC"
+    temperature_units: Units = "celsius"
+    maintenance: bool = False
+
+
+class SpaceChange(Struct, kw_only=True):
+    """What changes of a place; members that are absent stay, a null `parent_id` moves it to the root."""
+
+    name: SpaceName | UnsetType = UNSET
+    parent_id: UUID | UnsetType | None = UNSET
+    latitude: Latitude | UnsetType | None = UNSET
+    longitude: Longitude | UnsetType | None = UNSET
+    location_name: Name | UnsetType | None = UNSET
+    time_zone: Name | UnsetType = UNSET
+    temperature_units: Units | UnsetType = UNSET
+    maintenance: bool | UnsetType = UNSET
+
+
+class Path(Struct):
+    """Names from the root down, as a list or joined by `/`."""
+
+    project_id: UUID
+    path: (
+        Annotated[list[SpaceName], Meta(min_length=1, max_length=DEPTH_MAX)]
+        | Annotated[str, Meta(min_length=1, max_length=PATH_BYTES_MAX)]
+    )
+
+
+@endpoint("POST", "/core/v1/organization/spaces", status=201, errors={404: "Project not found."})
+async def create_space(gateway: Gateway, organization: OrganizationCaller, body: NewSpace) -> Space:
+    """Create a space."""
+    _check_place(body.latitude, body.longitude, body.time_zone)
+    async with gateway.postgres.acquire() as connection:
+        return await spaces.create(connection, organization.organization_id, **msgspec.structs.asdict(body))
+
+
+@endpoint("POST", "/core/v1/organization/spaces/find_or_create", errors={404: "Project not found."})
+async def find_or_create_space(gateway: Gateway, organization: OrganizationCaller, body: Path) -> Space:
+    """The space at a path; it and what is missing above it are created."""
+    names = body.path
+    if isinstance(names, str):
+        try:
+            names = msgspec.convert(names.split("/"), list[SpaceName])
+        except msgspec.ValidationError:
+            raise Refusal(422, "Path: each name between two / must have 1 to 255 characters") from None
+    async with gateway.postgres.acquire() as connection:
+        return await spaces.find_or_create(connection, organization.organization_id, body.project_id, names)
+
+
+@endpoint("GET", "/core/v1/organization/spaces", errors={404: "Project not found."})
+async def list_spaces(gateway: Gateway, organization: OrganizationCaller, query: SpacesQuery) -> Page[Space]:
+    """List spaces by project and full path."""
+    owner = organization.organization_id
+    if query.project_id is not None:
+        await projects.read(gateway.postgres, owner, query.project_id)
+
+    async def read(window: Window) -> list[Space]:
+        after = window.after
+        return await spaces.page(
+            gateway.postgres,
+            owner,
+            query.project_id,
+            after=None if after is None else (str(after[0]), str(after[1])),
+            offset=window.offset,
+            limit=window.limit,
+        )
+
+    return await paging.read_page(
+        gateway,
+        ("spaces", owner, query.project_id),
+        query.page,
+        query.per_page,
+        read,
+        boundary=lambda space: [str(space.project_id), space.full_path],
+    )
+
+
+@endpoint("GET", "/core/v1/organization/spaces/{space_id}", errors={404: "Space not found."})
+async def read_space(gateway: Gateway, organization: OrganizationCaller, space_id: UUID) -> Space:
+    """Read one space."""
+    return await spaces.read(gateway.postgres, organization.organization_id, space_id)
+
+
+@endpoint("PATCH", "/core/v1/organization/spaces/{space_id}", errors={404: "Space not found."})
+async def change_space(gateway: Gateway, organization: OrganizationCaller, space_id: UUID, body: SpaceChange) -> Space:
+    """Change a space; a new name or parent changes the paths of all below it. Its devices are told."""
+    changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
+    async with gateway.postgres.acquire() as connection:
+        async with connection.transaction():
+            was = await spaces.hold(connection, organization.organization_id, space_id)
+            changed = msgspec.structs.replace(was, **changes)
+            _check_place(changed.latitude, changed.longitude, changed.time_zone)
+            told = await spaces.update(connection, was, changed)
+        await publish(gateway, connection, told[:TOLD_AT_ONCE_MAX])
+    return changed
+
+
+@endpoint(
+    "DELETE",
+    "/core/v1/organization/spaces/{space_id}",
+    errors={404: "Space not found.", 422: "It still has devices or spaces in it."},
+)
+async def delete_space(gateway: Gateway, organization: OrganizationCaller, space_id: UUID) -> Success:
+    """Delete an empty space."""
+    async with gateway.postgres.acquire() as connection:
+        await spaces.delete(connection, organization.organization_id, space_id)
+    return Success()
+
+
+def _check_place(latitude: float | None, longitude: float | None, time_zone: str) -> None:
+    if (latitude is None) != (longitude is None):
+        raise Refusal(422, "Latitude and longitude go together")
+    if time_zone != "UTC":
+        try:
+            ZoneInfo(time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise Refusal(422, "Time zone is not one of the IANA database, such as Europe/Oslo") from None
+
+
+ENDPOINTS = (
+    create_space,
+    find_or_create_space,
+    list_spaces,
+    read_space,
+    change_space,
+    delete_space,
+)

@@ -1,0 +1,44 @@
+"""Deleting devices: the row stays, as the reason why its keys are refused for ever."""
+
+from datetime import datetime
+from uuid import UUID
+
+from schemas import events
+from schemas.events import EventType
+from schemas.postgres import Connection
+
+
+async def delete(connection: Connection, device_id: UUID, moment: datetime) -> list[UUID]:
+    """Delete a device and all devices below it, inside the caller's transaction.
+
+    Their open and scheduled commands are aborted. Returns the ids whose replies must be published after the commit.
+    """
+    rows = await connection.fetch(
+        """
+        WITH RECURSIVE doomed AS (
+            SELECT id FROM devices WHERE id = $1 AND deleted_at IS NULL
+            UNION SELECT d.id FROM devices d JOIN doomed ON d.parent_id = doomed.id WHERE d.deleted_at IS NULL)
+        UPDATE devices SET deleted_at = $2 WHERE id IN (SELECT id FROM doomed) AND deleted_at IS NULL
+        RETURNING id, shard, project_id
+        """,
+        device_id,
+        moment,
+    )
+    ids = [row["id"] for row in rows]
+    await connection.execute(
+        """UPDATE commands SET status = 'aborted', finished_at = $2, message = 'device deleted'
+            WHERE device_id = ANY($1::uuid[]) AND status IN ('scheduled', 'pending', 'in_progress')""",
+        ids,
+        moment,
+    )
+    for row in rows:
+        if row["project_id"] is not None:
+            await events.append(
+                connection,
+                EventType.DEVICE_DELETED,
+                device_id=row["id"],
+                shard=row["shard"],
+                project_id=row["project_id"],
+                moment=moment,
+            )
+    return ids

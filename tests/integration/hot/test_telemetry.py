@@ -1,0 +1,188 @@
+"""The hot path: telemetry in, the response map out, every message in the stream before its 2xx."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from schemas import entries, ids, keys, telemetry
+from schemas.redis import Redis
+from tests.conftest import SHARDS
+
+
+def device(edge: Any) -> tuple[str, str]:
+    """The id and access key of a device that need not exist: nothing is looked up."""
+    device_id = str(ids.new_id())
+    return device_id, edge.gateway.access_keys.issue(device_id, 0)
+
+
+async def post(edge: Any, device_id: str, key: str, body: bytes) -> tuple[int, Any]:
+    url = f"{edge.url}/v1/devices/{device_id}/telemetry"
+    async with edge.http.post(url, data=body, headers={"authorization": key}) as response:
+        return response.status, json.loads(await response.read())
+
+
+async def stored(client: Redis) -> list[tuple[bytes, bytes]]:
+    """Device id and body of every message in the streams."""
+    found = []
+    for shard in range(SHARDS):
+        for _, fields in await client.xrange(keys.ingest(shard)):
+            items = entries.unpack(fields[b"b"]).items
+            found += [(items[i], items[i + 2]) for i in range(0, len(items), 3)]
+    return found
+
+
+async def test_an_accepted_message_is_in_the_stream(edge: Any, redis_client: Redis) -> None:
+    """201 with the response map, and the bytes as they were sent."""
+    device_id, key = device(edge)
+    body = b'{"status":"online","telemetries":{"cpu":12.5}}'
+    status, answer = await post(edge, device_id, key, body)
+    assert status == 201
+    assert answer == {
+        "success": True,
+        "config_version": 0,
+        "command": False,
+        "new_licenses": False,
+        "info_version": 0,
+        "space_data_version": 0,
+        "latest_fw_version": None,
+        "latest_fw_file_id": None,
+    }
+    assert await stored(redis_client) == [(device_id.encode(), body)]
+
+
+async def test_a_wrong_key_is_refused_and_nothing_is_stored(edge: Any, redis_client: Redis) -> None:
+    """Another device's key, no key and garbage are all 401."""
+    device_id, key = device(edge)
+    for wrong in (device(edge)[1], "", "x" * 32, key[:-1], key.upper() + "0"):
+        status, answer = await post(edge, device_id, wrong, b'{"status":"online"}')
+        assert (status, answer) == (401, {"error": "Unauthorized"})
+    assert await stored(redis_client) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        (b"", 400, "Body is not valid JSON"),
+        (b"{", 400, "Body is not valid JSON"),
+        (b"[]", 422, "Body must be a JSON object"),
+        (b'{"telemetries":[]}', 422, "Telemetries must be a map"),
+        (b'{"telemetries":{"a":{"b":1}}}', 422, "Common telemetries.a must be string, number or boolean"),
+        (b'{"telemetries":{"a":2147483648}}', 422, "Common telemetries.a must be a 32-bit signed integer"),
+        (b'{"telemetries":{"a":1e39}}', 422, "Common telemetries.a must be a 32-bit float"),
+        (b'{"telemetries":{"a":NaN}}', 400, "Body is not valid JSON"),
+        (b'{"telemetries":{"\xff":1}}', 400, "Body is not valid JSON"),
+        (b'{"status":"fine"}', 422, "Status must be one of online, offline, error"),
+        (b"{}", 422, "One of status and telemetries is required"),
+        (b'{"x":' + b"[" * 60_000 + b"]" * 60_000 + b"}", 400, "Body is nested too deeply"),
+        (b'{"telemetries":{"a":"' + b"\xc3\xa9" * 501 + b'"}}', 422, "Common telemetries.a must be at most 1000 bytes"),
+        (
+            b'{"status":"online","timestamp":"2999-01-01T00:00:00Z"}',
+            422,
+            "Timestamp is more than 24 hours in the future",
+        ),
+    ],
+)
+async def test_hostile_bodies_get_a_sentence(
+    edge: Any, redis_client: Redis, body: bytes, status: int, text: str
+) -> None:
+    """Never a 500, and nothing reaches the stream."""
+    assert await post(edge, *device(edge), body) == (status, {"error": text})
+    assert await stored(redis_client) == []
+
+
+async def test_a_message_over_the_limit_is_413_and_the_connection_ends(edge: Any, redis_client: Redis) -> None:
+    """The body is not read to its end."""
+    device_id, key = device(edge)
+    size = telemetry.BODY_BYTES_MAX + 1
+    status, answer = await post(edge, device_id, key, b" " * size)
+    assert (status, answer) == (413, {"error": f"A telemetry message is at most {telemetry.BODY_BYTES_MAX} bytes"})
+    assert await stored(redis_client) == []
+
+
+async def test_pipelined_messages_are_answered_in_order(edge: Any, redis_client: Redis) -> None:
+    """Three messages in one write: three answers, three messages in the stream in the order they were sent."""
+    device_id, key = device(edge)
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    for number in range(3):
+        body = b'{"telemetries":{"n":%d}}' % number
+        head = f"POST /v1/devices/{device_id}/telemetry HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n"
+        writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    for _ in range(3):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert head.startswith("HTTP/1.1 201")
+        length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
+        await reader.readexactly(length)
+    writer.close()
+    assert [body for _, body in await stored(redis_client)] == [b'{"telemetries":{"n":%d}}' % n for n in range(3)]
+
+
+async def test_a_half_closed_client_still_gets_its_answer(edge: Any) -> None:
+    """A client that stops sending after its request reads 201, then the end."""
+    device_id, key = device(edge)
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    body = b'{"status":"online"}'
+    head = f"POST /v1/devices/{device_id}/telemetry HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n"
+    writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    writer.write_eof()
+    assert (await reader.read()).startswith(b"HTTP/1.1 201")
+    writer.close()
+
+
+async def test_expect_continue_and_chunked_bodies_are_served(edge: Any, redis_client: Redis) -> None:
+    """The one takes the ordinary route, the other the hot path; both store the message."""
+    device_id, key = device(edge)
+    url, headers = f"{edge.url}/v1/devices/{device_id}/telemetry", {"authorization": f"Bearer {key}"}
+    async with edge.http.post(url, data=b'{"status":"online"}', headers=headers, expect100=True) as response:
+        assert response.status == 201
+
+    async def chunks() -> Any:
+        yield b'{"status":'
+        yield b'"offline"}'
+
+    async with edge.http.post(url, data=chunks(), headers=headers) as response:
+        assert response.status == 201
+    assert [body for _, body in await stored(redis_client)] == [b'{"status":"online"}', b'{"status":"offline"}']
+
+
+async def test_an_emptied_redis_means_503_until_the_shard_is_rebuilt(edge: Any, redis_client: Redis) -> None:
+    """Nothing is accepted, and no device is told that nothing waits for it."""
+    device_id, key = device(edge)
+    await redis_client.flushall()
+    status, answer = await post(edge, device_id, key, b'{"status":"online"}')
+    assert (status, answer) == (503, {"error": "The message store is being rebuilt"})
+    assert await stored(redis_client) == []
+
+
+async def test_the_limit_of_calls_is_exact_on_one_edge(edge: Any) -> None:
+    """The 31st call of a window is 429 and says when to come back."""
+    device_id, key = device(edge)
+    url, headers = f"{edge.url}/v1/devices/{device_id}/telemetry", {"authorization": key}
+    statuses = []
+    for _ in range(31):
+        async with edge.http.post(url, data=b'{"status":"online"}', headers=headers) as response:
+            statuses.append(response.status)
+            retry_after = response.headers.get("retry-after")
+    # A window may end in between; then the count begins anew and no call is refused.
+    if 429 in statuses:
+        assert statuses == [201] * 30 + [429]
+        assert retry_after is not None
+        assert 1 <= int(retry_after) <= 30
+    else:
+        assert statuses == [201] * 31
+
+
+async def test_many_messages_in_one_request_each_get_their_own_answer(edge: Any, redis_client: Redis) -> None:
+    """A good message is stored without its token, a bad one is told why; the whole is 422."""
+    (good, key), (bad, _) = device(edge), device(edge)
+    body = {
+        good: {"access_token": key, "telemetries": {"a": 1}},
+        bad: {"access_token": key, "telemetries": {"a": 1}},
+    }
+    async with edge.http.post(f"{edge.url}/v1/devices/{good}/children/telemetries", json=body) as response:
+        assert response.status == 422
+        answer = await response.json()
+    assert answer[good]["success"] is True
+    assert answer[bad] == {"error": "Unauthorized"}
+    assert await stored(redis_client) == [(good.encode(), b'{"telemetries":{"a":1}}')]

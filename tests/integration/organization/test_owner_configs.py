@@ -1,0 +1,44 @@
+"""The config of a device, edited by its owner."""
+
+from typing import Any
+
+from owners import Owner, outbox
+
+from schemas import keys
+
+
+async def test_each_edit_is_the_next_version_and_the_device_is_told(edge: Any, acme: Owner) -> None:
+    """Versions only grow, by one an edit."""
+    device_id = await acme.device(name="Door")
+    path = f"/devices/{device_id}/config"
+    never = await acme.call("GET", path)
+    assert never == {"name": "Door", "version": 0, "last_updated": None, "config": {}, "device_id": str(device_id)}
+    for version in (1, 2):
+        stored = await acme.call("PUT", path, {"config": {"interval": version}})
+        assert (stored["version"], stored["config"]) == (version, {"interval": version})
+        assert await acme.call("GET", path) == stored
+    assert await outbox(acme.pool) == [("configChanged", device_id)] * 2
+    shard = (await acme.row(device_id))["shard"]
+    assert b'"config_version":2' in await edge.gateway.redis.hget(keys.reply(shard), str(device_id))
+
+
+async def test_an_edit_of_an_old_version_is_refused(acme: Owner) -> None:
+    """Who names the version that was edited does not overwrite somebody else's edit."""
+    path = f"/devices/{await acme.device()}/config"
+    assert (await acme.call("PUT", path, {"config": {}, "version": 0}))["version"] == 1
+    answer = await acme.call("PUT", path, {"config": {}, "version": 0})
+    assert answer == (422, "Error setting config with old version, latest is 1")
+    assert (await acme.call("PUT", path, {"config": {}, "version": 2}))[0] == 422
+
+
+async def test_a_config_that_does_not_fit_is_refused(acme: Owner) -> None:
+    """A config is an object of bounded size and depth."""
+    path = f"/devices/{await acme.device()}/config"
+    deep: list[Any] = []
+    for _ in range(40):
+        deep = [deep]
+    assert await acme.call("PUT", path, {}) == (422, "Config can't be blank")
+    assert (await acme.call("PUT", path, {"config": [1]}))[0] == 422
+    assert (await acme.call("PUT", path, {"config": {"a": deep}}))[0] == 422
+    assert (await acme.call("PUT", path, {"config": {"a": "x" * 140_000}}))[0] == 413
+    assert (await acme.call("PUT", path, {"config": {"a": "\0"}}))["config"] == {"a": "\0"}

@@ -1,0 +1,200 @@
+"""The tree of spaces: paths that follow names and parents, and what devices are told."""
+
+import asyncio
+from typing import Any
+
+from owners import Owner
+
+from gateway.stores.spaces import DEPTH_MAX, PARENT_UNKNOWN, PATH_TAKEN, PATH_TOO_LONG
+from schemas import ids, keys
+
+
+async def space(acme: Owner, name: str, parent: dict[str, Any] | None = None, **members: Any) -> Any:
+    body = {"project_id": str(acme.project_id), "name": name} | members
+    return await acme.call("POST", "/spaces", body | ({} if parent is None else {"parent_id": parent["id"]}))
+
+
+async def paths(acme: Owner) -> list[str]:
+    listed = await acme.call("GET", "/spaces", project_id=acme.project_id, per_page=100)
+    return [one["full_path"] for one in listed["items"]]
+
+
+async def test_a_space_shows_what_it_was_made_with(acme: Owner) -> None:
+    """Create and read agree; defaults are UTC, Celsius, no maintenance, no location."""
+    plain = await space(acme, "Plain")
+    assert await acme.call("GET", f"/spaces/{plain['id']}") == plain
+    assert plain.pop("created_at")
+    assert plain.pop("id")
+    assert plain == {
+        "project_id": str(acme.project_id),
+        "parent_id": None,
+        "name": "Plain",
+        "full_path": "Plain",
+        "latitude": None,
+        "longitude": None,
+        "location_name": None,
+        "time_zone": "UTC",
+        "temperature_units": "celsius",
+        "maintenance": False,
+    }
+    full = {"latitude": 59.9, "longitude": 10.7, "location_name": "Oslo", "time_zone": "Europe/Oslo"}
+    full |= {"temperature_units": "fahrenheit", "maintenance": True}
+    assert full.items() <= (await space(acme, "Full", **full)).items()
+
+
+async def test_renaming_rewrites_the_paths_of_the_whole_subtree(acme: Owner) -> None:
+    """Names with the same beginning elsewhere stay untouched."""
+    top = await space(acme, "A_%")
+    below = await space(acme, "B", top)
+    await space(acme, "C", below)
+    await space(acme, "B", await space(acme, "A_%2"))
+    renamed = await acme.call("PATCH", f"/spaces/{top['id']}", {"name": "Z"})
+    assert renamed["full_path"] == "Z"
+    assert await paths(acme) == ["A_%2", "A_%2/B", "Hall", "Z", "Z/B", "Z/B/C"]
+
+
+async def test_a_space_moves_with_all_below_it_but_never_into_itself(acme: Owner, globex: Owner) -> None:
+    """The tree stays a tree, in its own project."""
+    a = await space(acme, "A")
+    b = await space(acme, "B", a)
+    c = await space(acme, "C", b)
+    d = await space(acme, "D")
+    moved = await acme.call("PATCH", f"/spaces/{b['id']}", {"parent_id": d["id"], "name": "B2"})
+    assert (moved["full_path"], moved["parent_id"]) == ("D/B2", d["id"])
+    assert (await acme.call("GET", f"/spaces/{c['id']}"))["full_path"] == "D/B2/C"
+    for parent in (d, b, c):
+        answer = await acme.call("PATCH", f"/spaces/{d['id']}", {"parent_id": parent["id"]})
+        assert answer == (422, "Parent id: a space cannot be moved into itself")
+    for unknown in (globex.space_id, ids.new_id()):
+        answer = await acme.call("PATCH", f"/spaces/{d['id']}", {"parent_id": str(unknown)})
+        assert answer == (422, PARENT_UNKNOWN)
+    assert (await acme.call("PATCH", f"/spaces/{b['id']}", {"parent_id": None}))["full_path"] == "B2"
+    assert await paths(acme) == ["A", "B2", "B2/C", "D", "Hall"]
+
+
+async def test_a_place_holds_a_name_once(acme: Owner) -> None:
+    """Create, rename and move refuse a path that is taken."""
+    top = await space(acme, "Top")
+    below = await space(acme, "Hall", top)
+    assert await space(acme, "Hall") == (422, PATH_TAKEN)
+    assert await acme.call("PATCH", f"/spaces/{top['id']}", {"name": "Hall"}) == (422, PATH_TAKEN)
+    assert await acme.call("PATCH", f"/spaces/{below['id']}", {"parent_id": None}) == (422, PATH_TAKEN)
+    assert await paths(acme) == ["Hall", "Top", "Top/Hall"]
+
+
+async def test_paths_have_a_length_and_a_depth(acme: Owner) -> None:
+    """Also those that a rename or a move would make."""
+    names = ["é" * 240] * 4
+    deep = await acme.call("POST", "/spaces/find_or_create", {"project_id": str(acme.project_id), "path": names})
+    assert await space(acme, "x" * 255, deep) == (422, PATH_TOO_LONG)
+    root = next(one for one in (await acme.call("GET", "/spaces"))["items"] if one["name"] == names[0])
+    assert await acme.call("PATCH", f"/spaces/{root['id']}", {"name": "\U0001f600" * 255}) == (422, PATH_TOO_LONG)
+    chain = await acme.call(
+        "POST", "/spaces/find_or_create", {"project_id": str(acme.project_id), "path": ["n"] * DEPTH_MAX}
+    )
+    assert await space(acme, "n", chain) == (422, f"Spaces are at most {DEPTH_MAX} deep")
+    top = next(one for one in (await acme.call("GET", "/spaces"))["items"] if one["full_path"] == "n")
+    answer = await acme.call("PATCH", f"/spaces/{top['id']}", {"parent_id": str(acme.space_id)})
+    assert answer == (422, f"Spaces are at most {DEPTH_MAX} deep")
+
+
+MALFORMED: list[tuple[dict[str, Any], str]] = [
+    ({"name": ""}, "Name"),
+    ({"name": "a/b"}, "Name"),
+    ({"name": "a\0b"}, "Name"),
+    ({"name": "x" * 256}, "Name"),
+    ({"name": "x", "latitude": 91}, "Latitude"),
+    ({"name": "x", "latitude": 1}, "Latitude and longitude go together"),
+    ({"name": "x", "time_zone": "Mars/Base"}, "Time zone"),
+    ({"name": "x", "time_zone": "Europe"}, "Time zone"),
+    ({"name": "x", "time_zone": "../../etc/passwd"}, "Time zone"),
+    ({"name": "x", "temperature_units": "kelvin"}, "Temperature units"),
+    ({"name": "x", "maintenance": 1}, "Maintenance"),
+    ({"name": "x", "parent_id": "x"}, "Parent id"),
+]
+
+
+async def test_a_space_that_does_not_fit_is_422(acme: Owner) -> None:
+    """The refusal names the member."""
+    for body, text in MALFORMED:
+        status, error = await acme.call("POST", "/spaces", {"project_id": str(acme.project_id)} | body)
+        assert (status, error[: len(text)]) == (422, text), body
+    assert await paths(acme) == ["Hall"]
+
+
+async def test_find_or_create_makes_what_is_missing_and_finds_the_rest(acme: Owner) -> None:
+    """The path is a list of names, or the names joined by /."""
+    made = await acme.call(
+        "POST", "/spaces/find_or_create", {"project_id": str(acme.project_id), "path": ["Hall", "Room", "Shelf"]}
+    )
+    assert made["full_path"] == "Hall/Room/Shelf"
+    found = await acme.call(
+        "POST", "/spaces/find_or_create", {"project_id": str(acme.project_id), "path": "Hall/Room/Shelf"}
+    )
+    assert found == made
+    assert await paths(acme) == ["Hall", "Hall/Room", "Hall/Room/Shelf"]
+    for path in ([], [""], "", "a//b", "/a", ["a/b"], ["x"] * (DEPTH_MAX + 1), "a/\0", 7, "x/" * 999 + "x"):
+        body = {"project_id": str(acme.project_id), "path": path}
+        assert (await acme.call("POST", "/spaces/find_or_create", body))[0] == 422, path
+
+
+async def test_those_who_look_for_the_same_missing_path_at_once_make_it_once(acme: Owner) -> None:
+    """Ten callers, two overlapping paths, one space for each name."""
+    answers = await asyncio.gather(
+        *(
+            acme.call(
+                "POST",
+                "/spaces/find_or_create",
+                {"project_id": str(acme.project_id), "path": ["A", "B", "C" if n % 2 else "D"]},
+            )
+            for n in range(10)
+        )
+    )
+    assert {answer["full_path"] for answer in answers} == {"A/B/C", "A/B/D"}
+    assert len({answer["id"] for answer in answers}) == 2
+    assert await paths(acme) == ["A", "A/B", "A/B/C", "A/B/D", "Hall"]
+
+
+async def test_devices_in_a_space_are_told_of_what_they_see_of_it(edge: Any, acme: Owner) -> None:
+    """A difference counts up space_data_version of those in it; no difference, and places elsewhere, count nothing."""
+    below = await space(acme, "Below", {"id": str(acme.space_id)})
+    here, deep = await acme.device(), await acme.device(space_id=below["id"])
+    path = f"/spaces/{acme.space_id}"
+
+    async def versions() -> list[int]:
+        return [(await acme.row(device_id))["space_data_version"] for device_id in (here, deep)]
+
+    changes: list[dict[str, Any]] = [
+        {"name": "Foyer"},
+        {"latitude": 1, "longitude": 2},
+        {"location_name": "Oslo"},
+        {"time_zone": "Europe/Oslo"},
+        {"temperature_units": "fahrenheit"},
+        {"maintenance": True},
+    ]
+    for number, change in enumerate(changes, 2):
+        await acme.call("PATCH", path, change)
+        assert await versions() == [number, 1]
+        await acme.call("PATCH", path, change)
+        assert await versions() == [number, 1]
+    shard = (await acme.row(here))["shard"]
+    assert b'"space_data_version":7' in await edge.gateway.redis.hget(keys.reply(shard), str(here))
+    assert (await acme.call("PATCH", path, {"latitude": None}))[0] == 422
+    cleared = await acme.call("PATCH", path, {"latitude": None, "longitude": None, "location_name": None})
+    assert (cleared["latitude"], cleared["location_name"], await versions()) == (None, None, [8, 1])
+    await acme.call("PATCH", path, {"parent_id": (await space(acme, "Top"))["id"]})
+    assert await versions() == [8, 1]
+
+
+async def test_only_an_empty_space_can_be_deleted(acme: Owner) -> None:
+    """Spaces and devices in it keep it; what is left of deleted devices does not."""
+    below = await space(acme, "Below", {"id": str(acme.space_id)})
+    device_id = await acme.device()
+    path = f"/spaces/{acme.space_id}"
+    assert await acme.call("DELETE", path) == (422, "Space still has spaces in it")
+    await acme.call("DELETE", f"/spaces/{below['id']}")
+    assert await acme.call("DELETE", path) == (422, "Space still has devices in it")
+    await acme.pool.execute("UPDATE devices SET deleted_at = now() WHERE id = $1", device_id)
+    assert await acme.call("DELETE", path) == {"success": True}
+    assert await acme.call("GET", path) == (404, "Space not found")
+    assert (await acme.row(device_id))["deleted_at"] is not None

@@ -1,0 +1,194 @@
+"""Projects and API keys, and the walls between tenants."""
+
+import importlib
+import pkgutil
+from typing import Any
+
+from owners import Owner
+
+import gateway.organization
+import gateway.partner
+from gateway.endpoint import Endpoint
+from schemas import ids
+from schemas.ids import AccessKeys
+from schemas.postgres import Pool
+
+ENDPOINTS: list[Endpoint] = [
+    one
+    for package in (gateway.organization, gateway.partner)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    for one in getattr(importlib.import_module(module.name), "ENDPOINTS", ())
+]
+
+OWN = {"create_project", "create_model", "create_api_key"}
+"""Calls that make something of the caller's own and name nothing else."""
+
+
+def bodies(tenant: Owner) -> dict[str, Any]:
+    """A body for every call that takes one, with ids of `tenant`."""
+    return {
+        "change_device": {"name": "stolen", "details": {}},
+        "move_device": {"space_id": str(tenant.space_id)},
+        "claim_device": {"space_id": str(tenant.space_id), "cloud_id": "x"},
+        "send_command": {"command": "reboot"},
+        "put_config": {"config": {"stolen": True}},
+        "create_space": {"project_id": str(tenant.project_id), "name": "stolen"},
+        "find_or_create_space": {"project_id": str(tenant.project_id), "path": ["stolen"]},
+        "change_space": {"name": "stolen"},
+        "create_project": {"name": "mine"},
+        "rename_project": {"name": "stolen"},
+        "create_model": {"vendor": "mine", "name": "mine"},
+        "change_model": {"name": "stolen", "rate_limit": 1},
+        "create_definition": {"name": "stolen"},
+        "change_definition": {"name": "stolen"},
+        "create_hardware_key": {"name": "stolen"},
+        "create_api_key": {"kind": "partner", "name": "mine"},
+    }
+
+
+def test_the_walk_knows_a_body_for_every_call_that_takes_one(acme: Owner) -> None:
+    """A new call cannot be forgotten here."""
+    assert {one.function.__name__ for one in ENDPOINTS if one.body is not None} == set(bodies(acme))
+
+
+async def places(tenant: Owner) -> dict[str, str]:
+    """One thing of the tenant's for every member of a path."""
+    device_id = await tenant.device()
+    await tenant.seen(device_id, temperature=1)
+    command = await tenant.call("POST", f"/devices/{device_id}/commands", {"command": "reboot"})
+    hardware_key = await tenant.call("POST", f"/models/{tenant.model_id}/hardware_keys", {})
+    definitions = await tenant.call("GET", f"/models/{tenant.model_id}/commands")
+    return {
+        "device_id": str(device_id),
+        "command_id": command["id"],
+        "space_id": str(tenant.space_id),
+        "project_id": str(tenant.project_id),
+        "model_id": str(tenant.model_id),
+        "definition_id": definitions["items"][0]["id"],
+        "hardware_key_id": hardware_key["id"],
+        "api_key_id": str(tenant.key_id),
+    }
+
+
+def address(endpoint: Endpoint, given: dict[str, str]) -> str:
+    """The path of a call with these members."""
+    key = "hardware_key_id" if "hardware_keys" in endpoint.path else "api_key_id"
+    return endpoint.path.format(**given, key_id=given[key])
+
+
+async def everything(pool: Pool) -> dict[str, str]:
+    """A digest of every table."""
+    tables = await pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    return {
+        table: await pool.fetchval(
+            f"SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM {table} t"
+        )
+        for (table,) in tables
+    }
+
+
+async def test_no_call_is_answered_without_a_key_of_its_kind(acme: Owner, globex: Owner) -> None:
+    """No key, nonsense, a revoked key, a device's key, the other API's key: 401 on every route, and nothing changes."""
+    given = await places(globex)
+    revoked = {}
+    for kind in ("organization", "partner"):
+        minted = await globex.call("POST", "/api_keys", {"kind": kind, "name": "short"})
+        await globex.call("DELETE", f"/api_keys/{minted['id']}")
+        revoked[kind] = minted["key"]
+    device_key = AccessKeys("5a" * 32).issue(given["device_id"], 0)
+    before = await everything(acme.pool)
+    for endpoint in ENDPOINTS:
+        assert endpoint.caller is not None
+        own_kind = "partner" if "/partner/" in endpoint.path else "organization"
+        other_kind_key = globex.key if own_kind == "partner" else globex.partner_key
+        wrong_secret = (globex.key if own_kind == "organization" else globex.partner_key)[:-1] + "g"
+        for key in ("", "nonsense", "é" * 40, revoked[own_kind], device_key, other_kind_key, wrong_secret):
+            body = bodies(globex).get(endpoint.function.__name__)
+            answer = await globex.ask(endpoint.method, address(endpoint, given), body, key)
+            assert answer == (401, {"error": "Unauthorized"}), (endpoint, key)
+    assert await everything(acme.pool) == before
+
+
+async def test_no_call_reaches_what_is_another_tenants(acme: Owner, globex: Owner) -> None:
+    """What is another's is answered like what does not exist, on every route; lists do not show it; nothing changes."""
+    theirs = await places(globex)
+    nothing = {name: str(ids.new_id()) for name in theirs}
+    before = await everything(acme.pool)
+    for endpoint in ENDPOINTS:
+        name = endpoint.function.__name__
+        if name in OWN:
+            continue
+        key = acme.partner_key if "/partner/" in endpoint.path else acme.key
+        body = bodies(globex).get(name)
+        status, answer = await acme.ask(endpoint.method, address(endpoint, theirs), body, key)
+        if "{" in endpoint.path:
+            unknown = await acme.ask(endpoint.method, address(endpoint, nothing), body, key)
+            assert (status, answer) == unknown, endpoint
+            assert status == 404, endpoint
+        elif endpoint.method == "GET":
+            assert status == 200, endpoint
+            assert not any(one in str(answer) for one in theirs.values()), endpoint
+        else:
+            assert status in (404, 422), endpoint
+            assert "not found" in answer["error"] or "no such" in answer["error"]
+    assert await everything(acme.pool) == before
+
+
+async def test_a_way_through_ones_own_things_does_not_lead_to_anothers(acme: Owner, globex: Owner) -> None:
+    """The first member of the path is the caller's own, the second is not."""
+    own, theirs = await places(acme), await places(globex)
+    for endpoint in ENDPOINTS:
+        if endpoint.path.count("{") < 2:
+            continue
+        first = endpoint.path.split("{")[1].split("}")[0]
+        body = bodies(globex).get(endpoint.function.__name__)
+        path = address(endpoint, theirs | {first: own[first]})
+        assert (await acme.ask(endpoint.method, path, body))[0] == 404, endpoint
+
+
+async def test_projects_are_made_renamed_and_deleted_when_empty(acme: Owner, globex: Owner) -> None:
+    """A name is unique within its organisation, not beyond."""
+    made = await acme.call("POST", "/projects", {"name": "Second"})
+    path = f"/projects/{made['id']}"
+    assert await acme.call("GET", path) == made
+    assert (await globex.call("POST", "/projects", {"name": "Second"}))["name"] == "Second"
+    taken = (422, "Name has already been taken")
+    assert await acme.call("POST", "/projects", {"name": "Second"}) == taken
+    assert await acme.call("PATCH", path, {"name": "Main"}) == taken
+    assert (await acme.call("PATCH", path, {"name": "Other"}))["name"] == "Other"
+    assert [one["name"] for one in (await acme.call("GET", "/projects"))["items"]] == ["Main", "Other"]
+    assert await acme.call("DELETE", path) == {"success": True}
+    assert await acme.call("DELETE", path) == (404, "Project not found")
+    used = await acme.call("DELETE", f"/projects/{acme.project_id}")
+    assert used == (422, "Project still has devices or spaces")
+    for body in ({}, {"name": ""}, {"name": "a\0"}, {"name": "x" * 256}, {"name": 1}):
+        assert (await acme.call("POST", "/projects", body))[0] == 422, body
+
+
+async def test_api_keys_are_shown_once_listed_and_revoked_but_not_by_themselves(acme: Owner) -> None:
+    """A revoked key ends at once; the last way in cannot be closed from inside."""
+    made = await acme.call("POST", "/api_keys", {"kind": "organization", "name": "second"})
+    assert (await acme.call("GET", "/projects", key=f"Bearer {made['key']}"))["items"]
+    listed = (await acme.call("GET", "/api_keys"))["items"]
+    assert [(one["kind"], one["name"]) for one in listed] == [
+        ("organization", "tests"),
+        ("partner", "tests"),
+        ("organization", "second"),
+    ]
+    assert not any("key" in one for one in listed)
+    status, _ = await acme.call("DELETE", f"/api_keys/{made['id']}", key=made["key"])
+    assert status == 422
+    assert await acme.call("DELETE", f"/api_keys/{made['id']}") == {"success": True}
+    assert await acme.call("GET", "/projects", key=made["key"]) == (401, "Unauthorized")
+    assert (await acme.call("POST", "/api_keys", {"kind": "device", "name": "x"}))[0] == 422
+
+
+async def test_short_lists_have_pages_too(acme: Owner) -> None:
+    """The form of a list is the same everywhere."""
+    for n in range(3):
+        await acme.call("POST", "/projects", {"name": f"P{n}"})
+    page = await acme.call("GET", "/projects", per_page=3)
+    assert ([one["name"] for one in page["items"]], page["next_page"]) == (["Main", "P0", "P1"], 2)
+    page = await acme.call("GET", "/projects", per_page=3, page=2)
+    assert ([one["name"] for one in page["items"]], page["next_page"]) == (["P2"], None)
+    assert (await acme.call("GET", "/projects", page=99))["items"] == []

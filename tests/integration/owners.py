@@ -1,0 +1,162 @@
+"""Tenants and devices to test the owner's side with, and a client that speaks as one of them."""
+
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from gateway.stores import command_definitions, credentials, models, organizations, projects, spaces
+from gateway.stores.command_definitions import CommandField
+from schemas import ids
+from schemas.postgres import Executor, Pool
+
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Owner:
+    """A tenant with one of everything."""
+
+    pool: Pool
+    http: Any
+    url: str
+    shards: int
+    organization_id: UUID
+    project_id: UUID
+    space_id: UUID
+    model_id: UUID
+    key_id: UUID
+    key: str
+    partner_key: str
+    devices: list[UUID] = field(default_factory=list)
+
+    async def call(self, method: str, path: str, body: Any = None, key: str | None = None, **query: Any) -> Any:
+        """Call the organisation API; returns the answer's JSON, or `(status, error)` of a refusal."""
+        status, answer = await self.ask(method, f"/core/v1/organization{path}", body, key, **query)
+        return answer if status in (200, 201) else (status, answer["error"])
+
+    async def partner(self, method: str, path: str, **query: Any) -> Any:
+        """Call the partner API likewise."""
+        status, answer = await self.ask(method, f"/core/v1/partner{path}", None, self.partner_key, **query)
+        return answer if status in (200, 201) else (status, answer["error"])
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, key: str | None = None, **query: Any
+    ) -> tuple[int, Any]:
+        """One request; returns status and JSON."""
+        names = {"since": "from", "until": "to"}
+        given = {names.get(name, name): str(value) for name, value in query.items()}
+        headers = {"authorization": self.key if key is None else key}
+        async with self.http.request(method, self.url + path, json=body, headers=headers, params=given) as answer:
+            return answer.status, await answer.json()
+
+    async def device(self, *, claimed: bool = True, space_id: UUID | None = None, **columns: Any) -> UUID:
+        """A registered device; claimed by this tenant unless told otherwise."""
+        number = next(_numbers)
+        device_id = ids.new_id()
+        columns = {
+            "id": device_id,
+            "shard": ids.shard_of(str(device_id).encode(), self.shards),
+            "model_id": self.model_id,
+            "sn": f"SN{number:06}",
+            "mac": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
+            "firmware_version": "1.0.0",
+        } | columns
+        if claimed:
+            space_id = space_id or self.space_id
+            columns |= {
+                "organization_id": self.organization_id,
+                "project_id": await self.pool.fetchval("SELECT project_id FROM spaces WHERE id = $1", space_id),
+                "space_id": space_id,
+                "claimed_at": NOW,
+                "space_data_version": 1,
+            }
+        marks = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
+        await self.pool.execute(f"INSERT INTO devices ({', '.join(columns)}) VALUES ({marks})", *columns.values())
+        self.devices.append(device_id)
+        return device_id
+
+    async def row(self, device_id: UUID) -> Any:
+        """The device's row."""
+        return await self.pool.fetchrow("SELECT * FROM devices WHERE id = $1", device_id)
+
+    async def seen(
+        self, device_id: UUID, status: str | None = "online", *, offline: bool = False, **values: Any
+    ) -> None:
+        """Store a state of the device."""
+        await self.pool.execute(
+            """INSERT INTO device_state (device_id, shard, status, telemetries, state_at, last_seen_at, offline)
+               SELECT id, shard, $2, $3, $4, $4, $5 FROM devices WHERE id = $1""",
+            device_id,
+            status,
+            values,
+            NOW,
+            offline,
+        )
+
+    async def incident(self, device_id: UUID, priority: int, issue: str = "leak", **columns: Any) -> None:
+        """Open an incident of the device."""
+        columns |= {"id": ids.new_id(), "device_id": device_id, "issue": issue, "title": "T", "priority": priority}
+        marks = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
+        await self.pool.execute(f"INSERT INTO incidents ({', '.join(columns)}) VALUES ({marks})", *columns.values())
+
+    async def message(self, device_id: UUID, ts: datetime, **told: Any) -> None:
+        """Store one telemetry message in the log."""
+        await self.pool.execute(
+            """INSERT INTO events (shard, seq, stored_at, type, device_id, project_id, ts, data)
+               SELECT shard, (SELECT coalesce(max(seq), 0) + 1 FROM events), now(), 'telemetry', id, project_id, $2, $3
+                 FROM devices WHERE id = $1""",
+            device_id,
+            ts,
+            {"telemetry": {"telemetries": {}} | told},
+        )
+
+
+async def owner(edge: Any, name: str) -> Owner:
+    """A new tenant."""
+    pool = edge.gateway.postgres
+    async with pool.acquire() as connection:
+        organization = await organizations.create(connection, name)
+        project = await projects.create(connection, organization.id, "Main")
+        space = await spaces.create(connection, organization.id, project.id, "Hall")
+        model = await models.create(connection, organization.id, vendor=name, name="Sensor")
+        await command_definitions.add(connection, model.id, name="reboot", friendly_name="Restart")
+        await command_definitions.add(
+            connection,
+            model.id,
+            name="tune",
+            fields=[
+                CommandField("level", "integer", required=True),
+                CommandField("gain", "number"),
+                CommandField("label", "string"),
+                CommandField("loud", "boolean"),
+            ],
+        )
+        key = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name="tests")
+        partner = await credentials.mint_and_store(connection, "partner", owner_id=organization.id, name="tests")
+    return Owner(
+        pool=pool,
+        http=edge.http,
+        url=edge.url,
+        shards=edge.gateway.shards,
+        organization_id=organization.id,
+        project_id=project.id,
+        space_id=space.id,
+        model_id=model.id,
+        key_id=key.id,
+        key=key.text,
+        partner_key=partner.text,
+    )
+
+
+async def outbox(connection: Executor) -> list[tuple[str, UUID]]:
+    """What waits for the event log: type and device."""
+    rows = await connection.fetch("SELECT type, device_id FROM event_outbox ORDER BY id")
+    return [(row["type"], row["device_id"]) for row in rows]
+
+
+def ago(**time: float) -> datetime:
+    """A moment before now."""
+    return datetime.now(UTC) - timedelta(**time)

@@ -1,0 +1,159 @@
+"""`fleetgate admin`: from an empty database to working keys, for people and for programs."""
+
+import argparse
+import json
+from typing import Any
+
+import pytest
+
+from gateway.cli import admin
+from schemas import ids
+from schemas.postgres import Pool
+
+
+class Admin:
+    """Runs `fleetgate admin` in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self._parser = argparse.ArgumentParser(prog="fleetgate")
+        admin.add_parser(self._parser.add_subparsers(required=True))
+
+    async def run(self, *words: Any) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        try:
+            code = await admin.run(self._parser.parse_args(["admin", *map(str, words)]))
+        except SystemExit as end:
+            code = int(str(end.code))
+        out, err = self._capsys.readouterr()
+        return code, out, err
+
+    async def json(self, *words: Any) -> Any:
+        """What a program reads."""
+        code, out, err = await self.run(*words, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture
+def command(dsn: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Admin:
+    """`fleetgate admin` on the test's database."""
+    monkeypatch.setenv("FLEETGATE_POSTGRES_DSN", dsn)
+    monkeypatch.setenv("FLEETGATE_REDIS_URL", "redis://127.0.0.1:1")
+    return Admin(capsys)
+
+
+async def test_a_tenant_is_set_up_from_nothing(command: Admin, pool: Pool) -> None:
+    """Organization, project, model, command and keys; the keys that are printed are the keys that are stored."""
+    organization = (await command.json("organizations", "create", "Acme", "--short-code", "AC"))["id"]
+    project = await command.json("projects", "create", "--organization", organization, "Main")
+    model = await command.json(
+        "models", "create", "--organization", organization, "Acme", "Sensor", "--rate-limit", 99,
+        "--offline-threshold-s", 60, "--authentication", "cloud_id",
+    )  # fmt: skip
+    assert (model["rate_limit"], model["offline_threshold_s"], model["authentication"]) == (99, 60, "cloud_id")
+    defined = await command.json(
+        "models", "commands", "add", "--model", model["id"], "tune", "--friendly-name", "Tune it", "--timeout-s", 5,
+        "--field", "level:integer:required", "--field", "label:string",
+    )  # fmt: skip
+    assert defined["fields"] == [
+        {"name": "level", "type": "integer", "required": True, "description": ""},
+        {"name": "label", "type": "string", "required": False, "description": ""},
+    ]
+    for created, kind, table in (
+        (await command.json("hardware-keys", "create", "--model", model["id"]), "hardware", "hardware_keys"),
+        (
+            await command.json(
+                "api-keys", "create", "--organization", organization, "--kind", "partner", "--name", "k"
+            ),
+            "partner",
+            "api_keys",
+        ),
+    ):
+        presented = ids.present(created["key"])
+        assert presented is not None
+        assert presented.kind == kind
+        assert await pool.fetchval(f"SELECT digest FROM {table} WHERE id = $1", presented.id) == presented.digest
+    assert [one["name"] for one in await command.json("organizations", "list")] == ["Acme"]
+    assert await command.json("projects", "list", "--organization", organization) == [project]
+    assert await command.json("models", "list", "--organization", organization) == [model]
+    assert await command.json("models", "commands", "list", "--model", model["id"]) == [defined]
+
+
+async def test_rotating_a_key_ends_the_old_one_and_shows_a_new_one(command: Admin, pool: Pool) -> None:
+    """Kind and name stay; both kinds of key can be revoked for good."""
+    organization = (await command.json("organizations", "create", "Acme"))["id"]
+    model = (await command.json("models", "create", "--organization", organization, "Acme", "Sensor"))["id"]
+    for thing, owner in (("api-keys", ("--organization", organization)), ("hardware-keys", ("--model", model))):
+        old = await command.json(thing, "create", *owner, "--name", "first")
+        new = await command.json(thing, "rotate", old["id"])
+        assert (new["name"], new["revoked"]) == ("first", old["id"])
+        assert new["key"] != old["key"]
+        await command.json(thing, "revoke", new["id"])
+        listed = await command.json(thing, "list", *owner)
+        assert [one["id"] for one in listed] == [old["id"], new["id"]]
+        assert all(one["revoked_at"] for one in listed)
+
+
+async def test_people_read_tables_and_are_told_that_a_key_is_shown_once(command: Admin) -> None:
+    """Columns line up under their names; an empty list says so; the key alone is on stdout."""
+    assert (await command.run("organizations", "list"))[1] == "None yet.\n"
+    organization = (await command.json("organizations", "create", "Acme"))["id"]
+    await command.run("projects", "create", "--organization", organization, "Main")
+    _, out, _ = await command.run("projects", "list", "--organization", organization)
+    head, line = out.splitlines()
+    assert head.split() == ["id", "name", "created_at"]
+    assert head.index("name") == line.index("Main")
+    code, out, err = await command.run("api-keys", "create", "--organization", organization, "--name", "k")
+    assert code == 0
+    assert "fgo_" in out
+    assert "shown this once" in err
+
+
+async def test_wrong_usage_is_a_sentence_and_exit_code_two(command: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never a trace."""
+    organization = ids.new_id()
+    for words, text in (
+        ((), "required"),
+        (("planets", "list"), "invalid choice"),
+        (("projects", "create", "Main"), "--organization"),
+        (("projects", "list", "--organization", "x"), "invalid UUID value"),
+        (("projects", "create", "--organization", organization, ""), "1 to 255 characters"),
+        (("organizations", "create", "\udc80"), "not valid UTF-8"),
+        (("models", "create", "--organization", organization, "V", "M", "--rate-limit", "0"), "not between"),
+        (("models", "create", "--organization", organization, "V", "M", "--rate-limit", "x"), "invalid"),
+        (("models", "commands", "add", "--model", organization, "c", "--field", "a:date"), "NAME:TYPE"),
+    ):
+        code, _, err = await command.run(*words)
+        assert (code, "Traceback" in err, text in err) == (2, False, True), (words, err)
+    monkeypatch.delenv("FLEETGATE_POSTGRES_DSN")
+    assert await command.run("organizations", "list") == (2, "", "fleetgate admin: FLEETGATE_POSTGRES_DSN is not set\n")
+
+
+async def test_what_is_refused_is_a_sentence_and_exit_code_one(command: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown owners and keys, names that are taken, a database that is away."""
+    organization = (await command.json("organizations", "create", "Acme", "--short-code", "AC"))["id"]
+    await command.run("projects", "create", "--organization", organization, "Main")
+    nobody = ids.new_id()
+    for words, text in (
+        (("organizations", "create", "B", "--short-code", "AC"), "Short code has already been taken"),
+        (("organizations", "create", "B", "--short-code", "A/C"), "Name must have 1 to 255 characters"),
+        (("projects", "create", "--organization", organization, "Main"), "Name has already been taken"),
+        (("projects", "list", "--organization", nobody), "Organization not found"),
+        (("projects", "create", "--organization", nobody, "Main"), "Organization not found"),
+        (("models", "create", "--organization", nobody, "V", "M"), "Organization not found"),
+        (("models", "commands", "add", "--model", nobody, "c"), "Model not found"),
+        (("hardware-keys", "create", "--model", nobody), "Model not found"),
+        (("hardware-keys", "revoke", nobody), "Hardware key not found"),
+        (("hardware-keys", "rotate", nobody), "Hardware key not found"),
+        (("api-keys", "create", "--organization", nobody, "--name", "k"), "Organization not found"),
+        (("api-keys", "revoke", nobody), "API key not found"),
+        (("api-keys", "rotate", nobody), "API key not found"),
+    ):
+        code, out, err = await command.run(*words)
+        assert (code, out) == (1, ""), words
+        assert err.startswith(f"fleetgate admin: {text}"), words
+    monkeypatch.setenv("FLEETGATE_POSTGRES_DSN", "postgresql://nobody@127.0.0.1:1/none")
+    code, _, err = await command.run("organizations", "list")
+    assert code == 1
+    assert err.startswith("fleetgate admin: Postgres is not available: ")
