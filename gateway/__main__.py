@@ -1,0 +1,29 @@
+"""`python -m gateway`: one edge process, from its settings."""
+
+import os
+import sys
+
+from gateway.edge import bind, run
+from schemas import logs
+from schemas.settings import EdgeSettings, SettingsError, load
+
+
+def main() -> int:
+    """Serve until SIGTERM; 2 when a setting is wrong, 1 when the port is taken."""
+    try:
+        settings = load(EdgeSettings, os.environ)
+    except SettingsError as error:
+        print(f"fleetgate edge: {error}", file=sys.stderr)
+        return 2
+    logs.configure("edge", settings.log_level)
+    try:
+        listener = bind(settings.bind)
+    except OSError as error:
+        print(f"fleetgate edge: cannot listen on {settings.bind} (FLEETGATE_BIND): {error.strerror}", file=sys.stderr)
+        return 1
+    run(settings, listener)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
