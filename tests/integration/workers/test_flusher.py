@@ -1,0 +1,134 @@
+"""From the stream into Postgres: once, in order, whatever happens in between."""
+
+from typing import Any
+
+import pytest
+from owners import Owner
+from prometheus_client import CollectorRegistry
+
+from schemas import entries, keys
+from schemas.metrics import Metrics
+from schemas.redis import Redis
+from schemas.settings import WorkerSettings
+from workers.flusher import Flusher, LostShardError
+
+
+def flushers(edge: Any, redis_client: Redis, count: int = 1) -> list[list[Flusher]]:
+    """`count` sets of flushers, one for each shard."""
+    settings = WorkerSettings(postgres_dsn="", redis_url="")
+    return [
+        [Flusher(s, edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()), settings) for s in range(4)]
+        for _ in range(count)
+    ]
+
+
+async def drain(shards: list[Flusher]) -> int:
+    """Flush until nothing is left."""
+    total = 0
+    for flusher in shards:
+        await flusher.open()
+        while stored := await flusher.flush():
+            total += stored
+        await flusher.flush()
+    return total
+
+
+async def send(edge: Any, device_id: Any, **message: Any) -> None:
+    url = f"{edge.url}/v1/devices/{device_id}/telemetry"
+    key = edge.gateway.access_keys.issue(str(device_id), 0)
+    async with edge.http.post(url, json=message, headers={"authorization": key}) as response:
+        assert response.status == 201
+
+
+async def values(edge: Any) -> list[int]:
+    rows = await edge.gateway.postgres.fetch("SELECT data FROM events WHERE type = 'telemetry' ORDER BY shard, seq")
+    return [row["data"]["telemetry"]["telemetries"]["n"] for row in rows]
+
+
+async def test_every_accepted_message_is_stored_once_and_the_stream_is_trimmed(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """History holds each message in order, state their merge, the ledger their number; the stream is empty."""
+    device_id = await acme.device()
+    for n in range(5):
+        await send(edge, device_id, status="online", telemetries={"n": n, "last": n == 4})
+    [shards] = flushers(edge, redis_client)
+    assert await drain(shards) == 5
+    assert await values(edge) == [0, 1, 2, 3, 4]
+    state = await edge.gateway.postgres.fetchrow("SELECT * FROM device_state WHERE device_id = $1", device_id)
+    assert (state["status"], state["telemetries"], state["times"]) == ("online", {"n": 4, "last": True}, {})
+    ledger = await edge.gateway.postgres.fetch("SELECT outcome, sum(count)::int AS n FROM ingest_ledger GROUP BY 1")
+    assert [tuple(row) for row in ledger] == [("stored", 5)]
+    assert [await redis_client.xlen(keys.ingest(shard)) for shard in range(4)] == [0, 0, 0, 0]
+    # Nothing is left to do, so nothing is done again.
+    assert await drain(shards) == 0
+    assert len(await values(edge)) == 5
+
+
+async def test_a_zombie_stores_nothing(edge: Any, acme: Owner, redis_client: Redis) -> None:
+    """Two flushers read the same entries: the one whose offset was moved gives up, and no row is doubled."""
+    device_id = await acme.device()
+    owner, zombie = flushers(edge, redis_client, 2)
+    shard = (await acme.row(device_id))["shard"]
+    await owner[shard].open()
+    await zombie[shard].open()
+    await send(edge, device_id, telemetries={"n": 1})
+    assert await owner[shard].flush() == 1
+    await send(edge, device_id, telemetries={"n": 2})
+    with pytest.raises(LostShardError):
+        await zombie[shard].flush()
+    assert await values(edge) == [1]
+    assert await owner[shard].flush() == 1
+    assert await values(edge) == [1, 2]
+
+
+async def test_after_redis_was_emptied_the_shard_is_rebuilt_above_its_offset(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """Replies come back before the stream does, and new entries have ids that the offset does not cover."""
+    device_id = await acme.device()
+    await send(edge, device_id, telemetries={"n": 1})
+    [shards] = flushers(edge, redis_client)
+    await drain(shards)
+    shard = (await acme.row(device_id))["shard"]
+    offset = await edge.gateway.postgres.fetchval("SELECT stream_offset FROM shards WHERE shard = $1", shard)
+    await redis_client.flushall()
+    await drain(shards)
+    info = await redis_client.xinfo_stream(keys.ingest(shard))
+    assert info["last-generated-id"].decode() == offset
+    await send(edge, device_id, telemetries={"n": 2})
+    await drain(shards)
+    assert await values(edge) == [1, 2]
+
+
+async def test_messages_of_deleted_devices_and_old_keys_are_counted_and_not_stored(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """Each ends in its own counted outcome."""
+    kept, deleted = await acme.device(), await acme.device()
+    await send(edge, kept, telemetries={"n": 1})
+    await send(edge, deleted, telemetries={"n": 2})
+    await edge.gateway.postgres.execute("UPDATE devices SET deleted_at = now() WHERE id = $1", deleted)
+    await edge.gateway.postgres.execute("UPDATE devices SET key_version = 1 WHERE id = $1", kept)
+    [shards] = flushers(edge, redis_client)
+    await drain(shards)
+    ledger = await edge.gateway.postgres.fetch("SELECT outcome, sum(count)::int AS n FROM ingest_ledger GROUP BY 1")
+    assert {tuple(row) for row in ledger} == {("rejected_deleted", 1), ("rejected_old_key", 1)}
+    assert await values(edge) == []
+
+
+async def test_what_cannot_be_decoded_is_kept_in_quarantine(edge: Any, acme: Owner, redis_client: Redis) -> None:
+    """A poisoned entry and a poisoned message do not stop the good one beside them."""
+    device_id = await acme.device()
+    shard = (await acme.row(device_id))["shard"]
+    name = str(device_id).encode()
+    good, bad = b'{"telemetries":{"n":7}}', b'{"telemetries":{"n":{}}}'
+    await redis_client.xadd(keys.ingest(shard), {"b": b"\xc1"})
+    await redis_client.xadd(
+        keys.ingest(shard), {"b": entries.pack(1_800_000_000_000_000, [name, b"00", bad, name, b"00", good])}
+    )
+    [shards] = flushers(edge, redis_client)
+    await drain(shards)
+    assert await values(edge) == [7]
+    rows = await edge.gateway.postgres.fetch("SELECT position, message FROM ingest_quarantine ORDER BY id")
+    assert [tuple(row) for row in rows] == [(-1, b"\xc1"), (0, bad)]

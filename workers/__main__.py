@@ -1,0 +1,41 @@
+"""`python -m workers`: one worker process, from its settings."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+
+import uvloop
+
+from schemas import logs
+from schemas.metrics import Metrics
+from schemas.settings import SettingsError, WorkerSettings, load
+from workers import service
+from workers.flusher import die_at
+
+
+async def _serve(settings: WorkerSettings, dying_at: str) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await service.run(settings, Metrics(), stop, die_at(dying_at))
+
+
+def main() -> int:
+    """Work until SIGTERM; 2 when a setting is wrong."""
+    parser = argparse.ArgumentParser(prog="fleetgate worker", description=__doc__)
+    parser.add_argument("--die-at", default="", help=argparse.SUPPRESS)  # for crash tests: a flusher's checkpoint
+    arguments = parser.parse_args()
+    try:
+        settings = load(WorkerSettings, os.environ)
+        logs.configure("worker", settings.log_level)
+        uvloop.run(_serve(settings, arguments.die_at))
+    except SettingsError as error:
+        print(f"fleetgate worker: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
