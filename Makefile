@@ -16,6 +16,15 @@ $(BIN)/python:
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+.venv/runtime: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing what fleetgate needs into .venv"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+run: .venv/runtime  ## run the whole stack with a demo tenant
+	@$(BIN)/fleetgate up --demo
+
 test: .venv/dev  ## run the tests on real embedded servers
 	$(BIN)/python -m pytest
 
@@ -32,4 +41,4 @@ lock:  ## resolve the dependencies anew
 clean:  ## remove the environment and the caches, not the data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help test check lock clean
+.PHONY: help run test check lock clean

@@ -1,6 +1,8 @@
 """`python -m gateway`: one edge process, from its settings."""
 
+import argparse
 import os
+import socket
 import sys
 
 from gateway.edge import bind, run
@@ -10,6 +12,9 @@ from schemas.settings import EdgeSettings, SettingsError, load
 
 def main() -> int:
     """Serve until SIGTERM; 2 when a setting is wrong, 1 when the port is taken."""
+    parser = argparse.ArgumentParser(prog="fleetgate edge", description=__doc__)
+    parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a listening socket that the supervisor passes on
+    arguments = parser.parse_args()
     try:
         settings = load(EdgeSettings, os.environ)
     except SettingsError as error:
@@ -17,7 +22,7 @@ def main() -> int:
         return 2
     logs.configure("edge", settings.log_level)
     try:
-        listener = bind(settings.bind)
+        listener = bind(settings.bind) if arguments.fd is None else socket.socket(fileno=arguments.fd)
     except OSError as error:
         print(f"fleetgate edge: cannot listen on {settings.bind} (FLEETGATE_BIND): {error.strerror}", file=sys.stderr)
         return 1

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import health
-from gateway.device import telemetry
+from gateway.device import registration, telemetry
 from gateway.endpoint import Endpoint, refused
 from gateway.errors import Refusal
 from gateway.hot import HotState
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 # Fixed words of a path come before places for ids (`claim` before `{device_id}`).
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *registration.ENDPOINTS,
     *telemetry.ENDPOINTS,
     *claims.ENDPOINTS,
     *histories.ENDPOINTS,

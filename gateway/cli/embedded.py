@@ -260,10 +260,8 @@ def _unprivileged(folder: Path) -> int:
 
 def _become(user: int | None) -> None:
     """In the child before exec: drop to `user` where one is given, and die when the parent does."""
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    if user is not None:
+    if user is not None and sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
         os.setgroups([])
         os.setgid(pwd.getpwuid(user).pw_gid)
@@ -273,4 +271,10 @@ def _become(user: int | None) -> None:
         capabilities = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)
         libc.capset(ctypes.byref(header), ctypes.byref(capabilities))
         libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+    die_with_parent()
+
+
+def die_with_parent() -> None:
+    """In a child before exec: get SIGINT when the parent dies, however it dies (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)

@@ -225,6 +225,7 @@ CREATE TABLE events (
 ) PARTITION BY RANGE (stored_at);
 CREATE INDEX events_log ON events (shard, seq);
 CREATE INDEX events_of_device ON events (device_id, ts);
+CREATE INDEX events_of_project ON events (project_id, ts);
 COMMENT ON TABLE events IS 'Append-only log of everything devices did, one partition a UTC day (events_YYYYMMDD), dropped by partition.';
 COMMENT ON COLUMN events.seq IS 'Gap-free per shard, in order of commit.';
 COMMENT ON COLUMN events.ts IS 'When it happened, by the device''s own clock where it sent one.';
