@@ -16,6 +16,8 @@ from schemas.postgres import AWAY, Pool
 from schemas.redis import Redis, RedisError
 from schemas.settings import WorkerSettings
 from workers.flusher import Checkpoint, Flusher, LostShardError
+from workers.janitor import Janitor
+from workers.replies import ReplyRefresher
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
     try:
         shards = await _shards(pool, stop)
         async with asyncio.TaskGroup() as group:
+            group.create_task(ReplyRefresher(pool, client).run(stop), name="replies")
+            group.create_task(Janitor(pool, settings.retention_days).run(stop), name="janitor")
             for shard in range(shards):
                 group.create_task(_own(shard, stores, stop, checkpoint), name=f"flusher {shard}")
     finally:
