@@ -15,7 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import health
-from gateway.device import registration, telemetry
+from gateway.device import children, config, device, registration, space, telemetry
+from gateway.device import commands as device_commands
 from gateway.endpoint import Endpoint, refused
 from gateway.errors import Refusal
 from gateway.hot import HotState
@@ -49,6 +50,11 @@ log = logging.getLogger(__name__)
 ENDPOINTS: tuple[Endpoint, ...] = (
     *registration.ENDPOINTS,
     *telemetry.ENDPOINTS,
+    *children.ENDPOINTS,
+    *device_commands.ENDPOINTS,
+    *config.ENDPOINTS,
+    *device.ENDPOINTS,
+    *space.ENDPOINTS,
     *claims.ENDPOINTS,
     *histories.ENDPOINTS,
     *devices.ENDPOINTS,

@@ -1,93 +1,189 @@
-"""A device makes itself known with its model's hardware key, and gets the access key it uses from then on."""
+"""Registering: a device that has no keys yet shows its model's hardware key and gets an id and an access key.
 
-import re
+The key of the answer is derived, not stored, so a registration whose answer was lost cannot be repeated: the serial
+number is taken. Its owner deletes the device, then it registers again.
+
+A registration may name a parent, but never makes the device anyone's: a hardware key proves the model, not who owns
+the parent. A child that is to belong to its parent's owner is registered by the parent (see `children`), or claimed.
+"""
+
+import logging
 from typing import Any
+from uuid import UUID
 
-import asyncpg
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
+from starlette.responses import Response
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.organization.fields import Label, Name, check_depth, normalized_mac
+from gateway import validation
+from gateway.endpoint import Endpoint, ErrorBody, endpoint, sentence
+from gateway.errors import Refusal, away
 from gateway.services import Gateway
 from gateway.stores import registrations
+from gateway.stores.registrations import UNCLAIMED, Model, NewDevice, Place
 from gateway.stores.reply_writer import publish
-from schemas import ids
+from gateway.validation import Label
+from schemas import ids, logs
+from schemas.postgres import AWAY, Connection
+from schemas.replies import DEFAULT_RATE_LIMIT
+from schemas.settings import EdgeSettings
 
-SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
-CLOUD_ID_REST = re.compile(r"[A-Za-z0-9]{16,36}")
-TAKEN = {"devices_sn_key": "Sn has already been taken", "devices_cloud_id_key": "Cloud id has already been taken"}
+log = logging.getLogger(__name__)
+
+BULK_MAX = 25
+TOO_MANY = f"At most {BULK_MAX} devices are registered at once"
 
 
-class Registration(Struct):
-    """What a device says of itself; `mac` or `cloud_id` is required by the model's method of authentication."""
+class Registration(Struct, kw_only=True):
+    """What a device says of itself. The model's way of authentication asks for `mac` or `cloud_id`."""
 
-    hardware_key: Name
-    sn: Name
-    firmware_version: Name
-    mac: Name | None = None
-    cloud_id: Name | None = None
-    name: Label = ""
-    details: dict[str, Any] = {}
+    hardware_key: str
+    sn: Label
+    firmware_version: Label
+    mac: Label | None = None
+    cloud_id: Label | None = None
+    name: Label | None = None
+    details: dict[str, Any] | None = None
     sub_model: Label | None = None
+    parent_id: UUID | None = None
 
 
 class Registered(Struct):
-    """The device's identity. The access key is shown this once."""
+    """The identity of a device and where it is to call. `access_key` is shown this once."""
 
-    id: str
+    id: UUID
     access_key: str
     hub_url: str
     hub_url_static_cert: str
     mqtt_hub_url: str | None = None
 
 
-@endpoint("POST", "/v1/devices", status=201, errors={400: "The hardware key is not valid."})
+def hub_url(settings: EdgeSettings) -> str:
+    """The base URL that devices are told to call."""
+    scheme = "https" if settings.tls_certificate else "http"
+    return settings.public_url or f"{scheme}://{settings.bind}"
+
+
+@endpoint(
+    "POST",
+    "/v1/devices",
+    status=201,
+    errors={400: "The hardware key is invalid.", 422: "A member is missing, malformed or already taken."},
+)
 async def register(gateway: Gateway, body: Registration) -> Registered:
-    """Register a device."""
-    presented = ids.present(body.hardware_key)
-    model = None if presented is None else await registrations.model_of_key(gateway.postgres, presented)
-    if model is None:
-        raise Refusal(400, "Hardware key is invalid")
-    if not SEMVER.fullmatch(body.firmware_version):
-        raise Refusal(422, "Firmware version must be a semantic version such as 1.2.3")
-    check_depth("Details", body.details)
-    mac = normalized_mac(body.mac) if body.mac else None
-    if model.authentication == "mac_sn" and mac is None:
-        raise Refusal(422, "Mac can't be blank")
-    if model.authentication == "cloud_id":
-        if not body.cloud_id:
-            raise Refusal(422, "Cloud id can't be blank")
-        code = model.short_code or ""
-        if not (body.cloud_id.startswith(code) and CLOUD_ID_REST.fullmatch(body.cloud_id[len(code) :])):
-            raise Refusal(422, f"Cloud id must be {code} followed by 16 to 36 letters and digits")
-    device_id = ids.new_id()
+    """Register a device; keep what is answered."""
     async with gateway.postgres.acquire() as connection:
-        try:
-            await registrations.insert(
-                connection,
-                device_id,
-                model,
-                shard=ids.shard_of(str(device_id).encode(), gateway.shards),
-                sn=body.sn,
-                mac=mac,
-                cloud_id=body.cloud_id if model.authentication == "cloud_id" else None,
-                name=body.name,
-                sub_model=body.sub_model,
-                firmware_version=body.firmware_version,
-                details=body.details,
-            )
-        except asyncpg.UniqueViolationError as error:
-            raise Refusal(422, TAKEN[str(error.constraint_name)]) from None
-        if model.has_own_limit:
-            await publish(gateway, connection, [device_id])
-    hub_url = gateway.settings.public_url or f"{_scheme(gateway)}://{gateway.settings.bind}"
-    key = gateway.access_keys.issue(str(device_id), 0)
-    return Registered(str(device_id), key, hub_url, hub_url)
+        return await _register(gateway, connection, body)
 
 
-def _scheme(gateway: Gateway) -> str:
-    return "https" if gateway.settings.tls_certificate else "http"
+@endpoint(
+    "POST",
+    "/v1/devices/bulk_create",
+    status=201,
+    errors={422: f"More than {BULK_MAX} devices; or some were refused, then the answer has what became of each."},
+)
+async def register_many(gateway: Gateway, body: list[Raw]) -> list[Registered | ErrorBody]:
+    """Register up to 25 devices, each on its own.
+
+    The answer has for each, in order, what its registration alone would have answered: 201 when all are fine, else 422.
+    """
+    if len(body) > BULK_MAX:
+        raise Refusal(422, TOO_MANY)
+    results: list[Registered | ErrorBody] = []
+    async with gateway.postgres.acquire() as connection:
+        for item in body:
+            try:
+                results.append(await _register(gateway, connection, _decode(item)))
+            except Refusal as refusal:
+                results.append(ErrorBody(refusal.text))
+            except AWAY as error:
+                # Those before it are registered, and nobody else will ever tell them their keys.
+                logs.event(log, logging.WARNING, "postgres_unavailable", cause=str(error))
+                results.append(ErrorBody(away("Postgres").text))
+    status = 422 if any(isinstance(result, ErrorBody) for result in results) else 201
+    return Response(msgspec.json.encode(results), status, media_type="application/json")  # type: ignore[return-value]
 
 
-ENDPOINTS: tuple[Endpoint, ...] = (register,)
+def _decode(item: Raw) -> Registration:
+    try:
+        return msgspec.json.decode(item, type=Registration)
+    except msgspec.ValidationError as error:
+        raise Refusal(422, sentence(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refusal(400, "Device is not valid JSON") from None
+
+
+async def _register(gateway: Gateway, connection: Connection, body: Registration) -> Registered:
+    model = await registrations.model_of_hardware_key(connection, body.hardware_key)
+    new = new_device(
+        gateway,
+        model,
+        parent_id=body.parent_id,
+        sn=validation.filled("Sn", body.sn),
+        mac=validation.filled("Mac", body.mac) if model.authentication == "mac_sn" else body.mac,
+        cloud_id=validation.cloud_id(body.cloud_id, model.short_code) if model.authentication == "cloud_id" else None,
+        name=body.name,
+        sub_model=body.sub_model,
+        firmware_version=body.firmware_version,
+        details=body.details,
+    )
+    async with connection.transaction():
+        if body.parent_id is not None:
+            parent = await registrations.hold_parent(connection, body.parent_id)
+            if parent is None or parent[0] != model.vendor_id:
+                raise Refusal(422, registrations.PARENT_UNKNOWN)
+        await registrations.insert(connection, new, UNCLAIMED, gateway.clock())
+    await publish_new(gateway, connection, new, UNCLAIMED)
+    url = hub_url(gateway.settings)
+    return Registered(new.id, access_key(gateway, new.id), url, url)
+
+
+def new_device(
+    gateway: Gateway,
+    model: Model,
+    *,
+    parent_id: UUID | None,
+    sn: str | None,
+    mac: str | None,
+    cloud_id: str | None,
+    name: str | None,
+    sub_model: str | None,
+    firmware_version: str | None,
+    details: dict[str, Any] | None,
+) -> NewDevice:
+    """A device with a new id, its members checked. Raises Refusal (422)."""
+    device_id = ids.new_id()
+    return NewDevice(
+        id=device_id,
+        shard=ids.shard_of(str(device_id).encode(), gateway.shards),
+        model=model,
+        parent_id=parent_id,
+        sn=sn,
+        mac=validation.normalized_mac(mac) if mac else None,
+        cloud_id=cloud_id,
+        name=name or "",
+        sub_model=sub_model,
+        firmware_version=validation.semantic_version("Firmware version", firmware_version),
+        details=validation.details(details),
+    )
+
+
+def access_key(gateway: Gateway, device_id: UUID) -> str:
+    """The access key of a new device."""
+    return gateway.access_keys.issue(str(device_id), 0)
+
+
+async def publish_new(gateway: Gateway, connection: Connection, new: NewDevice, place: Place) -> None:
+    """Prepare the first reply of a new device, if it differs from that of a device for which nothing waits.
+
+    The device is registered already and its key must reach it, so with Postgres away this is left to a worker.
+    """
+    if place.space_id is None and new.model.rate_limit == DEFAULT_RATE_LIMIT:
+        return
+    try:
+        await publish(gateway, connection, [new.id])
+    except AWAY as error:
+        logs.event(log, logging.WARNING, "reply_deferred", devices=1, cause=str(error))
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (register, register_many)

@@ -10,11 +10,11 @@ from gateway import paging
 from gateway.callers import OrganizationCaller, presented_key
 from gateway.endpoint import Success, endpoint
 from gateway.errors import Refusal
-from gateway.organization.fields import Name
 from gateway.paging import Page, PageQuery
 from gateway.services import Gateway
 from gateway.stores import credentials
 from gateway.stores.credentials import ApiKey
+from gateway.validation import Name
 from schemas import ids
 
 

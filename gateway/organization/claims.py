@@ -7,11 +7,11 @@ from msgspec import Struct
 from gateway.callers import OrganizationCaller
 from gateway.endpoint import endpoint
 from gateway.errors import Refusal
-from gateway.organization.fields import Label, Name, normalized_mac
 from gateway.services import Gateway
 from gateway.stores import claims, held_devices, owned_devices
 from gateway.stores.owned_devices import Device
 from gateway.stores.reply_writer import publish
+from gateway.validation import Label, Name, normalized_mac
 
 ONE_PROOF = "Give either cloud id, or mac and sn"
 

@@ -9,11 +9,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from gateway import paging
 from gateway.callers import OrganizationCaller
 from gateway.endpoint import Success, endpoint
-from gateway.organization.fields import Label, Name, Text
 from gateway.paging import Page, PageQuery
 from gateway.services import Gateway
 from gateway.stores import command_definitions, models
 from gateway.stores.command_definitions import DEFAULT_TIMEOUT_S, CommandDefinition, CommandField
+from gateway.validation import Label, Name, Text
 
 FIELDS_MAX = 50
 

@@ -11,13 +11,13 @@ from gateway import paging
 from gateway.callers import OrganizationCaller
 from gateway.endpoint import endpoint
 from gateway.errors import Refusal
-from gateway.organization.fields import Name
 from gateway.paging import PER_PAGE, Page, PageNumber, Window
 from gateway.services import Gateway
 from gateway.stores import command_definitions, held_devices, owned_commands, owned_devices
 from gateway.stores.command_definitions import CommandDefinition
 from gateway.stores.owned_commands import Command, Status
 from gateway.stores.reply_writer import publish
+from gateway.validation import Name
 
 BODY_BYTES_MAX = 64 * 1024
 PER_PAGE_MAX = 500

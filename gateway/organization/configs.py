@@ -8,11 +8,11 @@ from msgspec import Struct
 from gateway.callers import OrganizationCaller
 from gateway.endpoint import endpoint
 from gateway.errors import Refusal
-from gateway.organization.fields import check_depth
 from gateway.services import Gateway
 from gateway.stores import held_devices, owned_devices
 from gateway.stores.owned_devices import Config
 from gateway.stores.reply_writer import publish
+from gateway.validation import check_depth
 from schemas import events
 from schemas.events import EventType
 

@@ -8,12 +8,12 @@ from msgspec import UNSET, Struct, UnsetType
 from gateway import paging
 from gateway.callers import OrganizationCaller
 from gateway.endpoint import Success, endpoint
-from gateway.organization.fields import Label, check_depth
 from gateway.paging import Page, PageQuery, Window
 from gateway.services import Gateway
 from gateway.stores import device_deletion, held_devices, owned_devices, projects, spaces
 from gateway.stores.owned_devices import Device
 from gateway.stores.reply_writer import publish
+from gateway.validation import Label, check_depth
 
 
 class DevicesQuery(PageQuery, kw_only=True):

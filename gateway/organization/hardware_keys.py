@@ -7,11 +7,11 @@ from msgspec import Struct
 from gateway import paging
 from gateway.callers import OrganizationCaller
 from gateway.endpoint import Success, endpoint
-from gateway.organization.fields import Label
 from gateway.paging import Page, PageQuery
 from gateway.services import Gateway
 from gateway.stores import credentials, models
 from gateway.stores.credentials import HardwareKey
+from gateway.validation import Label
 
 
 class NewHardwareKey(Struct):

@@ -9,11 +9,11 @@ from msgspec import Meta, Struct
 from gateway import paging
 from gateway.callers import OrganizationCaller
 from gateway.endpoint import Success, endpoint
-from gateway.organization.fields import Name
 from gateway.paging import Page, PageQuery
 from gateway.services import Gateway
 from gateway.stores import models
 from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S, Model
+from gateway.validation import Name
 from schemas.replies import DEFAULT_RATE_LIMIT
 
 OfflineThreshold = Annotated[int, Meta(ge=10, le=2_592_000, description="Seconds of silence.")]

@@ -5,11 +5,11 @@ from uuid import UUID
 from gateway import paging
 from gateway.callers import OrganizationCaller
 from gateway.endpoint import Success, endpoint
-from gateway.organization.fields import Named
 from gateway.paging import Page, PageQuery
 from gateway.services import Gateway
 from gateway.stores import projects
 from gateway.stores.projects import Project
+from gateway.validation import Named
 
 
 @endpoint("POST", "/core/v1/organization/projects", status=201)

@@ -11,12 +11,12 @@ from gateway import paging
 from gateway.callers import OrganizationCaller
 from gateway.endpoint import Success, endpoint
 from gateway.errors import Refusal
-from gateway.organization.fields import NAME_CHARACTERS_MAX, Name
 from gateway.paging import Page, PageQuery, Window
 from gateway.services import Gateway
 from gateway.stores import projects, spaces
 from gateway.stores.reply_writer import publish
 from gateway.stores.spaces import DEPTH_MAX, PATH_BYTES_MAX, Space
+from gateway.validation import NAME_CHARACTERS_MAX, Name
 
 TOLD_AT_ONCE_MAX = 1_000
 """Of a space with more devices than these, a worker tells the rest within seconds."""

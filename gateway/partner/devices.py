@@ -10,7 +10,6 @@ from gateway import paging
 from gateway.callers import PartnerCaller
 from gateway.endpoint import Success, endpoint
 from gateway.organization.commands import CommandsQuery, command_page
-from gateway.organization.fields import Name, normalized_mac
 from gateway.organization.histories import RangeQuery
 from gateway.paging import Page, PageQuery, Window
 from gateway.services import Gateway
@@ -19,6 +18,7 @@ from gateway.stores.histories import Found, HistoryItem
 from gateway.stores.owned_commands import Command
 from gateway.stores.owned_devices import Config, Device
 from gateway.stores.reply_writer import publish
+from gateway.validation import Name, normalized_mac
 
 
 class DevicesQuery(PageQuery, kw_only=True):

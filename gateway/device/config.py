@@ -1,0 +1,51 @@
+"""The device's config: read after `config_version` grew, or set by the device itself."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.callers import DeviceCaller
+from gateway.endpoint import Endpoint, endpoint
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import device_configs
+from gateway.stores.owned_devices import Config
+from gateway.stores.reply_writer import publish
+from gateway.validation import VERSION_MAX, check_depth
+
+CONFIG_BYTES_MAX = 64 * 1024
+
+
+class ConfigStored(Struct):
+    """The version that the config got."""
+
+    success: bool
+    version: int
+
+
+@endpoint("GET", "/v1/devices/{device_id}/config")
+async def read_config(gateway: Gateway, device: DeviceCaller) -> Config:
+    """Read the device's config; version 0 was never set."""
+    return await device_configs.read(gateway.postgres, device.id)
+
+
+@endpoint(
+    "POST",
+    "/v1/devices/{device_id}/config",
+    errors={422: "The version is not newer than the stored one."},
+    body_bytes_max=CONFIG_BYTES_MAX,
+)
+async def put_config(gateway: Gateway, device: DeviceCaller, body: dict[str, Any]) -> ConfigStored:
+    """Store the device's whole config: every member but `version`, which is the next one unless it is given."""
+    version = body.pop("version", None)
+    if version is not None and (type(version) is not int or not 1 <= version <= VERSION_MAX):
+        raise Refusal(422, f"Version must be a whole number between 1 and {VERSION_MAX}")
+    check_depth("Config", body)
+    async with gateway.postgres.acquire() as connection:
+        async with connection.transaction():
+            version = await device_configs.put(connection, device, body, version, gateway.clock())
+        await publish(gateway, connection, [device.id])
+    return ConfigStored(success=True, version=version)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (read_config, put_config)

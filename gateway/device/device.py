@@ -1,0 +1,127 @@
+"""The device itself: reads what is known of it, says what is new, removes itself."""
+
+import logging
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from gateway import validation
+from gateway.callers import DeviceCaller
+from gateway.endpoint import Endpoint, Success, endpoint
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import device_deletion, devices
+from gateway.stores.devices import Device, Own
+from gateway.stores.reply_writer import publish
+from gateway.validation import Label, Name, Version
+from schemas import keys, logs
+from schemas.redis import RedisError
+
+log = logging.getLogger(__name__)
+
+PUTS_MAX = 10
+PUTS_WINDOW_S = 3600
+SETTING_BYTES_MAX = 4 * 1024
+
+_COUNT_PUT = """
+local calls = redis.call('INCR', KEYS[1])
+if calls == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return {calls, redis.call('TTL', KEYS[1])}
+"""
+
+
+class DeviceReport(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is new on the device; members that are absent stay.
+
+    `config_version` and `space_version` are the versions the device goes by now; a null parent makes it stand alone.
+    """
+
+    firmware_version: Label | UnsetType = UNSET
+    name: Label | UnsetType = UNSET
+    sub_model: Label | UnsetType | None = UNSET
+    details: dict[str, Any] | UnsetType = UNSET
+    space_version: Version | UnsetType = UNSET
+    config_version: Version | UnsetType = UNSET
+    parent_id: UUID | UnsetType | None = UNSET
+    host_address: Label | UnsetType | None = UNSET
+
+
+class CloudSetting(Struct):
+    """One property that the device keeps in the cloud; a null value removes it."""
+
+    property: Name
+    value: Any
+
+
+@endpoint("GET", "/v1/devices/{device_id}")
+async def read_device(gateway: Gateway, device: DeviceCaller) -> Device:
+    """Read what is known of the device."""
+    return await devices.read(gateway.postgres, device.id)
+
+
+@endpoint(
+    "PUT",
+    "/v1/devices/{device_id}",
+    errors={400: "A member is not known.", 429: f"More than {PUTS_MAX} calls in an hour."},
+)
+async def put_device(gateway: Gateway, device: DeviceCaller, body: DeviceReport) -> Device:
+    """Tell what is new on the device."""
+    await _count_put(gateway, device)
+    if body.firmware_version is not UNSET:
+        validation.semantic_version("Firmware version", body.firmware_version)
+    if body.details is not UNSET:
+        validation.details(body.details)
+    async with gateway.postgres.acquire() as connection:
+        async with connection.transaction():
+            if isinstance(body.parent_id, UUID) and body.parent_id != device.parent_id:
+                await devices.hold_new_parent(connection, device, body.parent_id)
+            was = await devices.hold(connection, device.id)
+            renamed = await devices.update(connection, device.id, was, _merged(was, body))
+        if renamed:
+            await publish(gateway, connection, [device.id])
+        return await devices.read(connection, device.id)
+
+
+def _merged(was: Own, body: DeviceReport) -> Own:
+    names = {"config_version": "applied_config_version", "space_version": "applied_space_version"}
+    told = {names.get(name, name): getattr(body, name) for name in body.__struct_fields__}
+    return msgspec.structs.replace(was, **{name: value for name, value in told.items() if value is not UNSET})
+
+
+async def _count_put(gateway: Gateway, device: DeviceCaller) -> None:
+    """Count one PUT. Raises Refusal (429) when the device made too many in its hour.
+
+    With Redis away or full the call passes uncounted: what a device reports matters more than how often.
+    """
+    key = keys.puts(device.shard, str(device.id))
+    try:
+        calls, left_s = await gateway.redis.eval(_COUNT_PUT, 1, key, str(PUTS_WINDOW_S))
+    except (RedisError, OSError) as error:
+        logs.event(log, logging.WARNING, "put_uncounted", device=device.id, cause=str(error))
+        return
+    if calls > PUTS_MAX:
+        raise Refusal(429, f"More than {PUTS_MAX} calls in an hour", retry_after_s=max(1, left_s))
+
+
+@endpoint("DELETE", "/v1/devices/{device_id}")
+async def delete_device(gateway: Gateway, device: DeviceCaller) -> Success:
+    """Remove the device, and all devices below it; their keys end."""
+    async with gateway.postgres.acquire() as connection:
+        async with connection.transaction():
+            deleted = await device_deletion.delete(connection, device.id, gateway.clock())
+        await publish(gateway, connection, deleted)
+    return Success()
+
+
+@endpoint("PUT", "/v1/devices/{device_id}/cloud_settings", body_bytes_max=SETTING_BYTES_MAX)
+async def put_cloud_setting(gateway: Gateway, device: DeviceCaller, body: CloudSetting) -> Success:
+    """Set one property that the device keeps in the cloud."""
+    validation.check_depth("Value", body.value)
+    async with gateway.postgres.acquire() as connection, connection.transaction():
+        await devices.put_cloud_setting(connection, device.id, body.property, body.value)
+    return Success()
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (read_device, put_device, delete_device, put_cloud_setting)

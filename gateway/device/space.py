@@ -1,0 +1,121 @@
+"""Where the device is, for devices that follow the place they are in."""
+
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from gateway.callers import DeviceCaller
+from gateway.endpoint import Endpoint, endpoint
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import devices, held_devices, spaces
+from gateway.stores.reply_writer import publish
+from schemas.postgres import Connection
+
+NOT_IN_SPACE = "Device not in space"
+NO_PARENT = "Device has no parent to follow"
+PARENT_NOT_IN_SPACE = "Parent not in space"
+UNSORTED = "Unsorted"
+
+
+class Coordinates(Struct):
+    """Degrees north and east."""
+
+    lat: float
+    lng: float
+
+
+class Location(Struct):
+    """A point on Earth. `utc_offset` is in seconds, now."""
+
+    coordinates: Coordinates | None
+    utc_offset: int
+    name: str | None
+
+
+class DevicePlace(Struct):
+    """The device's space. `location` is null until someone gave it coordinates or a name."""
+
+    location: Location | None
+    temperature_units: Literal["celsius", "fahrenheit"]
+    maintenance: bool
+    name: str
+    local_time: str
+    device_id: UUID
+
+
+class Move(Struct):
+    """Where to: the space of the device's parent, or the project's space for devices that nobody placed."""
+
+    target: Literal["follow_parent", "unsorted"]
+
+
+@endpoint("GET", "/v1/devices/{device_id}/space", errors={422: "Nobody claimed the device."})
+async def read_space(gateway: Gateway, device: DeviceCaller) -> DevicePlace:
+    """Read the device's space."""
+    place = await devices.place(gateway.postgres, device.id)
+    if place is None:
+        raise Refusal(422, NOT_IN_SPACE)
+    return _shown(place, device.id, gateway.clock())
+
+
+@endpoint(
+    "PUT",
+    "/v1/devices/{device_id}/space/move",
+    errors={422: "Nobody claimed the device, or it has no parent in a space of the same owner."},
+)
+async def move(gateway: Gateway, device: DeviceCaller, body: Move) -> DevicePlace:
+    """Move the device, with the devices below it that share its space; answers the space it is in then."""
+    async with gateway.postgres.acquire() as connection:
+        async with connection.transaction():
+            moved = await _move(connection, device, body.target)
+        await publish(gateway, connection, moved)
+        place = await devices.place(connection, device.id)
+    if place is None:
+        raise devices.gone()
+    return _shown(place, device.id, gateway.clock())
+
+
+async def _move(connection: Connection, device: DeviceCaller, target: str) -> list[UUID]:
+    owner = device.organization_id
+    if owner is None or device.project_id is None:
+        raise Refusal(422, NOT_IN_SPACE)
+    if target == "unsorted":
+        space_id = (await spaces.find_or_create(connection, owner, device.project_id, [UNSORTED])).id
+    elif device.parent_id is None:
+        raise Refusal(422, NO_PARENT)
+    else:
+        parents = await devices.space_of_parent(connection, device.parent_id, owner)
+        if parents is None:
+            raise Refusal(422, PARENT_NOT_IN_SPACE)
+        space_id = parents
+    # The space is locked before the device, as by whoever changes a space and tells the devices in it.
+    project_id = await held_devices.space_project(connection, owner, space_id)
+    held = await held_devices.hold(connection, owner, device.id)
+    return await held_devices.move(connection, held, owner, project_id, space_id)
+
+
+def _shown(place: devices.Place, device_id: UUID, now: datetime) -> DevicePlace:
+    local = now.astimezone(UTC if place.time_zone == "UTC" else ZoneInfo(place.time_zone))
+    offset = local.utcoffset()
+    assert offset is not None
+    location = None
+    if (place.latitude, place.longitude, place.location_name) != (None, None, None):
+        coordinates = None
+        if place.latitude is not None and place.longitude is not None:
+            coordinates = Coordinates(place.latitude, place.longitude)
+        location = Location(coordinates, int(offset.total_seconds()), place.location_name)
+    return DevicePlace(
+        location=location,
+        temperature_units=place.temperature_units,
+        maintenance=place.maintenance,
+        name=place.name,
+        local_time=local.isoformat(timespec="seconds"),
+        device_id=device_id,
+    )
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (read_space, move)
