@@ -20,6 +20,7 @@ from uuid import UUID
 from msgspec import Struct
 
 _B32HEX = "0123456789abcdefghijklmnopqrstuv"
+_EMULATED_VERSION = 8
 
 
 def new_id() -> UUID:
@@ -30,6 +31,48 @@ def new_id() -> UUID:
     return UUID(int=value)
 
 
+def new_xid() -> str:
+    """A new id of the /v2 API: 20 characters of base 32, ordered by time."""
+    return _xid(int(time.time()) << 68 | int.from_bytes(os.urandom(8)) << 4)
+
+
+def _xid(number: int) -> str:
+    return "".join(_B32HEX[number >> shift & 31] for shift in range(95, -1, -5))
+
+
+def new_emulated_id() -> UUID:
+    """The id of an emulated device: a UUIDv8 that its name, `emu` and 20 characters, tells whole."""
+    number = int(time.time()) << 68 | int.from_bytes(os.urandom(8)) << 4
+    return _emulated(number)
+
+
+def _emulated(number: int) -> UUID:
+    """100 bits in a UUIDv8: 48 before the version, 12 beside it, 40 after the variant."""
+    high, middle, low = number >> 52, number >> 40 & 0xFFF, number & (1 << 40) - 1
+    return UUID(int=high << 80 | 0x8 << 76 | middle << 64 | 0b10 << 62 | low)
+
+
+def device_name(device_id: UUID) -> str:
+    """A device's id as the /v2 API writes it: `emu…` for an emulated device, else the UUID."""
+    if device_id.version != _EMULATED_VERSION:
+        return str(device_id)
+    number = device_id.int
+    return "emu" + _xid((number >> 80) << 52 | (number >> 64 & 0xFFF) << 40 | number & (1 << 40) - 1)
+
+
+def device_of_name(name: str) -> UUID | None:
+    """The id behind `device_name`; None for anything else."""
+    try:
+        if not name.startswith("emu"):
+            return UUID(name) if len(name) == 36 else None
+        number = 0
+        for character in name[3:]:
+            number = number << 5 | _B32HEX.index(character)
+        return _emulated(number) if len(name) == 23 else None
+    except ValueError:
+        return None
+
+
 def shard_of(device_id: bytes, shards: int) -> int:
     """The shard of a device, from the 36 ASCII characters of its id."""
     return zlib.crc32(device_id) % shards
@@ -37,8 +80,7 @@ def shard_of(device_id: bytes, shards: int) -> int:
 
 def event_id(stored_at_s: int, shard: int, seq: int) -> str:
     """The stable public id of a log entry: 20 characters, ordered by time, derived from its place in the log."""
-    number = (stored_at_s << 64 | shard << 48 | seq) << 4
-    return "".join(_B32HEX[number >> shift & 31] for shift in range(95, -1, -5))
+    return _xid((stored_at_s << 64 | shard << 48 | seq) << 4)
 
 
 class AccessKeys:

@@ -1,0 +1,51 @@
+"""Secrets at rest, and secrets that are derived instead of stored.
+
+Everything here hangs on the master key. What must be shown or used again (signature secrets, custom headers, vendors'
+credentials) is encrypted with AES-256-GCM under a key derived for its purpose, bound to the row it belongs to; what
+only has to be checked again (secrets of service account keys) is derived from the row's id.
+"""
+
+import hashlib
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+_NONCE_BYTES = 12
+
+
+class SecretError(Exception):
+    """A stored secret was not encrypted with this key, or for this row."""
+
+
+class Vault:
+    """Encrypts and decrypts the secrets of one purpose. `purpose` has at most 16 bytes."""
+
+    def __init__(self, key: str, purpose: str) -> None:
+        derived = hashlib.blake2b(key=bytes.fromhex(key), digest_size=32, person=purpose.encode())
+        self._cipher = AESGCM(derived.digest())
+
+    def __repr__(self) -> str:
+        return "<Vault>"
+
+    def seal(self, secret: bytes, owner: str) -> bytes:
+        """Encrypt a secret of the row `owner`; nothing stays nothing."""
+        if not secret:
+            return b""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, secret, owner.encode())
+
+    def open(self, sealed: bytes, owner: str) -> bytes:
+        """Decrypt it again. Raises SecretError."""
+        if not sealed:
+            return b""
+        try:
+            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.encode())
+        except InvalidTag:
+            raise SecretError(f"the secret of {owner} was encrypted with another key") from None
+
+
+def derived_secret(master_key: str, key_id: str) -> str:
+    """The secret of a service account key: 32 hex characters that follow from its id."""
+    mac = hashlib.blake2b(key_id.encode(), key=bytes.fromhex(master_key), digest_size=16, person=b"fg account key")
+    return mac.hexdigest()
