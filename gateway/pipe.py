@@ -1,4 +1,4 @@
-"""The hot path's connection to one Redis node: one round trip at a time, nothing else.
+"""The hot path's connection to one Redis node: round trips in order, nothing else.
 
 A general client spends more time on each command than the edge has for a whole request. This one is handed bytes
 that are already in Redis protocol, writes them in one piece, and hands the replies back in one list. It connects,
@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import ssl
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -58,12 +59,11 @@ class Pipe(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader()
         self._replies: list[Any] = []
-        self._expected = 0
-        self._done: Callable[[Replies], None] | None = None
+        self._under_way: deque[tuple[int, Callable[[Replies], None]]] = deque()
         self._lost = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Pipe {self.address!r} connected={self.connected} expecting={self._expected}>"
+        return f"<Pipe {self.address!r} connected={self.connected} under_way={len(self._under_way)}>"
 
     async def run(self) -> None:
         """Keep the connection up until cancelled."""
@@ -86,8 +86,7 @@ class Pipe(asyncio.Protocol):
     def send(self, data: bytes, expected: int, done: Callable[[Replies], None]) -> None:
         """Write one round trip; `done` gets its `expected` replies, or None when the connection is lost first."""
         assert self._transport is not None
-        assert self._done is None
-        self._expected, self._done = expected, done
+        self._under_way.append((expected, done))
         self._transport.write(data)
 
     def abort(self) -> None:
@@ -144,17 +143,20 @@ class Pipe(asyncio.Protocol):
             logs.event(log, logging.ERROR, "redis_protocol_error", node=repr(self.address), cause=str(error))
             self.abort()
             return
-        if len(replies) >= self._expected and self._done is not None:
-            done, self._done, self._replies = self._done, None, []
-            done(replies)
+        under_way = self._under_way
+        while under_way and len(replies) >= under_way[0][0]:
+            expected, done = under_way.popleft()
+            arrived = replies[:expected]
+            del replies[:expected]
+            done(arrived)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        done, self._done = self._done, None
+        under_way, self._under_way = self._under_way, deque()
         if self.connected:
             self.connected = False
             logs.event(log, logging.WARNING, "redis_lost", node=repr(self.address), cause=str(exc or "closed"))
         self._lost.set()
-        if done is not None:
+        for _, done in under_way:
             done(None)
         self._on_change()
