@@ -42,6 +42,12 @@ ENTRIES_MAX = 500
 OUTBOX_MAX = 5_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_STATES_TABLE = """
+    CREATE TEMP TABLE IF NOT EXISTS flushed_states (
+        device_id uuid, status text, telemetries json, times json, state_at timestamptz, floor_at timestamptz,
+        last_seen_at timestamptz) ON COMMIT DELETE ROWS
+"""
+
 Checkpoint = Callable[[str], None]
 """Called with `before_copy`, `before_commit` and `before_trim`: where crash tests let the process die."""
 
@@ -53,27 +59,42 @@ class LostShardError(Exception):
 class Message:
     """One message of a batch."""
 
-    __slots__ = ("at", "body", "device_id", "entry_id", "key_version", "place", "received_us", "telemetry")
+    __slots__ = (
+        "at",
+        "body",
+        "device_id",
+        "entry_id",
+        "key_version",
+        "place",
+        "received_at",
+        "telemetry",
+        "update_time",
+    )
 
-    def __init__(self, entry_id: str, place: int, received_us: int, device_id: str, version: int, body: bytes) -> None:
+    def __init__(
+        self,
+        entry_id: str,
+        place: int,
+        received_at: datetime,
+        update_time: str,
+        device_id: str,
+        version: int,
+        body: bytes,
+    ) -> None:
         self.entry_id = entry_id
         self.place = place
-        self.received_us = received_us
+        self.received_at = received_at
         self.device_id = device_id
         self.key_version = version
         self.body = body
         self.telemetry: Telemetry | None = None
-        self.at = received_us
+        self.at = received_at
+        self.update_time = update_time
 
 
 def moment(us: int) -> datetime:
     """The time that is `us` microseconds after 1970."""
     return EPOCH + timedelta(microseconds=us)
-
-
-def microseconds(when: datetime) -> int:
-    """Microseconds since 1970."""
-    return (when - EPOCH) // timedelta(microseconds=1)
 
 
 def die_at(name: str) -> Checkpoint:
@@ -106,6 +127,7 @@ class Flusher:
         self._checkpoint = checkpoint
         self._stream = keys.ingest(shard)
         self._offset = ""
+        self._messages_an_entry = 1.0
 
     def __repr__(self) -> str:
         return f"<Flusher shard={self.shard} offset={self._offset}>"
@@ -132,7 +154,8 @@ class Flusher:
 
     async def flush(self, *, block_ms: int | None = None) -> int:
         """Store the next batch; returns how many messages it had. Without `block_ms` it does not wait for any."""
-        found: Any = await self._redis.xread({self._stream: self._offset}, count=ENTRIES_MAX, block=block_ms)
+        count = max(1, min(ENTRIES_MAX, int(self._settings.flush_messages_max / self._messages_an_entry)))
+        found: Any = await self._redis.xread({self._stream: self._offset}, count=count, block=block_ms)
         read: list[Any] = []
         if found:
             read = found[0][1] if isinstance(found, list) else next(iter(found.values()))[0]
@@ -140,6 +163,9 @@ class Flusher:
             await self.open()
             return 0
         messages, quarantined = self._unpack(read)
+        if read:
+            # Entries grow with load: the next batch is cut by what this one's held.
+            self._messages_an_entry = max(1.0, len(messages) / len(read))
         if not messages and not quarantined and not read and not await self._has_outbox():
             return 0
         offset = read[-1][0].decode() if read else self._offset
@@ -189,11 +215,13 @@ class Flusher:
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 quarantined.append((entry_id, -1, str(error), data))
                 continue
-            items, received_us = entry.items, entry.received_at_us
-            received_at = moment(received_us)
+            items, received_at = entry.items, moment(entry.received_at_us)
+            update_time = rfc3339(received_at)
             for place in range(0, len(items), 3):
                 device_id, version, body = items[place : place + 3]
-                message = Message(entry_id, place // 3, received_us, device_id.decode(), int(version, 16), body)
+                message = Message(
+                    entry_id, place // 3, received_at, update_time, device_id.decode(), int(version, 16), body
+                )
                 if body:
                     try:
                         message.telemetry = telemetry.decode(body, received_at)
@@ -201,7 +229,8 @@ class Flusher:
                         quarantined.append((entry_id, message.place, str(error), body))
                         continue
                     if message.telemetry.timestamp is not None:
-                        message.at = microseconds(message.telemetry.timestamp)
+                        message.at, message.telemetry.timestamp = message.telemetry.timestamp, None
+                        message.update_time = rfc3339(message.at)
                 messages.append(message)
         return messages, quarantined
 
@@ -290,7 +319,7 @@ class Flusher:
             )
         }
         states: dict[str, State] = {}
-        last_seen: dict[str, int] = {}
+        last_seen: dict[str, datetime] = {}
         rows: list[tuple[Any, ...]] = []
         for message in messages:
             device_id, row = message.device_id, known.get(message.device_id)
@@ -301,44 +330,38 @@ class Flusher:
             state = states.get(device_id)
             if state is None:
                 state = states[device_id] = _state(row)
-            last_seen[device_id] = max(last_seen.get(device_id, 0), message.received_us)
+            last_seen[device_id] = message.received_at
             if message.telemetry is not None:
                 outcomes[Stored.STORED] += 1
                 state.merge(message.telemetry, message.at)
-                at = moment(message.at)
-                rows.append(
-                    (EventType.TELEMETRY, device_id, row["project_id"], at, _data(message.telemetry, at)),
-                )
+                data = _data(message.telemetry, message.update_time)
+                rows.append((EventType.TELEMETRY, device_id, row["project_id"], message.at, data))
         if states:
             await self._write_states(connection, states, last_seen)
             await self._back_online(connection, [i for i in states if known[i]["offline"]])
         return rows
 
-    async def _write_states(self, connection: Connection, states: dict[str, State], last_seen: dict[str, int]) -> None:
-        encode = msgspec.json.encode
+    async def _write_states(
+        self, connection: Connection, states: dict[str, State], last_seen: dict[str, datetime]
+    ) -> None:
+        """By way of a temporary table: COPY takes a row in a third of the time that arrays of parameters need."""
+        await connection.execute(_STATES_TABLE)
+        await connection.copy_records_to_table(
+            "flushed_states",
+            records=[(i, s.status, s.telemetries, s.times, s.latest, s.floor, last_seen[i]) for i, s in states.items()],
+        )
         await connection.execute(
             """
             INSERT INTO device_state AS s
                    (device_id, shard, status, telemetries, times, state_at, floor_at, last_seen_at, offline)
-            SELECT n.device_id, $1, n.status, n.telemetries::json, n.times::json, n.state_at, n.floor_at,
-                   n.last_seen_at, false
-              FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
-                          $8::timestamptz[])
-                AS n (device_id, status, telemetries, times, state_at, floor_at, last_seen_at)
-             ORDER BY n.device_id
+            SELECT device_id, $1, status, telemetries, times, state_at, floor_at, last_seen_at, false
+              FROM flushed_states ORDER BY device_id
             ON CONFLICT (device_id) DO UPDATE SET
                    status = excluded.status, telemetries = excluded.telemetries, times = excluded.times,
                    state_at = excluded.state_at, floor_at = excluded.floor_at, offline = false,
                    last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at)
             """,
             self.shard,
-            list(states),
-            [state.status for state in states.values()],
-            [encode(state.telemetries).decode() for state in states.values()],
-            [encode(state.stored_times()).decode() for state in states.values()],
-            [None if state.latest is None else moment(state.latest) for state in states.values()],
-            [None if state.floor is None else moment(state.floor) for state in states.values()],
-            [moment(last_seen[device_id]) for device_id in states],
         )
 
     async def _back_online(self, connection: Connection, device_ids: list[str]) -> None:
@@ -398,13 +421,13 @@ def _state(row: Any) -> State:
         row["status"],
         row["telemetries"],
         row["times"],
-        None if row["state_at"] is None else microseconds(row["state_at"]),
-        None if row["floor_at"] is None else microseconds(row["floor_at"]),
+        row["state_at"],
+        row["floor_at"],
     )
 
 
-def _data(message: Telemetry, at: datetime) -> dict[str, Any]:
-    members: dict[str, Any] = {"updateTime": rfc3339(at), **msgspec.structs.asdict(message)}
-    del members["timestamp"]
-    kept = {k: v for k, v in members.items() if v is not None and v is not msgspec.UNSET and v is not False}
-    return {EventType.TELEMETRY: kept}
+def _data(message: Telemetry, update_time: str) -> msgspec.Raw:
+    """The event's data: the message as the device sent it, its time first."""
+    return msgspec.Raw(
+        b'{"telemetry":{"updateTime":"%b",%b}' % (update_time.encode(), msgspec.json.encode(message)[1:])
+    )

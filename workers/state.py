@@ -3,8 +3,12 @@
 A late message never overwrites a newer value, but may set what nobody set since. Null removes a key, and the removal
 keeps its time, so that a late message does not bring the key back. `override` replaces all that is older than it, and
 from then on older messages change nothing. The order in which messages arrive therefore does not matter.
+
+A key whose value is as new as the newest message has no time of its own: a device that always sends the same keys has
+no times at all, and its messages are merged without looking at any.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec import UNSET
@@ -14,9 +18,15 @@ from schemas.telemetry import Telemetry
 STATUS = ""
 """Stands for `status` among the keys of times; telemetry keys are never empty."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
 
 class State:
-    """One device's state while a batch is merged into it. Times are µs since 1970."""
+    """One device's state while a batch is merged into it.
+
+    `times` holds, in µs since 1970, the time of each value that differs from `latest`, and of each removal.
+    """
 
     __slots__ = ("floor", "latest", "status", "telemetries", "times")
 
@@ -25,54 +35,75 @@ class State:
         status: str | None = None,
         telemetries: dict[str, Any] | None = None,
         times: dict[str, int] | None = None,
-        latest: int | None = None,
-        floor: int | None = None,
+        latest: datetime | None = None,
+        floor: datetime | None = None,
     ) -> None:
         self.status = status
-        self.telemetries: dict[str, Any] = telemetries or {}
+        self.telemetries: dict[str, Any] = {} if telemetries is None else telemetries
+        self.times: dict[str, int] = {} if times is None else times
         self.latest = latest
         self.floor = floor
-        self.times: dict[str, int] = times or {}
-        if latest is not None:
-            for key in self.telemetries:
-                self.times.setdefault(key, latest)
-            if status is not None:
-                self.times.setdefault(STATUS, latest)
 
-    def merge(self, message: Telemetry, at: int) -> None:
+    def merge(self, message: Telemetry, at: datetime) -> None:
         """Merge one message whose time is `at`."""
-        times = self.times
         if self.floor is not None and at < self.floor:
             return
+        values: dict[str, Any] = {} if message.telemetries is UNSET else message.telemetries
         if message.override:
-            self.floor = at
-            for key in [key for key, time in times.items() if time <= at]:
-                del times[key]
-                self._remove(key)
-        if message.telemetries is not UNSET:
-            for key, value in message.telemetries.items():
-                if times.get(key, at) <= at:
-                    times[key] = at
-                    if value is None:
-                        self.telemetries.pop(key, None)
-                    else:
-                        self.telemetries[key] = value
-        if message.status is not None and times.get(STATUS, at) <= at:
-            times[STATUS] = at
-            self.status = message.status
-        if self.latest is None or at > self.latest:
-            self.latest = at
-
-    def _remove(self, key: str) -> None:
-        if key == STATUS:
-            self.status = None
+            self._override(at)
+        if self.latest is None or at >= self.latest:
+            self._merge_newest(message.status, values, at)
         else:
-            self.telemetries.pop(key, None)
+            self._merge_late(message.status, values, _us(at))
 
-    def stored_times(self) -> dict[str, int]:
-        """The times worth storing: those that differ from `latest`, and those of removals."""
-        return {
-            key: time
-            for key, time in self.times.items()
-            if time != self.latest or (key not in self.telemetries and key != STATUS)
-        }
+    def _merge_newest(self, status: str | None, values: dict[str, Any], at: datetime) -> None:
+        telemetries, times, latest = self.telemetries, self.times, self.latest
+        if latest is not None and at != latest:
+            if not telemetries.keys() <= values.keys():
+                for key in telemetries.keys() - values.keys():
+                    times.setdefault(key, _us(latest))
+            if status is None and self.status is not None:
+                times.setdefault(STATUS, _us(latest))
+        self.latest = at
+        if times:
+            for key in values:
+                times.pop(key, None)
+        for key, value in values.items():
+            if value is None:
+                telemetries.pop(key, None)
+                times[key] = _us(at)
+            else:
+                telemetries[key] = value
+        if status is not None:
+            self.status = status
+            times.pop(STATUS, None)
+
+    def _merge_late(self, status: str | None, values: dict[str, Any], at: int) -> None:
+        for key, value in values.items():
+            if self._time(key, key in self.telemetries) <= at:
+                self.times[key] = at
+                if value is None:
+                    self.telemetries.pop(key, None)
+                else:
+                    self.telemetries[key] = value
+        if status is not None and self._time(STATUS, self.status is not None) <= at:
+            self.times[STATUS] = at
+            self.status = status
+
+    def _override(self, at: datetime) -> None:
+        """Forget all that is not newer than `at`."""
+        self.floor, at_us = at, _us(at)
+        for key in [key for key in self.telemetries if self._time(key, True) <= at_us]:
+            del self.telemetries[key]
+        if self._time(STATUS, self.status is not None) <= at_us:
+            self.status = None
+        self.times = {key: time for key, time in self.times.items() if time > at_us}
+
+    def _time(self, key: str, is_set: bool) -> int:
+        """When a key got its value, or lost it; 0 when it never had one."""
+        implied = _us(self.latest) if is_set and self.latest is not None else 0
+        return self.times.get(key, implied)
+
+
+def _us(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND

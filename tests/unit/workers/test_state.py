@@ -1,5 +1,6 @@
 """The merge of a device's messages does not depend on the order in which they arrive."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
@@ -20,13 +21,17 @@ MESSAGES = st.lists(
 )
 
 
+def moment(second: int) -> datetime:
+    return datetime.fromtimestamp(second, UTC)
+
+
 def merged(messages: list[tuple[int, Telemetry]], cut: int = 0) -> tuple[Any, Any]:
     """Merge in the given order; after `cut` messages the state is stored and read back."""
     state = State()
     for number, (at, message) in enumerate(messages):
         if number == cut:
-            state = State(state.status, dict(state.telemetries), state.stored_times(), state.latest, state.floor)
-        state.merge(message, at)
+            state = State(state.status, dict(state.telemetries), dict(state.times), state.latest, state.floor)
+        state.merge(message, moment(at))
     return state.status, state.telemetries
 
 
@@ -52,7 +57,7 @@ def test_times_are_stored_only_where_they_tell_something() -> None:
     """A device that always sends the same keys has none."""
     state = State()
     for at in (1, 2, 3):
-        state.merge(Telemetry(status="online", telemetries={"a": at}), at)
-    assert state.stored_times() == {}
-    state.merge(Telemetry(telemetries={"a": None}), 4)
-    assert state.stored_times() == {"": 3, "a": 4}
+        state.merge(Telemetry(status="online", telemetries={"a": at}), moment(at))
+    assert state.times == {}
+    state.merge(Telemetry(telemetries={"a": None}), moment(4))
+    assert state.times == {"": 3_000_000, "a": 4_000_000}
