@@ -127,7 +127,7 @@ class Flusher:
         self._checkpoint = checkpoint
         self._stream = keys.ingest(shard)
         self._offset = ""
-        self._messages_an_entry = 1.0
+        self._messages_an_entry = 100.0
 
     def __repr__(self) -> str:
         return f"<Flusher shard={self.shard} offset={self._offset}>"
