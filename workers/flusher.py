@@ -32,6 +32,8 @@ from schemas.postgres import PARTITIONS_AHEAD_DAYS, Connection, Pool
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from schemas.telemetry import Telemetry, TelemetryError
+from workers.offline import announce
+from workers.shares import LostPieceError
 from workers.state import State
 
 log = logging.getLogger(__name__)
@@ -50,10 +52,6 @@ _STATES_TABLE = """
 
 Checkpoint = Callable[[str], None]
 """Called with `before_copy`, `before_commit` and `before_trim`: where crash tests let the process die."""
-
-
-class LostShardError(Exception):
-    """Another flusher moved the offset: this one must stop, and has stored nothing."""
 
 
 class Message:
@@ -133,7 +131,7 @@ class Flusher:
         return f"<Flusher shard={self.shard} offset={self._offset}>"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Flush until `stop` is set. Raises LostShardError, or what went wrong with Redis or Postgres."""
+        """Flush until `stop` is set. Raises LostPieceError, or what went wrong with Redis or Postgres."""
         await self.open()
         while not stop.is_set():
             began = time.monotonic()
@@ -261,7 +259,7 @@ class Flusher:
                 self._offset,
             )
             if seq is None:
-                raise LostShardError(f"shard {self.shard} was flushed past {self._offset} by another worker")
+                raise LostPieceError(f"shard {self.shard} was flushed past {self._offset} by another worker")
             stored_at = datetime.now(UTC)
             rows = await self._merge(connection, messages, outcomes)
             outbox = await connection.fetch(
@@ -364,7 +362,7 @@ class Flusher:
             self.shard,
         )
 
-    async def _back_online(self, connection: Connection, device_ids: list[str]) -> None:
+    async def _back_online(self, connection: Connection, device_ids: list[object]) -> None:
         """Close the automatic incidents of devices that are heard again, and tell of it."""
         if not device_ids:
             return
@@ -375,17 +373,7 @@ class Flusher:
             device_ids,
             now,
         )
-        for event_type, member in ((EventType.STATUS_CHANGED, "offline"), (EventType.INCIDENT_CLOSED, "issue")):
-            value: Any = False if member == "offline" else "offline"
-            await connection.execute(
-                """INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data)
-                   SELECT shard, $2, id, project_id, $3, $4 FROM devices
-                    WHERE id = ANY($1::uuid[]) AND project_id IS NOT NULL""",
-                device_ids,
-                event_type,
-                now,
-                {event_type: {"updateTime": rfc3339(now), member: value}},
-            )
+        await announce(connection, device_ids, offline=False, moment=now)
 
     async def _isolate(
         self, messages: list[Message], quarantined: list[tuple[str, int, str, bytes]]

@@ -1,13 +1,10 @@
 """Makes the event log's partitions ahead of time and drops those that are older than the retention."""
 
-import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
-
 from schemas import logs
-from schemas.postgres import AWAY, PARTITIONS_AHEAD_DAYS, Pool
+from schemas.postgres import PARTITIONS_AHEAD_DAYS, Pool
 
 log = logging.getLogger(__name__)
 
@@ -23,20 +20,12 @@ class Janitor:
         self._pool = pool
         self._retention = timedelta(days=retention_days)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Tidy at once and then hourly, until `stop` is set."""
-        while not stop.is_set():
-            try:
-                await self.tidy(datetime.now(UTC))
-            except (asyncpg.LockNotAvailableError, *AWAY) as error:
-                logs.event(log, logging.WARNING, "partitions_deferred", cause=repr(error))
-            try:
-                await asyncio.wait_for(stop.wait(), INTERVAL_S)
-            except TimeoutError:
-                continue
+    async def tidy(self, now: datetime | None = None) -> list[str]:
+        """Create the next days' partitions and drop the expired ones; returns the names of the dropped.
 
-    async def tidy(self, now: datetime) -> list[str]:
-        """Create the next days' partitions and drop the expired ones; returns the names of the dropped."""
+        `now` stands for the clock.
+        """
+        now = now or datetime.now(UTC)
         await self._pool.execute("SELECT create_event_partitions($1)", PARTITIONS_AHEAD_DAYS)
         first_kept = f"events_{now - self._retention:%Y%m%d}"
         rows = await self._pool.fetch(

@@ -1,14 +1,10 @@
 """Repeats the reply writes of those who changed something and died, or found Redis away, before telling the device."""
 
-import asyncio
-import logging
 from datetime import datetime
 
-from schemas import logs, replies
-from schemas.postgres import AWAY, Pool
-from schemas.redis import Redis, RedisError
-
-log = logging.getLogger(__name__)
+from schemas import replies
+from schemas.postgres import Pool
+from schemas.redis import Redis
 
 INTERVAL_S = 1.0
 DEVICES_MAX = 1_000
@@ -23,18 +19,10 @@ class ReplyRefresher:
         self._pool = pool
         self._redis = redis
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Refresh every second until `stop` is set; stores that are away are tried again."""
-        while not stop.is_set():
-            try:
-                while await self.refresh():
-                    pass
-            except (RedisError, *AWAY) as error:
-                logs.event(log, logging.WARNING, "replies_deferred", cause=repr(error))
-            try:
-                await asyncio.wait_for(stop.wait(), INTERVAL_S)
-            except TimeoutError:
-                continue
+    async def drain(self) -> None:
+        """Write all replies that are due."""
+        while await self.refresh():
+            pass
 
     async def refresh(self, now: datetime | None = None) -> int:
         """Write the oldest replies that are due; returns how many. `now` stands for the database's clock."""

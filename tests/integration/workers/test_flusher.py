@@ -10,7 +10,8 @@ from schemas import entries, keys
 from schemas.metrics import Metrics
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
-from workers.flusher import Flusher, LostShardError
+from workers.flusher import Flusher
+from workers.shares import LostPieceError
 
 
 def flushers(edge: Any, redis_client: Redis, count: int = 1) -> list[list[Flusher]]:
@@ -75,7 +76,7 @@ async def test_a_zombie_stores_nothing(edge: Any, acme: Owner, redis_client: Red
     await send(edge, device_id, telemetries={"n": 1})
     assert await owner[shard].flush() == 1
     await send(edge, device_id, telemetries={"n": 2})
-    with pytest.raises(LostShardError):
+    with pytest.raises(LostPieceError):
         await zombie[shard].flush()
     assert await values(edge) == [1]
     assert await owner[shard].flush() == 1

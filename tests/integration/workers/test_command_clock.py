@@ -1,0 +1,92 @@
+"""Commands that become due, take too long, or are never fetched."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from owners import Owner
+from prometheus_client import CollectorRegistry
+
+from schemas import keys
+from schemas.metrics import Metrics
+from schemas.redis import Redis
+from workers.command_clock import CommandClock
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+async def clock(edge: Any, redis_client: Redis) -> CommandClock:
+    return CommandClock(edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()))
+
+
+async def sent(acme: Owner, device_id: Any, **options: Any) -> Any:
+    """Send a command; its id."""
+    answer = await acme.call("POST", f"/devices/{device_id}/commands", {"command": "reboot", **options})
+    return answer["id"]
+
+
+async def status(acme: Owner, command_id: Any) -> Any:
+    row = await acme.pool.fetchrow("SELECT status, message FROM commands WHERE id = $1", command_id)
+    return tuple(row)
+
+
+async def told(redis_client: Redis, acme: Owner, device_id: Any) -> bool:
+    """Whether the device's next telemetry answer says that a command waits."""
+    reply = await redis_client.hget(keys.reply((await acme.row(device_id))["shard"]), str(device_id))
+    return reply is not None and b'"command":true' in reply
+
+
+async def test_a_scheduled_command_waits_for_its_time(acme: Owner, clock: CommandClock, redis_client: Redis) -> None:
+    """Then it is pending, and the device is told."""
+    device_id = await acme.device()
+    at = NOW + timedelta(hours=1)
+    command_id = await sent(acme, device_id, scheduled_at=at.isoformat())
+    assert await clock.advance(at - timedelta(seconds=1)) == 0
+    assert (await status(acme, command_id), await told(redis_client, acme, device_id)) == (("scheduled", None), False)
+    assert await clock.advance(at) == 1
+    assert (await status(acme, command_id), await told(redis_client, acme, device_id)) == (("pending", None), True)
+
+
+async def test_a_command_times_out_from_its_first_delivery(
+    acme: Owner, clock: CommandClock, redis_client: Redis
+) -> None:
+    """600 s after that, to the second; a command that was not delivered yet does not."""
+    device_id = await acme.device()
+    delivered, waiting = await sent(acme, device_id), await sent(acme, device_id)
+    await acme.pool.execute("UPDATE commands SET delivered_at = $2 WHERE id = $1", delivered, NOW)
+    assert await clock.advance(NOW + timedelta(seconds=599)) == 0
+    assert await clock.advance(NOW + timedelta(seconds=600)) == 1
+    assert await status(acme, delivered) == ("failed", "Timed out after 600 s")
+    assert await status(acme, waiting) == ("pending", None)
+    assert await told(redis_client, acme, device_id) is True
+    last = await acme.pool.fetchval("SELECT data FROM event_outbox ORDER BY id DESC LIMIT 1")
+    assert last["commandUpdated"]["status"] == "failed"
+    assert last["commandUpdated"]["commandId"] == str(delivered)
+
+
+async def test_a_command_that_nobody_fetches_expires_after_seven_days(
+    acme: Owner, clock: CommandClock, redis_client: Redis
+) -> None:
+    """And the device is no longer told of it."""
+    device_id = await acme.device()
+    command_id = await sent(acme, device_id)
+    assert await clock.advance(NOW + timedelta(days=6, hours=23)) == 0
+    assert await clock.advance(datetime.now(UTC) + timedelta(days=7)) == 1
+    assert await status(acme, command_id) == ("failed", "Expired: the device never fetched it")
+    assert await told(redis_client, acme, device_id) is False
+
+
+async def test_two_clocks_change_a_command_once(acme: Owner, clock: CommandClock) -> None:
+    """The one that comes second finds it changed, or skips it while it is being changed."""
+    device_id = await acme.device()
+    await sent(acme, device_id, scheduled_at=(NOW + timedelta(hours=1)).isoformat())
+    later = NOW + timedelta(hours=2)
+    async with acme.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT FROM commands FOR UPDATE")
+        assert await clock.advance(later) == 0
+        await transaction.rollback()
+    assert await clock.advance(later) == 1
+    assert await clock.advance(later) == 0

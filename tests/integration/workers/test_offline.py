@@ -1,0 +1,116 @@
+"""Devices that fall silent, and come back."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from owners import Owner, outbox
+from prometheus_client import CollectorRegistry
+
+from schemas import entries, keys
+from schemas.metrics import Metrics
+from schemas.redis import Redis
+from schemas.settings import WorkerSettings
+from workers.flusher import Flusher
+from workers.offline import GRACE, OfflineSweep
+
+NOW = datetime.now(UTC)
+THRESHOLD = timedelta(seconds=300)
+
+
+@pytest.fixture
+async def sweep(edge: Any, redis_client: Redis) -> OfflineSweep:
+    """A sweep that has been there for long enough to judge."""
+    made = OfflineSweep(edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()), 4)
+    assert await made.sweep(NOW - GRACE) == 0
+    return made
+
+
+async def seen(acme: Owner, device_id: Any, at: datetime) -> None:
+    await acme.seen(device_id)
+    await acme.pool.execute("UPDATE device_state SET last_seen_at = $2 WHERE device_id = $1", device_id, at)
+
+
+async def offline(acme: Owner, device_id: Any) -> bool:
+    found: bool = await acme.pool.fetchval("SELECT offline FROM device_state WHERE device_id = $1", device_id)
+    return found
+
+
+async def test_a_device_goes_offline_once_past_its_models_threshold(acme: Owner, sweep: OfflineSweep) -> None:
+    """To the second; with one incident and two events, however often and by however many it is swept."""
+    silent, heard = await acme.device(), await acme.device()
+    await seen(acme, silent, NOW - THRESHOLD - timedelta(seconds=1))
+    await seen(acme, heard, NOW - THRESHOLD + timedelta(seconds=1))
+    assert await sweep.sweep(NOW) == 1
+    assert (await offline(acme, silent), await offline(acme, heard)) == (True, False)
+    assert await sweep.sweep(NOW) == 0
+    assert await outbox(acme.pool) == [("statusChanged", silent), ("incidentOpened", silent)]
+    incident = await acme.pool.fetchrow("SELECT device_id, issue, closed_at FROM incidents")
+    assert tuple(incident) == (silent, "offline", None)
+    shown = await acme.call("GET", f"/devices/{silent}")
+    assert shown["effective_status"] == "offline"
+
+
+async def test_the_next_message_brings_it_back(
+    edge: Any, acme: Owner, sweep: OfflineSweep, redis_client: Redis
+) -> None:
+    """The flusher closes the incident and tells of both, in the transaction that stores the message."""
+    device_id = await acme.device()
+    await seen(acme, device_id, NOW - timedelta(hours=1))
+    assert await sweep.sweep(NOW) == 1
+    await acme.pool.execute("DELETE FROM event_outbox")
+    shard = (await acme.row(device_id))["shard"]
+    body = entries.pack(int(NOW.timestamp() * 1e6), [str(device_id).encode(), b"00", b'{"status":"online"}'])
+    await redis_client.xadd(keys.ingest(shard), {entries.FIELD: body})
+    settings = WorkerSettings(postgres_dsn="", redis_url="")
+    flusher = Flusher(shard, edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()), settings)
+    await flusher.open()
+    assert await flusher.flush() == 1
+    assert await offline(acme, device_id) is False
+    assert await acme.pool.fetchval("SELECT closed_at IS NOT NULL FROM incidents") is True
+    rows = await acme.pool.fetch("SELECT type, data FROM event_outbox ORDER BY id")
+    if not rows:  # the same flush may have moved them on
+        rows = await acme.pool.fetch("SELECT type, data FROM events WHERE type <> 'telemetry' ORDER BY seq")
+    assert [(row["type"], row["data"][row["type"]]) for row in rows] == [
+        ("statusChanged", {"updateTime": rows[0]["data"]["statusChanged"]["updateTime"], "offline": False}),
+        ("incidentClosed", {"updateTime": rows[1]["data"]["incidentClosed"]["updateTime"], "issue": "offline"}),
+    ]
+
+
+async def test_a_backlog_makes_nobody_offline(acme: Owner, sweep: OfflineSweep, redis_client: Redis) -> None:
+    """While messages wait, silence is measured up to the oldest of them, not up to now."""
+    device_id = await acme.device()
+    await seen(acme, device_id, NOW - THRESHOLD)
+    shard = (await acme.row(device_id))["shard"]
+    waiting_since = NOW - timedelta(seconds=10)
+    await redis_client.xadd(keys.ingest(shard), {"b": b""}, id=f"{int(waiting_since.timestamp() * 1000)}-0")
+    assert await sweep.sweep(NOW) == 0
+    assert await sweep.sweep(NOW + timedelta(hours=1)) == 0
+    await redis_client.xtrim(keys.ingest(shard), maxlen=0, approximate=False)
+    assert await sweep.sweep(NOW + timedelta(seconds=1)) == 1
+
+
+async def test_after_an_outage_of_the_store_devices_get_time_to_be_heard(
+    acme: Owner, sweep: OfflineSweep, redis_client: Redis
+) -> None:
+    """They could not be heard while the shard was gone; that is not their silence."""
+    device_id = await acme.device()
+    await seen(acme, device_id, NOW - timedelta(hours=1))
+    shard = (await acme.row(device_id))["shard"]
+    await redis_client.delete(keys.ingest(shard))
+    assert await sweep.sweep(NOW) == 0
+    await redis_client.xadd(keys.ingest(shard), {"b": b""})
+    await redis_client.xtrim(keys.ingest(shard), maxlen=0, approximate=False)
+    assert await sweep.sweep(NOW + timedelta(seconds=1)) == 0
+    assert await sweep.sweep(NOW + timedelta(seconds=1) + GRACE) == 1
+
+
+async def test_two_sweeps_at_once_mark_a_device_once(acme: Owner, sweep: OfflineSweep, redis_client: Redis) -> None:
+    """The second waits for the shard and finds nothing left."""
+    device_id = await acme.device()
+    await seen(acme, device_id, NOW - timedelta(hours=1))
+    shard = (await acme.row(device_id))["shard"]
+    async with acme.pool.acquire() as first, acme.pool.acquire() as second:
+        both = (sweep._mark(connection, shard, NOW, [device_id], NOW) for connection in (first, second))
+        assert sorted(await asyncio.gather(*both)) == [0, 1]

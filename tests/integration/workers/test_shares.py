@@ -1,0 +1,71 @@
+"""Pieces of work among workers: one at a time, shared out evenly, taken over from those that are gone."""
+
+import asyncio
+from collections.abc import Callable
+
+from schemas.postgres import Pool
+from workers.shares import Shares
+
+PIECES = 4
+LOCKS = 0x74657374
+
+
+class Worker:
+    """A worker that only waits; `overlaps` notes a piece that two worked on at once."""
+
+    busy: set[int]
+    overlaps: list[int]
+
+    def __init__(self, dsn: str) -> None:
+        self.stop = asyncio.Event()
+        self.shares = Shares(dsn, "test", LOCKS, PIECES, self.work)
+        self.task = asyncio.create_task(self.shares.run(self.stop))
+
+    async def work(self, piece: int, done: asyncio.Event) -> None:
+        if piece in self.busy:
+            self.overlaps.append(piece)
+        self.busy.add(piece)
+        await done.wait()
+        self.busy.discard(piece)
+
+    async def end(self) -> None:
+        self.stop.set()
+        await self.task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_pieces_are_shared_out_as_workers_come_and_go(dsn: str, pool: Pool) -> None:
+    """One has all four, two have two each, three two at most; whoever stays takes over; never two on one piece."""
+    Worker.busy, Worker.overlaps = set(), []
+    first = Worker(dsn)
+    await until(lambda: len(first.shares.pieces) == 4)
+    second = Worker(dsn)
+    await until(lambda: (len(first.shares.pieces), len(second.shares.pieces)) == (2, 2))
+    third = Worker(dsn)
+    await until(lambda: len(first.shares.pieces | second.shares.pieces | third.shares.pieces) == 4)
+    await first.end()
+    await until(lambda: len(second.shares.pieces) + len(third.shares.pieces) == 4)
+    await third.end()
+    await until(lambda: len(second.shares.pieces) == 4)
+    await second.end()
+    assert Worker.overlaps == []
+    assert Worker.busy == set()
+
+
+async def test_a_worker_whose_session_breaks_gives_everything_up_and_comes_back(dsn: str, pool: Pool) -> None:
+    """Its locks are gone with the session, so its work ends before it takes any anew."""
+    Worker.busy, Worker.overlaps = set(), []
+    worker = Worker(dsn)
+    await until(lambda: len(worker.shares.pieces) == 4)
+    await pool.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'fleetgate worker test'"
+    )
+    await until(lambda: len(worker.shares.pieces) < 4)
+    await until(lambda: len(worker.shares.pieces) == 4)
+    await worker.end()
+    assert Worker.overlaps == []

@@ -1,0 +1,96 @@
+"""What time does to commands: makes scheduled ones pending, fails those that took too long or were never fetched.
+
+scheduled ─(its time)─► pending ─(7 days, never fetched)─► failed
+                        pending, in_progress ─(its timeout after the first delivery)─► failed
+"""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas import logs, replies
+from schemas.events import EventType, rfc3339
+from schemas.metrics import Metrics
+from schemas.postgres import Connection, Pool
+from schemas.redis import Redis
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 1.0
+COMMANDS_MAX = 1_000
+"""Commands in one transaction."""
+
+_CHANGES = (
+    (
+        "due",
+        "SET status = 'pending'",
+        "status = 'scheduled' AND scheduled_at <= $1",
+    ),
+    (
+        "timed_out",
+        "SET status = 'failed', message = 'Timed out after ' || timeout_s || ' s', finished_at = $1",
+        "status IN ('pending', 'in_progress') AND delivered_at + make_interval(secs => timeout_s) <= $1",
+    ),
+    (
+        "expired",
+        "SET status = 'failed', message = 'Expired: the device never fetched it', finished_at = $1",
+        "status = 'pending' AND delivered_at IS NULL AND expires_at <= $1",
+    ),
+)
+
+
+class CommandClock:
+    """Advances commands. Several may run: each command changes once."""
+
+    def __init__(self, pool: Pool, redis: Redis, metrics: Metrics) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._metrics = metrics
+
+    async def advance(self, now: datetime | None = None) -> int:
+        """Make all changes that are due; returns how many. `now` stands for the clock."""
+        now = now or datetime.now(UTC)
+        total = 0
+        async with self._pool.acquire() as connection:
+            for cause, change, condition in _CHANGES:
+                while changed := await self._change(connection, change, condition, now):
+                    total += len(changed)
+                    if cause != "due":
+                        self._metrics.commands_ended.labels(cause).inc(len(changed))
+                    logs.event(log, logging.INFO, "commands_advanced", cause=cause, commands=len(changed))
+                    await replies.write(connection, self._redis, {row["device_id"] for row in changed})
+        return total
+
+    async def _change(self, connection: Connection, change: str, condition: str, now: datetime) -> list[Any]:
+        async with connection.transaction():
+            rows: list[Any] = await connection.fetch(
+                f"""UPDATE commands {change} WHERE id IN (
+                        SELECT id FROM commands WHERE {condition} ORDER BY number LIMIT {COMMANDS_MAX}
+                        FOR NO KEY UPDATE SKIP LOCKED)
+                    RETURNING id, device_id, name, status, message""",
+                now,
+            )
+            data = [
+                {
+                    EventType.COMMAND_UPDATED: {
+                        "updateTime": rfc3339(now),
+                        "commandId": str(row["id"]),
+                        "name": row["name"],
+                        "status": row["status"],
+                        "message": row["message"],
+                    }
+                }
+                for row in rows
+            ]
+            await connection.execute(
+                """INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data)
+                   SELECT d.shard, $3, d.id, d.project_id, $4, e.data
+                     FROM unnest($1::uuid[], $2::json[]) WITH ORDINALITY AS e (device_id, data, place)
+                     JOIN devices d ON d.id = e.device_id
+                    WHERE d.project_id IS NOT NULL ORDER BY e.place""",
+                [row["device_id"] for row in rows],
+                data,
+                EventType.COMMAND_UPDATED,
+                now,
+            )
+        return rows

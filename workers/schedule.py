@@ -1,0 +1,31 @@
+"""Loops that do a step every so often, for as long as the process lives."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+from schemas import logs
+from schemas.postgres import AWAY
+from schemas.redis import RedisError
+
+log = logging.getLogger(__name__)
+
+
+async def every(interval_s: float, step: Callable[[], Awaitable[object]], stop: asyncio.Event) -> None:
+    """Take a step at once and then every `interval_s` seconds, until `stop` is set.
+
+    A step that finds Postgres or Redis away, or a lock taken, is left for the next time; any other error is a fault of
+    ours and ends the process.
+    """
+    while not stop.is_set():
+        try:
+            await step()
+        except (RedisError, asyncpg.LockNotAvailableError, *AWAY) as error:
+            name = getattr(step, "__qualname__", repr(step))
+            logs.event(log, logging.WARNING, "step_deferred", step=name, cause=repr(error))
+        try:
+            await asyncio.wait_for(stop.wait(), interval_s)
+        except TimeoutError:
+            continue
