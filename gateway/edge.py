@@ -1,5 +1,7 @@
 """The edge process: uvicorn with the hot path's protocol in front of the application."""
 
+import resource
+import signal
 import socket
 
 import uvicorn
@@ -48,4 +50,9 @@ def bind(address: str) -> socket.socket:
 
 def run(settings: EdgeSettings, listener: socket.socket) -> None:
     """Serve on a listening socket until SIGTERM or SIGINT."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn takes these over, and raises them once more when it is done: by then there is nothing left to end.
+        signal.signal(number, lambda *_: None)
     make_server(settings, Metrics()).run(sockets=[listener])

@@ -24,8 +24,10 @@ async def readyz(request: Request) -> Response:
     problems: list[str] = []
     try:
         for shard in range(gateway.shards):
-            if not await gateway.redis.exists(keys.ingest(shard)):
-                problems.append(f"shard {shard} is being rebuilt")  # noqa: PERF401
+            if not gateway.ingest.is_connected(shard):
+                problems.append(f"shard {shard} is not connected")
+            elif not await gateway.redis.exists(keys.ingest(shard)):
+                problems.append(f"shard {shard} is being rebuilt")
     except (RedisError, OSError):
         problems.append("Redis is not available")
     try:

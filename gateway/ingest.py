@@ -125,6 +125,11 @@ class Ingest:
     def __repr__(self) -> str:
         return f"<Ingest shards={self._shards} waiting={self._waiting}>"
 
+    def is_connected(self, shard: int) -> bool:
+        """Whether there is a connection to the node of this shard."""
+        lane = self._lanes[shard]
+        return lane is not None and lane.pipe.connected
+
     # Offering messages
 
     def offer(self, receiver: Receiver, device_id: bytes, key: bytes, body: bytes) -> None:

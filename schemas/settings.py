@@ -17,6 +17,10 @@ _Secret = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 _Ratio = Annotated[float, Meta(gt=0, le=1)]
 _Seconds = Annotated[float, Meta(gt=0, le=86400)]
 _Count = Annotated[int, Meta(ge=1)]
+_Dsn = Annotated[str, Meta(description="PostgreSQL connection string (secret: may hold a password).")]
+_MasterKey = Annotated[
+    _Secret, Meta(description="64 hex digits; every device's access key is derived from it (secret).")
+]
 
 
 class SettingsError(Exception):
@@ -26,7 +30,7 @@ class SettingsError(Exception):
 class Stores(msgspec.Struct, frozen=True, kw_only=True):
     """Where the data live; every process needs both."""
 
-    postgres_dsn: Annotated[str, Meta(description="PostgreSQL connection string (secret: may hold a password).")]
+    postgres_dsn: _Dsn
     redis_url: Annotated[
         str,
         Meta(
@@ -41,9 +45,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
 class EdgeSettings(Stores, frozen=True, kw_only=True):
     """Settings of an edge process."""
 
-    master_key: Annotated[
-        _Secret, Meta(description="64 hex digits; every device's access key is derived from it (secret).")
-    ]
+    master_key: _MasterKey
     bind: Annotated[_Port, Meta(description="host:port to listen on.")] = "127.0.0.1:8080"
     public_url: Annotated[
         str, Meta(pattern="^(https?://.*[^/])?$", description="Base URL devices are told; default: http://BIND.")
@@ -79,16 +81,23 @@ class WorkerSettings(Stores, frozen=True, kw_only=True):
     sweep_interval_s: Annotated[_Seconds, Meta(description="Time between two offline sweeps.")] = 30
 
 
-class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the supervisor (`fleetgate up`), beside those it hands to its children."""
+class MigrateSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of `fleetgate migrate`."""
 
-    home: Annotated[str, Meta(description="Where embedded servers, secrets and demo.json live.")] = ".fleetgate"
+    postgres_dsn: _Dsn
+    master_key: _MasterKey
     shards: Annotated[
         int, Meta(ge=1, le=256, description="Number of shards; fixed when the database is first migrated.")
     ] = 4
 
 
-GROUPS: tuple[type[msgspec.Struct], ...] = (EdgeSettings, WorkerSettings, UpSettings)
+class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the supervisor (`fleetgate up`), beside those it hands to its children."""
+
+    home: Annotated[str, Meta(description="Where embedded servers, secrets and demo.json live.")] = ".fleetgate"
+
+
+GROUPS: tuple[type[msgspec.Struct], ...] = (EdgeSettings, WorkerSettings, MigrateSettings, UpSettings)
 
 S = TypeVar("S", bound=msgspec.Struct)
 

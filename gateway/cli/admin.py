@@ -1,12 +1,11 @@
 """`fleetgate admin`: tenants, models and keys from the command line, for whoever runs the gateway.
 
-It works on the database directly, so it needs no key: it is how the first key comes into being. It prints tables for
-people and, with `--json`, the same for programs. What is refused is one sentence on stderr and exit code 1; wrong
-usage is exit code 2.
+It works on the database directly, so it needs no key: it is how the first key comes into being. Without settings that
+is the database of `fleetgate up`. It prints tables for people and, with `--json`, the same for programs. What is
+refused is one sentence on stderr and exit code 1; wrong usage is exit code 2.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from gateway.cli.servers import find
 from gateway.errors import Refusal
 from gateway.stores import command_definitions, credentials, models, organizations, projects
 from gateway.stores.command_definitions import DEFAULT_TIMEOUT_S, CommandField
@@ -21,7 +21,7 @@ from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S
 from schemas import postgres
 from schemas.postgres import Connection
 from schemas.replies import DEFAULT_RATE_LIMIT
-from schemas.settings import SettingsError, Stores, load
+from schemas.settings import SettingsError
 
 NAME_CHARACTERS_MAX = 255
 FIELD_TYPES = ("string", "integer", "number", "boolean")
@@ -34,6 +34,7 @@ Action = Callable[[Connection, argparse.Namespace], Awaitable[Any]]
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `admin` and all below it to the program's subcommands."""
     admin = subparsers.add_parser("admin", help="create, list, revoke: organizations, projects, models, keys")
+    admin.set_defaults(run=run)
     things = admin.add_subparsers(title="things", metavar="THING", required=True)
 
     verbs = _thing(things, "organizations", "the tenants")
@@ -93,11 +94,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 async def run(arguments: argparse.Namespace) -> int:
     """Do what the arguments say; returns the exit code."""
     try:
-        settings = load(Stores, os.environ)
+        servers = find()
     except SettingsError as error:
         return _complain(str(error), WRONG_USAGE)
     try:
-        connection = await postgres.connect(settings.postgres_dsn, "admin")
+        connection = await postgres.connect(servers.postgres_dsn, "admin")
         try:
             await postgres.installation(connection)
             async with connection.transaction():

@@ -5,7 +5,7 @@ import asyncio
 import os
 import sys
 
-from gateway.cli import admin, up
+from gateway.cli import admin, agent, doctor, fleet, migrate, up
 from gateway.cli.embedded import EmbeddedError
 from gateway.cli.up import UpError
 from schemas.settings import SettingsError
@@ -16,16 +16,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="fleetgate", description="A device gateway.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up.add_parser(commands)
-    admin.add_parser(commands)
     for name, module, text in (("edge", "gateway", "one edge process"), ("worker", "workers", "one worker process")):
         child = commands.add_parser(name, help=text, description=f"Run {text}, set up by FLEETGATE_* variables.")
         child.set_defaults(module=module)
+    for command in (migrate, doctor, admin, agent, fleet):
+        command.add_parser(commands)
     arguments = parser.parse_args()
     try:
         if arguments.command in ("edge", "worker"):
             os.execv(sys.executable, [sys.executable, "-m", arguments.module])  # noqa: S606
-        run = admin.run if arguments.command == "admin" else up.run
-        return asyncio.run(run(arguments))
+        code: int = asyncio.run(arguments.run(arguments))
+    except KeyboardInterrupt:
+        return 130
     except SettingsError as error:
         print(f"fleetgate {arguments.command}: {error}", file=sys.stderr)
         return 2
@@ -36,6 +38,8 @@ def main() -> int:
             raise
         for cause in group.exceptions:
             print(f"fleetgate {arguments.command}: {cause}", file=sys.stderr)
+    else:
+        return code
     return 1
 
 

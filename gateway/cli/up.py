@@ -1,8 +1,8 @@
 """`fleetgate up`: the whole stack on this machine, from one command.
 
 Starts PostgreSQL and Valkey where no URL is given, migrates, binds the listening socket, starts edges and workers and
-restarts those that die. The socket is the supervisor's, so connections wait while an edge is restarted. Children die
-with the supervisor; what a crashed run left behind does not stop the next start.
+restarts whatever dies, servers too. The socket is the supervisor's, so connections wait while an edge is restarted.
+Children die with the supervisor; what a crashed run left behind does not stop the next start.
 """
 
 import argparse
@@ -22,15 +22,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.cli import demo
-from gateway.cli.embedded import EmbeddedPostgres, EmbeddedValkey, Server, die_with_parent, free_port
+from gateway.cli import demo, servers
+from gateway.cli.device_client import write_secret
+from gateway.cli.embedded import (
+    EmbeddedError,
+    EmbeddedPostgres,
+    EmbeddedValkey,
+    Server,
+    die_with_parent,
+    free_port,
+)
+from gateway.cli.migrate import migrate
 from gateway.edge import bind
 from schemas import postgres
-from schemas.settings import EdgeSettings, UpSettings, load
+from schemas.settings import EdgeSettings, MigrateSettings, UpSettings, load
 
 READY_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 RESTART_S = (0.1, 5.0)
+SERVER_CHECK_S = 0.5
+TELL_S = (5.0, 60.0)
+PROCESSES_MAX = 256
 
 
 class UpError(Exception):
@@ -42,30 +54,33 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "up", help="run the whole stack here", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--demo", action="store_true", help="create a demo tenant once and write demo.json")
-    parser.add_argument("--edges", type=int, default=1, metavar="N", help="edge processes (default 1)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    parser.add_argument("--demo", action="store_true", help="with a demo tenant (keys in demo.json) and a small fleet")
+    parser.add_argument("--edges", type=_processes, default=1, metavar="N", help="edge processes (default 1)")
+    parser.add_argument("--workers", type=_processes, default=1, metavar="N", help="worker processes (default 1)")
     parser.set_defaults(run=run)
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Run until SIGINT or SIGTERM."""
+    """Run until SIGINT or SIGTERM; a second SIGINT does not wait for anything."""
     given = {n: v for n, v in os.environ.items() if n != "FLEETGATE_BIND"}
     settings = load(UpSettings, given)
     address = os.environ.get("FLEETGATE_BIND", "127.0.0.1:8080")
     home = Path(settings.home).resolve()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(home), _listening(address) as listener, contextlib.ExitStack() as servers:
-        environment = _environment(home, address, servers)
-        load(EdgeSettings, {n: v for n, v in environment.items() if n.startswith("FLEETGATE_")})
-        await _migrate(environment, settings.shards)
+    with _locked(home), _listening(address) as listener, contextlib.ExitStack() as cleaning:
+        environment, embedded = _environment(home, address, cleaning)
+        ours = {n: v for n, v in environment.items() if n.startswith("FLEETGATE_")}
+        load(EdgeSettings, ours)
+        await migrate(load(MigrateSettings, ours))
         base_url = f"http://{address}"
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, _stop, stop)
         edge = [sys.executable, "-m", "gateway", "--fd", str(listener.fileno())]
         worker = [sys.executable, "-m", "workers"]
         async with asyncio.TaskGroup() as group:
+            for server in embedded:
+                group.create_task(_keep_server(server, stop), name=server.name)
             for n in range(arguments.edges):
                 log = _log(home, f"edge-{n}")
                 group.create_task(_keep(edge, environment, log, stop, (listener.fileno(),)), name=f"edge {n}")
@@ -81,7 +96,24 @@ async def run(arguments: argparse.Namespace) -> int:
                 raise
             if not stop.is_set():
                 print(f"ready {base_url}", flush=True)
+                if arguments.demo:
+                    fleet = [sys.executable, "-m", "gateway.cli.main", "fleet", "--demo", str(home / "demo.json")]
+                    group.create_task(_keep(fleet, environment, _log(home, "fleet"), stop), name="demo fleet")
+                    group.create_task(_tell(environment["FLEETGATE_POSTGRES_DSN"], stop), name="progress")
     return 0
+
+
+def _processes(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= PROCESSES_MAX:
+        raise argparse.ArgumentTypeError(f"must be a number between 1 and {PROCESSES_MAX}")
+    return int(text)
+
+
+def _stop(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(130)
+    print("stopping", flush=True)
+    stop.set()
 
 
 def _explain(base_url: str, home: Path) -> None:
@@ -89,6 +121,27 @@ def _explain(base_url: str, home: Path) -> None:
     print(f'devices:  curl -H "Authorization: {key}" {base_url}/core/v1/organization/devices')
     print(f"metrics:  curl {base_url}/metrics")
     print(f"keys:     {home}/demo.json    logs: {home}/log    stop: Ctrl-C")
+
+
+async def _tell(dsn: str, stop: asyncio.Event) -> None:
+    """Say now and then what has been stored: soon after the start, later once a minute."""
+    wait_s = TELL_S[0]
+    while not stop.is_set():
+        try:
+            await asyncio.wait_for(stop.wait(), wait_s)
+            return
+        except TimeoutError:
+            wait_s = min(2 * wait_s, TELL_S[1])
+        with contextlib.suppress(*postgres.AWAY):
+            connection = await postgres.connect(dsn, "up")
+            row = await connection.fetchrow(
+                """SELECT (SELECT coalesce(sum(count), 0) FROM ingest_ledger WHERE outcome = 'stored') AS stored,
+                          (SELECT count(*) FROM devices WHERE deleted_at IS NULL) AS devices,
+                          (SELECT count(*) FROM device_state WHERE NOT offline) AS heard"""
+            )
+            await connection.close()
+            assert row is not None
+            print(f"stored {row['stored']} messages; {row['heard']} of {row['devices']} devices online", flush=True)
 
 
 @contextlib.contextmanager
@@ -112,46 +165,50 @@ def _listening(address: str) -> Iterator[socket.socket]:
         yield listener
 
 
-def _environment(home: Path, address: str, servers: contextlib.ExitStack) -> dict[str, str]:
+def _environment(home: Path, address: str, cleaning: contextlib.ExitStack) -> tuple[dict[str, str], list[Server]]:
     """What the children get: the stores, started here where none are given, and the master key."""
     metrics = home / "run" / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(mode=0o700, parents=True)
     environment = {**os.environ, "FLEETGATE_BIND": address, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    embedded: list[Server] = []
     if "FLEETGATE_POSTGRES_DSN" not in environment:
         database = EmbeddedPostgres(home / "postgres")
-        _start(database, servers)
+        embedded.append(database)
         environment["FLEETGATE_POSTGRES_DSN"] = database.dsn()
     if "FLEETGATE_REDIS_URL" not in environment:
         valkey = EmbeddedValkey(home / "valkey", port=free_port())
-        _start(valkey, servers)
+        embedded.append(valkey)
         environment["FLEETGATE_REDIS_URL"] = valkey.url
+    for server in embedded:
+        server.start()
+        cleaning.callback(server.stop)
     environment.setdefault("FLEETGATE_MASTER_KEY", _master_key(home / "secrets.json"))
-    return environment
+    servers.note(home, environment)
+    return environment, embedded
 
 
-def _start(server: Server, servers: contextlib.ExitStack) -> None:
-    server.start()
-    servers.callback(server.stop)
+async def _keep_server(server: Server, stop: asyncio.Event) -> None:
+    """Start a server again that died. It is started here and not in a thread, with which it would die."""
+    while not stop.is_set():
+        if server.process is None or server.process.poll() is not None:
+            print(f"{server.name} ended, starts again; see {server.log}", file=sys.stderr, flush=True)
+            try:
+                server.start()
+            except EmbeddedError as error:
+                print(f"{server.name}: {error}", file=sys.stderr, flush=True)
+        try:
+            await asyncio.wait_for(stop.wait(), SERVER_CHECK_S)
+        except TimeoutError:
+            continue
 
 
 def _master_key(path: Path) -> str:
     """The master key of this home, made at the first start (mode 600)."""
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(json.dumps({"master_key": secrets.token_hex(32)}))
+        write_secret(path, {"master_key": secrets.token_hex(32)})
     key: str = json.loads(path.read_text())["master_key"]
     return key
-
-
-async def _migrate(environment: Mapping[str, str], shards: int) -> None:
-    connection = await postgres.connect(environment["FLEETGATE_POSTGRES_DSN"], "migrate")
-    try:
-        key = environment["FLEETGATE_MASTER_KEY"]
-        await postgres.migrate(connection, shards=shards, master_key=key)
-        postgres.check_master_key(await postgres.installation(connection), key)
-    finally:
-        await connection.close()
 
 
 def _log(home: Path, name: str) -> Path:

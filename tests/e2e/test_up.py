@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +10,7 @@ import aiohttp
 import psutil
 import pytest
 
-from gateway.cli.embedded import free_port
-
-
-class Up:
-    """A running `fleetgate up --demo`."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.url = f"http://127.0.0.1:{free_port()}"
-
-    async def start(self) -> str:
-        """Start it and wait for its `ready` line; returns what it printed."""
-        environment = {**os.environ, "FLEETGATE_HOME": str(self.home), "FLEETGATE_BIND": self.url[7:]}
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway.cli.main", "up", "--demo", env=environment, stdout=asyncio.subprocess.PIPE
-        )
-        assert self.process.stdout is not None
-        said = ""
-        async with asyncio.timeout(60):
-            while not said.endswith(f"ready {self.url}\n"):
-                line = (await self.process.stdout.readline()).decode()
-                assert line, said
-                said += line
-        self.children = psutil.Process(self.process.pid).children(recursive=True)
-        return said
-
-    async def end(self, how: signal.Signals) -> int:
-        """Signal it, and wait until neither it nor any child is left; returns its exit code."""
-        if self.process.returncode is None:
-            self.process.send_signal(how)
-        code = await self.process.wait()
-        async with asyncio.timeout(40):
-            while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in self.children):
-                await asyncio.sleep(0.05)
-        return code
+from tests.e2e.stack import Up
 
 
 @pytest.fixture
@@ -58,7 +22,7 @@ async def stack(tmp_path: Path) -> Any:
 
 async def live_a_device_life(stack: Up, serial: str) -> None:
     """Register, claim, send, and wait until the owner sees the state."""
-    demo = json.loads((stack.home / "demo.json").read_text())
+    demo = stack.demo
     mac = f"02:00:00:00:00:{serial}"
     async with aiohttp.ClientSession(stack.url) as http:
         body = {"hardware_key": demo["hardware_key"], "sn": serial, "mac": mac, "firmware_version": "1.0.0"}
@@ -103,11 +67,45 @@ async def test_a_device_lives_its_life_across_restarts_and_a_crash(stack: Up) ->
 async def test_a_busy_port_is_a_sentence(stack: Up) -> None:
     """Exit 1, the address and the setting to change; no trace."""
     await stack.start()
-    environment = {**os.environ, "FLEETGATE_HOME": f"{stack.home}-2", "FLEETGATE_BIND": stack.url[7:]}
-    other = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway.cli.main", "up", env=environment, stderr=asyncio.subprocess.PIPE
-    )
+    stack.environment["FLEETGATE_HOME"] += "-2"
+    other = await stack.command("up")
     _, said = await other.communicate()
     assert other.returncode == 1
     assert said.decode().startswith(f"fleetgate up: cannot listen on {stack.url[7:]}: Address already in use")
     assert "FLEETGATE_BIND" in said.decode()
+
+
+async def test_a_server_that_dies_is_started_again(stack: Up) -> None:
+    """PostgreSQL and Valkey killed: the stack recovers by itself, and a device lives its life."""
+    await stack.start()
+    for name in ("postgres", "valkey"):
+        pid = int((stack.home / f"{name}.pid").read_text())
+        psutil.Process(pid).kill()
+        async with asyncio.timeout(30):
+            while (stack.home / f"{name}.pid").read_text() == str(pid):
+                await asyncio.sleep(0.05)
+    async with aiohttp.ClientSession(stack.url) as http, asyncio.timeout(40):
+        while True:
+            async with http.get("/readyz") as response:
+                if response.status == 200:
+                    break
+            await asyncio.sleep(0.1)
+    await live_a_device_life(stack, "01")
+
+
+async def test_the_demo_fleet_talks(stack: Up) -> None:
+    """Ten devices register, are claimed, and their messages are counted on the terminal."""
+    await stack.start()
+    assert stack.process.stdout is not None
+    async with asyncio.timeout(60):
+        while True:
+            line = (await stack.process.stdout.readline()).decode()
+            assert line
+            if line.startswith("stored ") and "10 of 10 devices online" in line:
+                break
+    owner = {"authorization": stack.demo["organization_key"]}
+    url = f"{stack.url}/core/v1/organization/devices"
+    async with aiohttp.ClientSession() as http, http.get(url, headers=owner) as response:
+        devices = (await response.json())["items"]
+    assert {device["effective_status"] for device in devices} == {"ok"}
+    assert {device["space"]["full_path"] for device in devices} == {"Headquarters"}

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from gateway.cli import admin
 from schemas import ids
 from schemas.postgres import Pool
+from tests.conftest import MASTER_KEY
 
 
 class Admin:
@@ -40,6 +42,7 @@ def command(dsn: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     """`fleetgate admin` on the test's database."""
     monkeypatch.setenv("FLEETGATE_POSTGRES_DSN", dsn)
     monkeypatch.setenv("FLEETGATE_REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.setenv("FLEETGATE_MASTER_KEY", MASTER_KEY)
     return Admin(capsys)
 
 
@@ -110,7 +113,9 @@ async def test_people_read_tables_and_are_told_that_a_key_is_shown_once(command:
     assert "shown this once" in err
 
 
-async def test_wrong_usage_is_a_sentence_and_exit_code_two(command: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wrong_usage_is_a_sentence_and_exit_code_two(
+    command: Admin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Never a trace."""
     organization = ids.new_id()
     for words, text in (
@@ -127,7 +132,12 @@ async def test_wrong_usage_is_a_sentence_and_exit_code_two(command: Admin, monke
         code, _, err = await command.run(*words)
         assert (code, "Traceback" in err, text in err) == (2, False, True), (words, err)
     monkeypatch.delenv("FLEETGATE_POSTGRES_DSN")
-    assert await command.run("organizations", "list") == (2, "", "fleetgate admin: FLEETGATE_POSTGRES_DSN is not set\n")
+    monkeypatch.setenv("FLEETGATE_HOME", str(tmp_path))
+    code, _, err = await command.run("organizations", "list")
+    assert (code, err) == (
+        2,
+        f"fleetgate admin: FLEETGATE_POSTGRES_DSN not set, and no `fleetgate up` has run in {tmp_path}\n",
+    )
 
 
 async def test_what_is_refused_is_a_sentence_and_exit_code_one(command: Admin, monkeypatch: pytest.MonkeyPatch) -> None:

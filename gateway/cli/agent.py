@@ -1,0 +1,103 @@
+"""`fleetgate agent`: makes the machine it runs on a device.
+
+It sends CPU, memory, disk, temperature and uptime, and follows the protocol as `device_client` tells it. Its keys lie
+in a file that only its user can read. The owner sets the interval by the config member `interval_s`, and may send the
+commands `ping`, `report` (the answer's message has the measurements) and `set_name`.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import signal
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import psutil
+
+from gateway.cli.demo import Demo, default_path
+from gateway.cli.device_client import Device, Memory, write_secret
+
+VERSION = "1.0.0"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "agent",
+        help="make this machine a device",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--url", help="base URL of the gateway (default: that of the demo)")
+    parser.add_argument("--hardware-key", help="hardware key of the device's model (default: the demo's)")
+    parser.add_argument("--keys", type=Path, default=Path("agent.json"), metavar="FILE", help="where its keys are kept")
+    parser.add_argument("--sn", help="serial number (default: from the machine's id)")
+    parser.add_argument("--mac", help="MAC address (default: this machine's)")
+    parser.add_argument("--interval", type=float, default=30.0, metavar="SECONDS", help="until a config says otherwise")
+    parser.set_defaults(run=run)
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Run until SIGINT or SIGTERM."""
+    demo = None if arguments.url and arguments.hardware_key else Demo.read(default_path())
+    url = arguments.url or (demo.base_url if demo else "")
+    registration = {
+        "hardware_key": arguments.hardware_key or (demo.hardware_key if demo else ""),
+        "sn": arguments.sn or serial_number(),
+        "mac": arguments.mac or mac_address(),
+        "firmware_version": VERSION,
+        "name": "This machine",
+    }
+    keys: Path = arguments.keys
+    memory = msgspec.json.decode(keys.read_bytes(), type=Memory) if keys.exists() else Memory()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    print(f"device {registration['sn']} ({registration['mac']}) talks to {url}; keys in {keys}", flush=True)
+    counts: Counter[str] = Counter()
+    async with aiohttp.ClientSession(url) as http:
+        device = Device(
+            http,
+            registration,
+            measure,
+            memory=memory,
+            remember=lambda memory: write_secret(keys, memory),
+            interval_s=arguments.interval,
+            counts=counts,
+        )
+        await device.run(stop)
+    print(", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing sent", flush=True)
+    return 0
+
+
+def measure() -> dict[str, Any]:
+    """What this machine can tell of itself. Percentages, °C, seconds."""
+    told: dict[str, Any] = {
+        "cpu": psutil.cpu_percent(),
+        "memory": psutil.virtual_memory().percent,
+        "disk": psutil.disk_usage("/").percent,
+        "uptime": int(time.time() - psutil.boot_time()),
+    }
+    sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
+    readings = [reading.current for group in sensors.values() for reading in group if reading.current]
+    if readings:
+        told["temperature"] = max(readings)
+    return told
+
+
+def mac_address() -> str:
+    """This machine's hardware address."""
+    return ":".join(f"{byte:02x}" for byte in uuid.getnode().to_bytes(6))
+
+
+def serial_number() -> str:
+    """A serial number that stays: a digest of the machine's id, which itself is not for others to know."""
+    for path in (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")):
+        if path.exists() and (text := path.read_text().strip()):
+            return hashlib.blake2b(text.encode(), digest_size=8, person=b"fleetgate agent").hexdigest()
+    return mac_address().replace(":", "")

@@ -1,0 +1,114 @@
+"""The reference agent against the whole stack: it follows everything that an answer can tell it."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.cli.embedded import EmbeddedValkey, free_port
+from tests.e2e.stack import Up
+
+
+class Owner:
+    """The demo's owner."""
+
+    def __init__(self, stack: Up, http: aiohttp.ClientSession) -> None:
+        self.stack = stack
+        self.http = http
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        headers = {"authorization": self.stack.demo["organization_key"]}
+        url = f"{self.stack.url}/core/v1/organization{path}"
+        async with self.http.request(method, url, json=body, headers=headers) as answer:
+            assert answer.status < 300, await answer.text()
+            return await answer.json()
+
+    async def device(self, device_id: str) -> Any:
+        return await self.call("GET", f"/devices/{device_id}")
+
+    async def command(self, device_id: str, command: str, **parameters: Any) -> Any:
+        """Send a command and wait for its end."""
+        body = {"command": command, "extra_params": parameters}
+        sent = await self.call("POST", f"/devices/{device_id}/commands", body)
+        async with asyncio.timeout(20):
+            while True:
+                page = await self.call("GET", f"/devices/{device_id}/commands")
+                found = next(item for item in page["items"] if item["id"] == sent["id"])
+                if found["status"] in ("done", "failed"):
+                    return found
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Up]:
+    running = Up(tmp_path / "home")
+    await running.start()
+    yield running
+    await running.end(signal.SIGKILL)
+
+
+async def identity(path: Path, other_than: str = "") -> dict[str, Any]:
+    """What the agent remembers, once it has an id."""
+    async with asyncio.timeout(20):
+        while True:
+            if path.exists():
+                found: dict[str, Any] = json.loads(path.read_text())
+                if found["id"] not in ("", other_than):
+                    return found
+            await asyncio.sleep(0.05)
+
+
+async def test_an_agent_lives_its_whole_life(stack: Up, tmp_path: Path) -> None:
+    """Registers, is claimed, takes config and commands, is deleted, and registers anew."""
+    keys = tmp_path / "agent.json"
+    agent = await stack.command(
+        "agent", "--keys", str(keys), "--interval", "0.2", "--sn", "A1", "--mac", "02:00:00:00:00:a1"
+    )
+    first = await identity(keys)
+    assert keys.stat().st_mode & 0o777 == 0o600
+    async with aiohttp.ClientSession() as http:
+        owner = Owner(stack, http)
+        claim = {"space_id": stack.demo["space_id"], "mac": "02:00:00:00:00:a1", "sn": "A1"}
+        assert (await owner.call("POST", "/devices/claim", claim))["id"] == first["id"]
+        async with asyncio.timeout(20):
+            while not {"cpu", "memory", "disk", "uptime"} <= (await owner.device(first["id"]))["state"].keys():
+                await asyncio.sleep(0.05)
+        assert (await owner.command(first["id"], "ping"))["message"] == "pong"
+        reboot = await owner.command(first["id"], "reboot")
+        assert (reboot["status"], reboot["message"]) == ("failed", "This device does not know the command reboot")
+        assert (await owner.command(first["id"], "set_name", name="Hall 7"))["status"] == "done"
+        assert (await owner.device(first["id"]))["name"] == "Hall 7"
+        await owner.call("PUT", f"/devices/{first['id']}/config", {"config": {"interval_s": 1}})
+        async with asyncio.timeout(20):
+            while json.loads(keys.read_text())["interval_s"] != 1.0:
+                await asyncio.sleep(0.05)
+        await owner.call("DELETE", f"/devices/{first['id']}")
+        second = await identity(keys, first["id"])
+        assert second["access_key"] != first["access_key"]
+    agent.send_signal(signal.SIGINT)
+    assert await agent.wait() == 0
+
+
+async def test_the_doctor_says_what_a_2xx_means(stack: Up, tmp_path: Path) -> None:
+    """All is well with the embedded servers; a Redis that may lose a second or throws data away is told of."""
+    well = await stack.command("doctor")
+    said, _ = await well.communicate()
+    assert well.returncode == 0, said
+    assert "A 2xx means: on disk." in said.decode()
+    poor = EmbeddedValkey(tmp_path / "valkey", port=free_port(), fsync="everysec")
+    poor.start(maxmemory_policy="allkeys-lru")
+    servers = json.loads((stack.home / "run" / "servers.json").read_text())
+    stack.environment["FLEETGATE_POSTGRES_DSN"] = servers["postgres_dsn"]
+    stack.environment["FLEETGATE_MASTER_KEY"] = servers["master_key"]
+    stack.environment["FLEETGATE_REDIS_URL"] = poor.url
+    ill = await stack.command("doctor")
+    said, _ = await ill.communicate()
+    poor.stop()
+    assert ill.returncode == 1
+    assert "set noeviction" in said.decode()
+    assert "A power cut can lose the last second." in said.decode()
