@@ -11,7 +11,7 @@ from statistics import median
 from prometheus_client import CollectorRegistry
 
 from bench.results import Report
-from bench.rig import Rig, open_shards
+from bench.rig import MASTER_KEY, Rig, open_shards
 from schemas import entries, keys, postgres, redis
 from schemas.ids import shard_of
 from schemas.metrics import Metrics
@@ -31,7 +31,7 @@ async def run(rig: Rig, report: Report, *, rounds: int) -> None:
     await open_shards(valkey)
     flushed: list[float] = []
     copied: list[float] = []
-    settings = WorkerSettings(postgres_dsn=rig.postgres.dsn(), redis_url=valkey.url)
+    settings = WorkerSettings(postgres_dsn=rig.postgres.dsn(), redis_url=valkey.url, master_key=MASTER_KEY)
     metrics = Metrics(CollectorRegistry())
     await pool.execute("CREATE TABLE copied (LIKE events INCLUDING INDEXES)")
     for number in range(rounds):

@@ -42,16 +42,33 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
 
 
-class EdgeSettings(Stores, frozen=True, kw_only=True):
-    """Settings of an edge process."""
+class Shared(Stores, frozen=True, kw_only=True):
+    """What edges and workers must agree on."""
 
     master_key: _MasterKey
-    bind: Annotated[_Port, Meta(description="host:port to listen on.")] = "127.0.0.1:8080"
     public_url: Annotated[
-        str, Meta(pattern="^(https?://.*[^/])?$", description="Base URL devices are told; default: http://BIND.")
+        str,
+        Meta(
+            pattern="^(https?://.*[^/])?$",
+            description="Base URL that devices and receivers of webhooks are told; default: http://BIND.",
+        ),
     ] = ""
+    egress_allow: Annotated[
+        str,
+        Meta(description="Networks that webhooks may go to though they are not the internet: CIDRs, comma-separated."),
+    ] = ""
+    egress_http: Annotated[bool, Meta(description="Whether webhooks may go to http:// URLs too.")] = False
+
+
+class EdgeSettings(Shared, frozen=True, kw_only=True):
+    """Settings of an edge process."""
+
+    bind: Annotated[_Port, Meta(description="host:port to listen on.")] = "127.0.0.1:8080"
     tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain; turns TLS on.")] = ""
     tls_key: Annotated[str, Meta(description="PEM file with the certificate's private key.")] = ""
+    metrics_token: Annotated[
+        str, Meta(description="Bearer token for /metrics (secret); without one only this machine may read them.")
+    ] = ""
     keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="An idle connection is closed after this.")] = 75
     request_timeout_s: Annotated[_Seconds, Meta(description="A request must have arrived whole within this.")] = 20
     shutdown_timeout_s: Annotated[int, Meta(ge=1, le=300, description="Open requests get this long on SIGTERM.")] = 20
@@ -68,9 +85,16 @@ class EdgeSettings(Stores, frozen=True, kw_only=True):
     ] = 1_000_000
 
 
-class WorkerSettings(Stores, frozen=True, kw_only=True):
+class WorkerSettings(Shared, frozen=True, kw_only=True):
     """Settings of a worker process."""
 
+    worker_roles: Annotated[
+        str,
+        Meta(
+            pattern="^(flusher|dispatcher|upkeep)(,(flusher|dispatcher|upkeep))*$",
+            description="What this worker does: flusher, dispatcher, upkeep, or several, comma-separated.",
+        ),
+    ] = "flusher,dispatcher,upkeep"
     retention_days: Annotated[
         int, Meta(ge=1, le=3650, description="Days the event log is kept; older partitions are dropped.")
     ] = 31
@@ -79,6 +103,20 @@ class WorkerSettings(Stores, frozen=True, kw_only=True):
         float, Meta(ge=0, le=10, description="Least time between two transactions of a shard (batches grow with it).")
     ] = 0.05
     sweep_interval_s: Annotated[_Seconds, Meta(description="Time between two offline sweeps.")] = 30
+    delivery_timeout_s: Annotated[
+        float, Meta(gt=0, le=60, description="A receiver of webhooks must have answered within this.")
+    ] = 10
+    deliveries_max: Annotated[
+        int, Meta(ge=64, le=20_000, description="Most webhook requests under way in one process.")
+    ] = 2_000
+    connector_deliveries_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000,
+            description="Most webhook requests under way to one data connector; no more are repeated after a crash.",
+        ),
+    ] = 64
 
 
 class MigrateSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -183,6 +183,8 @@ def _environment(home: Path, address: str, cleaning: contextlib.ExitStack) -> tu
     for server in embedded:
         server.start()
         cleaning.callback(server.stop)
+    scheme = "https" if environment.get("FLEETGATE_TLS_CERTIFICATE") else "http"
+    environment.setdefault("FLEETGATE_PUBLIC_URL", f"{scheme}://{address}")
     environment.setdefault("FLEETGATE_MASTER_KEY", _master_key(home / "secrets.json"))
     servers.note(home, environment)
     return environment, embedded

@@ -10,13 +10,14 @@ from schemas import entries, keys
 from schemas.metrics import Metrics
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
+from tests.conftest import MASTER_KEY
 from workers.flusher import Flusher
 from workers.shares import LostPieceError
 
 
 def flushers(edge: Any, redis_client: Redis, count: int = 1) -> list[list[Flusher]]:
     """`count` sets of flushers, one for each shard."""
-    settings = WorkerSettings(postgres_dsn="", redis_url="")
+    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
     return [
         [Flusher(s, edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()), settings) for s in range(4)]
         for _ in range(count)

@@ -12,6 +12,7 @@ from schemas import entries, keys
 from schemas.metrics import Metrics
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
+from tests.conftest import MASTER_KEY
 from workers.flusher import Flusher
 from workers.offline import GRACE, OfflineSweep
 
@@ -63,7 +64,7 @@ async def test_the_next_message_brings_it_back(
     shard = (await acme.row(device_id))["shard"]
     body = entries.pack(int(NOW.timestamp() * 1e6), [str(device_id).encode(), b"00", b'{"status":"online"}'])
     await redis_client.xadd(keys.ingest(shard), {entries.FIELD: body})
-    settings = WorkerSettings(postgres_dsn="", redis_url="")
+    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
     flusher = Flusher(shard, edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()), settings)
     await flusher.open()
     assert await flusher.flush() == 1
