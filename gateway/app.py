@@ -3,18 +3,20 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import formatdate
+from importlib.metadata import version
 from typing import TypedDict
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway import health
+from gateway import docs, health, openapi, scrape
 from gateway.device import children, config, device, registration, space, telemetry
 from gateway.device import commands as device_commands
 from gateway.endpoint import Endpoint, refused
@@ -79,10 +81,13 @@ class State(TypedDict):
 
 def make_app(settings: EdgeSettings, metrics: Metrics) -> Starlette:
     """The ASGI application of one edge. Connecting happens in its lifespan."""
+    api = openapi.document(ENDPOINTS, version("fleetgate"))
     routes: list[Route] = [
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
-        Route("/metrics", health.metrics),
+        Route("/metrics", scrape.metrics),
+        Route("/openapi.json", _fixed(msgspec.json.encode(api), "application/json")),
+        Route("/docs", _fixed(docs.page(api).encode(), "text/html", docs.CONTENT_SECURITY_POLICY)),
         *(endpoint.route() for endpoint in ENDPOINTS),
     ]
 
@@ -142,6 +147,18 @@ async def _services(settings: EdgeSettings, metrics: Metrics) -> AsyncIterator[S
         await asyncio.gather(*tasks, return_exceptions=True)
         await client.aclose()
         await pool.close()
+
+
+def _fixed(
+    body: bytes, media_type: str, policy: str = "default-src 'none'"
+) -> Callable[[Request], Awaitable[Response]]:
+    """An answer that never changes while the process lives."""
+
+    async def answer(request: Request) -> Response:
+        headers = {"content-security-policy": policy, "x-content-type-options": "nosniff"}
+        return Response(body, media_type=media_type, headers=headers)
+
+    return answer
 
 
 async def _tick(hot: HotState) -> None:

@@ -18,6 +18,7 @@ The returned value is the answer's JSON. The same types make the OpenAPI documen
 
 import inspect
 import logging
+import time
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -69,6 +70,9 @@ class Endpoint:
         status: int,
         errors: Mapping[int, str],
         body_bytes_max: int,
+        mixed_status: int | None,
+        reads: Any,
+        proves: Any,
     ) -> None:
         self.method = method
         self.path = path
@@ -76,11 +80,14 @@ class Endpoint:
         self.status = status
         self.errors = dict(errors)
         self.body_bytes_max = body_bytes_max
+        self.mixed_status = mixed_status
         hints = typing.get_type_hints(function, include_extras=True)
         self.answer: Any = hints.pop("return")
         self.body: Any = hints.pop("body", None)
         self.query: Any = hints.pop("query", None)
         self.caller: tuple[str, type] | None = next(((n, t) for n, t in hints.items() if t in CALLERS), None)
+        self.described_body = self.body if reads is None else reads
+        self.described_caller = proves if self.caller is None else self.caller[1]
         self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in path}
         self.needs_request = "request" in hints
         self._decoder = None if self.body in (None, bytes) else msgspec.json.Decoder(self.body)
@@ -99,18 +106,30 @@ class Endpoint:
         """The Starlette route that serves this endpoint."""
 
         async def serve(request: Request) -> Response:
+            began = time.perf_counter()
+            status = 500
             try:
-                return await self._serve(request.state.gateway, request)
-            except Refusal as refusal:
-                return refused(refusal)
-            except RedisError as error:
-                logs.event(log, logging.WARNING, "redis_unavailable", path=self.path, cause=str(error))
-                return refused(away("Redis"))
-            except AWAY as error:
-                logs.event(log, logging.WARNING, "postgres_unavailable", path=self.path, cause=str(error))
-                return refused(away("Postgres"))
+                response = await self._answer_or_refusal(request)
+                status = response.status_code
+            finally:
+                metrics = request.state.gateway.metrics
+                metrics.requests.labels(self.method, self.path, status).inc()
+                metrics.request_seconds.labels(self.path).observe(time.perf_counter() - began)
+            return response
 
         return Route(self.path, serve, methods=[self.method], name=f"{self.method} {self.path}")
+
+    async def _answer_or_refusal(self, request: Request) -> Response:
+        try:
+            return await self._serve(request.state.gateway, request)
+        except Refusal as refusal:
+            return refused(refusal)
+        except RedisError as error:
+            logs.event(log, logging.WARNING, "redis_unavailable", path=self.path, cause=str(error))
+            return refused(away("Redis"))
+        except AWAY as error:
+            logs.event(log, logging.WARNING, "postgres_unavailable", path=self.path, cause=str(error))
+            return refused(away("Postgres"))
 
     async def _serve(self, gateway: Gateway, request: Request) -> Response:
         given: dict[str, Any] = {"gateway": gateway}
@@ -142,11 +161,29 @@ def endpoint(
     status: int = 200,
     errors: Mapping[int, str] = {},
     body_bytes_max: int = BODY_BYTES_MAX,
+    mixed_status: int | None = None,
+    reads: Any = None,
+    proves: Any = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
-    """Make a function an endpoint. `errors` describes refusals beyond those its signature implies."""
+    """Make a function an endpoint.
+
+    `errors` describes refusals beyond those its signature implies. `mixed_status` is the status of an answer of the
+    usual shape that tells of success and refusal side by side. A function that takes the bare request instead says for
+    the document what body it `reads` and what caller it `proves`.
+    """
 
     def wrap(function: Callable[..., Awaitable[Any]]) -> Endpoint:
-        return Endpoint(method, path, function, status=status, errors=errors, body_bytes_max=body_bytes_max)
+        return Endpoint(
+            method,
+            path,
+            function,
+            status=status,
+            errors=errors,
+            body_bytes_max=body_bytes_max,
+            mixed_status=mixed_status,
+            reads=reads,
+            proves=proves,
+        )
 
     return wrap
 

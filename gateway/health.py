@@ -1,9 +1,5 @@
-"""Is it alive, is it ready, and its metrics."""
+"""Is it alive, and is it ready."""
 
-import os
-
-import prometheus_client
-from prometheus_client import CollectorRegistry, multiprocess
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -35,12 +31,3 @@ async def readyz(request: Request) -> Response:
     except AWAY:
         problems.append("Postgres is not available")
     return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
-
-
-async def metrics(request: Request) -> Response:
-    """The metrics of all processes that share PROMETHEUS_MULTIPROC_DIR, or of this one."""
-    registry = prometheus_client.REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return Response(prometheus_client.generate_latest(registry), media_type=prometheus_client.CONTENT_TYPE_LATEST)

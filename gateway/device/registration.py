@@ -81,6 +81,7 @@ async def register(gateway: Gateway, body: Registration) -> Registered:
     "/v1/devices/bulk_create",
     status=201,
     errors={422: f"More than {BULK_MAX} devices; or some were refused, then the answer has what became of each."},
+    mixed_status=422,
 )
 async def register_many(gateway: Gateway, body: list[Raw]) -> list[Registered | ErrorBody]:
     """Register up to 25 devices, each on its own.

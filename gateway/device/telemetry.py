@@ -22,7 +22,7 @@ from gateway.services import Gateway
 from gateway.stores import children
 from schemas import telemetry
 from schemas.replies import ResponseMap
-from schemas.telemetry import TelemetryError
+from schemas.telemetry import Telemetry, TelemetryError
 
 MESSAGES_MAX = 100
 MASS_BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -72,6 +72,8 @@ class Place:
     status=201,
     errors={413: "The message is too large.", 429: "Too many calls.", 503: "Not taken at the moment."},
     body_bytes_max=telemetry.BODY_BYTES_MAX,
+    reads=Telemetry,
+    proves=callers.DeviceCaller,
 )
 async def post_telemetry(gateway: Gateway, request: Request, device_id: str) -> ResponseMap:
     """Send one telemetry message; the answer says what waits for the device."""
@@ -107,6 +109,8 @@ _encoder = msgspec.json.Encoder()
     "/v1/devices/{device_id}/children/telemetries",
     status=201,
     errors={401: "Neither a parent's key nor a token in every message.", 422: "Some messages were refused."},
+    mixed_status=422,
+    proves=callers.DeviceCaller,
     body_bytes_max=MASS_BODY_BYTES_MAX,
 )
 async def post_telemetries(

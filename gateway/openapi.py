@@ -1,0 +1,198 @@
+"""The OpenAPI 3.1 document, made from the same structs that decode requests and encode answers."""
+
+import inspect
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway import callers
+from gateway.endpoint import Endpoint, ErrorBody
+
+REFERENCE = "#/components/schemas/{name}"
+SECURITY: dict[Any, tuple[str, str]] = {
+    callers.DeviceCaller: ("device", "The device's access key: 32 hex characters, no scheme."),
+    callers.OrganizationCaller: ("organization", "An organisation key, `fgo_…`."),
+    callers.PartnerCaller: ("partner", "A partner key, `fgp_…`."),
+}
+COMMON = {
+    400: "The body is not valid JSON.",
+    401: "The credential is missing, wrong, or no longer good.",
+    404: "There is no such thing, or it is not the caller's.",
+    413: "The body is too large.",
+    422: "A member or parameter does not fit; the text says which and why.",
+    429: "Too many calls; `Retry-After` says when to come back.",
+    503: "Not possible at the moment; `Retry-After` says when to come back.",
+}
+RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+
+
+def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
+    """The document of these endpoints."""
+    wanted: list[Any] = [ErrorBody]
+    for endpoint in endpoints:
+        for kind in (endpoint.answer, endpoint.described_body, endpoint.query):
+            wanted += [leaf for leaf in _leaves(kind) if leaf not in (None, bytes)]
+    schemas, components = msgspec.json.schema_components(wanted, ref_template=REFERENCE)
+    by_type = list(zip(wanted, schemas, strict=True))
+
+    def schema_of(kind: Any) -> dict[str, Any]:
+        """As msgspec's, which does not know unions of structs: those stand only in answers."""
+        origin, inside = typing.get_origin(kind), typing.get_args(kind)
+        if origin in (types.UnionType, typing.Union):
+            return {"anyOf": [schema_of(option) for option in inside]}
+        if origin is list:
+            return {"type": "array", "items": schema_of(inside[0])}
+        if origin is dict:
+            return {"type": "object", "additionalProperties": schema_of(inside[1])}
+        return next(schema for known, schema in by_type if known is kind)
+
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        operation = _operation(endpoint, schema_of, components)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
+    schemes = {
+        name: {"type": "apiKey", "in": "header", "name": "Authorization", "description": text}
+        for name, text in SECURITY.values()
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "fleetgate",
+            "version": version,
+            "description": "Devices talk in, vendor clouds are pulled in, events go out. Every refusal is "
+            '`{"error": "<text for a person>"}`.',
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": schemes},
+    }
+
+
+def _leaves(kind: Any) -> list[Any]:
+    """The types that a type is made of by lists, maps and unions."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union, list, dict):
+        return [leaf for option in typing.get_args(kind) for leaf in _leaves(option)]
+    return [kind]
+
+
+def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -> dict[str, Any]:
+    text = inspect.getdoc(endpoint.function) or ""
+    summary, _, rest = text.partition("\n")
+    operation: dict[str, Any] = {
+        "operationId": f"{_area(endpoint)}_{endpoint.function.__name__}",
+        "summary": summary,
+        "tags": [_tag(endpoint)],
+        "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint, schema_of, components)],
+        "responses": {
+            str(endpoint.status): {
+                "description": "Done.",
+                "content": {"application/json": {"schema": schema_of(endpoint.answer)}},
+            }
+        },
+    }
+    if rest.strip():
+        operation["description"] = rest.strip()
+    if endpoint.described_caller is not None:
+        operation["security"] = [{SECURITY[endpoint.described_caller][0]: []}]
+    if endpoint.described_body is bytes:
+        operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
+    elif endpoint.described_body is not None:
+        content = {"application/json": {"schema": schema_of(endpoint.described_body)}}
+        operation["requestBody"] = {"required": True, "content": content}
+    for status, described in sorted(_refusals(endpoint).items()):
+        response: dict[str, Any] = {
+            "description": described,
+            "content": {"application/json": {"schema": schema_of(ErrorBody)}},
+        }
+        if status in (429, 503):
+            response["headers"] = RETRY_AFTER
+        if status == endpoint.mixed_status:
+            either = [schema_of(ErrorBody), schema_of(endpoint.answer)]
+            response["content"] = {"application/json": {"schema": {"anyOf": either}}}
+        operation["responses"][str(status)] = response
+    return operation
+
+
+def _refusals(endpoint: Endpoint) -> dict[int, str]:
+    """The refusals that follow from the signature, and those that the endpoint describes itself."""
+    implied = {503}
+    if endpoint.described_caller is not None:
+        implied.add(401)
+        if endpoint.described_caller is callers.DeviceCaller:
+            implied.add(429)
+    if endpoint.described_body is not None:
+        implied |= {400, 413, 422}
+    if endpoint.query is not None:
+        implied.add(422)
+    if any(kind is not str for kind in endpoint.in_path.values()):
+        implied.add(404)
+    return {status: COMMON[status] for status in implied} | endpoint.errors
+
+
+def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
+    parameters = []
+    for name in names:
+        schema: dict[str, Any] = {"type": "string"}
+        if endpoint.in_path.get(name) is not str:
+            schema["format"] = "uuid"
+        parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
+    return parameters
+
+
+def _query_parameters(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -> list[dict[str, Any]]:
+    if endpoint.query is None:
+        return []
+    schema = components[schema_of(endpoint.query)["$ref"].rpartition("/")[2]]
+    required = schema.get("required", [])
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": member}
+        for name, member in schema["properties"].items()
+    ]
+
+
+def _area(endpoint: Endpoint) -> str:
+    return "_".join(endpoint.function.__module__.split(".")[1:])
+
+
+def _tag(endpoint: Endpoint) -> str:
+    area, _, resource = endpoint.function.__module__.removeprefix("gateway.").partition(".")
+    return f"{area}: {resource.replace('_', ' ')}"
+
+
+def fields(schema: dict[str, Any], components: dict[str, Any]) -> list[tuple[str, str, bool, str]]:
+    """The members of a schema for a person to read: name, type, whether it must be there, and its description."""
+    schema = _resolved(schema, components)
+    required = schema.get("required", [])
+    return [
+        (name, type_name(member, components), name in required, member.get("description", ""))
+        for name, member in schema.get("properties", {}).items()
+    ]
+
+
+def type_name(schema: dict[str, Any], components: dict[str, Any]) -> str:
+    """A schema in a few words."""
+    if "$ref" in schema:
+        name: str = schema["$ref"].rpartition("/")[2]
+        return name
+    for word in ("anyOf", "oneOf"):
+        if word in schema:
+            return " or ".join(dict.fromkeys(type_name(option, components) for option in schema[word]))
+    if "enum" in schema:
+        return " | ".join(str(value) for value in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        return f"array of {type_name(schema.get('items', {}), components)}"
+    if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"map to {type_name(schema['additionalProperties'], components)}"
+    return str(schema.get("format", schema.get("type", "any")))
+
+
+def _resolved(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in schema:
+        return typing.cast(dict[str, Any], components[schema["$ref"].rpartition("/")[2]])
+    return schema
