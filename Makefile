@@ -34,6 +34,9 @@ check: .venv/dev  ## format, lint, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: .venv/dev  ## measure: ours beside the limits and the peers (about 15 minutes)
+	$(BIN)/python -m bench
+
 lock:  ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra embedded pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra embedded --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
@@ -41,4 +44,4 @@ lock:  ## resolve the dependencies anew
 clean:  ## remove the environment and the caches, not the data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help run test check lock clean
+.PHONY: help run test check bench lock clean

@@ -11,6 +11,11 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+CONNECTOR_SECRETS = "fg connectors"
+"""Purpose of data connectors' headers and signature secrets; the owner is the connector's id."""
+SIGNING_KEYS = "fg signing keys"
+"""Purpose of the private keys of asymmetric signatures; the owner is the key's id."""
+
 _NONCE_BYTES = 12
 
 

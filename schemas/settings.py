@@ -4,6 +4,7 @@ A process reads only its own struct, but every variable must be one that *some* 
 an error, never silently ignored. There is no default for a secret. The README's table is generated from here.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -165,3 +166,27 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
         text, _, path = str(error).partition(" - at `$.")
         name = PREFIX + path.rstrip("`").upper()
         raise SettingsError(f"{name} is not usable: {text}") from None
+
+
+def table() -> str:
+    """All settings as a table in Markdown."""
+    lines = ["| variable | default | for | |", "|---|---|---|---|"]
+    users: dict[str, list[str]] = {}
+    for group, user in zip(GROUPS, ("edge", "worker", "migrate", "up"), strict=True):
+        for name in variables(group):
+            users.setdefault(name, []).append(user)
+    fields = {name: field for group in GROUPS for name, field in variables(group).items()}
+    for name, field in fields.items():
+        default = "required" if field.required else "" if field.default == "" else f"`{field.default}`"
+        text = _description(field.type)
+        lines.append(f"| `{name}` | {default} | {', '.join(users[name])} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def _description(kind: msgspec.inspect.Type) -> str:
+    schema = kind.extra_json_schema if isinstance(kind, msgspec.inspect.Metadata) else None
+    return str((schema or {}).get("description", ""))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())

@@ -87,8 +87,9 @@ class OfflineSweep:
             await connection.execute("SELECT FROM shards WHERE shard = $1 FOR UPDATE", shard)
             rows = await connection.fetch(
                 """UPDATE device_state s SET offline = true FROM devices d JOIN device_models m ON m.id = d.model_id
-                    WHERE s.device_id = ANY($1::uuid[]) AND d.id = s.device_id AND d.deleted_at IS NULL
-                      AND NOT s.offline AND s.last_seen_at < $2::timestamptz - make_interval(secs => m.offline_threshold_s)
+                    WHERE s.device_id = ANY($1::uuid[]) AND d.id = s.device_id
+                      AND d.deleted_at IS NULL AND NOT s.offline
+                      AND s.last_seen_at < $2::timestamptz - make_interval(secs => m.offline_threshold_s)
                    RETURNING s.device_id, d.project_id""",
                 device_ids,
                 until,

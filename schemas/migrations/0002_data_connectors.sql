@@ -86,6 +86,7 @@ CREATE TABLE data_connectors (
     created_at               timestamptz NOT NULL DEFAULT now(),
     updated_at               timestamptz NOT NULL DEFAULT now(),
 
+    epoch                    bigint NOT NULL DEFAULT 0,
     failing_since            timestamptz,
     failures_in_a_row        integer NOT NULL DEFAULT 0,
     last_attempt_at          timestamptz,
@@ -97,12 +98,25 @@ CREATE TABLE data_connectors (
     expired                  bigint NOT NULL DEFAULT 0,
     dropped                  bigint NOT NULL DEFAULT 0,
     superseded               bigint NOT NULL DEFAULT 0
-);
+) WITH (fillfactor = 50);
 CREATE INDEX ON data_connectors (project_id);
+COMMENT ON COLUMN data_connectors.revision IS 'Grows with every change of what is sent where; by trigger.';
+COMMENT ON COLUMN data_connectors.epoch IS 'Grows with every commit of the dispatcher that owns the connector, with every new owner, and when it is disabled or enabled: whoever commits with an older one has lost it.';
 COMMENT ON COLUMN data_connectors.event_types IS 'Event types that are sent; empty means all.';
 COMMENT ON COLUMN data_connectors.headers IS 'Custom headers as JSON, encrypted; empty means none. Secrets likewise.';
 COMMENT ON COLUMN data_connectors.failing_since IS 'First failure since the last success: the clock of automatic disabling.';
-COMMENT ON COLUMN data_connectors.accepted IS 'Events taken over from the log; accepted = delivered + waiting + expired + dropped + superseded.';
+COMMENT ON COLUMN data_connectors.accepted IS 'Events taken over from the log, replayed, synchronized; accepted = delivered + rows of waiting_deliveries + expired + dropped + superseded.';
+COMMENT ON COLUMN data_connectors.warned_days IS 'Days of failing (1, 3) that its people have been warned of.';
+
+CREATE TABLE connector_notices (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connector_id text NOT NULL REFERENCES data_connectors ON DELETE CASCADE,
+    at           timestamptz NOT NULL,
+    kind         text NOT NULL CHECK (kind IN ('failing_1_day', 'failing_3_days', 'system_disabled')),
+    failing_since timestamptz NOT NULL
+);
+CREATE INDEX ON connector_notices (connector_id, id);
+COMMENT ON TABLE connector_notices IS 'What people must know of a connector: it has been failing for a day, for three; it was disabled.';
 
 CREATE TABLE connector_positions (
     connector_id text NOT NULL REFERENCES data_connectors ON DELETE CASCADE,
@@ -111,7 +125,7 @@ CREATE TABLE connector_positions (
     stored_at    timestamptz NOT NULL,
     PRIMARY KEY (connector_id, shard)
 );
-COMMENT ON TABLE connector_positions IS 'Where a connector is in the log: all before `seq` is taken over. `stored_at` spares older partitions.';
+COMMENT ON TABLE connector_positions IS 'Where a connector is in the log: `seq` is the next event to take over, none before it is still to come. `stored_at` spares older partitions.';
 
 CREATE TABLE waiting_deliveries (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -119,13 +133,17 @@ CREATE TABLE waiting_deliveries (
     shard        smallint NOT NULL,
     seq          bigint NOT NULL,
     stored_at    timestamptz NOT NULL,
-    cause        text NOT NULL CHECK (cause IN ('failed', 'in_flight', 'replay', 'sync')),
+    cause        text NOT NULL CHECK (cause IN ('failed', 'in_flight', 'replay', 'sync', 'test')),
     attempts     integer NOT NULL DEFAULT 0,
     owed_since   timestamptz NOT NULL,
-    next_at      timestamptz NOT NULL
-);
+    next_at      timestamptz NOT NULL,
+    device_id    uuid,
+    body         json
+) WITH (fillfactor = 70);
 CREATE INDEX waiting_deliveries_due ON waiting_deliveries (connector_id, next_at);
-COMMENT ON TABLE waiting_deliveries IS 'Events set apart for one connector: failed and to be tried again, in flight past their window, replayed, synchronized.';
+COMMENT ON TABLE waiting_deliveries IS 'Events set apart for one connector: failed and to be tried again, in flight past their window, replayed, synchronized, tests. Whoever adds some to an ACTIVE connector locks its row and raises `accepted` first, whoever removes some raises another counter, in the same transaction.';
+COMMENT ON COLUMN waiting_deliveries.device_id IS 'Of a synchronized event: it is read from device_reported when the log has dropped it.';
+COMMENT ON COLUMN waiting_deliveries.body IS 'Of a test event that is not in the log (seq 0): the whole body.';
 
 CREATE TABLE delivery_attempts (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -136,10 +154,12 @@ CREATE TABLE delivery_attempts (
     status       smallint,
     cause        text,
     latency_ms   integer NOT NULL,
-    answer       text NOT NULL DEFAULT ''
+    answer       text NOT NULL DEFAULT '',
+    waiting_id   bigint
 );
 CREATE INDEX ON delivery_attempts (connector_id, id);
-COMMENT ON TABLE delivery_attempts IS 'The last attempts of each connector; `cause` (dns, connect, tls, timeout, egress, status) where it failed.';
+COMMENT ON TABLE delivery_attempts IS 'The last attempts of each connector: all failures, and of many successes in a second only some; `cause` (dns, connect, tls, timeout, egress, status, protocol) where it failed.';
+COMMENT ON COLUMN delivery_attempts.waiting_id IS 'The row of waiting_deliveries that was tried: how the sender of a test event finds what became of it.';
 
 CREATE TABLE delivery_minutes (
     connector_id text NOT NULL REFERENCES data_connectors ON DELETE CASCADE,
@@ -149,7 +169,7 @@ CREATE TABLE delivery_minutes (
     latencies    integer[] NOT NULL,
     PRIMARY KEY (connector_id, minute)
 );
-COMMENT ON COLUMN delivery_minutes.latencies IS 'Attempts by latency bucket (bounds in the module that writes them).';
+COMMENT ON COLUMN delivery_minutes.latencies IS 'Attempts by latency bucket (bounds in schemas/deliveries.py).';
 
 CREATE TABLE signing_keys (
     id         text PRIMARY KEY CHECK (length(id) = 20),
@@ -159,3 +179,76 @@ CREATE TABLE signing_keys (
     retired_at timestamptz
 );
 COMMENT ON TABLE signing_keys IS 'ES256 keys of asymmetric signatures; the newest signs, those retired lately still verify.';
+
+-- Queues follow their connector -------------------------------------------------------------------------------
+--
+-- A connector that becomes ACTIVE begins at the head of the log; one that ceases to be drops what it owes, and counts
+-- it. Both move the epoch, so that a dispatcher with work under way has lost it. No writer of `status` can forget.
+
+CREATE FUNCTION start_connector(connector text) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO connector_positions (connector_id, shard, seq, stored_at)
+    SELECT connector, shard, next_seq, now() - interval '1 day' FROM shards
+    ON CONFLICT (connector_id, shard) DO UPDATE SET seq = excluded.seq, stored_at = excluded.stored_at
+$$;
+
+CREATE FUNCTION data_connectors_started() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM start_connector(NEW.id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER started AFTER INSERT ON data_connectors
+    FOR EACH ROW WHEN (NEW.status = 'ACTIVE') EXECUTE FUNCTION data_connectors_started();
+
+CREATE FUNCTION data_connectors_follow_change() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    waiting bigint;
+    skipped bigint;
+BEGIN
+    NEW.revision := OLD.revision + 1;
+    IF OLD.status = 'ACTIVE' AND NEW.status <> 'ACTIVE' THEN
+        NEW.epoch := OLD.epoch + 1;
+        WITH gone AS (DELETE FROM waiting_deliveries WHERE connector_id = OLD.id RETURNING 1)
+        SELECT count(*) INTO waiting FROM gone;
+        SELECT count(*) INTO skipped
+          FROM connector_positions p
+          JOIN shards s USING (shard)
+          JOIN events e ON e.project_id = OLD.project_id AND e.shard = p.shard
+                       AND e.seq >= p.seq AND e.seq < s.next_seq AND e.stored_at >= p.stored_at
+         WHERE p.connector_id = OLD.id AND (OLD.event_types = '{}' OR e.type = ANY (OLD.event_types));
+        PERFORM start_connector(OLD.id);
+        NEW.accepted := OLD.accepted + skipped;
+        NEW.dropped := OLD.dropped + skipped + waiting;
+    ELSIF OLD.status <> 'ACTIVE' AND NEW.status = 'ACTIVE' THEN
+        NEW.epoch := OLD.epoch + 1;
+        NEW.failing_since := NULL;
+        NEW.failures_in_a_row := 0;
+        NEW.warned_days := 0;
+        PERFORM start_connector(OLD.id);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER follow_change
+    BEFORE UPDATE OF status, event_types, labels, url, headers, secret, previous_secret, previous_secret_until,
+                     asymmetric_signature, standard_webhooks, retry_window_s ON data_connectors
+    FOR EACH ROW EXECUTE FUNCTION data_connectors_follow_change();
+
+-- Dispatchers listen to the channel `data_connectors`: a change of a connector, or work put into its queue by others.
+
+CREATE FUNCTION data_connectors_tell() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('data_connectors', coalesce(NEW.id, OLD.id));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tell
+    AFTER INSERT OR DELETE OR UPDATE OF status, event_types, labels, url, headers, secret, previous_secret,
+                     previous_secret_until, asymmetric_signature, standard_webhooks, retry_window_s ON data_connectors
+    FOR EACH ROW EXECUTE FUNCTION data_connectors_tell();
+
+CREATE FUNCTION waiting_deliveries_tell() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('data_connectors', connector_id)
+       FROM (SELECT DISTINCT connector_id FROM added WHERE cause IN ('replay', 'sync', 'test')) AS connectors;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tell AFTER INSERT ON waiting_deliveries
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION waiting_deliveries_tell();
