@@ -10,7 +10,8 @@ expression takes it apart. Whatever that does not know, down to a header it has 
 needs to understand little and to be exact in that.
 
 It also adds what uvicorn lacks: a request must arrive whole within a set time, a half-closed client still gets its
-answer, a refusal by the parser is JSON, and connections are bounded.
+answer, a refusal by the parser is JSON, connections are bounded, and so is what a client can make wait that sends
+without reading.
 
 What it leans on in uvicorn is pinned by tests/integration/hot: the parser callbacks, `cycle` with `response_complete`,
 `disconnected`, `keep_alive` and `message_event`, `pipeline`, `flow`, `connections`, `default_headers`.
@@ -31,6 +32,11 @@ from schemas.telemetry import BODY_BYTES_MAX
 PREFIX, SUFFIX = b"/v1/devices/", b"/telemetry"
 ID_END = len(PREFIX) + 36
 PATH_LENGTH = ID_END + len(SUFFIX)
+
+HEAD_BYTES_MAX = 64 * 1024
+SLICE_BYTES = 16 * 1024
+REQUESTS_AHEAD_MAX = 50
+"""Requests that wait behind one under way on a connection; more stay unparsed, and then unread."""
 
 _HEADERS = b"content-type: application/json\r\ncontent-length: %d\r\n"
 _ACCEPTED = STATUS_LINE[201]
@@ -141,8 +147,8 @@ class HotProtocol(HttpToolsProtocol):
     """One connection."""
 
     # Python keeps the attributes of a class's instances together only up to 30 of them; uvicorn's own are near that,
-    # and these four beside them would cost every idle connection 2 KiB.
-    __slots__ = ("arriving", "hot", "idle_since", "idle_timer")
+    # and these beside them would cost every idle connection 2 KiB.
+    __slots__ = ("arriving", "head_bytes", "hot", "idle_since", "idle_timer", "in_head", "unparsed")
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
@@ -150,6 +156,9 @@ class HotProtocol(HttpToolsProtocol):
         self.idle_since = 0.0
         self.idle_timer: TimerHandle | None = None
         self.arriving = False
+        self.in_head = False
+        self.head_bytes = 0
+        self.unparsed = b""
 
     # The connection
 
@@ -162,16 +171,50 @@ class HotProtocol(HttpToolsProtocol):
         hot.incomplete[self] = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        if not self.arriving and self.cycle is None and self._take_whole(data):
+        if self.cycle is None and not self.arriving and not self.unparsed and self._take_whole(data):
             return
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._refuse_connection(400, "Invalid HTTP request")
-        except httptools.HttpParserUpgrade:
-            self._unsupported_upgrade_warning()
+        self._parse(self.unparsed + data)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse slice by slice, and stop while as many requests wait as a client may send ahead."""
+        self.unparsed = b""
+        for start in range(0, len(data), SLICE_BYTES):
+            if len(self.pipeline) >= REQUESTS_AHEAD_MAX:
+                self.unparsed = data[start:]
+                self.flow.pause_reading()
+                return
+            piece = data[start : start + SLICE_BYTES]
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserError:
+                self._refuse_connection(400, "Invalid HTTP request")
+            except httptools.HttpParserUpgrade:
+                self._unsupported_upgrade_warning()
+            self.head_bytes = self.head_bytes + len(piece) if self.in_head else 0
+            if self.head_bytes > HEAD_BYTES_MAX:
+                self._refuse_connection(431, "The headers are too large")
+            if self.transport.is_closing():
+                return
         if self.arriving and self not in self.hot.incomplete:
             self.hot.incomplete[self] = self.loop.time()
+
+    def _go_on(self) -> None:
+        """Take up again what waited for answers to be written, or for requests before it."""
+        if self.transport.is_closing() or self.flow.write_paused:
+            return
+        if self.unparsed:
+            self._parse(self.unparsed)
+        if not self.unparsed:
+            self.flow.resume_reading()
+
+    def pause_writing(self) -> None:
+        """The client does not read: read nothing from it either."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._go_on()
 
     def _take_whole(self, data: bytes) -> bool:
         """Serve a hot request that arrived in one piece without the parser; False when it is anything else."""
@@ -222,12 +265,13 @@ class HotProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
-        self.arriving = True
+        self.arriving = self.in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        self.in_head = False
         if not self._is_hot():
             url, headers = self.url, self.headers
             super().on_message_begin()
@@ -285,7 +329,8 @@ class HotProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.unparsed or self.flow.read_paused:
+            self.loop.call_soon(self._go_on)
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)

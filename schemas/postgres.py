@@ -28,6 +28,7 @@ AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # its driver lost its place when the connection broke in mid-COPY
     asyncpg.DeadlockDetectedError,
 )
 """What it looks like when Postgres is not there for the moment, or cannot do it at this moment: try again later."""

@@ -90,7 +90,9 @@ def _explain(body: bytes, error: Exception) -> TelemetryError:
     """Find the sentence for a body that did not decode (the cold path: cost does not matter here)."""
     try:
         loose: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError) as malformed:
+        if "out of range" in str(malformed):
+            return TelemetryError(422, "A number is out of range")
         return TelemetryError(400, "Body is not valid JSON")
     except RecursionError:
         return TelemetryError(400, "Body is nested too deeply")

@@ -176,7 +176,9 @@ class EmbeddedPostgres(Server):
         status = self.folder / "postmaster.pid"
         with contextlib.suppress(FileNotFoundError):
             lines = status.read_text().splitlines()
-            return len(lines) >= 8 and lines[7].strip() == "ready"
+            # A server that was killed left its own file behind, and that says "ready" too.
+            ours = self.process is not None and lines[:1] == [str(self.process.pid)]
+            return ours and len(lines) >= 8 and lines[7].strip() == "ready"
         return False
 
     def _initialise(self) -> None:

@@ -1,0 +1,78 @@
+"""How many requests a connector may have under way now: what its endpoint has shown it can take.
+
+    slow start ──success──▶ one more lane each ──overload──▶ half the lanes ──success──▶ a lane a round
+        ▲                                                                                      │
+        └──success── probing: one request now and then ◀── a run of failures of any kind ──────┘
+
+Overload is a timeout, a broken or refused connection, 429, 502, 503 or 504. Another status says nothing about load: an
+endpoint that rejects some events is sent the others at full speed.
+"""
+
+from workers.dispatcher.retry import Random, ceiling_s
+
+START_LANES = 8
+RUN_OF_FAILURES = 8
+"""So many failures in a row, with no success in between, and the endpoint is taken for dead."""
+PROBE_CAP_S = 60.0
+"""A dead endpoint is probed at least this often, so that it is found soon after it came back."""
+OVERLOAD = frozenset((429, 502, 503, 504))
+
+
+class Pace:
+    """The limit of one connector. Times are monotonic seconds."""
+
+    __slots__ = ("_decreased_at", "_lanes", "_max", "_threshold", "failures", "probes", "resume_at")
+
+    def __init__(self, lanes_max: int, failures: int = 0) -> None:
+        self._max = lanes_max
+        self._lanes = float(min(START_LANES, lanes_max))
+        self._threshold = float(lanes_max)
+        self._decreased_at = 0.0
+        self.failures = failures
+        self.probes = 0
+        self.resume_at = 0.0
+        if failures >= RUN_OF_FAILURES:
+            self._lanes = 1.0
+
+    def __repr__(self) -> str:
+        return f"<Pace lanes={self.lanes} failures={self.failures}>"
+
+    @property
+    def probing(self) -> bool:
+        """Whether the endpoint is taken for dead."""
+        return self.failures >= RUN_OF_FAILURES
+
+    @property
+    def lanes(self) -> int:
+        """The number of requests that may be under way."""
+        return 1 if self.probing else int(self._lanes)
+
+    def paused(self, now: float) -> bool:
+        """Whether no request may begin now."""
+        return now < self.resume_at
+
+    def succeeded(self) -> None:
+        """A request was answered with 2xx."""
+        if self.probing:
+            self._lanes, self._threshold = 1.0, float(self._max)
+            self.resume_at = 0.0
+        self.failures = self.probes = 0
+        grown = self._lanes + (1.0 if self._lanes < self._threshold else 1.0 / self._lanes)
+        self._lanes = min(float(self._max), grown)
+
+    def failed(self, now: float, began: float, status: int | None, retry_after_s: float | None, random: Random) -> None:
+        """A request that began at `began` was not; `status` is None when there was no answer at all."""
+        was_probing = self.probing
+        self.failures += 1
+        if retry_after_s and (status == 429 or status == 503):
+            self.resume_at = max(self.resume_at, now + retry_after_s)
+        if self.probing:
+            # What began before the endpoint was taken for dead says nothing new.
+            if not was_probing or began >= self.resume_at:
+                self.probes += 1
+                wait_s = min(PROBE_CAP_S, ceiling_s(self.probes)) * (0.5 + random() / 2)
+                self.resume_at = max(self.resume_at, now + wait_s)
+        elif (status is None or status in OVERLOAD) and began >= self._decreased_at:
+            self._threshold = max(2.0, self._lanes / 2)
+            self._lanes = max(1.0, self._lanes / 2)
+            self._decreased_at = now

@@ -1,0 +1,290 @@
+"""What one connector owes: the part of it that is in memory. No I/O; every method leaves the whole consistent.
+
+    log ──offer──▶ queued ──take──▶ in flight ──finish──▶ done ──collect──▶ committed
+                                        │
+                                        └─collect──▶ set apart: a straggler, its place passed, its end still to come
+
+A place in the log is passed in order: `collect` takes what is done from the front of each shard's queue. A request that
+takes long would hold up what is done behind it, so it is set apart: the transaction that passes it writes a row of
+`waiting_deliveries` for it, which its end deletes.
+
+`exposed` counts the requests begun whose end is not committed: what a crash would repeat. It never exceeds the limit.
+"""
+
+from collections import deque
+from datetime import datetime, timedelta
+from enum import Enum, StrEnum
+
+from workers.dispatcher.body import Event
+from workers.dispatcher.request import Target
+
+FRESH_MAX = 256
+"""Events of the log that a connector keeps in memory; with more it falls behind, which costs nothing but reading."""
+DUE_MAX = 64
+STRAGGLER_S = 1.0
+PRESSED_STRAGGLER_S = 0.05
+"""A request is set apart after this; sooner where it holds up enough work to matter."""
+CLOCK_SLACK = timedelta(days=1)
+"""How far a clock may jump back before events would be looked for in too few partitions."""
+
+
+class Stage(Enum):
+    """Where a delivery is on its way."""
+
+    QUEUED = 1
+    IN_FLIGHT = 2
+    DONE = 3
+
+
+class End(StrEnum):
+    """What became of a delivery. All but FAILED and SKIPPED are final and counted."""
+
+    DELIVERED = "delivered"
+    EXPIRED = "expired"
+    DROPPED = "dropped"
+    FAILED = "failed"
+    """To be tried again: it waits apart."""
+    SKIPPED = "skipped"
+    """No longer wanted when its turn came: never accepted."""
+
+
+class Delivery:
+    """One event owed to one connector. Times are seconds since 1970, `began` is monotonic (0: not begun)."""
+
+    __slots__ = (
+        "apart",
+        "attempts",
+        "began",
+        "body",
+        "end",
+        "event",
+        "event_id",
+        "next_at",
+        "owed_since",
+        "stage",
+        "test",
+        "waiting_id",
+    )
+
+    def __init__(self, event: Event | None, owed_since: float) -> None:
+        self.event = event
+        self.event_id = event.id if event else ""
+        self.body: bytes | None = None
+        self.owed_since = owed_since
+        self.waiting_id = 0
+        self.attempts = 0
+        self.test = False
+        self.stage = Stage.QUEUED
+        self.end = End.SKIPPED
+        self.began = 0.0
+        self.next_at = 0.0
+        self.apart = False
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self.event!r} {self.stage.name} attempts={self.attempts}>"
+
+
+class Cursor:
+    """A connector's place in the log of one shard."""
+
+    __slots__ = ("committed", "queue", "read", "stored_at")
+
+    def __init__(self, seq: int, stored_at: datetime) -> None:
+        self.committed = seq
+        self.read = seq
+        self.stored_at = stored_at
+        self.queue: deque[Delivery] = deque()
+
+    def place(self) -> int:
+        """The first event that is not done with."""
+        first = self.queue[0].event if self.queue else None
+        return self.read if first is None else first.seq
+
+
+class Progress:
+    """What one commit tells of one connector."""
+
+    __slots__ = (
+        "accepted",
+        "apart",
+        "delivered",
+        "dropped",
+        "ended",
+        "expired",
+        "exposed",
+        "failed",
+        "positions",
+        "retried",
+    )
+
+    def __init__(self) -> None:
+        self.accepted = self.delivered = self.expired = self.dropped = 0
+        self.exposed = 0
+        self.positions: list[tuple[int, int, datetime]] = []
+        self.apart: list[Delivery] = []
+        self.failed: list[Delivery] = []
+        self.ended: list[Delivery] = []
+        self.retried: list[Delivery] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.positions or self.ended or self.retried or self.apart or self.failed)
+
+
+class Queue:
+    """The deliveries of one connector."""
+
+    def __init__(self, cursors: dict[int, Cursor], exposed_max: int) -> None:
+        self.cursors = cursors
+        self.fresh: deque[Delivery] = deque()
+        self.due: deque[Delivery] = deque()
+        self.tests: deque[Delivery] = deque()
+        self.loaded: set[int] = set()
+        """Rows of `waiting_deliveries` that are in memory."""
+        self.exposed = 0
+        self.in_flight = 0
+        self._exposed_max = exposed_max
+        self._finished: list[Delivery] = []
+        self._turn_of_due = False
+
+    def __repr__(self) -> str:
+        return f"<Queue fresh={len(self.fresh)} due={len(self.due)} exposed={self.exposed}>"
+
+    # In
+
+    def offer(self, event: Event) -> None:
+        """Add the next event of its shard."""
+        delivery = Delivery(event, event.stored_at.timestamp())
+        self.cursors[event.shard].queue.append(delivery)
+        self.fresh.append(delivery)
+
+    def offer_due(self, delivery: Delivery) -> None:
+        """Add a row of `waiting_deliveries` whose time has come."""
+        self.loaded.add(delivery.waiting_id)
+        (self.tests if delivery.test else self.due).append(delivery)
+
+    # Out
+
+    def has_work(self) -> bool:
+        """Whether `take` would find something."""
+        return bool(self.fresh or self.due) and self.exposed < self._exposed_max
+
+    def take(self, now_s: float, monotonic_s: float, target: Target) -> Delivery | None:
+        """Begin the next delivery; retries and events of the log take turns. What expired on the way ends here."""
+        while self.exposed < self._exposed_max:
+            first, second = (self.due, self.fresh) if self._turn_of_due else (self.fresh, self.due)
+            source = first or second
+            if not source:
+                return None
+            self._turn_of_due = not self._turn_of_due
+            delivery = source.popleft()
+            if (end := self._end_unsent(delivery, now_s, target)) is None:
+                return self._begin(delivery, monotonic_s)
+            self._finish(delivery, end)
+        return None
+
+    def take_test(self, monotonic_s: float) -> Delivery | None:
+        """Begin a test event, whatever the pace."""
+        return self._begin(self.tests.popleft(), monotonic_s) if self.tests else None
+
+    def expire(self, now_s: float, target: Target) -> int:
+        """End what must not be sent any more, for a connector that takes nothing for the moment; returns how many."""
+        count = 0
+        for source in (self.fresh, self.due):
+            while source and (end := self._end_unsent(source[0], now_s, target)) is not None:
+                self._finish(source.popleft(), end)
+                count += 1
+        return count
+
+    def _end_unsent(self, delivery: Delivery, now_s: float, target: Target) -> End | None:
+        event = delivery.event
+        if event is None or now_s - delivery.owed_since >= target.retry_window_s:
+            return End.EXPIRED
+        if not target.wants(event.type):
+            return End.DROPPED if delivery.waiting_id else End.SKIPPED
+        return None
+
+    def _begin(self, delivery: Delivery, monotonic_s: float) -> Delivery:
+        delivery.stage = Stage.IN_FLIGHT
+        delivery.began = monotonic_s
+        self.exposed += 1
+        self.in_flight += 1
+        return delivery
+
+    def finish(self, delivery: Delivery, end: End, next_at: float = 0.0) -> None:
+        """An attempt is over. FAILED is tried again at `next_at`."""
+        self.in_flight -= 1
+        delivery.attempts += 1
+        delivery.next_at = next_at
+        self._finish(delivery, end)
+
+    def _finish(self, delivery: Delivery, end: End) -> None:
+        delivery.stage = Stage.DONE
+        delivery.end = end
+        if delivery.waiting_id:
+            self._finished.append(delivery)
+
+    # Committing
+
+    def uncommitted(self) -> bool:
+        """Whether something is done that no commit has told of."""
+        return bool(self._finished) or any(c.queue and c.queue[0].stage is Stage.DONE for c in self.cursors.values())
+
+    def pressed(self) -> bool:
+        """Whether waiting for a commit is about to hold up deliveries."""
+        return 2 * (self.exposed - self.in_flight) >= self._exposed_max
+
+    def collect(self, monotonic_s: float, *, idle_since: datetime | None = None) -> Progress:
+        """Take out what the next commit must tell. With `idle_since`, also places passed with nothing to deliver;
+        no event after them was stored before that time.
+        """
+        progress = Progress()
+        blocking = 4 * (self.exposed - self.in_flight) >= self._exposed_max
+        patience_s = PRESSED_STRAGGLER_S if blocking else STRAGGLER_S
+        for shard, cursor in self.cursors.items():
+            self._collect_shard(progress, cursor, monotonic_s - patience_s)
+            seq = cursor.place()
+            if seq == cursor.committed:
+                continue
+            if idle_since is not None and not cursor.queue:
+                cursor.stored_at = max(cursor.stored_at, idle_since - CLOCK_SLACK)
+            progress.positions.append((shard, seq, cursor.stored_at))
+        if not progress.accepted and idle_since is None:
+            progress.positions.clear()
+        for shard, seq, _ in progress.positions:
+            self.cursors[shard].committed = seq
+        for delivery in self._finished:
+            progress.exposed += delivery.began > 0
+            (progress.retried if delivery.end is End.FAILED else progress.ended).append(delivery)
+        self._finished = []
+        return progress
+
+    def _collect_shard(self, progress: Progress, cursor: Cursor, straggling_before: float) -> None:
+        queue = cursor.queue
+        while queue:
+            delivery = queue[0]
+            if delivery.stage is Stage.IN_FLIGHT and delivery.began < straggling_before:
+                delivery.apart = True
+                progress.apart.append(delivery)
+                progress.accepted += 1
+            elif delivery.stage is Stage.DONE:
+                progress.exposed += delivery.began > 0
+                progress.accepted += delivery.end is not End.SKIPPED
+                progress.delivered += delivery.end is End.DELIVERED
+                progress.expired += delivery.end is End.EXPIRED
+                if delivery.end is End.FAILED:
+                    progress.failed.append(delivery)
+            else:
+                break
+            queue.popleft()
+            if delivery.event is not None:
+                cursor.stored_at = max(cursor.stored_at, delivery.event.stored_at - CLOCK_SLACK)
+
+    def committed(self, progress: Progress) -> None:
+        """The commit is done, and the deliveries set apart have their rows' ids."""
+        self.exposed -= progress.exposed
+        for delivery in progress.ended + progress.retried:
+            self.loaded.discard(delivery.waiting_id)
+        for delivery in progress.apart:
+            self.loaded.add(delivery.waiting_id)
+            if delivery.stage is Stage.DONE:
+                self._finished.append(delivery)

@@ -1,0 +1,319 @@
+"""All SQL of the dispatcher.
+
+A commit names, for each connector, the epoch that this process believes in; connectors whose epoch is another are left
+out, whole: they have a new owner, or were disabled. Rows of connectors are locked in the order of their ids, by everyone.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from schemas.postgres import Connection, Executor
+from workers.dispatcher.body import Event
+from workers.dispatcher.queue import Delivery, End, Progress
+from workers.dispatcher.retry import CAP_S
+
+if TYPE_CHECKING:
+    from workers.dispatcher.connector import Connector
+
+_EVENT = """e.shard, e.seq, e.stored_at, e.type, e.device_id, e.project_id, e.ts, e.data::text, e.labels::text,
+            m.device_type, m.product_number"""
+_DEVICE = "LEFT JOIN devices d ON d.id = e.device_id LEFT JOIN device_models m ON m.id = d.model_id"
+_CLOCK_JUMPED_S = CAP_S + 300
+"""A row that is to wait longer than any does was written before the clock jumped back: it is due."""
+
+
+def moment(seconds: float) -> datetime:
+    """The time so many seconds after 1970."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+# Connectors --------------------------------------------------------------------------------------------------
+
+
+class Known(NamedTuple):
+    """What tells whether a connector's copy in memory is up to date."""
+
+    revision: int
+    starts: int
+
+
+async def active(executor: Executor) -> dict[str, Known]:
+    """All connectors that are to be served by somebody."""
+    rows = await executor.fetch("SELECT id, revision, starts FROM data_connectors WHERE status = 'ACTIVE'")
+    return {row["id"]: Known(row["revision"], row["starts"]) for row in rows}
+
+
+async def configurations(executor: Executor, connector_ids: Iterable[str]) -> list[Any]:
+    """Their rows, each with its organisation."""
+    return await executor.fetch(
+        """SELECT c.*, p.organization_id FROM data_connectors c JOIN projects p ON p.id = c.project_id
+            WHERE c.id = ANY($1) AND c.status = 'ACTIVE'""",
+        list(connector_ids),
+    )
+
+
+async def take_over(connection: Connection, connector_ids: Iterable[str], now: datetime) -> list[Any]:
+    """Become the owner: whoever was before commits nothing more. What was under way with him is due again."""
+    async with connection.transaction():
+        rows = await connection.fetch(
+            """WITH taken AS (SELECT id FROM data_connectors WHERE id = ANY($1) AND status = 'ACTIVE'
+                               ORDER BY id FOR NO KEY UPDATE)
+               UPDATE data_connectors SET epoch = epoch + 1 FROM taken WHERE data_connectors.id = taken.id
+               RETURNING data_connectors.id""",
+            list(connector_ids),
+        )
+        taken = [row["id"] for row in rows]
+        await connection.execute(
+            """UPDATE waiting_deliveries SET cause = 'failed', next_at = $2
+                WHERE connector_id = ANY($1) AND cause = 'in_flight'""",
+            taken,
+            now,
+        )
+        return await configurations(connection, taken)
+
+
+async def positions(executor: Executor, connector_ids: Iterable[str]) -> list[Any]:
+    """(connector_id, shard, seq, stored_at) of each."""
+    return await executor.fetch(
+        "SELECT connector_id, shard, seq, stored_at FROM connector_positions WHERE connector_id = ANY($1)",
+        list(connector_ids),
+    )
+
+
+# Reading -----------------------------------------------------------------------------------------------------
+
+
+async def heads(executor: Executor) -> dict[int, int]:
+    """For each shard the sequence number that its next event will have."""
+    return {row["shard"]: row["next_seq"] for row in await executor.fetch("SELECT shard, next_seq FROM shards")}
+
+
+class Span(NamedTuple):
+    """A part of one shard's log: from `low` up to and not with `high`, stored since `since`."""
+
+    shard: int
+    low: int
+    high: int
+    since: datetime
+
+
+async def read_tail(executor: Executor, spans: Sequence[Span], projects: Iterable[Any]) -> list[Event]:
+    """The events of these projects, in order in each shard."""
+    rows = await executor.fetch(
+        f"""SELECT {_EVENT}
+              FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS s (shard, low, high, since)
+             CROSS JOIN LATERAL (
+                   SELECT * FROM events WHERE shard = s.shard AND seq >= s.low AND seq < s.high
+                      AND stored_at >= s.since AND project_id = ANY($5) ORDER BY seq) e
+              {_DEVICE}""",
+        *_columns(spans, 4),
+        list(projects),
+    )
+    return [Event(*row) for row in sorted(rows, key=_place)]
+
+
+async def read_window(executor: Executor, project: Any, spans: Sequence[Span], limit: int) -> list[Event]:
+    """The next events of one project, at most `limit` of each shard, in order in each shard."""
+    rows = await executor.fetch(
+        f"""SELECT {_EVENT}
+              FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS s (shard, low, high, since)
+             CROSS JOIN LATERAL (
+                   SELECT * FROM events WHERE project_id = $5 AND shard = s.shard AND seq >= s.low AND seq < s.high
+                      AND stored_at >= s.since ORDER BY project_id, shard, seq LIMIT $6) e
+              {_DEVICE}""",
+        *_columns(spans, 4),
+        project,
+        limit,
+    )
+    return [Event(*row) for row in sorted(rows, key=_place)]
+
+
+def _place(row: Any) -> tuple[int, int]:
+    return row["shard"], row["seq"]
+
+
+class Due(NamedTuple):
+    """A row of `waiting_deliveries`. `delivery` is None when it is not due, at `next_at` it will be."""
+
+    connector_id: str
+    next_at: float
+    delivery: Delivery | None
+
+
+async def read_due(
+    executor: Executor, connector_ids: Sequence[str], loaded: Sequence[int], now: datetime, limit: int
+) -> list[Due]:
+    """The first rows of each connector in the order of their times, but those that are `loaded`.
+
+    A synchronized event that the log has dropped is read from `device_reported`, with the labels of today.
+    """
+    rows = await executor.fetch(
+        f"""SELECT w.id, w.connector_id, w.cause, w.attempts, w.owed_since, w.next_at, w.due, w.body::text AS body,
+                   coalesce(e.shard, r.shard), coalesce(e.seq, r.seq), coalesce(e.stored_at, r.stored_at),
+                   coalesce(e.type, r.type), coalesce(e.device_id, r.device_id), coalesce(e.project_id, d.project_id),
+                   coalesce(e.ts, r.ts), coalesce(e.data, r.data)::text,
+                   CASE WHEN e.seq IS NULL THEN d.labels ELSE e.labels END::text, m.device_type, m.product_number
+              FROM unnest($1::text[]) AS c (id)
+             CROSS JOIN LATERAL (
+                   SELECT *, next_at <= $2 OR next_at > $2 + make_interval(secs => $5) AS due FROM waiting_deliveries
+                    WHERE connector_id = c.id AND id <> ALL ($3) ORDER BY connector_id, next_at LIMIT $4) w
+              LEFT JOIN LATERAL (
+                   SELECT * FROM events WHERE w.due AND shard = w.shard AND seq = w.seq AND stored_at = w.stored_at
+                    LIMIT 1) e ON true
+              LEFT JOIN LATERAL (
+                   SELECT * FROM device_reported WHERE w.due AND e.seq IS NULL AND device_id = w.device_id
+                      AND shard = w.shard AND seq = w.seq LIMIT 1) r ON true
+              LEFT JOIN devices d ON d.id = coalesce(e.device_id, r.device_id)
+              LEFT JOIN device_models m ON m.id = d.model_id
+             ORDER BY w.connector_id, w.next_at""",
+        connector_ids,
+        now,
+        loaded,
+        limit,
+        _CLOCK_JUMPED_S,
+    )
+    return [_due(row) for row in rows]
+
+
+def _due(row: Any) -> Due:
+    if not row["due"]:
+        return Due(row["connector_id"], row["next_at"].timestamp(), None)
+    event = tuple(row)[8:]
+    delivery = Delivery(Event(*event) if event[0] is not None else None, row["owed_since"].timestamp())
+    delivery.waiting_id = row["id"]
+    delivery.attempts = row["attempts"]
+    delivery.test = row["cause"] == "test"
+    if row["body"] is not None:
+        delivery.body = row["body"].encode()
+    return Due(row["connector_id"], row["next_at"].timestamp(), delivery)
+
+
+# Committing --------------------------------------------------------------------------------------------------
+
+_COMMIT = """
+    WITH given AS (
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[],
+                             $7::timestamptz[], $8::timestamptz[], $9::integer[])
+                   AS g (id, epoch, accepted, delivered, expired, attempted_at, succeeded_at, failing_since, failures)
+    ), mine AS (
+        SELECT c.id FROM data_connectors c JOIN given g ON g.id = c.id AND g.epoch = c.epoch
+         ORDER BY c.id FOR NO KEY UPDATE OF c
+    ), moved AS (
+        UPDATE connector_positions p SET seq = n.seq, stored_at = n.stored_at
+          FROM unnest($10::text[], $11::smallint[], $12::bigint[], $13::timestamptz[])
+                 AS n (connector_id, shard, seq, stored_at)
+         WHERE p.connector_id = n.connector_id AND p.shard = n.shard AND n.connector_id IN (SELECT id FROM mine)
+    )
+    UPDATE data_connectors c
+       SET epoch = c.epoch + 1,
+           accepted = c.accepted + g.accepted, delivered = c.delivered + g.delivered, expired = c.expired + g.expired,
+           last_attempt_at = greatest(c.last_attempt_at, g.attempted_at),
+           last_success_at = greatest(c.last_success_at, g.succeeded_at),
+           failing_since = g.failing_since, failures_in_a_row = g.failures,
+           warned_days = CASE WHEN g.failing_since IS NULL THEN 0 ELSE c.warned_days END
+      FROM given g JOIN mine USING (id)
+     WHERE c.id = g.id
+    RETURNING c.id
+"""
+
+_SET_APART = """
+    INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, attempts, owed_since, next_at)
+    SELECT * FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::timestamptz[], $5::text[], $6::integer[],
+                         $7::timestamptz[], $8::timestamptz[])
+    RETURNING id, connector_id, shard, seq, cause
+"""
+
+_END = """
+    WITH gone AS (
+        DELETE FROM waiting_deliveries w USING unnest($1::bigint[], $2::text[], $3::text[]) AS e (id, connector_id, fate)
+         WHERE w.id = e.id AND w.connector_id = e.connector_id
+        RETURNING w.connector_id, e.fate
+    ), sums AS (
+        SELECT connector_id, count(*) FILTER (WHERE fate = 'delivered') AS delivered,
+               count(*) FILTER (WHERE fate = 'expired') AS expired, count(*) FILTER (WHERE fate = 'dropped') AS dropped
+          FROM gone GROUP BY connector_id
+    )
+    UPDATE data_connectors c
+       SET delivered = c.delivered + s.delivered, expired = c.expired + s.expired, dropped = c.dropped + s.dropped
+      FROM sums s WHERE c.id = s.connector_id
+"""
+
+_RETRY = """
+    UPDATE waiting_deliveries w SET cause = CASE WHEN w.cause = 'in_flight' THEN 'failed' ELSE w.cause END,
+                                    attempts = r.attempts, next_at = r.next_at
+      FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::timestamptz[]) AS r (id, connector_id, attempts, next_at)
+     WHERE w.id = r.id AND w.connector_id = r.connector_id
+"""
+
+Batch = list[tuple["Connector", Progress]]
+
+
+async def commit(connection: Connection, batch: Batch, apart_until: datetime) -> set[str]:
+    """One transaction for all connectors of the batch; returns the ids of those that are still this process's.
+
+    Deliveries set apart get their rows' ids; should this process die, they are due again at `apart_until`, or as soon
+    as somebody takes over.
+    """
+    plain = not any(p.failed or p.apart or p.ended or p.retried for _, p in batch)
+    if plain:
+        return await _commit(connection, batch)
+    async with connection.transaction():
+        mine = await _commit(connection, batch)
+        kept = [(connector.id, progress) for connector, progress in batch if connector.id in mine]
+        await _set_apart(connection, kept, apart_until)
+        ended = [(d.waiting_id, i, d.end.value) for i, p in kept for d in p.ended]
+        if ended:
+            await connection.execute(_END, *_columns(ended, 3))
+        retried = [(d.waiting_id, i, d.attempts, moment(d.next_at)) for i, p in kept for d in p.retried]
+        if retried:
+            await connection.execute(_RETRY, *_columns(retried, 4))
+    return mine
+
+
+async def _commit(connection: Connection, batch: Batch) -> set[str]:
+    connectors = [
+        (c.id, c.epoch, p.accepted, p.delivered, p.expired, *(_optional(at) for at in c.health.times()), c.pace.failures)
+        for c, p in batch
+    ]
+    places = [(c.id, *position) for c, p in batch for position in p.positions]
+    rows = await connection.fetch(_COMMIT, *_columns(connectors, 9), *_columns(places, 4))
+    return {row["id"] for row in rows}
+
+
+async def _set_apart(connection: Connection, kept: list[tuple[str, Progress]], apart_until: datetime) -> None:
+    rows: list[tuple[Any, ...]] = []
+    flying: dict[tuple[str, int, int], Delivery] = {}
+    for connector_id, progress in kept:
+        for delivery in progress.failed:
+            rows.append(_waiting(connector_id, delivery, "failed", moment(delivery.next_at)))
+        for delivery in progress.apart:
+            row = _waiting(connector_id, delivery, "in_flight", apart_until)
+            rows.append(row)
+            flying[row[:3]] = delivery
+    if not rows:
+        return
+    for made in await connection.fetch(_SET_APART, *_columns(rows, 8)):
+        if made["cause"] == "in_flight":
+            flying[made["connector_id"], made["shard"], made["seq"]].waiting_id = made["id"]
+
+
+def _waiting(connector_id: str, delivery: Delivery, cause: str, next_at: datetime) -> tuple[Any, ...]:
+    event = delivery.event
+    assert event is not None
+    owed_since = moment(delivery.owed_since)
+    return (connector_id, event.shard, event.seq, event.stored_at, cause, delivery.attempts, owed_since, next_at)
+
+
+def _optional(seconds: float | None) -> datetime | None:
+    return None if seconds is None else moment(seconds)
+
+
+def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Rows as the arrays that unnest takes."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def counted(end: End) -> bool:
+    """Whether this end of a delivery is final, and one of the ledger's."""
+    return end in (End.DELIVERED, End.EXPIRED, End.DROPPED)
