@@ -1,8 +1,10 @@
 """A running edge, with real Postgres and Valkey behind it."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import pytest
@@ -41,16 +43,17 @@ async def open_shards(client: Redis) -> None:
         await client.xtrim(keys.ingest(shard), maxlen=0, approximate=False)
 
 
-@pytest.fixture
-async def edge(dsn: str, redis_url: str, redis_client: Redis) -> AsyncIterator[RunningEdge]:
-    """One edge whose shards are ready."""
-    await open_shards(redis_client)
+@contextlib.asynccontextmanager
+async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterator[RunningEdge]:
+    """An edge with these settings."""
     listener = bind("127.0.0.1:0")
     port = listener.getsockname()[1]
-    settings = EdgeSettings(
-        postgres_dsn=dsn, redis_url=redis_url, master_key=MASTER_KEY, bind=f"127.0.0.1:{port}", shutdown_timeout_s=2
+    given = {"shutdown_timeout_s": 2, **settings}
+    server = make_server(
+        EdgeSettings(postgres_dsn=dsn, redis_url=redis_url, master_key=MASTER_KEY, bind=f"127.0.0.1:{port}", **given),
+        Metrics(CollectorRegistry()),
+        loop="asyncio",
     )
-    server = make_server(settings, Metrics(CollectorRegistry()), loop="asyncio")
     found: list[Gateway] = []
 
     async def find(request: Request) -> JSONResponse:
@@ -59,8 +62,8 @@ async def edge(dsn: str, redis_url: str, redis_client: Redis) -> AsyncIterator[R
 
     server.config.app.router.routes.append(Route("/_tests/gateway", find))
     serving = asyncio.create_task(server._serve(sockets=[listener]), name="edge")
-    url = f"http://127.0.0.1:{port}"
-    async with aiohttp.ClientSession() as http:
+    url = f"{'https' if 'tls_certificate' in settings else 'http'}://127.0.0.1:{port}"
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
         while not server.started:
             assert not serving.done(), serving.exception()
             await asyncio.sleep(0.005)
@@ -70,6 +73,14 @@ async def edge(dsn: str, redis_url: str, redis_client: Redis) -> AsyncIterator[R
         yield RunningEdge(url, port, http, found[0], server)
     server.should_exit = True
     await serving
+
+
+@pytest.fixture
+async def edge(dsn: str, redis_url: str, redis_client: Redis) -> AsyncIterator[RunningEdge]:
+    """One edge whose shards are ready."""
+    await open_shards(redis_client)
+    async with running_edge(dsn, redis_url) as running:
+        yield running
 
 
 async def _until_connected(http: aiohttp.ClientSession, url: str) -> None:

@@ -1,0 +1,196 @@
+"""What the hot path must keep of what uvicorn gives: how connections live and end.
+
+These pin the internals that gateway.hot leans on: when one of them changes under it, a test here fails.
+"""
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+
+from conftest import RunningEdge, open_shards, running_edge
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from schemas import ids
+from schemas.redis import Redis
+
+BODY = b'{"status":"online"}'
+
+
+class Client:
+    """One raw connection of a device."""
+
+    def __init__(self, edge: RunningEdge) -> None:
+        self.edge = edge
+        self.device_id = str(ids.new_id())
+        self.key = edge.gateway.access_keys.issue(self.device_id, 0)
+
+    async def connect(self, context: ssl.SSLContext | None = None) -> "Client":
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.edge.port, ssl=context)
+        return self
+
+    def head(self, length: int = len(BODY), extra: str = "") -> bytes:
+        line = f"POST /v1/devices/{self.device_id}/telemetry HTTP/1.1\r\nHost: x\r\nAuthorization: {self.key}\r\n"
+        return f"{line}{extra}Content-Length: {length}\r\n\r\n".encode()
+
+    async def answer(self) -> tuple[int, bytes]:
+        """The next answer's status and body."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.split("content-length: ")[1].split("\r\n")[0])
+        return int(head[9:12]), await self.reader.readexactly(length)
+
+    async def end(self) -> bytes:
+        """What comes until the edge closes."""
+        async with asyncio.timeout(10):
+            answer = await self.reader.read()
+        self.writer.close()
+        return answer
+
+
+async def test_an_idle_connection_is_closed_after_the_set_time(dsn: str, redis_url: str, redis_client: Redis) -> None:
+    """Counted from its last answer; one that talks is kept."""
+    await open_shards(redis_client)
+    async with running_edge(dsn, redis_url, keep_alive_s=1) as edge:
+        idle, talking = await Client(edge).connect(), await Client(edge).connect()
+        loop = asyncio.get_running_loop()
+        idle.writer.write(idle.head() + BODY)
+        assert (await idle.answer())[0] == 201
+        began = loop.time()
+        ending = asyncio.create_task(idle.end())
+        while not ending.done():
+            talking.writer.write(talking.head() + BODY)
+            assert (await talking.answer())[0] == 201
+            await asyncio.sleep(0.1)
+        assert ending.result() == b""
+        assert 0.9 <= loop.time() - began < 5
+        talking.writer.write(talking.head() + BODY)
+        assert (await talking.answer())[0] == 201
+        talking.writer.close()
+
+
+async def test_a_request_under_way_is_finished_when_the_edge_is_told_to_go(
+    dsn: str, redis_url: str, redis_client: Redis
+) -> None:
+    """Its body may still arrive; it is answered, then the connection ends; an idle one ends at once."""
+    await open_shards(redis_client)
+    async with running_edge(dsn, redis_url, shutdown_timeout_s=20) as edge:
+        slow, idle = await Client(edge).connect(), await Client(edge).connect()
+        idle.writer.write(idle.head() + BODY)
+        assert (await idle.answer())[0] == 201
+        slow.writer.write(slow.head() + BODY[:5])
+        await slow.writer.drain()
+        async with asyncio.timeout(5):
+            while not any(protocol.arriving for protocol in edge.server.server_state.connections):  # type: ignore[union-attr]
+                await asyncio.sleep(0.01)
+        edge.server.should_exit = True
+        assert await idle.end() == b""
+        slow.writer.write(BODY[5:])
+        answer = await slow.end()
+        assert answer.startswith(b"HTTP/1.1 201")
+        assert b"connection: close" in answer
+
+
+async def test_slow_bodies_arrive_whole(edge: RunningEdge) -> None:
+    """Byte by byte is as good as in one piece."""
+    client = await Client(edge).connect()
+    for byte in client.head() + BODY:
+        client.writer.write(bytes([byte]))
+        await client.writer.drain()
+        await asyncio.sleep(0)
+    assert (await client.answer())[0] == 201
+    client.writer.close()
+
+
+async def test_answers_keep_their_order_between_both_paths(edge: RunningEdge) -> None:
+    """A slow ordinary call, telemetry behind it, and an ordinary call again, all sent at once."""
+    client = await Client(edge).connect()
+    get = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    client.writer.write(get + client.head() + BODY + get + client.head(2) + b"{}" + get)
+    answers = [await client.answer() for _ in range(5)]
+    assert [status for status, _ in answers] == [200, 201, 200, 422, 200]
+    client.writer.close()
+
+
+async def test_http_1_0_and_close_end_the_connection(edge: RunningEdge) -> None:
+    """After the answer."""
+    client = await Client(edge).connect()
+    client.writer.write(client.head(extra="Connection: close\r\n") + BODY)
+    assert (await client.end()).startswith(b"HTTP/1.1 201")
+    older = await Client(edge).connect()
+    older.writer.write(older.head().replace(b"HTTP/1.1", b"HTTP/1.0") + BODY)
+    assert b" 201 " in await older.end()
+
+
+async def test_a_client_that_is_gone_before_its_answer_harms_nobody(edge: RunningEdge) -> None:
+    """The message is stored all the same; others are answered."""
+    clients = [await Client(edge).connect() for _ in range(20)]
+    for client in clients:
+        client.writer.write(client.head() + BODY)
+        await client.writer.drain()
+        client.writer.transport.abort()
+    other = await Client(edge).connect()
+    other.writer.write(other.head() + BODY)
+    assert (await other.answer())[0] == 201
+    other.writer.close()
+    assert edge.gateway.metrics.refused._metrics == {}
+
+
+async def test_too_many_connections_are_told_so(dsn: str, redis_url: str, redis_client: Redis) -> None:
+    """503, and those within the bound go on."""
+    await open_shards(redis_client)
+    async with running_edge(dsn, redis_url, connections_max=5) as edge:
+        clients = [await Client(edge).connect() for _ in range(4)]
+        for client in clients:
+            client.writer.write(client.head() + BODY)
+            assert (await client.answer())[0] == 201
+        beyond = [await Client(edge).connect() for _ in range(3)]
+        answers = [await client.end() for client in beyond[1:]]
+        assert all(b" 503 " in answer and b"Too many connections" in answer for answer in answers)
+        clients[0].writer.write(clients[0].head() + BODY)
+        assert (await clients[0].answer())[0] == 201
+        for client in clients + beyond:
+            client.writer.close()
+
+
+async def test_telemetry_over_tls(dsn: str, redis_url: str, redis_client: Redis, tmp_path: Path) -> None:
+    """The hot path, pipelined requests and a body in two pieces, through TLS."""
+    await open_shards(redis_client)
+    certificate, key = _self_signed(tmp_path)
+    context = ssl.create_default_context(cafile=certificate)
+    async with running_edge(dsn, redis_url, tls_certificate=str(certificate), tls_key=str(key)) as edge:
+        client = await Client(edge).connect(context)
+        request = client.head() + BODY
+        client.writer.write(request + request + request[:-4])
+        await client.writer.drain()
+        client.writer.write(request[-4:])
+        assert [(await client.answer())[0] for _ in range(3)] == [201, 201, 201]
+        client.writer.close()
+
+
+def _self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and its key, as files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fleetgate tests")])
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
