@@ -1,0 +1,165 @@
+"""How a device comes to be: alone, many at once, below another."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from conftest import Fleet  # type: ignore[attr-defined]
+from owners import Owner, outbox
+
+
+async def test_a_device_gets_an_identity_that_works_at_once(fleet: Fleet) -> None:
+    """Id, key and where to call; no broker; its MAC in one spelling whatever was sent."""
+    body = fleet.registration(mac="02-AB.CD:ef0102", name="Pump", details={"line": 3}, sub_model="X")
+    status, answer = await fleet.ask("POST", "/v1/devices", body)
+    assert status == 201
+    url = fleet.owner.url
+    assert answer | {"id": "", "access_key": ""} == {
+        "id": "", "access_key": "", "hub_url": url, "hub_url_static_cert": url, "mqtt_hub_url": None,
+    }  # fmt: skip
+    assert len(answer["access_key"]) == 32
+    status, device = await fleet.ask("GET", f"/v1/devices/{answer['id']}", None, answer["access_key"])
+    assert (status, device["partner"]) == (
+        200,
+        {"sn": body["sn"], "mac": "02:ab:cd:ef:01:02", "vendor": "Acme", "model": "Sensor"},
+    )
+    assert (device["name"], device["details"], device["claimed"]) == ("Pump", {"line": 3}, False)
+
+
+@pytest.mark.parametrize(
+    ("members", "wanted", "text"),
+    [
+        ({"hardware_key": "nonsense"}, 400, "Hardware key is invalid"),
+        ({"hardware_key": "fgh_" + "0" * 32 + "_" + "0" * 64}, 400, "Hardware key is invalid"),
+        ({"hardware_key": None}, 422, "Hardware key can't be blank"),
+        ({"sn": None}, 422, "Sn can't be blank"),
+        ({"sn": " "}, 422, "Sn can't be blank"),
+        ({"sn": "a\x00b"}, 422, None),
+        ({"sn": "x" * 256}, 422, None),
+        ({"sn": 7}, 422, None),
+        ({"firmware_version": None}, 422, "Firmware version can't be blank"),
+        ({"firmware_version": ""}, 422, "Firmware version can't be blank"),
+        ({"firmware_version": "1"}, 422, "Firmware version is not a semantic version such as 1.4.0"),
+        ({"mac": None}, 422, "Mac can't be blank"),
+        ({"mac": "zz:00:00:00:00:01"}, 422, "Mac is not a MAC address"),
+        ({"name": {"a": 1}}, 422, None),
+        ({"details": [1]}, 422, None),
+        ({"parent_id": "nobody"}, 422, None),
+        ({"parent_id": "01890000-0000-7000-8000-000000000000"}, 422, "Parent not found"),
+    ],
+    ids=str,
+)
+async def test_a_registration_that_does_not_fit_says_why(
+    fleet: Fleet, members: dict[str, Any], wanted: int, text: str | None
+) -> None:
+    """And leaves no device."""
+    status, answer = await fleet.ask("POST", "/v1/devices", fleet.registration(**members))
+    assert status == wanted, answer
+    assert answer["error"] == text or text is None
+    assert await fleet.owner.pool.fetchval("SELECT count(*) FROM devices") == 0
+
+
+async def test_a_serial_number_is_taken_once_until_its_device_is_deleted(fleet: Fleet) -> None:
+    """Also by two that register in the same moment."""
+    body = fleet.registration()
+    answers = await asyncio.gather(*(fleet.ask("POST", "/v1/devices", body) for _ in range(5)))
+    assert sorted(status for status, _ in answers) == [201, 422, 422, 422, 422]
+    assert {answer["error"] for status, answer in answers if status == 422} == {"Sn has already been taken"}
+    first = next(answer for status, answer in answers if status == 201)
+    assert await fleet.ask("DELETE", f"/v1/devices/{first['id']}", None, first["access_key"]) == (
+        200,
+        {"success": True},
+    )
+    status, again = await fleet.ask("POST", "/v1/devices", body)
+    assert (status, again["id"] != first["id"]) == (201, True)
+
+
+async def test_a_model_may_ask_for_cloud_ids(fleet: Fleet, acme: Owner) -> None:
+    """The vendor's short code and 16 to 36 letters and digits, unique everywhere; MAC is not needed."""
+    await acme.pool.execute("UPDATE organizations SET short_code = 'AC' WHERE id = $1", acme.organization_id)
+    await acme.pool.execute("UPDATE device_models SET authentication = 'cloud_id'")
+    good = "AC" + "a1" * 8
+    for cloud_id, text in (
+        (None, "Cloud id can't be blank"),
+        ("XY" + "a1" * 8, "Cloud id is not the vendor's short code followed by 16 to 36 ASCII letters and digits"),
+        ("AC" + "a" * 15, "Cloud id is not the vendor's short code followed by 16 to 36 ASCII letters and digits"),
+        ("AC" + "é" * 16, "Cloud id is not the vendor's short code followed by 16 to 36 ASCII letters and digits"),
+    ):
+        body = fleet.registration(mac=None, cloud_id=cloud_id)
+        assert await fleet.ask("POST", "/v1/devices", body) == (422, {"error": text})
+    await fleet.unit(mac=None, cloud_id=good)
+    body = fleet.registration(mac=None, cloud_id=good)
+    assert await fleet.ask("POST", "/v1/devices", body) == (422, {"error": "Cloud id has already been taken"})
+
+
+async def test_a_revoked_hardware_key_registers_nothing(fleet: Fleet) -> None:
+    """Its devices go on."""
+    unit = await fleet.unit()
+    await fleet.owner.pool.execute("UPDATE hardware_keys SET revoked_at = now()")
+    status, answer = await fleet.ask("POST", "/v1/devices", fleet.registration())
+    assert (status, answer) == (400, {"error": "Hardware key is invalid"})
+    await unit.waits()
+
+
+async def test_many_devices_at_once_each_get_their_own_answer(fleet: Fleet) -> None:
+    """In order: 201 when all are fine, else 422; more than 25 are refused whole."""
+    good, bad = fleet.registration(), fleet.registration(sn=None)
+    status, answer = await fleet.ask("POST", "/v1/devices/bulk_create", [good, fleet.registration()])
+    assert (status, [set(item) >= {"id", "access_key"} for item in answer]) == (201, [True, True])
+    status, answer = await fleet.ask("POST", "/v1/devices/bulk_create", [bad, fleet.registration(), good, 7])
+    assert status == 422
+    assert [item.get("error", "fine") for item in answer][:3] == [
+        "Sn can't be blank",
+        "fine",
+        "Sn has already been taken",
+    ]
+    assert "error" in answer[3]
+    status, answer = await fleet.ask("POST", "/v1/devices/bulk_create", [fleet.registration() for _ in range(26)])
+    assert (status, answer) == (422, {"error": "At most 25 devices are registered at once"})
+
+
+async def test_children_belong_to_their_parent_and_are_claimed_with_it(fleet: Fleet, acme: Owner) -> None:
+    """Into the same space; those registered later are its owner's from the start, and the log is told."""
+    parent = await fleet.unit()
+    child = {"model_id": str(acme.model_id), "firmware_version": "1.0.0", "sn": "C1", "name": "Child"}
+    first = await parent.call("POST", "/children", child)
+    assert set(first) == {"id", "access_key"}
+    await parent.claim()
+    second = await parent.call("POST", "/children", child | {"sn": "C2", "mac": "020000000099"})
+    listed = await parent.call("GET", "/children")
+    assert [(item["id"], item["sn"], item["claimed"]) for item in listed] == [
+        (first["id"], "C1", True),
+        (second["id"], "C2", True),
+    ]
+    assert set(listed[0]) == {
+        "id", "sn", "mac", "state", "last_seen", "name", "firmware_version", "vendor", "model", "claimed", "details",
+    }  # fmt: skip
+    spaces = await acme.pool.fetch("SELECT DISTINCT space_id FROM devices")
+    assert [row["space_id"] for row in spaces] == [acme.space_id]
+    told = [kind for kind, device in await outbox(acme.pool) if str(device) == second["id"]]
+    assert told == ["deviceRegistered"]
+    for members, status, text in (
+        ({"model_id": "nothing"}, 404, "Model not found"),
+        ({"model_id": parent.id}, 404, "Model not found"),
+        ({"sn": "C1"}, 422, "Sn has already been taken"),
+        ({"firmware_version": "one"}, 422, "Firmware version is not a semantic version such as 1.4.0"),
+    ):
+        assert await parent.ask("POST", "/children", child | members) == (status, {"error": text})
+
+
+async def test_a_parent_reports_for_its_children_and_nobody_elses(fleet: Fleet, acme: Owner) -> None:
+    """Up to 100 at once; a child of another is unknown; command is never set for a child's."""
+    parent, other = await fleet.unit(claimed=True), await fleet.unit()
+    child = {"model_id": str(acme.model_id), "firmware_version": "1.0.0", "sn": "C1"}
+    mine = (await parent.call("POST", "/children", child))["id"]
+    foreign = (await other.call("POST", "/children", child | {"sn": "C2"}))["id"]
+    await acme.call("POST", f"/devices/{mine}/commands", {"command": "reboot"})
+    status, answer = await parent.ask("POST", "/children/telemetries", {mine: {"telemetries": {"a": 1}}})
+    assert (status, answer[mine]["command"]) == (201, True)
+    assert (await parent.waits())["command"] is False
+    status, answer = await parent.ask(
+        "POST", "/children/telemetries", {mine: {"status": "online"}, foreign: {"status": "online"}}
+    )
+    assert (status, answer[mine]["success"], answer[foreign]) == (422, True, {"error": "Device not found"})
+    status, answer = await parent.ask("POST", "/children/telemetries", {str(n): {} for n in range(101)})
+    assert status == 422
