@@ -9,6 +9,7 @@ from bisect import bisect_left
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+LAG_BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600, 43200)
 SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
@@ -71,6 +72,42 @@ class Metrics:
         self.commands_ended = Counter(
             "fleetgate_commands_ended", "Commands ended by a worker, by cause.", ["cause"], registry=registry
         )
+        self.delivery_attempts = Counter(
+            "fleetgate_delivery_attempts",
+            "Attempts to deliver an event to a data connector: delivered, or the cause of the failure.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.delivery_seconds = Histogram(
+            "fleetgate_delivery_seconds",
+            "Time of one attempt to deliver an event.",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.delivery_lag_seconds = Histogram(
+            "fleetgate_delivery_lag_seconds",
+            "Time from an event having been stored to its delivery.",
+            buckets=LAG_BUCKETS_S,
+            registry=registry,
+        )
+        self.connector_warnings = Counter(
+            "fleetgate_connector_warnings", "Warnings of failing data connectors, by days.", ["days"], registry=registry
+        )
+        self.connectors_disabled = Counter(
+            "fleetgate_connectors_disabled", "Data connectors disabled because they kept failing.", registry=registry
+        )
+        self._delivered = self.delivery_attempts.labels("delivered")
+
+    def delivered(self, seconds: float, lag_s: float) -> None:
+        """Count an event that was delivered by an attempt of `seconds`, `lag_s` after it was stored."""
+        self._delivered.inc()
+        self.delivery_seconds.observe(seconds)
+        self.delivery_lag_seconds.observe(lag_s)
+
+    def failed(self, cause: str, seconds: float) -> None:
+        """Count an attempt that failed after `seconds`."""
+        self.delivery_attempts.labels(cause).inc()
+        self.delivery_seconds.observe(seconds)
 
     def observe_telemetry(self, seconds: float, messages: int) -> None:
         """Count `messages` that were answered after `seconds`, at the cost of one observation."""

@@ -86,6 +86,7 @@ CREATE TABLE data_connectors (
     created_at               timestamptz NOT NULL DEFAULT now(),
     updated_at               timestamptz NOT NULL DEFAULT now(),
 
+    starts                   integer NOT NULL DEFAULT 1,
     epoch                    bigint NOT NULL DEFAULT 0,
     failing_since            timestamptz,
     failures_in_a_row        integer NOT NULL DEFAULT 0,
@@ -101,6 +102,7 @@ CREATE TABLE data_connectors (
 ) WITH (fillfactor = 50);
 CREATE INDEX ON data_connectors (project_id);
 COMMENT ON COLUMN data_connectors.revision IS 'Grows with every change of what is sent where; by trigger.';
+COMMENT ON COLUMN data_connectors.starts IS 'Grows when the connector is disabled and when it is enabled: a queue read before that is void.';
 COMMENT ON COLUMN data_connectors.epoch IS 'Grows with every commit of the dispatcher that owns the connector, with every new owner, and when it is disabled or enabled: whoever commits with an older one has lost it.';
 COMMENT ON COLUMN data_connectors.event_types IS 'Event types that are sent; empty means all.';
 COMMENT ON COLUMN data_connectors.headers IS 'Custom headers as JSON, encrypted; empty means none. Secrets likewise.';
@@ -124,7 +126,7 @@ CREATE TABLE connector_positions (
     seq          bigint NOT NULL,
     stored_at    timestamptz NOT NULL,
     PRIMARY KEY (connector_id, shard)
-);
+) WITH (fillfactor = 50);
 COMMENT ON TABLE connector_positions IS 'Where a connector is in the log: `seq` is the next event to take over, none before it is still to come. `stored_at` spares older partitions.';
 
 CREATE TABLE waiting_deliveries (
@@ -207,6 +209,7 @@ BEGIN
     NEW.revision := OLD.revision + 1;
     IF OLD.status = 'ACTIVE' AND NEW.status <> 'ACTIVE' THEN
         NEW.epoch := OLD.epoch + 1;
+        NEW.starts := OLD.starts + 1;
         WITH gone AS (DELETE FROM waiting_deliveries WHERE connector_id = OLD.id RETURNING 1)
         SELECT count(*) INTO waiting FROM gone;
         SELECT count(*) INTO skipped
@@ -220,6 +223,7 @@ BEGIN
         NEW.dropped := OLD.dropped + skipped + waiting;
     ELSIF OLD.status <> 'ACTIVE' AND NEW.status = 'ACTIVE' THEN
         NEW.epoch := OLD.epoch + 1;
+        NEW.starts := OLD.starts + 1;
         NEW.failing_since := NULL;
         NEW.failures_in_a_row := 0;
         NEW.warned_days := 0;

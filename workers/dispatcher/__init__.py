@@ -18,6 +18,6 @@ the epoch that the previous one left, and a new owner, disabling and enabling mo
 
 Isolation. Requests run in *lanes*, at most so many for each connector as its `Pace` allows: few at first, more with
 each success, fewer when it is overloaded, one now and then when it is dead. Of the process's requests no connector may
-hold more than a share of those that are free, so hanging endpoints cannot take the last. Each connector keeps few events
-in memory; one that is behind reads windows of its own and leaves the tail alone.
+hold more than a share of those that are free, so hanging endpoints cannot take the last. Each connector keeps few
+events in memory; one that is behind reads windows of its own and leaves the tail alone.
 """

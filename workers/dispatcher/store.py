@@ -1,7 +1,7 @@
 """All SQL of the dispatcher.
 
 A commit names, for each connector, the epoch that this process believes in; connectors whose epoch is another are left
-out, whole: they have a new owner, or were disabled. Rows of connectors are locked in the order of their ids, by everyone.
+out, whole: they have a new owner, or were disabled. Rows of connectors are locked in the order of their ids, by all.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.postgres import Connection, Executor
 from workers.dispatcher.body import Event
-from workers.dispatcher.queue import Delivery, End, Progress
+from workers.dispatcher.queue import Delivery, Progress
 from workers.dispatcher.retry import CAP_S
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ async def read_due(
     A synchronized event that the log has dropped is read from `device_reported`, with the labels of today.
     """
     rows = await executor.fetch(
-        f"""SELECT w.id, w.connector_id, w.cause, w.attempts, w.owed_since, w.next_at, w.due, w.body::text AS body,
+        """SELECT w.id, w.connector_id, w.cause, w.attempts, w.owed_since, w.next_at, w.due, w.body::text AS body,
                    coalesce(e.shard, r.shard), coalesce(e.seq, r.seq), coalesce(e.stored_at, r.stored_at),
                    coalesce(e.type, r.type), coalesce(e.device_id, r.device_id), coalesce(e.project_id, d.project_id),
                    coalesce(e.ts, r.ts), coalesce(e.data, r.data)::text,
@@ -226,7 +226,8 @@ _SET_APART = """
 
 _END = """
     WITH gone AS (
-        DELETE FROM waiting_deliveries w USING unnest($1::bigint[], $2::text[], $3::text[]) AS e (id, connector_id, fate)
+        DELETE FROM waiting_deliveries w
+         USING unnest($1::bigint[], $2::text[], $3::text[]) AS e (id, connector_id, fate)
          WHERE w.id = e.id AND w.connector_id = e.connector_id
         RETURNING w.connector_id, e.fate
     ), sums AS (
@@ -273,7 +274,15 @@ async def commit(connection: Connection, batch: Batch, apart_until: datetime) ->
 
 async def _commit(connection: Connection, batch: Batch) -> set[str]:
     connectors = [
-        (c.id, c.epoch, p.accepted, p.delivered, p.expired, *(_optional(at) for at in c.health.times()), c.pace.failures)
+        (
+            c.id,
+            c.epoch,
+            p.accepted,
+            p.delivered,
+            p.expired,
+            *(_optional(at) for at in c.health.times()),
+            c.pace.failures,
+        )
         for c, p in batch
     ]
     places = [(c.id, *position) for c, p in batch for position in p.positions]
@@ -285,8 +294,7 @@ async def _set_apart(connection: Connection, kept: list[tuple[str, Progress]], a
     rows: list[tuple[Any, ...]] = []
     flying: dict[tuple[str, int, int], Delivery] = {}
     for connector_id, progress in kept:
-        for delivery in progress.failed:
-            rows.append(_waiting(connector_id, delivery, "failed", moment(delivery.next_at)))
+        rows += [_waiting(connector_id, d, "failed", moment(d.next_at)) for d in progress.failed]
         for delivery in progress.apart:
             row = _waiting(connector_id, delivery, "in_flight", apart_until)
             rows.append(row)
@@ -312,8 +320,3 @@ def _optional(seconds: float | None) -> datetime | None:
 def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
     """Rows as the arrays that unnest takes."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
-
-
-def counted(end: End) -> bool:
-    """Whether this end of a delivery is final, and one of the ledger's."""
-    return end in (End.DELIVERED, End.EXPIRED, End.DROPPED)

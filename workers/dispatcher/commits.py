@@ -1,0 +1,146 @@
+"""Writes down what became of deliveries: one transaction for all connectors that have something to tell.
+
+The next commit begins when the last is done and something is there to tell; a short pause lets more come together,
+unless some connector would have to stop for it. A commit whose answer was lost is repeated as it was: if it did arrive,
+its epoch is no longer the one it expects, and the connector is read anew.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from schemas import logs
+from schemas.postgres import AWAY
+from workers.dispatcher import store
+from workers.dispatcher.connector import Connector
+from workers.dispatcher.queue import Progress
+from workers.dispatcher.roster import Roster
+from workers.dispatcher.session import Session
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 0.02
+CONNECTORS_MAX = 500
+AWAY_S = 0.25
+IDLE_S = 30.0
+"""Places passed with nothing to deliver are written this often: they spare a new owner some reading."""
+
+Checkpoint = Callable[[str], None]
+"""Called with `before_progress`, `after_progress`: where crash tests let the process die."""
+
+
+class Commits:
+    """Commits the progress of this process's connectors."""
+
+    def __init__(
+        self,
+        session: Session,
+        roster: Roster,
+        pump: Callable[[Connector], None],
+        *,
+        timeout_s: float,
+        clock: Callable[[], float],
+        checkpoint: Checkpoint = lambda _: None,
+    ) -> None:
+        self._session = session
+        self._roster = roster
+        self._pump = pump
+        self._clock = clock
+        self._apart_s = timeout_s + 60
+        self._checkpoint = checkpoint
+        self._waiting: dict[Connector, None] = {}
+        self._something = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._idle_at = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"<Commits waiting={len(self._waiting)}>"
+
+    def mark(self, connector: Connector) -> None:
+        """This connector has something to commit."""
+        if not connector.closed:
+            self._waiting[connector] = None
+            self._something.set()
+            if connector.queue.pressed():
+                self._urgent.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Commit until `stop` is set and nothing is left to tell."""
+        while not (stop.is_set() and not self._waiting):
+            began = time.monotonic()
+            told = await self.step()
+            pause_s = max(PAUSE_S, time.monotonic() - began)
+            if not told:
+                # All that is done lies behind requests under way: look again soon.
+                await asyncio.sleep(PAUSE_S)
+            await self._wait(self._urgent, pause_s)
+            if not self._waiting:
+                self._something.clear()
+                await self._wait(self._something, 10 * PAUSE_S)
+
+    async def _wait(self, event: asyncio.Event, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+
+    async def step(self) -> bool:
+        """One commit; returns whether there was anything to tell."""
+        self._urgent.clear()
+        batch = self._collect()
+        if not batch:
+            return False
+        self._checkpoint("before_progress")
+        mine = await self._write(batch)
+        self._checkpoint("after_progress")
+        now_s = self._clock()
+        for connector, progress in batch:
+            if connector.id not in mine:
+                self._roster.lose(connector)
+                continue
+            connector.epoch += 1
+            connector.queue.committed(progress)
+            for delivery in progress.failed + progress.retried:
+                connector.due_in(delivery.next_at - now_s)
+            if connector.queue.uncommitted():
+                self.mark(connector)
+            self._pump(connector)
+        return True
+
+    def _collect(self) -> store.Batch:
+        batch: list[tuple[Connector, Progress]] = []
+        now = time.monotonic()
+        for connector in list(self._waiting)[:CONNECTORS_MAX]:
+            progress = connector.queue.collect(now)
+            if not connector.queue.uncommitted():
+                self._waiting.pop(connector)
+            if connector.closed:
+                self._waiting.pop(connector, None)
+            elif progress:
+                batch.append((connector, progress))
+        if now - self._idle_at >= IDLE_S:
+            self._idle_at = now
+            busy = {connector for connector, _ in batch}
+            since = datetime.now(UTC)
+            batch += [
+                (connector, progress)
+                for connector in self._roster.connectors.values()
+                if connector not in busy and (progress := connector.queue.collect(now, idle_since=since))
+            ]
+        return batch
+
+    async def _write(self, batch: store.Batch) -> set[str]:
+        """Commit, however long Postgres is away; what was lost meanwhile shows in the epochs."""
+        while True:
+            try:
+                connection = await self._session.get()
+                return await store.commit(connection, batch, store.moment(self._clock() + self._apart_s))
+            except AWAY as error:
+                logs.event(log, logging.WARNING, "commit_deferred", connectors=len(batch), cause=repr(error))
+                await self._session.drop()
+                batch = [item for item in batch if not item[0].closed]
+                if not batch:
+                    return set()
+                await asyncio.sleep(AWAY_S)

@@ -1,0 +1,99 @@
+"""A data connector as the process that owns it keeps it."""
+
+import time
+from uuid import UUID
+
+from workers.dispatcher.pace import Pace
+from workers.dispatcher.queue import FRESH_MAX, Queue
+from workers.dispatcher.request import Signatures, Target
+
+
+class Health:
+    """The clock of automatic disabling, as it will be committed. Seconds since 1970."""
+
+    __slots__ = ("attempted_at", "failing_since", "succeeded_at")
+
+    def __init__(self, failing_since: float | None) -> None:
+        self.failing_since = failing_since
+        self.attempted_at: float | None = None
+        self.succeeded_at: float | None = None
+
+    def succeeded(self, now_s: float) -> None:
+        """An attempt was answered with 2xx."""
+        self.attempted_at = self.succeeded_at = now_s
+        self.failing_since = None
+
+    def failed(self, now_s: float) -> None:
+        """An attempt was not. A clock that jumped back does not leave the first failure in the future."""
+        self.attempted_at = now_s
+        self.failing_since = now_s if self.failing_since is None else min(self.failing_since, now_s)
+
+    def times(self) -> tuple[float | None, float | None, float | None]:
+        """Of the last attempt and the last success (None: no news), and of the first failure since."""
+        return self.attempted_at, self.succeeded_at, self.failing_since
+
+
+class Connector:
+    """One connector: what it owes, how fast it may, where it goes. Compared by identity: a reload makes another."""
+
+    __slots__ = (
+        "check_at",
+        "closed",
+        "epoch",
+        "health",
+        "id",
+        "lanes",
+        "leaving",
+        "pace",
+        "project_id",
+        "queue",
+        "reading",
+        "signatures",
+        "starts",
+        "target",
+    )
+
+    def __init__(
+        self,
+        connector_id: str,
+        project_id: UUID,
+        epoch: int,
+        starts: int,
+        target: Target,
+        signatures: Signatures,
+        pace: Pace,
+        queue: Queue,
+        health: Health,
+    ) -> None:
+        self.id = connector_id
+        self.project_id = project_id
+        self.epoch = epoch
+        self.starts = starts
+        self.target = target
+        self.signatures = signatures
+        self.pace = pace
+        self.queue = queue
+        self.health = health
+        self.lanes = 0
+        self.closed = False
+        """Served no more: what is in flight ends unheard."""
+        self.leaving = False
+        """To be handed over: nothing new begins."""
+        self.reading = False
+        self.check_at = 0.0
+        """Monotonic time at which `waiting_deliveries` may hold something due."""
+
+    def __repr__(self) -> str:
+        return f"<Connector {self.id} lanes={self.lanes} {self.queue!r} {self.pace!r}>"
+
+    def behind(self) -> bool:
+        """Whether the log holds events that this connector must read by itself."""
+        return any(not cursor.live and cursor.read < cursor.tail.seq for cursor in self.queue.cursors.values())
+
+    def hungry(self) -> bool:
+        """Whether more of the log should be read for it now."""
+        return not self.closed and not self.reading and 2 * len(self.queue.fresh) < FRESH_MAX and self.behind()
+
+    def due_in(self, seconds: float) -> None:
+        """Look at its waiting deliveries no later than in so many seconds."""
+        self.check_at = min(self.check_at, time.monotonic() + max(0.0, seconds))

@@ -1,0 +1,165 @@
+"""Wires the dispatcher of one process, and hands its slots over."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from ssl import SSLContext
+from typing import Any
+
+from aiohttp.abc import AbstractResolver
+
+from schemas import postgres
+from schemas.egress import EgressPolicy
+from schemas.metrics import Metrics
+from schemas.postgres import AWAY
+from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS, Vault
+from schemas.settings import WorkerSettings
+from schemas.signing import SigningKey, issuer
+from workers.dispatcher import failing, journal
+from workers.dispatcher.client import Client
+from workers.dispatcher.commits import Checkpoint, Commits
+from workers.dispatcher.failing import FailingSweep
+from workers.dispatcher.feeder import Feeder
+from workers.dispatcher.journal import Journal
+from workers.dispatcher.lanes import Lanes
+from workers.dispatcher.roster import Roster
+from workers.dispatcher.session import Session
+from workers.dispatcher.tail import Tail
+from workers.schedule import every
+
+log = logging.getLogger(__name__)
+
+POOL = 5
+HAND_OVER_S = 2.0
+"""A slot that is given back waits so long for its requests under way; the new owner repeats those that take longer."""
+
+
+class Dispatcher:
+    """Everything that one process needs to send webhooks. `own` is the work on one slot (see `workers.shares`)."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.time,
+        tls: SSLContext | None = None,
+        resolver: AbstractResolver | None = None,
+        checkpoint: Checkpoint = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._tls = tls
+        self._resolver = resolver
+        self._checkpoint = checkpoint
+        policy = EgressPolicy(settings.egress_allow, http=settings.egress_http)
+        self._policy = policy
+        self._slots: set[int] = set()
+        self._handed_over = asyncio.Event()
+        self._handed_over.set()
+        self.roster = Roster(
+            settings.postgres_dsn,
+            Vault(settings.master_key, CONNECTOR_SECRETS),
+            Vault(settings.master_key, SIGNING_KEYS),
+            policy,
+            issuer=issuer(settings.public_url or "http://127.0.0.1:8080"),
+            lanes_max=settings.connector_deliveries_max,
+            clock=clock,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self.roster!r}>"
+
+    async def own(self, slot: int, done: asyncio.Event) -> None:
+        """Serve the connectors of a slot until `done` is set, then let the next owner find things in order."""
+        self._slots.add(slot)
+        self._handed_over.clear()
+        try:
+            self.roster.own(slot)
+            await done.wait()
+            await self._hand_over(slot)
+        finally:
+            self._slots.discard(slot)
+            if not self._slots:
+                self._handed_over.set()
+
+    async def _hand_over(self, slot: int) -> None:
+        leaving = self.roster.disown(slot)
+        for connector in leaving:
+            connector.leaving = True
+        deadline = time.monotonic() + HAND_OVER_S
+        while any(c.queue.exposed for c in leaving if not c.closed):
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(0.01)
+        for connector in leaving:
+            self.roster.remove(connector)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run all loops until `stop` is set and every slot is handed over. A loop that dies ends the process."""
+        settings, roster, clock = self._settings, self.roster, self._clock
+        pool = await postgres.create_pool(settings.postgres_dsn, "dispatcher", POOL)
+        client = Client(self._policy, settings.delivery_timeout_s, tls=self._tls, resolver=self._resolver, clock=clock)
+        notes = Journal(pool)
+        lanes = Lanes(client, notes, self._metrics, settings.deliveries_max, clock=clock, random=random.random)
+        feeder = Feeder(pool, roster, lanes.pump, clock)
+        tail_session = Session(settings.postgres_dsn, "dispatcher tail")
+        commit_session = Session(settings.postgres_dsn, "dispatcher commits")
+        tail = Tail(tail_session, roster, lanes.pump)
+        commits = Commits(
+            commit_session,
+            roster,
+            lanes.pump,
+            timeout_s=settings.delivery_timeout_s,
+            clock=clock,
+            checkpoint=self._checkpoint,
+        )
+        sweep = FailingSweep(pool, roster, self._metrics, clock)
+        lanes.done, lanes.low = commits.mark, feeder.look
+
+        def keyed(key: SigningKey) -> None:
+            lanes.key = key
+            for connector in list(roster.connectors.values()):
+                lanes.pump(connector)
+
+        roster.pump, roster.keyed = lanes.pump, keyed
+
+        async def write_notes() -> None:
+            await notes.write(clock())
+
+        ending = asyncio.Event()
+
+        async def requests() -> None:
+            """Until cancelled, and with it every request that is still under way."""
+            async with asyncio.TaskGroup() as group:
+
+                def spawn(work: Coroutine[Any, Any, None]) -> None:
+                    group.create_task(work)
+
+                lanes.spawn = feeder.spawn = spawn
+                await asyncio.Event().wait()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                requesting = group.create_task(requests(), name="dispatcher requests")
+                group.create_task(tail.run(ending), name="dispatcher tail")
+                group.create_task(roster.run(ending), name="dispatcher roster")
+                group.create_task(feeder.run(ending), name="dispatcher feeder")
+                group.create_task(commits.run(ending), name="dispatcher commits")
+                group.create_task(every(journal.INTERVAL_S, write_notes, ending), name="dispatcher journal")
+                group.create_task(every(failing.INTERVAL_S, sweep.sweep, ending), name="dispatcher failing")
+                await stop.wait()
+                await self._handed_over.wait()
+                ending.set()
+                requesting.cancel()
+            with contextlib.suppress(*AWAY):
+                await write_notes()
+        finally:
+            await client.close()
+            await tail_session.drop()
+            await commit_session.drop()
+            await pool.close()

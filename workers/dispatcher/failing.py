@@ -1,0 +1,81 @@
+"""The clock of the five days: warns of connectors that keep failing, and disables those that failed for too long.
+
+The clock is a column: the first failure since the last success, written by the commit that told of it. So it goes on
+across restarts and from worker to worker. Silence is not failure: without an attempt in the last day nothing happens.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from schemas import logs
+from schemas.metrics import Metrics
+from schemas.postgres import Pool
+from workers.dispatcher.roster import Roster
+from workers.dispatcher.store import moment
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 15.0
+WARNED_DAYS = (1, 3)
+DISABLED_AFTER = timedelta(days=5)
+ATTEMPTED_WITHIN = timedelta(days=1)
+
+
+class FailingSweep:
+    """Looks after the connectors of this process."""
+
+    def __init__(self, pool: Pool, roster: Roster, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._pool = pool
+        self._roster = roster
+        self._metrics = metrics
+        self._clock = clock
+
+    async def sweep(self) -> None:
+        """Warn and disable, each once; what was undelivered is dropped and counted with the status, by trigger."""
+        now = moment(self._clock())
+        for connector in self._roster.connectors.values():
+            if connector.pace.probing and connector.queue.expire(now.timestamp(), connector.target):
+                self._roster.pump(connector)
+        candidates = await self._pool.fetch(
+            """SELECT id FROM data_connectors
+                WHERE id = ANY($1) AND status = 'ACTIVE' AND failing_since <= $2 AND last_attempt_at > $3""",
+            list(self._roster.connectors),
+            now - timedelta(days=WARNED_DAYS[0]),
+            now - ATTEMPTED_WITHIN,
+        )
+        for row in candidates:
+            for days in WARNED_DAYS:
+                failing_since = await self._pool.fetchval(
+                    """WITH warned AS (
+                           UPDATE data_connectors SET warned_days = $2
+                            WHERE id = $1 AND status = 'ACTIVE' AND warned_days < $2 AND failing_since <= $3
+                           RETURNING id, failing_since)
+                       INSERT INTO connector_notices (connector_id, at, kind, failing_since)
+                       SELECT id, $4, $5, failing_since FROM warned RETURNING failing_since""",
+                    row["id"],
+                    days,
+                    now - timedelta(days=days),
+                    now,
+                    "failing_1_day" if days == 1 else f"failing_{days}_days",
+                )
+                if failing_since is not None:
+                    self._metrics.connector_warnings.labels(days).inc()
+                    logs.event(
+                        log, logging.WARNING, "connector_failing", connector=row["id"], days=days, since=failing_since
+                    )
+            failing_since = await self._pool.fetchval(
+                """WITH disabled AS (
+                       UPDATE data_connectors SET status = 'SYSTEM_DISABLED', updated_at = $4
+                        WHERE id = $1 AND status = 'ACTIVE' AND failing_since <= $2 AND last_attempt_at > $3
+                       RETURNING id, failing_since)
+                   INSERT INTO connector_notices (connector_id, at, kind, failing_since)
+                   SELECT id, $4, 'system_disabled', failing_since FROM disabled RETURNING failing_since""",
+                row["id"],
+                now - DISABLED_AFTER,
+                now - ATTEMPTED_WITHIN,
+                now,
+            )
+            if failing_since is not None:
+                self._metrics.connectors_disabled.inc()
+                logs.event(log, logging.WARNING, "connector_disabled", connector=row["id"], since=failing_since)

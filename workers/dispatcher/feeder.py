@@ -1,0 +1,121 @@
+"""Fills the queues of connectors from what lies behind the tail: windows of the log, and rows whose time has come.
+
+Each connector that is behind reads by itself, from its own place, only as much as it will send soon. Few such reads run
+at once, so that however many are behind, Postgres is left to those that are not.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from schemas.postgres import AWAY, Pool
+from workers.dispatcher import store
+from workers.dispatcher.connector import Connector
+from workers.dispatcher.lanes import Spawn
+from workers.dispatcher.queue import DUE_MAX
+from workers.dispatcher.roster import Roster
+
+TICK_S = 0.05
+WINDOW = 64
+"""Events of each shard that one read of a window brings."""
+READS_MAX = 3
+CONNECTORS_MAX = 200
+"""Connectors whose due rows are read at once."""
+RECHECK_S = 5.0
+"""Rows are looked at again at least this often where there are some: wall clocks jump, and the times are theirs."""
+UNTOLD_S = 30.0
+"""And where none are known: a notification may have been lost with its connection."""
+AWAY_S = 0.25
+
+
+class Feeder:
+    """Reads for the connectors of this process, one by one."""
+
+    def __init__(
+        self, pool: Pool, roster: Roster, pump: Callable[[Connector], None], clock: Callable[[], float]
+    ) -> None:
+        self.spawn: Spawn = asyncio.create_task
+        self._pool = pool
+        self._roster = roster
+        self._pump = pump
+        self._clock = clock
+        self._reads = asyncio.Semaphore(READS_MAX)
+
+    def look(self, connector: Connector) -> None:
+        """Read a window for it, if it wants one and is not reading yet."""
+        if connector.hungry():
+            connector.reading = True
+            self.spawn(self._read(connector))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look after all connectors until `stop` is set."""
+        while not stop.is_set():
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            for connector in set(self._roster.joining.values()):
+                self.look(connector)
+            wanting = [
+                connector
+                for connector in self._roster.connectors.values()
+                if connector.check_at <= now and 2 * len(connector.queue.due) < DUE_MAX
+            ]
+            try:
+                for n in range(0, len(wanting), CONNECTORS_MAX):
+                    await self._read_due(wanting[n : n + CONNECTORS_MAX])
+            except AWAY:
+                await asyncio.sleep(AWAY_S)
+
+    async def _read(self, connector: Connector) -> None:
+        try:
+            async with self._reads:
+                if not connector.closed:
+                    await self._read_window(connector)
+        except AWAY:
+            await asyncio.sleep(AWAY_S)
+        finally:
+            connector.reading = False
+        self._pump(connector)
+
+    async def _read_window(self, connector: Connector) -> None:
+        cursors = connector.queue.cursors
+        spans = [
+            store.Span(shard, cursor.read, cursor.tail.seq, cursor.stored_at)
+            for shard, cursor in cursors.items()
+            if not cursor.live and cursor.read < cursor.tail.seq
+        ]
+        events = await store.read_window(self._pool, connector.project_id, spans, WINDOW)
+        counts = dict.fromkeys(cursors, 0)
+        last = dict.fromkeys(cursors, 0)
+        for event in events:
+            counts[event.shard] += 1
+            last[event.shard] = event.seq
+            if connector.target.wants(event.type):
+                connector.queue.offer(event)
+        for span in spans:
+            full = counts[span.shard] == WINDOW
+            cursors[span.shard].fall_behind(last[span.shard] + 1 if full else span.high)
+            self._roster.joining[cursors[span.shard]] = connector
+
+    async def _read_due(self, connectors: list[Connector]) -> None:
+        now_s, now = self._clock(), time.monotonic()
+        loaded = [row_id for connector in connectors for row_id in connector.queue.loaded]
+        for connector in connectors:
+            connector.check_at = now + UNTOLD_S
+        found = await store.read_due(
+            self._pool, [connector.id for connector in connectors], loaded, store.moment(now_s), DUE_MAX
+        )
+        by_id = {connector.id: connector for connector in connectors}
+        counts = dict.fromkeys(by_id, 0)
+        for due in found:
+            connector = by_id[due.connector_id]
+            counts[connector.id] += 1
+            if due.delivery is None:
+                connector.due_in(due.next_at - now_s)
+            elif due.delivery.waiting_id not in connector.queue.loaded:
+                connector.queue.offer_due(due.delivery)
+        for connector in connectors:
+            if counts[connector.id] == DUE_MAX:
+                connector.due_in(0)
+            elif counts[connector.id]:
+                connector.due_in(RECHECK_S)
+            self._pump(connector)

@@ -1,0 +1,180 @@
+"""Sends what connectors owe: as many requests at once as each may have, none at the cost of another.
+
+A lane is a task that takes a connector's deliveries one after another, for as long as there are some and its pace
+allows. A delivery is taken before its lane begins, so there are no idle lanes.
+
+The process as a whole has a limit too. A connector may take a quarter of what is free of it, or have one lane: the more
+hang, the less each of them gets, and something is always left for those that do not. Those that are turned away wait in
+line, and the next lane that ends makes room for them.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from schemas.metrics import Metrics
+from schemas.signing import SigningKey
+from workers.dispatcher.client import Answer, Cause, Client
+from workers.dispatcher.connector import Connector
+from workers.dispatcher.journal import Journal
+from workers.dispatcher.queue import Delivery, End
+from workers.dispatcher.retry import Random, delay_s
+
+log = logging.getLogger(__name__)
+
+SHARE = 0.25
+REJECTED = frozenset((400, 401, 403))
+"""What a receiver answers to a signature that it does not accept."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+Note = Callable[[Connector], None]
+
+
+class _EventId(msgspec.Struct):
+    eventId: str = ""  # noqa: N815
+
+
+class _Body(msgspec.Struct):
+    event: _EventId = msgspec.field(default_factory=_EventId)
+
+
+class Lanes:
+    """All requests under way in this process."""
+
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        metrics: Metrics,
+        lanes_max: int,
+        *,
+        clock: Callable[[], float],
+        random: Random,
+    ) -> None:
+        self.in_flight = 0
+        self.key: SigningKey | None = None
+        """Makes asymmetric signatures; connectors that want them wait until it is there."""
+        self.spawn: Spawn = asyncio.create_task
+        self.done: Note = lambda _: None
+        """Called when a connector has something to commit."""
+        self.low: Note = lambda _: None
+        """Called when a connector's queue could take more."""
+        self._client = client
+        self._journal = journal
+        self._metrics = metrics
+        self._max = lanes_max
+        self._clock = clock
+        self._random = random
+        self._line: deque[Connector] = deque()
+        self._queued: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Lanes in_flight={self.in_flight} of {self._max}>"
+
+    def pump(self, connector: Connector) -> None:
+        """Begin what may begin now."""
+        queue = connector.queue
+        if connector.closed or connector.leaving or (connector.target.asymmetric and self.key is None):
+            return
+        while queue.tests and (delivery := queue.take_test(time.monotonic())) is not None:
+            self._open(connector, delivery)
+        while (delivery := self._next(connector)) is not None:
+            self._open(connector, delivery)
+        if queue.has_work() and not self._has_room(connector):
+            self._wait_in_line(connector)
+        if queue.uncommitted():
+            self.done(connector)
+        if connector.hungry():
+            self.low(connector)
+
+    def _next(self, connector: Connector) -> Delivery | None:
+        """The next delivery, if one more lane may take it."""
+        if (
+            connector.closed
+            or connector.leaving
+            or connector.lanes >= connector.pace.lanes
+            or not self._has_room(connector)
+        ):
+            return None
+        now = time.monotonic()
+        if connector.pace.paused(now):
+            return None
+        return connector.queue.take(self._clock(), now, connector.target)
+
+    def _has_room(self, connector: Connector) -> bool:
+        free = self._max - self.in_flight
+        return free > 0 and (connector.lanes == 0 or connector.lanes < free * SHARE)
+
+    def _wait_in_line(self, connector: Connector) -> None:
+        if connector.id not in self._queued:
+            self._queued.add(connector.id)
+            self._line.append(connector)
+
+    def _open(self, connector: Connector, delivery: Delivery) -> None:
+        connector.lanes += 1
+        self.in_flight += 1
+        self.spawn(self._lane(connector, delivery))
+
+    async def _lane(self, connector: Connector, first: Delivery) -> None:
+        delivery: Delivery | None = first
+        while delivery is not None:
+            await self._attempt(connector, delivery)
+            # For the limits, this lane is not there while it asks for the next delivery.
+            connector.lanes -= 1
+            self.in_flight -= 1
+            delivery = None if self._line else self._next(connector)
+            if delivery is not None:
+                connector.lanes += 1
+                self.in_flight += 1
+                if connector.lanes < connector.pace.lanes and connector.queue.fresh:
+                    self.pump(connector)
+        if self._line:
+            waiting = self._line.popleft()
+            self._queued.discard(waiting.id)
+            self.pump(waiting)
+        self.pump(connector)
+
+    async def _attempt(self, connector: Connector, delivery: Delivery) -> None:
+        target, signatures = connector.target, connector.signatures
+        if delivery.body is not None and not delivery.event_id:
+            delivery.event_id = msgspec.json.decode(delivery.body, type=_Body).event.eventId
+        if target.url is None:
+            answer = Answer(Cause.EGRESS, None, 0.0, target.refusal)
+        else:
+            body = delivery.body
+            if body is None:
+                assert delivery.event is not None
+                body = delivery.event.body(target.label_keys)
+            headers = signatures.headers(delivery.event_id, body, self.key if target.asymmetric else None)
+            answer = await self._client.post(target.url, headers, body)
+        self._conclude(connector, delivery, answer)
+        if answer.status in REJECTED:
+            signatures.refused()
+
+    def _conclude(self, connector: Connector, delivery: Delivery, answer: Answer) -> None:
+        now_s, now = self._clock(), time.monotonic()
+        if answer.cause is None:
+            connector.pace.succeeded()
+            connector.health.succeeded(now_s)
+            connector.queue.finish(delivery, End.DELIVERED)
+            self._metrics.delivered(answer.latency_s, now_s - delivery.owed_since)
+        else:
+            self._metrics.failed(answer.cause, answer.latency_s)
+            connector.health.failed(now_s)
+            connector.pace.failed(now, delivery.began, answer.status, answer.retry_after_s, self._random)
+            expires_at = delivery.owed_since + connector.target.retry_window_s
+            if delivery.test or now_s >= expires_at:
+                connector.queue.finish(delivery, End.EXPIRED)
+            else:
+                wait_s = delay_s(delivery.attempts + 1, answer.retry_after_s, self._random)
+                connector.queue.finish(delivery, End.FAILED, min(now_s + wait_s, expires_at))
+            if connector.pace.paused(now):
+                delay = connector.pace.resume_at - now
+                asyncio.get_running_loop().call_later(delay, self.pump, connector)
+        self._journal.note(connector.id, delivery, answer, now_s)
+        self.done(connector)

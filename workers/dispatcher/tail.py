@@ -1,0 +1,93 @@
+"""Reads the end of the log once for all connectors of this process that have read all before it.
+
+Every 20 ms it asks how far each shard is, and reads what is new of the projects that have connectors here. A connector
+whose queue is full leaves the tail and reads windows of its own (see `feeder`); it joins again where the two meet. It
+joins only here, between two reads, so a read that is under way was made for all who are given its events.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from schemas.postgres import AWAY
+from workers.dispatcher import store
+from workers.dispatcher.body import Event
+from workers.dispatcher.connector import Connector
+from workers.dispatcher.queue import CLOCK_SLACK, FRESH_MAX, Cursor
+from workers.dispatcher.roster import Roster
+from workers.dispatcher.session import Session
+
+INTERVAL_S = 0.02
+READ_MAX = 1_000
+"""Events of one shard's log passed in one read."""
+AWAY_S = 0.25
+
+
+class Tail:
+    """The reading end that connectors share."""
+
+    def __init__(self, session: Session, roster: Roster, pump: Callable[[Connector], None]) -> None:
+        self._session = session
+        self._roster = roster
+        self._pump = pump
+
+    def __repr__(self) -> str:
+        return f"<Tail {list(self._roster.shards.values())}>"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow the log until `stop` is set. A Postgres that is away is asked again."""
+        while not stop.is_set():
+            try:
+                more = await self.read()
+            except AWAY:
+                await self._session.drop()
+                await asyncio.sleep(AWAY_S)
+                continue
+            if not more:
+                await asyncio.sleep(INTERVAL_S)
+
+    async def read(self) -> bool:
+        """Hand out what is new; returns whether there is more at once."""
+        connection = await self._session.get()
+        heads = await store.heads(connection)
+        since = datetime.now(UTC) - CLOCK_SLACK
+        shards = self._roster.shards
+        self._join()
+        spans = [
+            store.Span(shard.shard, shard.seq, min(heads[shard.shard], shard.seq + READ_MAX), shard.stored_at)
+            for shard in shards.values()
+            if heads[shard.shard] > shard.seq
+        ]
+        if not spans:
+            return False
+        projects = self._roster.projects
+        events = await store.read_tail(connection, spans, list(projects)) if projects else []
+        touched: set[Connector] = set()
+        for span in spans:
+            shards[span.shard].seq = span.high
+        for event in events:
+            for connector in self._roster.projects.get(event.project_id, ()):
+                if self._give(connector, event):
+                    touched.add(connector)
+        for span in spans:
+            shards[span.shard].stored_at = max(shards[span.shard].stored_at, since)
+        for connector in touched:
+            self._pump(connector)
+        return any(heads[span.shard] > span.high for span in spans)
+
+    def _join(self) -> None:
+        """Let those who have read up to here follow from here."""
+        for cursor in [cursor for cursor in self._roster.joining if cursor.read == cursor.tail.seq]:
+            del self._roster.joining[cursor]
+            cursor.live = True
+
+    def _give(self, connector: Connector, event: Event) -> bool:
+        cursor: Cursor = connector.queue.cursors[event.shard]
+        if not cursor.live or not connector.target.wants(event.type):
+            return False
+        if len(connector.queue.fresh) >= FRESH_MAX:
+            cursor.fall_behind(event.seq)
+            self._roster.joining[cursor] = connector
+        else:
+            connector.queue.offer(event)
+        return True
