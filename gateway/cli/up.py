@@ -136,8 +136,8 @@ async def _tell(dsn: str, stop: asyncio.Event) -> None:
             connection = await postgres.connect(dsn, "up")
             row = await connection.fetchrow(
                 """SELECT (SELECT coalesce(sum(count), 0) FROM ingest_ledger WHERE outcome = 'stored') AS stored,
-                          (SELECT count(*) FROM devices WHERE deleted_at IS NULL) AS devices,
-                          (SELECT count(*) FROM device_state WHERE NOT offline) AS heard"""
+                          count(*) AS devices, count(*) FILTER (WHERE NOT s.offline) AS heard
+                     FROM devices d LEFT JOIN device_state s ON s.device_id = d.id WHERE d.deleted_at IS NULL"""
             )
             await connection.close()
             assert row is not None
