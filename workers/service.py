@@ -1,4 +1,5 @@
-"""One worker process: its share of the shards to flush, and the loops that look after devices, commands and replies.
+"""One worker process: its share of the shards to flush and of the webhooks to send, and the loops that look after
+devices, commands and replies. `FLEETGATE_WORKER_ROLES` leaves it some of that only.
 
 Postgres or Redis being away ends nothing: every loop tries again, and shards are taken again when both are there. A
 loop that dies of a fault of ours ends the process with its cause; the supervisor starts another.
@@ -13,6 +14,8 @@ from schemas.postgres import AWAY, Pool
 from schemas.settings import WorkerSettings
 from workers import command_clock, janitor, replies
 from workers.command_clock import CommandClock
+from workers.dispatcher.dispatcher import Dispatcher
+from workers.dispatcher.roster import SLOTS
 from workers.flusher import Checkpoint, Flusher
 from workers.janitor import Janitor
 from workers.offline import OfflineSweep
@@ -23,39 +26,50 @@ from workers.shares import Shares
 log = logging.getLogger(__name__)
 
 FLUSH_LOCKS = 0x666C7368
+DISPATCH_LOCKS = 0x64697370
 RETRY_S = 1.0
 
 
 async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, checkpoint: Checkpoint) -> None:
-    """Run all loops until `stop` is set."""
+    """Run all loops of this worker's roles until `stop` is set. Raises SettingsError when the master key is another."""
     pool = await postgres.create_pool(settings.postgres_dsn, "worker", settings.postgres_pool)
     client = redis.connect(settings.redis_url, blocking=True)
+    roles = settings.worker_roles.split(",")
     try:
-        shards = await _shards(pool, stop)
+        shards = await _shards(pool, settings, stop)
 
         async def flush(shard: int, done: asyncio.Event) -> None:
             await Flusher(shard, pool, client, metrics, settings, checkpoint).run(done)
 
-        shares = Shares(settings.postgres_dsn, "flusher", FLUSH_LOCKS, shards, flush)
-        refresher = ReplyRefresher(pool, client)
-        tidier = Janitor(pool, settings.retention_days)
-        sweeper = OfflineSweep(pool, client, metrics, shards)
-        clock = CommandClock(pool, client, metrics)
         async with asyncio.TaskGroup() as group:
-            group.create_task(shares.run(stop), name="flushers")
-            group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
-            group.create_task(every(janitor.INTERVAL_S, tidier.tidy, stop), name="janitor")
-            group.create_task(every(settings.sweep_interval_s, sweeper.sweep, stop), name="offline sweep")
-            group.create_task(every(command_clock.INTERVAL_S, clock.advance, stop), name="command clock")
+            if "flusher" in roles:
+                flushers = Shares(settings.postgres_dsn, "flusher", FLUSH_LOCKS, shards, flush)
+                group.create_task(flushers.run(stop), name="flushers")
+            if "dispatcher" in roles and shards:
+                dispatcher = Dispatcher(settings, metrics, checkpoint=checkpoint)
+                slots = Shares(settings.postgres_dsn, "dispatcher", DISPATCH_LOCKS, SLOTS, dispatcher.own)
+                group.create_task(dispatcher.run(stop), name="dispatcher")
+                group.create_task(slots.run(stop), name="dispatcher slots")
+            if "upkeep" in roles:
+                refresher = ReplyRefresher(pool, client)
+                tidier = Janitor(pool, settings.retention_days)
+                sweeper = OfflineSweep(pool, client, metrics, shards)
+                clock = CommandClock(pool, client, metrics)
+                group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
+                group.create_task(every(janitor.INTERVAL_S, tidier.tidy, stop), name="janitor")
+                group.create_task(every(settings.sweep_interval_s, sweeper.sweep, stop), name="offline sweep")
+                group.create_task(every(command_clock.INTERVAL_S, clock.advance, stop), name="command clock")
     finally:
         await client.aclose()
         await pool.close()
 
 
-async def _shards(pool: Pool, stop: asyncio.Event) -> int:
+async def _shards(pool: Pool, settings: WorkerSettings, stop: asyncio.Event) -> int:
     while not stop.is_set():
         try:
-            return (await postgres.installation(pool)).shards
+            found = await postgres.installation(pool)
+            postgres.check_master_key(found, settings.master_key)
+            return found.shards
         except AWAY as error:
             logs.event(log, logging.WARNING, "postgres_away", cause=str(error))
             await asyncio.sleep(RETRY_S)
