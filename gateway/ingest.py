@@ -34,6 +34,7 @@ from schemas.ids import AccessKeys, shard_of
 from schemas.metrics import Metrics
 from schemas.outcomes import Refused
 from schemas.redis import RedisError
+from schemas.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -132,18 +133,25 @@ class Ingest:
 
     # Offering messages
 
-    def offer(self, receiver: Receiver, device_id: bytes, key: bytes, body: bytes) -> None:
-        """Take one message of a device that presents `key` (an access key)."""
+    def offer(
+        self, receiver: Receiver, device_id: bytes, key: bytes, body: bytes, message: Telemetry | None = None
+    ) -> None:
+        """Take one message of a device that presents `key` (an access key); `message` is the body, if decoded."""
         if self._verify(device_id, key):
-            self.offer_trusted(receiver, device_id, key[:2], body)
+            self.offer_trusted(receiver, device_id, key[:2], body, message)
         else:
             self._metrics.received.inc()
             self._refuse(receiver, 401, "Unauthorized", Refused.UNAUTHORIZED)
 
-    def offer_trusted(self, receiver: Receiver, device_id: bytes, key_version: bytes, body: bytes) -> None:
+    def offer_trusted(
+        self, receiver: Receiver, device_id: bytes, key_version: bytes, body: bytes, message: Telemetry | None = None
+    ) -> None:
         """Take one message of a device that was authenticated otherwise (a child, by its parent)."""
         try:
-            telemetry.decode(body, self._now)
+            if message is None:
+                telemetry.decode(body, self._now)
+            else:
+                telemetry.check(message, len(body), self._now)
         except telemetry.TelemetryError as error:
             self._metrics.received.inc()
             reason = Refused.TOO_LARGE if error.status == 413 else Refused.MALFORMED

@@ -60,16 +60,21 @@ def parse(body: bytes) -> Telemetry:
 def decode(body: bytes, now: datetime) -> Telemetry:
     """Decode and check one message. Raises TelemetryError; a message that comes back can be stored."""
     message = parse(body)
+    check(message, len(body), now)
+    return message
+
+
+def check(message: Telemetry, size: int, now: datetime) -> None:
+    """Check what decoding alone does not, of a message of `size` bytes. Raises TelemetryError."""
     if message.timestamp is not None:
         message.timestamp = _checked_time(message.timestamp, now)
     if message.telemetries is UNSET:
         if message.status is None:
             raise TelemetryError(422, "One of status and telemetries is required")
-    elif len(body) > STRING_BYTES_MAX:
+    elif size > STRING_BYTES_MAX:
         for key, value in message.telemetries.items():
             if isinstance(value, str) and len(value.encode()) > STRING_BYTES_MAX:
                 raise TelemetryError(422, _too_long(key))
-    return message
 
 
 def _checked_time(timestamp: datetime, now: datetime) -> datetime:

@@ -22,7 +22,7 @@ from gateway.services import Gateway
 from gateway.stores import children
 from schemas import telemetry
 from schemas.replies import ResponseMap
-from schemas.telemetry import Telemetry, TelemetryError
+from schemas.telemetry import Telemetry
 
 MESSAGES_MAX = 100
 MASS_BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -99,9 +99,18 @@ class Credentials(Struct):
     access_key: str | None = None
 
 
+class Spoken(Telemetry, omit_defaults=True):
+    """A message with its credential, decoded in one go."""
+
+    access_token: str | None = None
+    access_key: str | None = None
+
+
 MassItem = Annotated[dict[str, Raw], Meta(max_length=MESSAGES_MAX)]
 _credentials = msgspec.json.Decoder(Credentials)
+_spoken = msgspec.json.Decoder(Spoken)
 _encoder = msgspec.json.Encoder()
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @endpoint(
@@ -124,14 +133,16 @@ async def post_telemetries(
     ingest = gateway.ingest
     of_parent: list[tuple[int, str, bytes]] = []
     for place, (child_id, raw) in enumerate(body.items()):
-        message = bytes(raw)
-        token = None
-        if b'"access_' in message:
-            token, message = _take_token(message)
-        if token is not None:
-            ingest.offer(Place(answers, place), child_id.encode(), token.encode(), message)
+        body_of_one = bytes(raw)
+        token = message = None
+        if b'"access_' in body_of_one:
+            token, message = _take_token(body_of_one)
+        if token is None:
+            of_parent.append((place, child_id, body_of_one))
         else:
-            of_parent.append((place, child_id, message))
+            if message is not None:
+                body_of_one = _encoder.encode(message)
+            ingest.offer(Place(answers, place), child_id.encode(), token.encode(), body_of_one, message)
     if of_parent or not body:
         await _offer_children(gateway, request, device_id, of_parent, answers)
     if body:
@@ -158,17 +169,22 @@ async def _offer_children(
             ingest.offer_trusted(Place(answers, place), child_id.encode(), b"%02x" % version, message)
 
 
-def _take_token(message: bytes) -> tuple[str | None, bytes]:
-    """The token of a message, and the message without it, so that no credential is ever stored."""
+def _take_token(body: bytes) -> tuple[str | None, Telemetry | None]:
+    """The token of a message, and the message without it, so that no credential is ever stored.
+
+    A message that does not decode is None: it is about to be refused by `offer`, with its sentence.
+    """
     try:
-        credentials = _credentials.decode(message)
-        token = credentials.access_token or credentials.access_key
-        if token is None:
-            return None, message
-        return token, _encoder.encode(telemetry.parse(message))
-    except (TelemetryError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # The same message is about to be refused by `offer`, with its sentence.
-        return None, message
+        message = _spoken.decode(body)
+    except _UNDECODABLE:
+        try:
+            credentials = _credentials.decode(body)
+        except _UNDECODABLE:
+            return None, None
+        return credentials.access_token or credentials.access_key, None
+    token = message.access_token or message.access_key
+    message.access_token = message.access_key = None
+    return token, message
 
 
 def _response(status: int, body: bytes, retry_after_s: int | None) -> Response:

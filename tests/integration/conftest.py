@@ -1,78 +1,12 @@
-"""A running edge, with real Postgres and Valkey behind it."""
+"""A running edge, and tenants."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
-import aiohttp
 import pytest
+from edges import RunningEdge, open_shards, running_edge
 from owners import Owner, owner
-from prometheus_client import CollectorRegistry
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-from uvicorn import Server
 
-from gateway.edge import bind, make_server
-from gateway.services import Gateway
-from schemas import keys
-from schemas.metrics import Metrics
 from schemas.redis import Redis
-from schemas.settings import EdgeSettings
-from tests.conftest import MASTER_KEY, SHARDS
-
-
-@dataclass
-class RunningEdge:
-    """An edge on an ephemeral port, in the tests' own event loop."""
-
-    url: str
-    port: int
-    http: aiohttp.ClientSession
-    gateway: Gateway
-    server: Server
-
-
-async def open_shards(client: Redis) -> None:
-    """What the owner of a shard does before edges may take telemetry: mark replies complete, create the stream."""
-    for shard in range(SHARDS):
-        await client.hset(keys.reply(shard), "!", "1")
-        await client.xadd(keys.ingest(shard), {"b": b""}, id="0-1")
-        await client.xtrim(keys.ingest(shard), maxlen=0, approximate=False)
-
-
-@contextlib.asynccontextmanager
-async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterator[RunningEdge]:
-    """An edge with these settings."""
-    listener = bind("127.0.0.1:0")
-    port = listener.getsockname()[1]
-    given = {"shutdown_timeout_s": 2, **settings}
-    server = make_server(
-        EdgeSettings(postgres_dsn=dsn, redis_url=redis_url, master_key=MASTER_KEY, bind=f"127.0.0.1:{port}", **given),
-        Metrics(CollectorRegistry()),
-        loop="asyncio",
-    )
-    found: list[Gateway] = []
-
-    async def find(request: Request) -> JSONResponse:
-        found.append(request.state.gateway)
-        return JSONResponse({})
-
-    server.config.app.router.routes.append(Route("/_tests/gateway", find))
-    serving = asyncio.create_task(server._serve(sockets=[listener]), name="edge")
-    url = f"{'https' if 'tls_certificate' in settings else 'http'}://127.0.0.1:{port}"
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
-        while not server.started:
-            assert not serving.done(), serving.exception()
-            await asyncio.sleep(0.005)
-        async with http.get(f"{url}/_tests/gateway") as response:
-            assert response.status == 200
-        await _until_connected(http, url)
-        yield RunningEdge(url, port, http, found[0], server)
-    server.should_exit = True
-    await serving
 
 
 @pytest.fixture
@@ -81,15 +15,6 @@ async def edge(dsn: str, redis_url: str, redis_client: Redis) -> AsyncIterator[R
     await open_shards(redis_client)
     async with running_edge(dsn, redis_url) as running:
         yield running
-
-
-async def _until_connected(http: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(5):
-        while True:
-            async with http.get(f"{url}/readyz") as response:
-                if response.status == 200:
-                    return
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from conftest import Fleet  # type: ignore[attr-defined]
+from fleets import Fleet
 from owners import Owner, outbox
 
 

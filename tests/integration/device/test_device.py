@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import Fleet, fleet_of  # type: ignore[attr-defined]
+from fleets import Fleet, fleet_of
 from owners import Owner
 
 from gateway.app import ENDPOINTS

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from conftest import Fleet  # type: ignore[attr-defined]
+from fleets import Fleet
 from owners import Owner, outbox
 
 

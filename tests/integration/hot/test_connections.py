@@ -9,11 +9,11 @@ import ipaddress
 import ssl
 from pathlib import Path
 
-from conftest import RunningEdge, open_shards, running_edge
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from edges import RunningEdge, open_shards, running_edge
 
 from schemas import ids
 from schemas.redis import Redis
