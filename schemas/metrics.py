@@ -63,6 +63,11 @@ class Metrics:
             buckets=SIZE_BUCKETS,
             registry=registry,
         )
+        self.mapped_values_unfit = Counter(
+            "fleetgate_mapped_values_unfit",
+            "Values of telemetry that do not fit the event type they are mapped to.",
+            registry=registry,
+        )
         self.replies_rebuilt = Counter(
             "fleetgate_replies_rebuilt", "Prepared replies written by rebuilding a shard.", registry=registry
         )

@@ -9,6 +9,9 @@ to the offset.
 
 A shard whose stream or replies are missing (Redis was emptied or replaced) is rebuilt from Postgres first; until then
 its edges answer 503. Messages that Postgres refuses, or that do not decode, go to `ingest_quarantine` whole.
+
+Every event is stored with the labels that its device has at that moment. Where a model maps telemetry to typed events
+(schemas.mappings) those follow the message they were made from; the newest of each type is remembered for its device.
 """
 
 import asyncio
@@ -26,6 +29,7 @@ import msgspec
 
 from schemas import entries, keys, logs, replies, telemetry
 from schemas.events import EventType, rfc3339
+from schemas.mappings import EventMapping
 from schemas.metrics import Metrics
 from schemas.outcomes import Stored
 from schemas.postgres import PARTITIONS_AHEAD_DAYS, Connection, Pool
@@ -33,6 +37,7 @@ from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from schemas.telemetry import Telemetry, TelemetryError
 from workers.offline import announce
+from workers.rows import Mappings, Rows, labels_of
 from workers.shares import LostPieceError
 from workers.state import State
 
@@ -126,6 +131,7 @@ class Flusher:
         self._stream = keys.ingest(shard)
         self._offset = ""
         self._messages_an_entry = 100.0
+        self._mappings = Mappings()
 
     def __repr__(self) -> str:
         return f"<Flusher shard={self.shard} offset={self._offset}>"
@@ -261,22 +267,17 @@ class Flusher:
             if seq is None:
                 raise LostPieceError(f"shard {self.shard} was flushed past {self._offset} by another worker")
             stored_at = datetime.now(UTC)
-            rows = await self._merge(connection, messages, outcomes)
-            outbox = await connection.fetch(
-                """DELETE FROM event_outbox WHERE id IN
-                       (SELECT id FROM event_outbox WHERE shard = $1 ORDER BY id LIMIT $2)
-                   RETURNING id, type, device_id, project_id, ts, data""",
-                self.shard,
-                OUTBOX_MAX,
-            )
-            rows += [tuple(row)[1:] for row in sorted(outbox, key=lambda row: int(row["id"]))]
+            made = await self._merge(connection, messages, outcomes)
+            await made.take_outbox(connection, self.shard, OUTBOX_MAX)
+            rows = made.rows
             self._checkpoint("before_copy")
             if rows:
                 await connection.copy_records_to_table(
                     "events",
-                    columns=("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data"),
+                    columns=("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data", "labels"),
                     records=[(self.shard, seq + n, stored_at, *row) for n, row in enumerate(rows)],
                 )
+                await made.write_reported(connection, self.shard, seq, stored_at)
             if quarantined:
                 outcomes[Stored.QUARANTINED] += len(quarantined)
                 await connection.executemany(
@@ -300,25 +301,30 @@ class Flusher:
                 seq + len(rows),
             )
             self._checkpoint("before_commit")
+        if made.unfit:
+            self._metrics.mapped_values_unfit.inc(made.unfit)
         return outcomes
 
-    async def _merge(
-        self, connection: Connection, messages: list[Message], outcomes: Counter[str]
-    ) -> list[tuple[Any, ...]]:
-        """Bring the state of the batch's devices up to date; returns the telemetry events in order."""
+    async def _merge(self, connection: Connection, messages: list[Message], outcomes: Counter[str]) -> Rows:
+        """Bring the state of the batch's devices up to date; returns the events of the messages in order."""
         known = {
             str(row["id"]): row
             for row in await connection.fetch(
-                """SELECT d.id, d.project_id, d.key_version, d.deleted_at IS NOT NULL AS deleted, s.status,
+                """SELECT d.id, d.project_id, d.model_id, d.key_version, d.deleted_at IS NOT NULL AS deleted,
+                          d.name, d.description, d.labels, s.status,
                           s.telemetries, s.times, s.state_at, s.floor_at, s.last_seen_at, s.offline
                      FROM devices d LEFT JOIN device_state s ON s.device_id = d.id
                     WHERE d.id = ANY($1::uuid[])""",
                 list({message.device_id for message in messages}),
             )
         }
+        models = {row["model_id"] for row in known.values() if row["project_id"] is not None}
+        mappings = await self._mappings.of(connection, models) if models else {}
         states: dict[str, State] = {}
+        labels: dict[str, msgspec.Raw | None] = {}
+        mapped: dict[str, EventMapping] = {}
         last_seen: dict[str, datetime] = {}
-        rows: list[tuple[Any, ...]] = []
+        made = Rows()
         for message in messages:
             device_id, row = message.device_id, known.get(message.device_id)
             if row is None or row["deleted"] or row["key_version"] != message.key_version:
@@ -328,16 +334,28 @@ class Flusher:
             state = states.get(device_id)
             if state is None:
                 state = states[device_id] = _state(row)
+                labels[device_id] = labels_of(row)
+                if mappings and row["project_id"] is not None and row["model_id"] in mappings:
+                    mapped[device_id] = mappings[row["model_id"]]
             last_seen[device_id] = message.received_at
             if message.telemetry is not None:
                 outcomes[Stored.STORED] += 1
+                mapping = mapped.get(device_id) if mapped else None
+                late = mapping is not None and state.latest is not None and message.at < state.latest
                 state.merge(message.telemetry, message.at)
                 data = _data(message.telemetry, message.update_time)
-                rows.append((EventType.TELEMETRY, device_id, row["project_id"], message.at, data))
+                project_id = row["project_id"]
+                made.rows.append((EventType.TELEMETRY, device_id, project_id, message.at, data, labels[device_id]))
+                if mapping is not None and message.telemetry.telemetries is not msgspec.UNSET:
+                    values = message.telemetry.telemetries
+                    events, unfit = mapping.events(values, state.telemetries, message.at, late=late)
+                    made.unfit += unfit
+                    for event_type, json in events:
+                        made.add_typed(event_type, device_id, project_id, message.at, json, labels[device_id])
         if states:
             await self._write_states(connection, states, last_seen)
             await self._back_online(connection, [i for i in states if known[i]["offline"]])
-        return rows
+        return made
 
     async def _write_states(
         self, connection: Connection, states: dict[str, State], last_seen: dict[str, datetime]

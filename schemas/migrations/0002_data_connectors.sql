@@ -5,8 +5,11 @@
 ALTER TABLE device_models
     ADD COLUMN device_type    text NOT NULL DEFAULT 'generic' CHECK (length(device_type) BETWEEN 1 AND 64),
     ADD COLUMN product_number text NOT NULL DEFAULT '' CHECK (length(product_number) <= 64),
-    ADD COLUMN event_mappings json NOT NULL DEFAULT '{}';
-COMMENT ON COLUMN device_models.event_mappings IS 'Telemetry key → event type: such a value becomes an event of that type beside the telemetry event.';
+    ADD COLUMN event_mappings json NOT NULL DEFAULT '{}',
+    ADD COLUMN emulated       boolean NOT NULL DEFAULT false;
+CREATE UNIQUE INDEX device_models_emulated ON device_models (organization_id, device_type) WHERE emulated;
+COMMENT ON COLUMN device_models.event_mappings IS 'Telemetry key → event type, or member of one: such a value becomes an event of that type beside the telemetry event.';
+COMMENT ON COLUMN device_models.emulated IS 'The model of an organization''s emulated devices of this type; made with the first of them.';
 
 ALTER TABLE devices
     ADD COLUMN description text NOT NULL DEFAULT '',
@@ -16,6 +19,9 @@ COMMENT ON COLUMN devices.labels IS 'Label key → value. The labels `name` and 
 ALTER TABLE events ADD COLUMN labels json;
 COMMENT ON COLUMN events.labels IS 'Labels of the device, name and description among them, when the event was stored; null when it had none.';
 CREATE INDEX events_of_project_log ON events (project_id, shard, seq);
+
+-- Events belong to projects; only telemetry is kept, for its vendor, of a device that nobody claimed.
+ALTER TABLE event_outbox ALTER COLUMN project_id SET NOT NULL;
 
 CREATE TABLE device_reported (
     device_id uuid NOT NULL REFERENCES devices ON DELETE CASCADE,

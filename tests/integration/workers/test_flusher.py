@@ -3,43 +3,12 @@
 from typing import Any
 
 import pytest
+from flushing import drain, flushers, send
 from owners import Owner
-from prometheus_client import CollectorRegistry
 
 from schemas import entries, keys
-from schemas.metrics import Metrics
 from schemas.redis import Redis
-from schemas.settings import WorkerSettings
-from tests.conftest import MASTER_KEY
-from workers.flusher import Flusher
 from workers.shares import LostPieceError
-
-
-def flushers(edge: Any, redis_client: Redis, count: int = 1) -> list[list[Flusher]]:
-    """`count` sets of flushers, one for each shard."""
-    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
-    return [
-        [Flusher(s, edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()), settings) for s in range(4)]
-        for _ in range(count)
-    ]
-
-
-async def drain(shards: list[Flusher]) -> int:
-    """Flush until nothing is left."""
-    total = 0
-    for flusher in shards:
-        await flusher.open()
-        while stored := await flusher.flush():
-            total += stored
-        await flusher.flush()
-    return total
-
-
-async def send(edge: Any, device_id: Any, **message: Any) -> None:
-    url = f"{edge.url}/v1/devices/{device_id}/telemetry"
-    key = edge.gateway.access_keys.issue(str(device_id), 0)
-    async with edge.http.post(url, json=message, headers={"authorization": key}) as response:
-        assert response.status == 201
 
 
 async def values(edge: Any) -> list[int]:
