@@ -51,7 +51,7 @@ class EventType(StrEnum):
 
 def rfc3339(moment: datetime) -> str:
     """UTC with microseconds: 2026-02-10T12:42:13.313949Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 async def append(

@@ -20,6 +20,7 @@ from uuid import UUID
 from msgspec import Struct
 
 _B32HEX = "0123456789abcdefghijklmnopqrstuv"
+_PAIRS = [high + low for high in _B32HEX for low in _B32HEX]
 _EMULATED_VERSION = 8
 
 
@@ -37,7 +38,12 @@ def new_xid() -> str:
 
 
 def _xid(number: int) -> str:
-    return "".join(_B32HEX[number >> shift & 31] for shift in range(95, -1, -5))
+    pairs = _PAIRS
+    return (
+        f"{pairs[number >> 90]}{pairs[number >> 80 & 1023]}{pairs[number >> 70 & 1023]}{pairs[number >> 60 & 1023]}"
+        f"{pairs[number >> 50 & 1023]}{pairs[number >> 40 & 1023]}{pairs[number >> 30 & 1023]}"
+        f"{pairs[number >> 20 & 1023]}{pairs[number >> 10 & 1023]}{pairs[number & 1023]}"
+    )
 
 
 def new_emulated_id() -> UUID:

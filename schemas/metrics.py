@@ -101,21 +101,12 @@ class Metrics:
         self.connectors_disabled = Counter(
             "fleetgate_connectors_disabled", "Data connectors disabled because they kept failing.", registry=registry
         )
-        self._delivered = self.delivery_attempts.labels("delivered")
-
-    def delivered(self, seconds: float, lag_s: float) -> None:
-        """Count an event that was delivered by an attempt of `seconds`, `lag_s` after it was stored."""
-        self._delivered.inc()
-        self.delivery_seconds.observe(seconds)
-        self.delivery_lag_seconds.observe(lag_s)
-
-    def failed(self, cause: str, seconds: float) -> None:
-        """Count an attempt that failed after `seconds`."""
-        self.delivery_attempts.labels(cause).inc()
-        self.delivery_seconds.observe(seconds)
-
     def observe_telemetry(self, seconds: float, messages: int) -> None:
         """Count `messages` that were answered after `seconds`, at the cost of one observation."""
-        histogram = self.telemetry_seconds
-        histogram._sum.inc(seconds * messages)
-        histogram._buckets[bisect_left(histogram._upper_bounds, seconds)].inc(messages)
+        _observe(self.telemetry_seconds, seconds, messages)
+
+
+def _observe(histogram: Histogram, value: float, times: int = 1) -> None:
+    """What `observe` does, several times at once and without its detours."""
+    histogram._sum.inc(value * times)
+    histogram._buckets[bisect_left(histogram._upper_bounds, value)].inc(times)

@@ -26,8 +26,11 @@ STANDARD_SECRET_PREFIX = "whsec_"  # noqa: S105
 _P256_BYTES = 32
 
 
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
 def _part(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
+    return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE, b"=")
 
 
 _HS256_HEADER = _part(b'{"alg":"HS256","typ":"JWT"}') + b"."

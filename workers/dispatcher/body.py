@@ -1,4 +1,4 @@
-"""An event of the log as its receivers see it: put together from ready-made pieces, once for all connectors."""
+"""An event of the log as its receivers see it: rendered once for all connectors."""
 
 from datetime import datetime
 from typing import Any
@@ -6,10 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from schemas import ids
-from schemas.events import rfc3339
+from schemas import ids, rendering
 
-_encode = msgspec.json.encode
 _NO_LABELS = b"{}"
 
 
@@ -17,9 +15,9 @@ class Event:
     """One row of the log, and of its device what a body tells of it. Its JSON columns are text."""
 
     __slots__ = (
-        "_after",
-        "_before",
+        "_event",
         "_id",
+        "_metadata",
         "data",
         "device_id",
         "device_type",
@@ -59,8 +57,8 @@ class Event:
         self.device_type = device_type
         self.product_number = product_number
         self._id = ""
-        self._before = b""
-        self._after = b""
+        self._event = b""
+        self._metadata = b""
 
     def __repr__(self) -> str:
         return f"<Event {self.type} {self.shard}/{self.seq}>"
@@ -74,22 +72,13 @@ class Event:
 
     def body(self, label_keys: frozenset[str]) -> bytes:
         """The request body for a connector that sends along these labels."""
-        if not self._before:
-            self._render()
+        if not self._event:
+            self._event = rendering.event(self.id, self.type, self.project_id, self.device_id, self.ts, self.data)
+            self._metadata = rendering.metadata(
+                self.project_id, self.device_id, self.device_type or "", self.product_number or ""
+            )
         labels = _NO_LABELS
         if label_keys and self.labels is not None:
             known: dict[str, Any] = msgspec.json.decode(self.labels)
-            labels = _encode({key: known[key] for key in known if key in label_keys})
-        return self._before + labels + self._after
-
-    def _render(self) -> None:
-        device, project = ids.device_name(self.device_id), self.project_id
-        self._before = (
-            f'{{"event":{{"eventId":"{self.id}","targetName":"projects/{project}/devices/{device}",'
-            f'"eventType":"{self.type}","data":{self.data},"timestamp":"{rfc3339(self.ts)}"}},"labels":'
-        ).encode()
-        kind, number = _encode(self.device_type or "").decode(), _encode(self.product_number or "").decode()
-        self._after = (
-            f',"metadata":{{"deviceId":"{device}","projectId":"{project}",'
-            f'"deviceType":{kind},"productNumber":{number}}}}}'
-        ).encode()
+            labels = msgspec.json.encode({key: known[key] for key in known if key in label_keys})
+        return rendering.body(self._event, labels, self._metadata)

@@ -23,6 +23,7 @@ from workers.dispatcher.client import Client
 from workers.dispatcher.commits import Checkpoint, Commits
 from workers.dispatcher.failing import FailingSweep
 from workers.dispatcher.feeder import Feeder
+from workers.dispatcher.governor import Governor
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.lanes import Lanes
 from workers.dispatcher.roster import Roster
@@ -67,7 +68,7 @@ class Dispatcher:
             Vault(settings.master_key, SIGNING_KEYS),
             policy,
             issuer=issuer(settings.public_url or "http://127.0.0.1:8080"),
-            lanes_max=settings.connector_deliveries_max,
+            exposed_max=settings.connector_deliveries_max,
             clock=clock,
         )
 
@@ -104,8 +105,9 @@ class Dispatcher:
         settings, roster, clock = self._settings, self.roster, self._clock
         pool = await postgres.create_pool(settings.postgres_dsn, "dispatcher", POOL)
         client = Client(self._policy, settings.delivery_timeout_s, tls=self._tls, resolver=self._resolver, clock=clock)
-        notes = Journal(pool)
-        lanes = Lanes(client, notes, self._metrics, settings.deliveries_max, clock=clock, random=random.random)
+        governor = Governor(max(1, settings.connector_deliveries_max // 2))
+        notes = Journal(pool, self._metrics)
+        lanes = Lanes(client, notes, governor, settings.deliveries_max, clock=clock, random=random.random)
         feeder = Feeder(pool, roster, lanes.pump, clock)
         tail_session = Session(settings.postgres_dsn, "dispatcher tail")
         commit_session = Session(settings.postgres_dsn, "dispatcher commits")
@@ -146,6 +148,7 @@ class Dispatcher:
         try:
             async with asyncio.TaskGroup() as group:
                 requesting = group.create_task(requests(), name="dispatcher requests")
+                group.create_task(governor.run(ending), name="dispatcher governor")
                 group.create_task(tail.run(ending), name="dispatcher tail")
                 group.create_task(roster.run(ending), name="dispatcher roster")
                 group.create_task(feeder.run(ending), name="dispatcher feeder")

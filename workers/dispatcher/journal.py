@@ -5,9 +5,14 @@ Written a little later and in one go. A crash loses the last second of it, which
 
 import logging
 from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 
+from prometheus_client import Histogram
+
 from schemas.deliveries import ATTEMPTS_KEPT, LATENCY_BOUNDS_MS, MINUTES_KEPT
+from schemas.metrics import LAG_BUCKETS_S, LATENCY_BUCKETS_S, Metrics
 from schemas.postgres import Pool
 from workers.dispatcher.client import Answer
 from workers.dispatcher.queue import Delivery
@@ -33,11 +38,40 @@ class Noted:
         self.minutes: dict[int, list[int]] = {}
 
 
+class Sums:
+    """Observations kept back for a histogram with these buckets."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Observe."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def pour(self, histogram: Histogram) -> None:
+        """Hand all over."""
+        histogram._sum.inc(self._sum)
+        self._sum = 0.0
+        for place, count in enumerate(self._counts):
+            if count:
+                histogram._buckets[place].inc(count)
+                self._counts[place] = 0
+
+
 class Journal:
     """Notes attempts in memory, and writes them every so often."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, metrics: Metrics) -> None:
         self._pool = pool
+        self._metrics = metrics
+        self._outcomes: Counter[str] = Counter()
+        self._latencies = Sums(LATENCY_BUCKETS_S)
+        self._lags = Sums(LAG_BUCKETS_S)
         self._noted: dict[str, Noted] = {}
         self._touched: set[str] = set()
         self._trimmed_at = 0.0
@@ -53,7 +87,10 @@ class Journal:
         if counts is None:
             counts = noted.minutes[minute] = [0] * (3 + len(LATENCY_BOUNDS_MS))
         counts[2 + bisect_left(LATENCY_BOUNDS_MS, latency_ms)] += 1
+        self._latencies.add(answer.latency_s)
+        self._outcomes[answer.cause or "delivered"] += 1
         if answer.cause is None:
+            self._lags.add(now_s - delivery.owed_since)
             counts[0] += 1
             noted.successes += 1
             if noted.successes > SUCCESSES_NOTED and not delivery.test:
@@ -74,6 +111,11 @@ class Journal:
     async def write(self, now_s: float) -> None:
         """Write what was noted. What a store that is away refuses is forgotten."""
         noted, self._noted = self._noted, {}
+        for outcome, count in self._outcomes.items():
+            self._metrics.delivery_attempts.labels(outcome).inc(count)
+        self._outcomes.clear()
+        self._latencies.pour(self._metrics.delivery_seconds)
+        self._lags.pour(self._metrics.delivery_lag_seconds)
         if noted:
             attempts = [attempt for each in noted.values() for attempt in each.attempts]
             minutes = [

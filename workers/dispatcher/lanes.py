@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
-from schemas.metrics import Metrics
 from schemas.signing import SigningKey
 from workers.dispatcher.client import Answer, Cause, Client
 from workers.dispatcher.connector import Connector
+from workers.dispatcher.governor import Governor
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.queue import Delivery, End
 from workers.dispatcher.retry import Random, delay_s
@@ -50,7 +50,7 @@ class Lanes:
         self,
         client: Client,
         journal: Journal,
-        metrics: Metrics,
+        governor: Governor,
         lanes_max: int,
         *,
         clock: Callable[[], float],
@@ -66,7 +66,7 @@ class Lanes:
         """Called when a connector's queue could take more."""
         self._client = client
         self._journal = journal
-        self._metrics = metrics
+        self._governor = governor
         self._max = lanes_max
         self._clock = clock
         self._random = random
@@ -78,33 +78,41 @@ class Lanes:
 
     def pump(self, connector: Connector) -> None:
         """Begin what may begin now."""
-        queue = connector.queue
+        queue, pace = connector.queue, connector.pace
         if connector.closed or connector.leaving or (connector.target.asymmetric and self.key is None):
             return
-        while queue.tests and (delivery := queue.take_test(time.monotonic())) is not None:
+        now = time.monotonic()
+        while queue.tests and (delivery := queue.take_test(now)) is not None:
             self._open(connector, delivery)
-        while (delivery := self._next(connector)) is not None:
-            self._open(connector, delivery)
-        if queue.has_work() and not self._has_room(connector):
-            self._wait_in_line(connector)
+        if now >= pace.resume_at:
+            now_s = self._clock()
+            lanes = min(pace.lanes, self._governor.lanes)
+            while connector.lanes < lanes:
+                if not self._has_room(connector):
+                    if queue.has_work():
+                        self._wait_in_line(connector)
+                    break
+                if (delivery := queue.take(now_s, now, connector.target)) is None:
+                    break
+                self._open(connector, delivery)
         if queue.uncommitted():
             self.done(connector)
         if connector.hungry():
             self.low(connector)
 
     def _next(self, connector: Connector) -> Delivery | None:
-        """The next delivery, if one more lane may take it."""
-        if (
-            connector.closed
-            or connector.leaving
-            or connector.lanes >= connector.pace.lanes
-            or not self._has_room(connector)
-        ):
+        """What a lane goes on with, if it may."""
+        pace, queue = connector.pace, connector.queue
+        lanes = min(pace.lanes, self._governor.lanes)
+        if connector.closed or connector.leaving or self._line or connector.lanes > lanes:
             return None
         now = time.monotonic()
-        if connector.pace.paused(now):
+        if now < pace.resume_at or connector.lanes > 1 + SHARE * (self._max - self.in_flight):
             return None
-        return connector.queue.take(self._clock(), now, connector.target)
+        delivery = queue.take(self._clock(), now, connector.target)
+        if connector.lanes < lanes and queue.has_work():
+            self.pump(connector)
+        return delivery
 
     def _has_room(self, connector: Connector) -> bool:
         free = self._max - self.in_flight
@@ -124,15 +132,9 @@ class Lanes:
         delivery: Delivery | None = first
         while delivery is not None:
             await self._attempt(connector, delivery)
-            # For the limits, this lane is not there while it asks for the next delivery.
-            connector.lanes -= 1
-            self.in_flight -= 1
-            delivery = None if self._line else self._next(connector)
-            if delivery is not None:
-                connector.lanes += 1
-                self.in_flight += 1
-                if connector.lanes < connector.pace.lanes and connector.queue.fresh:
-                    self.pump(connector)
+            delivery = self._next(connector)
+        connector.lanes -= 1
+        self.in_flight -= 1
         if self._line:
             waiting = self._line.popleft()
             self._queued.discard(waiting.id)
@@ -162,9 +164,7 @@ class Lanes:
             connector.pace.succeeded()
             connector.health.succeeded(now_s)
             connector.queue.finish(delivery, End.DELIVERED)
-            self._metrics.delivered(answer.latency_s, now_s - delivery.owed_since)
         else:
-            self._metrics.failed(answer.cause, answer.latency_s)
             connector.health.failed(now_s)
             connector.pace.failed(now, delivery.began, answer.status, answer.retry_after_s, self._random)
             expires_at = delivery.owed_since + connector.target.retry_window_s

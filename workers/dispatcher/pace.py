@@ -21,18 +21,18 @@ OVERLOAD = frozenset((429, 502, 503, 504))
 class Pace:
     """The limit of one connector. Times are monotonic seconds."""
 
-    __slots__ = ("_decreased_at", "_lanes", "_max", "_threshold", "failures", "probes", "resume_at")
+    __slots__ = ("_allowed", "_decreased_at", "_max", "_threshold", "failures", "lanes", "probes", "resume_at")
 
     def __init__(self, lanes_max: int, failures: int = 0) -> None:
-        self._max = lanes_max
-        self._lanes = float(min(START_LANES, lanes_max))
-        self._threshold = float(lanes_max)
+        self._max = float(lanes_max)
+        self._allowed = min(float(START_LANES), self._max)
+        self._threshold = self._max
         self._decreased_at = 0.0
         self.failures = failures
         self.probes = 0
         self.resume_at = 0.0
-        if failures >= RUN_OF_FAILURES:
-            self._lanes = 1.0
+        self.lanes = 1 if self.probing else int(self._allowed)
+        """The number of requests that may be under way."""
 
     def __repr__(self) -> str:
         return f"<Pace lanes={self.lanes} failures={self.failures}>"
@@ -42,23 +42,22 @@ class Pace:
         """Whether the endpoint is taken for dead."""
         return self.failures >= RUN_OF_FAILURES
 
-    @property
-    def lanes(self) -> int:
-        """The number of requests that may be under way."""
-        return 1 if self.probing else int(self._lanes)
-
     def paused(self, now: float) -> bool:
         """Whether no request may begin now."""
         return now < self.resume_at
 
     def succeeded(self) -> None:
         """A request was answered with 2xx."""
-        if self.probing:
-            self._lanes, self._threshold = 1.0, float(self._max)
-            self.resume_at = 0.0
-        self.failures = self.probes = 0
-        grown = self._lanes + (1.0 if self._lanes < self._threshold else 1.0 / self._lanes)
-        self._lanes = min(float(self._max), grown)
+        if self.failures:
+            if self.probing:
+                self._allowed, self._threshold = 1.0, self._max
+                self.resume_at = 0.0
+            self.failures = self.probes = 0
+        elif self._allowed == self._max:
+            return
+        grown = self._allowed + (1.0 if self._allowed < self._threshold else 1.0 / self._allowed)
+        self._allowed = min(self._max, grown)
+        self.lanes = int(self._allowed)
 
     def failed(self, now: float, began: float, status: int | None, retry_after_s: float | None, random: Random) -> None:
         """A request that began at `began` was not; `status` is None when there was no answer at all."""
@@ -67,12 +66,14 @@ class Pace:
         if retry_after_s and (status == 429 or status == 503):
             self.resume_at = max(self.resume_at, now + retry_after_s)
         if self.probing:
+            self.lanes = 1
             # What began before the endpoint was taken for dead says nothing new.
             if not was_probing or began >= self.resume_at:
                 self.probes += 1
                 wait_s = min(PROBE_CAP_S, ceiling_s(self.probes)) * (0.5 + random() / 2)
                 self.resume_at = max(self.resume_at, now + wait_s)
         elif (status is None or status in OVERLOAD) and began >= self._decreased_at:
-            self._threshold = max(2.0, self._lanes / 2)
-            self._lanes = max(1.0, self._lanes / 2)
+            self._threshold = max(2.0, self._allowed / 2)
+            self._allowed = max(1.0, self._allowed / 2)
+            self.lanes = int(self._allowed)
             self._decreased_at = now

@@ -253,7 +253,9 @@ class Queue:
 
     def uncommitted(self) -> bool:
         """Whether something is done that no commit has told of."""
-        return bool(self._finished) or any(c.queue and c.queue[0].stage is Stage.DONE for c in self.cursors.values())
+        return bool(self._finished) or any(
+            cursor.queue and cursor.queue[0].stage is Stage.DONE for cursor in self.cursors.values()
+        )
 
     def pressed(self) -> bool:
         """Whether waiting for a commit is about to hold up deliveries."""

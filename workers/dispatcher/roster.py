@@ -55,7 +55,7 @@ class Roster:
         policy: EgressPolicy,
         *,
         issuer: str,
-        lanes_max: int,
+        exposed_max: int,
         clock: Callable[[], float],
     ) -> None:
         self.connectors: dict[str, Connector] = {}
@@ -71,7 +71,8 @@ class Roster:
         self._key_vault = key_vault
         self._policy = policy
         self._issuer = issuer
-        self._lanes_max = lanes_max
+        self._exposed_max = exposed_max
+        self._lanes_max = max(1, exposed_max // 2)
         self._clock = clock
         self._session = Session(dsn, "dispatcher roster", self._listen)
         self._changed = asyncio.Event()
@@ -197,7 +198,7 @@ class Roster:
                 target,
                 Signatures(target, self._issuer, self._clock),
                 Pace(self._lanes_max, row["failures_in_a_row"]),
-                Queue(cursors.get(row["id"], {}), self._lanes_max),
+                Queue(cursors.get(row["id"], {}), self._exposed_max),
                 Health(failing_since.timestamp() if failing_since else None),
             )
             self.connectors[connector.id] = connector
