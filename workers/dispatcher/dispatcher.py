@@ -26,6 +26,7 @@ from workers.dispatcher.feeder import Feeder
 from workers.dispatcher.governor import Governor
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.lanes import Lanes
+from workers.dispatcher.retry import Random
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
 from workers.dispatcher.tail import Tail
@@ -47,6 +48,7 @@ class Dispatcher:
         metrics: Metrics,
         *,
         clock: Callable[[], float] = time.time,
+        chance: Random = random.random,
         tls: SSLContext | None = None,
         resolver: AbstractResolver | None = None,
         checkpoint: Checkpoint = lambda _: None,
@@ -54,6 +56,7 @@ class Dispatcher:
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
+        self._chance = chance
         self._tls = tls
         self._resolver = resolver
         self._checkpoint = checkpoint
@@ -87,6 +90,8 @@ class Dispatcher:
             self._slots.discard(slot)
             if not self._slots:
                 self._handed_over.set()
+        self.sweep: FailingSweep | None = None
+        """While it runs: what looks after the clock of the five days."""
 
     async def _hand_over(self, slot: int) -> None:
         leaving = self.roster.disown(slot)
@@ -107,7 +112,7 @@ class Dispatcher:
         client = Client(self._policy, settings.delivery_timeout_s, tls=self._tls, resolver=self._resolver, clock=clock)
         governor = Governor(max(1, settings.connector_deliveries_max // 2))
         notes = Journal(pool, self._metrics)
-        lanes = Lanes(client, notes, governor, settings.deliveries_max, clock=clock, random=random.random)
+        lanes = Lanes(client, notes, governor, settings.deliveries_max, clock=clock, random=self._chance)
         feeder = Feeder(pool, roster, lanes.pump, clock)
         tail_session = Session(settings.postgres_dsn, "dispatcher tail")
         commit_session = Session(settings.postgres_dsn, "dispatcher commits")
@@ -120,7 +125,7 @@ class Dispatcher:
             clock=clock,
             checkpoint=self._checkpoint,
         )
-        sweep = FailingSweep(pool, roster, self._metrics, clock)
+        self.sweep = sweep = FailingSweep(pool, roster, self._metrics, clock)
         lanes.done, lanes.low = commits.mark, feeder.look
 
         def keyed(key: SigningKey) -> None:
