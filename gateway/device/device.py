@@ -78,7 +78,7 @@ async def put_device(gateway: Gateway, device: DeviceCaller, body: DeviceReport)
             if isinstance(body.parent_id, UUID) and body.parent_id != device.parent_id:
                 await devices.hold_new_parent(connection, device, body.parent_id)
             was = await devices.hold(connection, device.id)
-            renamed = await devices.update(connection, device.id, was, _merged(was, body))
+            renamed = await devices.update(connection, device.id, was, _merged(was, body), gateway.clock())
         if renamed:
             await publish(gateway, connection, [device.id])
         return await devices.read(connection, device.id)

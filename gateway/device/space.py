@@ -18,7 +18,6 @@ from schemas.postgres import Connection
 NOT_IN_SPACE = "Device not in space"
 NO_PARENT = "Device has no parent to follow"
 PARENT_NOT_IN_SPACE = "Parent not in space"
-UNSORTED = "Unsorted"
 
 
 class Coordinates(Struct):
@@ -71,7 +70,7 @@ async def move(gateway: Gateway, device: DeviceCaller, body: Move) -> DevicePlac
     """Move the device, with the devices below it that share its space; answers the space it is in then."""
     async with gateway.postgres.acquire() as connection:
         async with connection.transaction():
-            moved = await _move(connection, device, body.target)
+            moved = await _move(connection, device, body.target, gateway.clock())
         await publish(gateway, connection, moved)
         place = await devices.place(connection, device.id)
     if place is None:
@@ -79,12 +78,12 @@ async def move(gateway: Gateway, device: DeviceCaller, body: Move) -> DevicePlac
     return _shown(place, device.id, gateway.clock())
 
 
-async def _move(connection: Connection, device: DeviceCaller, target: str) -> list[UUID]:
+async def _move(connection: Connection, device: DeviceCaller, target: str, moment: datetime) -> list[UUID]:
     owner = device.organization_id
     if owner is None or device.project_id is None:
         raise Refusal(422, NOT_IN_SPACE)
     if target == "unsorted":
-        space_id = (await spaces.find_or_create(connection, owner, device.project_id, [UNSORTED])).id
+        space_id = (await spaces.find_or_create(connection, owner, device.project_id, [spaces.UNSORTED])).id
     elif device.parent_id is None:
         raise Refusal(422, NO_PARENT)
     else:
@@ -95,7 +94,7 @@ async def _move(connection: Connection, device: DeviceCaller, target: str) -> li
     # The space is locked before the device, as by whoever changes a space and tells the devices in it.
     project_id = await held_devices.space_project(connection, owner, space_id)
     held = await held_devices.hold(connection, owner, device.id)
-    return await held_devices.move(connection, held, owner, project_id, space_id)
+    return await held_devices.move(connection, held, owner, project_id, space_id, moment)
 
 
 def _shown(place: devices.Place, device_id: UUID, now: datetime) -> DevicePlace:

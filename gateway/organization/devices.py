@@ -82,6 +82,7 @@ async def change_device(
                 held,
                 name=held.name if body.name is UNSET else body.name,
                 details=held.details if body.details is UNSET else body.details,
+                moment=gateway.clock(),
             )
         if changed:
             await publish(gateway, connection, [device_id])
@@ -109,7 +110,7 @@ async def move_device(gateway: Gateway, organization: OrganizationCaller, device
             await owned_devices.read(connection, owner, device_id)
             project_id = await held_devices.space_project(connection, owner, body.space_id)
             held = await held_devices.hold(connection, owner, device_id)
-            moved = await held_devices.move(connection, held, owner, project_id, body.space_id)
+            moved = await held_devices.move(connection, held, owner, project_id, body.space_id, gateway.clock())
         await publish(gateway, connection, moved)
         return await owned_devices.read(connection, owner, device_id)
 

@@ -12,12 +12,17 @@ from gateway.endpoint import Success, endpoint
 from gateway.paging import Page, PageQuery
 from gateway.services import Gateway
 from gateway.stores import models
-from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S, Model
-from gateway.validation import Name
+from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S, GENERIC, Model
+from gateway.validation import NO_NUL, Name
 from schemas.replies import DEFAULT_RATE_LIMIT
 
 OfflineThreshold = Annotated[int, Meta(ge=10, le=2_592_000, description="Seconds of silence.")]
 RateLimit = Annotated[int, Meta(ge=1, le=1_000_000, description="Calls in 30 s.")]
+DeviceType = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL, description="temperature, touch, …")]
+ProductNumber = Annotated[str, Meta(max_length=64, pattern=NO_NUL)]
+EventMappings = Annotated[
+    dict[Name, Name], Meta(description="Telemetry key → event type, or member of one, such as temperature.")
+]
 
 
 class NewModel(Struct, kw_only=True):
@@ -28,6 +33,9 @@ class NewModel(Struct, kw_only=True):
     authentication: Literal["mac_sn", "cloud_id"] = "mac_sn"
     offline_threshold_s: OfflineThreshold = DEFAULT_OFFLINE_THRESHOLD_S
     rate_limit: RateLimit = DEFAULT_RATE_LIMIT
+    device_type: DeviceType = GENERIC
+    product_number: ProductNumber = ""
+    event_mappings: EventMappings = {}
 
 
 class ModelChange(Struct, kw_only=True):
@@ -37,6 +45,9 @@ class ModelChange(Struct, kw_only=True):
     name: Name | None = None
     offline_threshold_s: OfflineThreshold | None = None
     rate_limit: RateLimit | None = None
+    device_type: DeviceType | None = None
+    product_number: ProductNumber | None = None
+    event_mappings: EventMappings | None = None
 
 
 @endpoint("POST", "/core/v1/organization/models", status=201)
@@ -60,8 +71,10 @@ async def read_model(gateway: Gateway, organization: OrganizationCaller, model_i
 
 @endpoint("PATCH", "/core/v1/organization/models/{model_id}", errors={404: "Model not found."})
 async def change_model(gateway: Gateway, organization: OrganizationCaller, model_id: UUID, body: ModelChange) -> Model:
-    """Change a model; a new rate limit reaches its devices within seconds."""
-    return await models.update(gateway.postgres, organization.organization_id, model_id, **msgspec.structs.asdict(body))
+    """Change a model; a new rate limit reaches its devices within seconds, a new mapping counts at once."""
+    async with gateway.postgres.acquire() as connection, connection.transaction():
+        change = msgspec.structs.asdict(body)
+        return await models.update(connection, organization.organization_id, model_id, **change)
 
 
 @endpoint(

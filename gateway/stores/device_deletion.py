@@ -38,20 +38,24 @@ async def delete(connection: Connection, device_id: UUID, moment: datetime) -> l
         moment,
     )
     ids = [row["id"] for row in rows]
-    await connection.execute(
+    aborted = await connection.fetch(
         """UPDATE commands SET status = 'aborted', finished_at = $2, message = 'device deleted'
-            WHERE device_id = ANY($1::uuid[]) AND status IN ('scheduled', 'pending', 'in_progress')""",
+            WHERE device_id = ANY($1::uuid[]) AND status IN ('scheduled', 'pending', 'in_progress')
+           RETURNING id, device_id, name, status, message""",
         ids,
         moment,
     )
     for row in rows:
-        if row["project_id"] is not None:
+        place = {"device_id": row["id"], "shard": row["shard"], "project_id": row["project_id"], "moment": moment}
+        for command in (command for command in aborted if command["device_id"] == row["id"]):
             await events.append(
                 connection,
-                EventType.DEVICE_DELETED,
-                device_id=row["id"],
-                shard=row["shard"],
-                project_id=row["project_id"],
-                moment=moment,
+                EventType.COMMAND_UPDATED,
+                **place,
+                commandId=str(command["id"]),
+                name=command["name"],
+                status=command["status"],
+                message=command["message"],
             )
+        await events.append(connection, EventType.DEVICE_DELETED, **place)
     return ids

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gateway.callers import UNAUTHORIZED, DeviceCaller
 from gateway.errors import Refusal
+from gateway.stores import device_labels
 from gateway.stores.registrations import PARENT_UNKNOWN, check_room
 from schemas.postgres import Connection, Executor
 
@@ -125,14 +126,14 @@ async def hold(connection: Connection, device_id: UUID) -> Own:
     return Own(**row)
 
 
-async def update(connection: Connection, device_id: UUID, was: Own, now: Own) -> bool:
+async def update(connection: Connection, device_id: UUID, was: Own, now: Own, moment: datetime) -> bool:
     """Store what a held device says of itself; True when its name, and with it `info_version`, is another."""
     renamed = now.name != was.name
-    await connection.execute(
+    row = await connection.fetchrow(
         """UPDATE devices SET name = $2, firmware_version = $3, sub_model = $4, details = $5, host_address = $6,
                   applied_config_version = $7, applied_space_version = $8, parent_id = $9,
                   info_version = info_version + $10
-            WHERE id = $1""",
+            WHERE id = $1 RETURNING shard, project_id""",
         device_id,
         now.name,
         now.firmware_version,
@@ -144,6 +145,8 @@ async def update(connection: Connection, device_id: UUID, was: Own, now: Own) ->
         now.parent_id,
         int(renamed),
     )
+    assert row is not None
+    await device_labels.tell_name(connection, device_id, row["shard"], row["project_id"], was.name, now.name, moment)
     return renamed
 
 

@@ -1,6 +1,7 @@
 """A device that its owner (or the vendor of its model) is about to change: locked first, then changed.
 
-Everything here runs in the caller's transaction. Each change counts up the version that tells the device of it.
+Everything here runs in the caller's transaction. Each change counts up the version that tells the device of it, and
+is told to the project.
 """
 
 from datetime import datetime
@@ -11,7 +12,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.errors import Refusal
+from gateway.stores import device_labels
 from gateway.stores.owned_devices import UNKNOWN
+from schemas import events
+from schemas.events import EventType
 from schemas.postgres import Connection
 
 SPACE_UNKNOWN = "Space id: no such space"
@@ -55,7 +59,7 @@ async def hold_of_vendor(connection: Connection, organization_id: UUID, device_i
         raise Refusal(404, UNKNOWN)
 
 
-async def update(connection: Connection, held: Held, *, name: str, details: dict[str, Any]) -> bool:
+async def update(connection: Connection, held: Held, *, name: str, details: dict[str, Any], moment: datetime) -> bool:
     """Store what the owner calls and notes of a device; False when nothing is different."""
     # Compared as JSON: to Python 1, 1.0 and true are equal.
     if name == held.name and msgspec.json.encode(details) == msgspec.json.encode(held.details):
@@ -66,6 +70,7 @@ async def update(connection: Connection, held: Held, *, name: str, details: dict
         name,
         details,
     )
+    await device_labels.tell_name(connection, held.id, held.shard, held.project_id, held.name, name, moment)
     return True
 
 
@@ -82,9 +87,20 @@ async def put_config(connection: Connection, held: Held, config: dict[str, Any],
 
 
 async def move(
-    connection: Connection, held: Held, organization_id: UUID, project_id: UUID, space_id: UUID
+    connection: Connection,
+    held: Held,
+    organization_id: UUID,
+    project_id: UUID,
+    space_id: UUID,
+    moment: datetime,
+    *,
+    to_organization_id: UUID | None = None,
 ) -> list[UUID]:
-    """Put a device into another space, with all devices below it that are in the same space; returns those moved."""
+    """Put a device into another space, with all devices below it that are in the same space; returns those moved.
+
+    `organization_id` owns them, and from then on `to_organization_id` where that is another one. A device that comes
+    into another project is told of in both.
+    """
     if space_id == held.space_id:
         return []
     rows = await connection.fetch(
@@ -93,14 +109,30 @@ async def move(
                UNION ALL
                SELECT d.id FROM devices d JOIN moving ON d.parent_id = moving.id
                 WHERE d.space_id = $2 AND d.organization_id = $5 AND d.deleted_at IS NULL)
-           UPDATE devices SET space_id = $3, project_id = $4, space_data_version = space_data_version + 1
-            WHERE id IN (SELECT id FROM moving) RETURNING id""",
+           UPDATE devices SET space_id = $3, project_id = $4, organization_id = $6,
+                  space_data_version = space_data_version + 1
+            WHERE id IN (SELECT id FROM moving) RETURNING id, shard""",
         held.id,
         held.space_id,
         space_id,
         project_id,
         organization_id,
+        to_organization_id or organization_id,
     )
+    for row in rows:
+        for told in dict.fromkeys((held.project_id, project_id)):
+            await events.append(
+                connection,
+                EventType.DEVICE_MOVED,
+                device_id=row["id"],
+                shard=row["shard"],
+                project_id=told,
+                moment=moment,
+                fromProjectId=str(held.project_id),
+                fromSpaceId=str(held.space_id),
+                toProjectId=str(project_id),
+                toSpaceId=str(space_id),
+            )
     return [row["id"] for row in rows]
 
 

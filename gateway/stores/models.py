@@ -1,6 +1,8 @@
 """Device models of an organisation as vendor."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal
 from uuid import UUID
 
@@ -8,22 +10,29 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.errors import Refusal
-from schemas import ids
-from schemas.postgres import Executor
+from schemas import ids, mappings
+from schemas.mappings import MappingError
+from schemas.postgres import Connection, Executor
 from schemas.replies import DEFAULT_RATE_LIMIT
 
 UNKNOWN = "Model not found"
 NAME_TAKEN = "Name has already been taken"
 IN_USE = "Model still has devices"
 DEFAULT_OFFLINE_THRESHOLD_S = 300
+GENERIC = "generic"
+"""The type of devices that are none of those which sensors are known by."""
 REQUEUE_TIMEOUT_S = 600
 """A new rate limit touches every device of the model; a million of them take about a minute."""
 
-_MODEL = "id, vendor, name, authentication, offline_threshold_s, rate_limit, created_at"
+_MODEL = """id, vendor, name, authentication, offline_threshold_s, rate_limit, device_type, product_number,
+            event_mappings, created_at"""
 
 
 class Model(Struct):
-    """One device model. `rate_limit` is calls in 30 s."""
+    """One device model. `rate_limit` is calls in 30 s.
+
+    `device_type`, `product_number` and `event_mappings` (see schemas.mappings) say what its devices are to the /v2 API.
+    """
 
     id: UUID
     vendor: str
@@ -31,6 +40,9 @@ class Model(Struct):
     authentication: Literal["mac_sn", "cloud_id"]
     offline_threshold_s: int
     rate_limit: int
+    device_type: str
+    product_number: str
+    event_mappings: dict[str, str]
     created_at: datetime
 
 
@@ -43,13 +55,18 @@ async def create(
     authentication: str = "mac_sn",
     offline_threshold_s: int = DEFAULT_OFFLINE_THRESHOLD_S,
     rate_limit: int = DEFAULT_RATE_LIMIT,
+    device_type: str = GENERIC,
+    product_number: str = "",
+    event_mappings: Mapping[str, str] = MappingProxyType({}),
 ) -> Model:
     """A new model. Raises Refusal: 422 when the name is taken or a value does not fit."""
+    _check_mappings(device_type, event_mappings)
     try:
         row = await connection.fetchrow(
             f"""INSERT INTO device_models
-                       (id, organization_id, vendor, name, authentication, offline_threshold_s, rate_limit)
-                VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING {_MODEL}""",
+                       (id, organization_id, vendor, name, authentication, offline_threshold_s, rate_limit,
+                        device_type, product_number, event_mappings)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING {_MODEL}""",
             ids.new_id(),
             organization_id,
             vendor,
@@ -57,6 +74,9 @@ async def create(
             authentication,
             offline_threshold_s,
             rate_limit,
+            device_type,
+            product_number,
+            dict(event_mappings),
         )
     except asyncpg.UniqueViolationError:
         raise Refusal(422, NAME_TAKEN) from None
@@ -90,7 +110,7 @@ async def read(connection: Executor, organization_id: UUID, model_id: UUID) -> M
 
 
 async def update(
-    connection: Executor,
+    connection: Connection,
     organization_id: UUID,
     model_id: UUID,
     *,
@@ -98,16 +118,32 @@ async def update(
     name: str | None,
     offline_threshold_s: int | None,
     rate_limit: int | None,
+    device_type: str | None,
+    product_number: str | None,
+    event_mappings: Mapping[str, str] | None,
 ) -> Model:
-    """Change what is not None. Raises Refusal: 404, or 422 when the name is taken.
+    """Change what is not None, in a transaction. Raises Refusal: 404, or 422 when the name is taken or what would be
+    mapped does not fit.
 
-    A new rate limit reaches the devices' prepared replies through `reply_queue`.
+    A new rate limit reaches the devices' prepared replies through `reply_queue`, a new mapping the next messages.
     """
+    was = await connection.fetchrow(
+        f"SELECT {_MODEL} FROM device_models WHERE id = $1 AND organization_id = $2 FOR NO KEY UPDATE",
+        model_id,
+        organization_id,
+    )
+    if was is None:
+        raise Refusal(404, UNKNOWN)
+    if device_type is not None or event_mappings is not None:
+        kept = was["event_mappings"] if event_mappings is None else event_mappings
+        _check_mappings(device_type or was["device_type"], kept)
     try:
         row = await connection.fetchrow(
             f"""UPDATE device_models
                    SET vendor = coalesce($3, vendor), name = coalesce($4, name),
-                       offline_threshold_s = coalesce($5, offline_threshold_s), rate_limit = coalesce($6, rate_limit)
+                       offline_threshold_s = coalesce($5, offline_threshold_s), rate_limit = coalesce($6, rate_limit),
+                       device_type = coalesce($7, device_type), product_number = coalesce($8, product_number),
+                       event_mappings = coalesce($9, event_mappings)
                  WHERE id = $1 AND organization_id = $2 RETURNING {_MODEL}""",
             model_id,
             organization_id,
@@ -115,13 +151,22 @@ async def update(
             name,
             offline_threshold_s,
             rate_limit,
+            device_type,
+            product_number,
+            None if event_mappings is None else dict(event_mappings),
             timeout=REQUEUE_TIMEOUT_S,
         )
     except asyncpg.UniqueViolationError:
         raise Refusal(422, NAME_TAKEN) from None
-    if row is None:
-        raise Refusal(404, UNKNOWN)
+    assert row is not None
     return Model(**row)
+
+
+def _check_mappings(device_type: str, event_mappings: Mapping[str, str]) -> None:
+    try:
+        mappings.parse(device_type, event_mappings)
+    except MappingError as error:
+        raise Refusal(422, f"Event mappings: {error}") from None
 
 
 async def delete(connection: Executor, organization_id: UUID, model_id: UUID) -> None:

@@ -168,6 +168,6 @@ async def insert(connection: Connection, new: NewDevice, place: Place, moment: d
             shard=new.shard,
             project_id=place.project_id,
             moment=moment,
-            parentId=str(new.parent_id),
+            parentId=None if new.parent_id is None else str(new.parent_id),
             spaceId=str(place.space_id),
         )

@@ -17,6 +17,8 @@ from gateway.stores import projects
 from schemas import ids
 from schemas.postgres import Connection, Executor
 
+UNSORTED = "Unsorted"
+"""The space of devices that nobody put anywhere."""
 UNKNOWN = "Space not found"
 PARENT_UNKNOWN = "Parent id: no such space in this project"
 PATH_TAKEN = "Name has already been taken in this place"
