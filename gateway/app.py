@@ -41,6 +41,7 @@ from gateway.organization import (
 from gateway.partner import devices as partner_devices
 from gateway.pressure import Pressure
 from gateway.services import Gateway
+from gateway.v2 import data_connectors, members, organizations, roles, service_accounts, tokens, well_known
 from schemas import logs, postgres, redis
 from schemas.ids import AccessKeys
 from schemas.metrics import Metrics
@@ -69,6 +70,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *projects.ENDPOINTS,
     *api_keys.ENDPOINTS,
     *partner_devices.ENDPOINTS,
+    *tokens.ENDPOINTS,
+    *roles.ENDPOINTS,
+    *organizations.ENDPOINTS,
+    *members.ENDPOINTS,
+    *service_accounts.ENDPOINTS,
+    *data_connectors.ENDPOINTS,
+    *well_known.ENDPOINTS,
 )
 
 

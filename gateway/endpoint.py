@@ -9,15 +9,21 @@ What a function takes says what it needs; nothing else declares it:
 * `gateway`: the services. `request`: the bare request, for the rare call that needs it.
 * a parameter of type DeviceCaller, OrganizationCaller or PartnerCaller: the caller must prove to be one (else 401).
   For a device the path holds its id as `{device_id}`.
+* a parameter of type AccountCaller: a service account; of type ProjectScope or OrganizationScope: the project or
+  organisation of the path, in which that account has the endpoint's `permission` (else 404 or 403).
 * `body`: decoded from JSON into its type (400 when malformed, 422 when it does not fit); `bytes` is the raw body.
 * `query`: a struct decoded from the query string (422 when it does not fit).
 * any other parameter: the member of the path with that name, a UUID (404 when it is none) or a string.
 
 The returned value is the answer's JSON. The same types make the OpenAPI document.
+
+Calls below `/v2` speak as their existing clients expect: refusals have `code` and `help`, what does not fit is 400, and
+parameters come in snake_case or camelCase, repeated for lists.
 """
 
 import inspect
 import logging
+import re
 import time
 import typing
 from collections.abc import Awaitable, Callable, Mapping
@@ -32,6 +38,9 @@ from starlette.routing import Route
 from gateway import callers
 from gateway.errors import Refusal, away
 from gateway.services import Gateway
+from gateway.v2 import accounts
+from gateway.v2.accounts import AccountCaller, OrganizationScope, ProjectScope
+from gateway.v2.permissions import Permission
 from schemas import logs
 from schemas.postgres import AWAY
 from schemas.redis import RedisError
@@ -39,6 +48,9 @@ from schemas.redis import RedisError
 log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 1024 * 1024
+V2_PATHS = ("/v2/", "/emulator/v2/")
+ACCOUNTS = (AccountCaller, ProjectScope, OrganizationScope)
+_UPPER = re.compile("[A-Z]")
 CALLERS: dict[Any, str] = {
     callers.DeviceCaller: "device",
     callers.OrganizationCaller: "organization",
@@ -50,6 +62,14 @@ class ErrorBody(msgspec.Struct):
     """Every refusal: a text for a person."""
 
     error: str
+
+
+class V2ErrorBody(msgspec.Struct):
+    """Every refusal below `/v2`."""
+
+    error: str
+    code: int
+    help: str
 
 
 class Success(msgspec.Struct):
@@ -73,6 +93,7 @@ class Endpoint:
         mixed_status: int | None,
         reads: Any,
         proves: Any,
+        permission: Permission | None,
     ) -> None:
         self.method = method
         self.path = path
@@ -88,11 +109,17 @@ class Endpoint:
         self.caller: tuple[str, type] | None = next(((n, t) for n, t in hints.items() if t in CALLERS), None)
         self.described_body = self.body if reads is None else reads
         self.described_caller = proves if self.caller is None else self.caller[1]
-        self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in path}
+        self.is_v2 = path.startswith(V2_PATHS)
+        self.permission = permission
+        self.account = {n: t for n, t in hints.items() if t in ACCOUNTS}
+        if self.account:
+            self.described_caller = AccountCaller
+        assert (permission is not None) == any(t is not AccountCaller for t in self.account.values()), path
+        self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in path and n not in self.account}
         self.needs_request = "request" in hints
         self._decoder = None if self.body in (None, bytes) else msgspec.json.Decoder(self.body)
         self._encoder = msgspec.json.Encoder()
-        known = {*self.in_path, "gateway", "request", self.caller[0] if self.caller else "gateway"}
+        known = {*self.in_path, *self.account, "gateway", "request", self.caller[0] if self.caller else "gateway"}
         assert set(hints) <= known, f"{path}: {set(hints) - known} are in no place of the request"
 
     def __repr__(self) -> str:
@@ -122,14 +149,15 @@ class Endpoint:
     async def _answer_or_refusal(self, request: Request) -> Response:
         try:
             return await self._serve(request.state.gateway, request)
-        except Refusal as refusal:
-            return refused(refusal)
+        except Refusal as told:
+            refusal = told
         except RedisError as error:
             logs.event(log, logging.WARNING, "redis_unavailable", path=self.path, cause=str(error))
-            return refused(away("Redis"))
+            refusal = away("Redis")
         except AWAY as error:
             logs.event(log, logging.WARNING, "postgres_unavailable", path=self.path, cause=str(error))
-            return refused(away("Postgres"))
+            refusal = away("Postgres")
+        return refused(refusal, v2=self.is_v2)
 
     async def _serve(self, gateway: Gateway, request: Request) -> Response:
         given: dict[str, Any] = {"gateway": gateway}
@@ -141,10 +169,12 @@ class Endpoint:
                 given[name] = await callers.device(gateway, request, request.path_params["device_id"])
             else:
                 given[name] = kind(await callers.tenant(gateway, request, CALLERS[kind]))
+        if self.account:
+            given |= await self._account(gateway, request)
         for name, kind in self.in_path.items():
             given[name] = _path_member(request.path_params[name], kind)
         if self.query is not None:
-            given["query"] = _query(request, self.query)
+            given["query"] = _query(request, self.query, self.is_v2)
         if self.body is not None:
             data = await read_body(request, self.body_bytes_max)
             given["body"] = data if self._decoder is None else _decode(self._decoder, data)
@@ -152,6 +182,22 @@ class Endpoint:
         if isinstance(answer, Response):
             return answer
         return Response(self._encoder.encode(answer), self.status, media_type="application/json")
+
+    async def _account(self, gateway: Gateway, request: Request) -> dict[str, Any]:
+        """The account, and the scope in which it has the permission."""
+        caller = await accounts.authenticate(gateway, request)
+        given: dict[str, Any] = {}
+        for name, kind in self.account.items():
+            if kind is AccountCaller:
+                given[name] = caller
+                continue
+            assert self.permission is not None
+            place = request.path_params[name]
+            if kind is ProjectScope:
+                given[name] = await accounts.project_scope(gateway, caller, place, self.permission)
+            else:
+                given[name] = accounts.organization_scope(caller, place, self.permission)
+        return given
 
 
 def endpoint(
@@ -164,12 +210,13 @@ def endpoint(
     mixed_status: int | None = None,
     reads: Any = None,
     proves: Any = None,
+    permission: Permission | None = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
     """Make a function an endpoint.
 
     `errors` describes refusals beyond those its signature implies. `mixed_status` is the status of an answer of the
     usual shape that tells of success and refusal side by side. A function that takes the bare request instead says for
-    the document what body it `reads` and what caller it `proves`.
+    the document what body it `reads` and what caller it `proves`. `permission` is what an account needs in the scope.
     """
 
     def wrap(function: Callable[..., Awaitable[Any]]) -> Endpoint:
@@ -183,16 +230,20 @@ def endpoint(
             mixed_status=mixed_status,
             reads=reads,
             proves=proves,
+            permission=permission,
         )
 
     return wrap
 
 
-def refused(refusal: Refusal) -> Response:
+def refused(refusal: Refusal, *, v2: bool = False) -> Response:
     """The response of a refusal."""
     headers = {} if refusal.retry_after_s is None else {"retry-after": str(refusal.retry_after_s)}
-    body = msgspec.json.encode(ErrorBody(refusal.text))
-    return Response(body, refusal.status, headers=headers, media_type="application/json")
+    status, body = refusal.status, msgspec.json.encode(ErrorBody(refusal.text))
+    if v2:
+        status = 400 if status == 422 else status
+        body = msgspec.json.encode(V2ErrorBody(refusal.text, status, "/docs"))
+    return Response(body, status, headers=headers, media_type="application/json")
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
@@ -222,9 +273,19 @@ def _path_member(value: str, kind: type) -> Any:
     raise Refusal(404, "Not found")
 
 
-def _query(request: Request, kind: type[Any]) -> Any:
+def _query(request: Request, kind: type[Any], v2: bool) -> Any:
+    given: dict[str, Any] = dict(request.query_params)
+    if v2:
+        given = {}
+        lists = {field.name for field in msgspec.structs.fields(kind) if typing.get_origin(field.type) is list}
+        for name, value in request.query_params.multi_items():
+            known = _UPPER.sub(lambda found: f"_{found[0].lower()}", name)
+            if known in lists:
+                given.setdefault(known, []).append(value)
+            else:
+                given[known] = value
     try:
-        return msgspec.convert(dict(request.query_params), kind, strict=False)
+        return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Refusal(422, sentence(error)) from None
 

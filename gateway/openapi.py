@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document, made from the same structs that decode requests and encode answers."""
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -9,17 +10,20 @@ from typing import Any
 import msgspec
 
 from gateway import callers
-from gateway.endpoint import Endpoint, ErrorBody
+from gateway.endpoint import Endpoint, ErrorBody, V2ErrorBody
+from gateway.v2.accounts import AccountCaller
 
 REFERENCE = "#/components/schemas/{name}"
 SECURITY: dict[Any, tuple[str, str]] = {
     callers.DeviceCaller: ("device", "The device's access key: 32 hex characters, no scheme."),
     callers.OrganizationCaller: ("organization", "An organisation key, `fgo_…`."),
     callers.PartnerCaller: ("partner", "A partner key, `fgp_…`."),
+    AccountCaller: ("account", "A service account: `Basic key:secret`, or `Bearer` and a token of /oauth2/token."),
 }
 COMMON = {
-    400: "The body is not valid JSON.",
+    400: "The body is not valid JSON, or below `/v2` does not fit.",
     401: "The credential is missing, wrong, or no longer good.",
+    403: "The account's role does not permit it.",
     404: "There is no such thing, or it is not the caller's.",
     413: "The body is too large.",
     422: "A member or parameter does not fit; the text says which and why.",
@@ -31,7 +35,7 @@ RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "in
 
 def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     """The document of these endpoints."""
-    wanted: list[Any] = [ErrorBody]
+    wanted: list[Any] = [ErrorBody, V2ErrorBody]
     for endpoint in endpoints:
         for kind in (endpoint.answer, endpoint.described_body, endpoint.query):
             wanted += [leaf for leaf in _leaves(kind) if leaf not in (None, bytes)]
@@ -102,15 +106,16 @@ def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -
     elif endpoint.described_body is not None:
         content = {"application/json": {"schema": schema_of(endpoint.described_body)}}
         operation["requestBody"] = {"required": True, "content": content}
+    error = V2ErrorBody if endpoint.is_v2 else ErrorBody
     for status, described in sorted(_refusals(endpoint).items()):
         response: dict[str, Any] = {
             "description": described,
-            "content": {"application/json": {"schema": schema_of(ErrorBody)}},
+            "content": {"application/json": {"schema": schema_of(error)}},
         }
         if status in (429, 503):
             response["headers"] = RETRY_AFTER
         if status == endpoint.mixed_status:
-            either = [schema_of(ErrorBody), schema_of(endpoint.answer)]
+            either = [schema_of(error), schema_of(endpoint.answer)]
             response["content"] = {"application/json": {"schema": {"anyOf": either}}}
         operation["responses"][str(status)] = response
     return operation
@@ -129,15 +134,21 @@ def _refusals(endpoint: Endpoint) -> dict[int, str]:
         implied.add(422)
     if any(kind is not str for kind in endpoint.in_path.values()):
         implied.add(404)
+    if endpoint.account:
+        implied |= {429}
+    if any(kind is not AccountCaller for kind in endpoint.account.values()):
+        implied |= {403, 404}
+    if endpoint.is_v2 and 422 in implied:
+        implied = implied - {422} | {400}
     return {status: COMMON[status] for status in implied} | endpoint.errors
 
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
-    names = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
+    names = re.findall(r"{(\w+)}", endpoint.path)
     parameters = []
     for name in names:
         schema: dict[str, Any] = {"type": "string"}
-        if endpoint.in_path.get(name) is not str:
+        if endpoint.in_path.get(name) is not str and name not in endpoint.account:
             schema["format"] = "uuid"
         parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
     return parameters

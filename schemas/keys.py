@@ -4,6 +4,7 @@
 {3}:reply             hash    device id → prepared reply (see schemas.replies); field "!" marks it complete
 {3}:calls:<window>    hash    device id → calls in a 30 s window, for devices that call often
 {3}:puts:<device>     string  PUT calls of a device in its hour
+{3}:account:<id>      string  calls of a service account in its window
 {3}:page:<digest>     string  where a page of a long list begins (lists by page number, keyset inside)
 """
 
@@ -22,6 +23,10 @@ def calls(shard: int, window: int) -> str:
 
 def puts(shard: int, device_id: str) -> str:
     return f"{{{shard}}}:puts:{device_id}"
+
+
+def account(shard: int, account_id: str) -> str:
+    return f"{{{shard}}}:account:{account_id}"
 
 
 def page(shard: int, digest: str) -> str:

@@ -7,14 +7,24 @@ import msgspec
 from msgspec import Struct
 
 from gateway.cli.device_client import write_secret
-from gateway.stores import command_definitions, credentials, models, organizations, projects, spaces
+from gateway.stores import accounts, command_definitions, credentials, models, organizations, projects, spaces
 from gateway.stores.command_definitions import CommandField
+from gateway.v2.service_accounts import email_of
 from schemas import postgres
 from schemas.postgres import Connection
+from schemas.secrets import derived_secret
 from schemas.settings import PREFIX, SettingsError, UpSettings, load
 
 RATE_LIMIT = 6_000
 OFFLINE_THRESHOLD_S = 60
+
+
+class DemoAccount(Struct):
+    """A service account of the demo, an administrator of its organisation."""
+
+    key_id: str
+    secret: str
+    email: str
 
 
 class Demo(Struct):
@@ -28,6 +38,10 @@ class Demo(Struct):
     partner_key: str
     project_id: str
     space_id: str
+    service_account: DemoAccount
+    v2_url: str = ""
+    emulator_url: str = ""
+    token_url: str = ""
 
     @classmethod
     def read(cls, path: Path) -> "Demo":
@@ -43,22 +57,31 @@ def default_path() -> Path:
     return Path(load(UpSettings, given).home) / "demo.json"
 
 
-async def prepare(dsn: str, path: Path, base_url: str) -> None:
-    """Write `path` (mode 600) for this base URL; the tenant is made when the file does not tell of one yet."""
+async def prepare(dsn: str, master_key: str, path: Path, base_url: str) -> None:
+    """Write `path` (mode 600) for this base URL; the tenant is made when the file does not tell of one yet.
+
+    Beside it lies `credentials.json` for clients of the /v2 API that read their credentials from a file.
+    """
     if path.exists():
         demo = Demo.read(path)
     else:
         connection = await postgres.connect(dsn, "demo")
         try:
             async with connection.transaction():
-                demo = await _create(connection)
+                demo = await _create(connection, master_key)
         finally:
             await connection.close()
     demo.base_url = base_url
+    demo.v2_url, demo.emulator_url = f"{base_url}/v2", f"{base_url}/emulator/v2"
+    demo.token_url = f"{base_url}/oauth2/token"
     write_secret(path, demo)
+    account = demo.service_account
+    credentials = {"keyId": account.key_id, "secret": account.secret, "email": account.email}
+    credentials |= {"algorithm": "HS256", "tokenEndpoint": demo.token_url}
+    write_secret(path.with_name("credentials.json"), {"serviceAccount": credentials})
 
 
-async def _create(connection: Connection) -> Demo:
+async def _create(connection: Connection, master_key: str) -> Demo:
     organization = await organizations.create(connection, "Demo")
     project = await projects.create(connection, organization.id, "Demo fleet")
     space = await spaces.find_or_create(connection, organization.id, project.id, ["Headquarters"])
@@ -76,6 +99,9 @@ async def _create(connection: Connection) -> Demo:
     hardware = await credentials.mint_and_store(connection, "hardware", owner_id=model.id, name="demo")
     owner = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name="demo")
     partner = await credentials.mint_and_store(connection, "partner", owner_id=organization.id, name="demo")
+    account = await accounts.create(connection, project.id, "demo", basic_auth_enabled=True)
+    await accounts.add_member(connection, organization.id, None, "organization.admin", service_account_id=account.id)
+    key_id, _ = await accounts.create_key(connection, account.id)
     return Demo(
         base_url="",
         hardware_key=hardware.text,
@@ -85,4 +111,5 @@ async def _create(connection: Connection) -> Demo:
         partner_key=partner.text,
         project_id=str(project.id),
         space_id=str(space.id),
+        service_account=DemoAccount(key_id, derived_secret(master_key, key_id), email_of(account.id, project.id)),
     )

@@ -89,7 +89,12 @@ async def run(arguments: argparse.Namespace) -> int:
             try:
                 await _until_ready(base_url, home, stop)
                 if arguments.demo and not stop.is_set():
-                    await demo.prepare(environment["FLEETGATE_POSTGRES_DSN"], home / "demo.json", base_url)
+                    await demo.prepare(
+                        environment["FLEETGATE_POSTGRES_DSN"],
+                        environment["FLEETGATE_MASTER_KEY"],
+                        home / "demo.json",
+                        base_url,
+                    )
                     _explain(base_url, home)
             except BaseException:
                 stop.set()

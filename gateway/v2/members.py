@@ -1,0 +1,226 @@
+"""Members of projects and organisations: service accounts with a role, and people who were invited by email."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from gateway.endpoint import Endpoint, endpoint
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import accounts
+from gateway.v2.accounts import OrganizationScope, ProjectScope
+from gateway.v2.paging import PageQuery
+from gateway.v2.permissions import Permission, names
+from gateway.v2.service_accounts import DOMAIN, email_of
+from schemas.events import rfc3339
+
+PROJECT_ROLES = ("project.user", "project.developer", "project.admin")
+ORGANIZATION_ROLES = ("organization.admin",)
+RoleNames = Annotated[list[str], Meta(min_length=1, max_length=1)]
+
+
+class Member(Struct, rename="camel"):
+    """One member. A person's invitation is PENDING until a console exists that people can sign in to."""
+
+    name: str
+    display_name: str
+    roles: list[str]
+    status: str
+    email: str
+    account_type: str
+    create_time: str
+
+
+class Members(Struct, rename="camel"):
+    """Part of a list."""
+
+    members: list[Member]
+    next_page_token: str
+
+
+class Invitation(Struct):
+    """Whom to make a member, and its one role as `roles/<role>`."""
+
+    roles: RoleNames
+    email: Annotated[str, Meta(min_length=3, max_length=255, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
+
+
+class RoleChange(Struct):
+    """The member's one role from now on."""
+
+    roles: RoleNames
+
+
+class Permissions(Struct, rename="camel"):
+    """What the caller may do here."""
+
+    permissions: list[str]
+    next_page_token: str
+
+
+class InviteUrl(Struct, rename="camel"):
+    """Where a person would accept an invitation."""
+
+    invite_url: str
+
+
+def _shown(place: str, member: accounts.Member) -> Member:
+    is_account = member.service_account_id is not None
+    email = member.email or ""
+    if member.service_account_id is not None and member.account_project_id is not None:
+        email = email_of(member.service_account_id, member.account_project_id)
+    return Member(
+        name=f"{place}/members/{member.id}",
+        display_name=member.display_name,
+        roles=[f"roles/{role}" for role in member.roles],
+        status="ACCEPTED" if is_account else "PENDING",
+        email=email,
+        account_type="SERVICE_ACCOUNT" if is_account else "USER",
+        create_time=rfc3339(member.created_at),
+    )
+
+
+def _role(roles: list[str], known: tuple[str, ...]) -> str:
+    role = roles[0].removeprefix("roles/")
+    if role not in known:
+        raise Refusal(400, f"Roles must be one of {', '.join(known)}")
+    return role
+
+
+async def _page(
+    gateway: Gateway, place: str, organization_id: UUID, project_id: UUID | None, query: PageQuery
+) -> Members:
+    found = await accounts.members(gateway.postgres, organization_id, project_id, query.page_token, query.page_size + 1)
+    page = found[: query.page_size]
+    return Members([_shown(place, member) for member in page], page[-1].id if len(found) > len(page) else "")
+
+
+async def _add(
+    gateway: Gateway, place: str, organization_id: UUID, project_id: UUID | None, role: str, email: str
+) -> Member:
+    local, _, domain = email.partition("@")
+    is_account = domain.endswith(f".{DOMAIN}")
+    async with gateway.postgres.acquire() as connection:
+        added = await accounts.add_member(
+            connection,
+            organization_id,
+            project_id,
+            role,
+            service_account_id=local if is_account else None,
+            email=None if is_account else email,
+        )
+    return _shown(place, added)
+
+
+PROJECT = "/v2/projects/{project}"
+ORGANIZATION = "/v2/organizations/{organization}"
+TAKEN = {409: "It is a member already."}
+
+
+@endpoint("GET", PROJECT + "/members", permission=Permission.READ)
+async def list_project_members(gateway: Gateway, project: ProjectScope, query: PageQuery) -> Members:
+    """List the members of a project."""
+    return await _page(gateway, f"projects/{project.id}", project.organization_id, project.id, query)
+
+
+@endpoint("POST", PROJECT + "/members", permission=Permission.ADMINISTER, errors=TAKEN)
+async def add_project_member(gateway: Gateway, project: ProjectScope, body: Invitation) -> Member:
+    """Give a service account (by its email) or a person a role in a project."""
+    role = _role(body.roles, PROJECT_ROLES)
+    return await _add(gateway, f"projects/{project.id}", project.organization_id, project.id, role, body.email)
+
+
+@endpoint("GET", PROJECT + "/members/{member}:getInviteUrl", permission=Permission.ADMINISTER)
+async def project_invite_url(gateway: Gateway, project: ProjectScope, member: str) -> InviteUrl:
+    """Read where a person accepts an invitation to a project."""
+    found = await accounts.member(gateway.postgres, project.organization_id, project.id, member)
+    return InviteUrl(f"{gateway.settings.public_url}/invitations/{found.id}")
+
+
+@endpoint("GET", PROJECT + "/members/{member}", permission=Permission.READ)
+async def read_project_member(gateway: Gateway, project: ProjectScope, member: str) -> Member:
+    """Read one member of a project."""
+    found = await accounts.member(gateway.postgres, project.organization_id, project.id, member)
+    return _shown(f"projects/{project.id}", found)
+
+
+@endpoint("PATCH", PROJECT + "/members/{member}", permission=Permission.ADMINISTER)
+async def change_project_member(gateway: Gateway, project: ProjectScope, member: str, body: RoleChange) -> Member:
+    """Give a member of a project another role."""
+    role = _role(body.roles, PROJECT_ROLES)
+    async with gateway.postgres.acquire() as connection:
+        changed = await accounts.change_role(connection, project.organization_id, project.id, member, role)
+    return _shown(f"projects/{project.id}", changed)
+
+
+@endpoint("DELETE", PROJECT + "/members/{member}", permission=Permission.ADMINISTER)
+async def remove_project_member(gateway: Gateway, project: ProjectScope, member: str) -> dict[str, Any]:
+    """Take a member's role in a project away."""
+    async with gateway.postgres.acquire() as connection:
+        await accounts.remove_member(connection, project.organization_id, project.id, member)
+    return {}
+
+
+@endpoint("GET", PROJECT + "/permissions", permission=Permission.READ)
+async def project_permissions(gateway: Gateway, project: ProjectScope) -> Permissions:
+    """List what the caller may do in a project."""
+    return Permissions(names(project.permissions), "")
+
+
+@endpoint("GET", ORGANIZATION + "/members", permission=Permission.ORGANIZE)
+async def list_organization_members(gateway: Gateway, organization: OrganizationScope, query: PageQuery) -> Members:
+    """List the administrators of an organisation."""
+    return await _page(gateway, f"organizations/{organization.id}", organization.id, None, query)
+
+
+@endpoint("POST", ORGANIZATION + "/members", permission=Permission.ORGANIZE, errors=TAKEN)
+async def add_organization_member(gateway: Gateway, organization: OrganizationScope, body: Invitation) -> Member:
+    """Make a service account or a person an administrator of an organisation."""
+    role = _role(body.roles, ORGANIZATION_ROLES)
+    return await _add(gateway, f"organizations/{organization.id}", organization.id, None, role, body.email)
+
+
+@endpoint("GET", ORGANIZATION + "/members/{member}:getInviteUrl", permission=Permission.ORGANIZE)
+async def organization_invite_url(gateway: Gateway, organization: OrganizationScope, member: str) -> InviteUrl:
+    """Read where a person accepts an invitation to an organisation."""
+    found = await accounts.member(gateway.postgres, organization.id, None, member)
+    return InviteUrl(f"{gateway.settings.public_url}/invitations/{found.id}")
+
+
+@endpoint("GET", ORGANIZATION + "/members/{member}", permission=Permission.ORGANIZE)
+async def read_organization_member(gateway: Gateway, organization: OrganizationScope, member: str) -> Member:
+    """Read one administrator of an organisation."""
+    found = await accounts.member(gateway.postgres, organization.id, None, member)
+    return _shown(f"organizations/{organization.id}", found)
+
+
+@endpoint("DELETE", ORGANIZATION + "/members/{member}", permission=Permission.ORGANIZE)
+async def remove_organization_member(gateway: Gateway, organization: OrganizationScope, member: str) -> dict[str, Any]:
+    """Take an administrator's role away."""
+    async with gateway.postgres.acquire() as connection:
+        await accounts.remove_member(connection, organization.id, None, member)
+    return {}
+
+
+@endpoint("GET", ORGANIZATION + "/permissions", permission=Permission.READ)
+async def organization_permissions(gateway: Gateway, organization: OrganizationScope) -> Permissions:
+    """List what the caller may do in an organisation."""
+    return Permissions(names(organization.caller.permissions(organization.id, None)), "")
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    list_project_members,
+    add_project_member,
+    project_invite_url,
+    read_project_member,
+    change_project_member,
+    remove_project_member,
+    project_permissions,
+    list_organization_members,
+    add_organization_member,
+    organization_invite_url,
+    read_organization_member,
+    remove_organization_member,
+    organization_permissions,
+)

@@ -1,0 +1,166 @@
+"""Organisations and their projects."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from gateway.endpoint import Endpoint, endpoint
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import organizations, projects, visible_projects
+from gateway.stores.visible_projects import VisibleProject
+from gateway.v2 import accounts
+from gateway.v2.accounts import AccountCaller, OrganizationScope, ProjectScope
+from gateway.v2.paging import PageQuery
+from gateway.v2.permissions import Permission
+from gateway.validation import Name
+
+PREFIX = "organizations/"
+
+
+class Organization(Struct, rename="camel"):
+    """An organisation in which the caller has a role."""
+
+    name: str
+    display_name: str
+
+
+class Organizations(Struct, rename="camel"):
+    """All of them."""
+
+    organizations: list[Organization]
+    next_page_token: str
+
+
+class Project(Struct, rename="camel"):
+    """A project in which the caller has a role. `inventory` is for clients that ask for it; here none is one."""
+
+    name: str
+    display_name: str
+    inventory: bool
+    organization: str
+    organization_display_name: str
+    sensor_count: int
+    cloud_connector_count: int
+
+
+class Projects(Struct, rename="camel"):
+    """Part of a list."""
+
+    projects: list[Project]
+    next_page_token: str
+
+
+class ProjectsQuery(PageQuery, kw_only=True):
+    """`organization` is `organizations/<id>`; `query` is part of the display name."""
+
+    organization: str = ""
+    query: Annotated[str, Meta(max_length=255, pattern=r"^[^\x00]*$")] = ""
+
+
+class NewProject(Struct, rename="camel"):
+    """A project to make in an organisation (`organizations/<id>`)."""
+
+    organization: str
+    display_name: Name
+
+
+class ProjectChange(Struct, rename="camel"):
+    """What changes; absent members stay."""
+
+    display_name: Name | None = None
+
+
+def _shown(project: VisibleProject) -> Project:
+    return Project(
+        name=f"projects/{project.id}",
+        display_name=project.name,
+        inventory=False,
+        organization=f"{PREFIX}{project.organization_id}",
+        organization_display_name=project.organization_name,
+        sensor_count=project.devices,
+        cloud_connector_count=0,
+    )
+
+
+@endpoint("GET", "/v2/organizations")
+async def list_organizations(gateway: Gateway, account: AccountCaller) -> Organizations:
+    """List the organisations in which the caller has a role."""
+    found = await visible_projects.organizations(gateway.postgres, {grant.organization_id for grant in account.grants})
+    return Organizations([Organization(f"{PREFIX}{organization_id}", name) for organization_id, name in found], "")
+
+
+@endpoint("GET", "/v2/organizations/{organization}", permission=Permission.READ)
+async def read_organization(gateway: Gateway, organization: OrganizationScope) -> Organization:
+    """Read one organisation."""
+    found = await organizations.read(gateway.postgres, organization.id)
+    return Organization(f"{PREFIX}{found.id}", found.name)
+
+
+@endpoint("GET", "/v2/projects")
+async def list_projects(gateway: Gateway, account: AccountCaller, query: ProjectsQuery) -> Projects:
+    """List the projects in which the caller has a role, all of an organisation for its administrators."""
+    found = await visible_projects.listed(
+        gateway.postgres,
+        whole={grant.organization_id for grant in account.grants if grant.project_id is None},
+        single={grant.project_id for grant in account.grants if grant.project_id is not None},
+        organization=query.organization.removeprefix(PREFIX),
+        part=query.query,
+        after=query.page_token,
+        limit=query.page_size + 1,
+    )
+    page = found[: query.page_size]
+    return Projects([_shown(project) for project in page], str(page[-1].id) if len(found) > len(page) else "")
+
+
+@endpoint(
+    "POST",
+    "/v2/projects",
+    errors={403: "Only administrators of an organisation make projects.", 404: "There is no such organisation."},
+)
+async def create_project(gateway: Gateway, account: AccountCaller, body: NewProject) -> Project:
+    """Make a project."""
+    scope = accounts.organization_scope(account, body.organization.removeprefix(PREFIX), Permission.ORGANIZE)
+    made = await projects.create(gateway.postgres, scope.id, body.display_name)
+    return await _read(gateway, made.id)
+
+
+@endpoint("GET", "/v2/projects/{project}", permission=Permission.READ)
+async def read_project(gateway: Gateway, project: ProjectScope) -> Project:
+    """Read one project."""
+    return await _read(gateway, project.id)
+
+
+@endpoint("PATCH", "/v2/projects/{project}", permission=Permission.ADMINISTER)
+async def update_project(gateway: Gateway, project: ProjectScope, body: ProjectChange) -> Project:
+    """Rename a project."""
+    if body.display_name is not None:
+        await projects.rename(gateway.postgres, project.organization_id, project.id, body.display_name)
+    return await _read(gateway, project.id)
+
+
+@endpoint("DELETE", "/v2/projects/{project}", permission=Permission.ADMINISTER, errors={400: "It is not empty."})
+async def delete_project(gateway: Gateway, project: ProjectScope) -> dict[str, Any]:
+    """Delete a project that has neither devices nor spaces."""
+    async with gateway.postgres.acquire() as connection:
+        await projects.delete(connection, project.organization_id, project.id)
+    return {}
+
+
+async def _read(gateway: Gateway, project_id: UUID) -> Project:
+    found = await visible_projects.read(gateway.postgres, project_id)
+    if found is None:
+        raise Refusal(404, accounts.NOT_FOUND)
+    return _shown(found)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    list_organizations,
+    read_organization,
+    list_projects,
+    create_project,
+    read_project,
+    update_project,
+    delete_project,
+)

@@ -1,0 +1,47 @@
+"""The four roles."""
+
+from msgspec import Struct
+
+from gateway.endpoint import Endpoint, endpoint
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.v2.accounts import AccountCaller
+from gateway.v2.permissions import GRANTED, ROLES, names
+
+
+class Role(Struct, rename="camel"):
+    """A role, with the permissions that it gives."""
+
+    name: str
+    display_name: str
+    description: str
+    permissions: list[str]
+
+
+class Roles(Struct, rename="camel"):
+    """All roles."""
+
+    roles: list[Role]
+    next_page_token: str
+
+
+def _shown(role: str) -> Role:
+    title, description = ROLES[role]
+    return Role(f"roles/{role}", title, description, names(GRANTED[role]))
+
+
+@endpoint("GET", "/v2/roles")
+async def list_roles(gateway: Gateway, account: AccountCaller) -> Roles:
+    """List the roles."""
+    return Roles([_shown(role) for role in ROLES], "")
+
+
+@endpoint("GET", "/v2/roles/{role}", errors={404: "There is no such role."})
+async def read_role(gateway: Gateway, account: AccountCaller, role: str) -> Role:
+    """Read one role."""
+    if role not in ROLES:
+        raise Refusal(404, "Role not found")
+    return _shown(role)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (list_roles, read_role)

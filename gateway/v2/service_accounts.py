@@ -1,0 +1,178 @@
+"""Service accounts of a project, and their keys. The secret of a key is shown once, when the key is made."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from msgspec import UNSET, Struct, UnsetType
+
+from gateway.endpoint import Endpoint, endpoint
+from gateway.services import Gateway
+from gateway.stores import accounts
+from gateway.v2.accounts import ProjectScope
+from gateway.v2.paging import PageQuery
+from gateway.v2.permissions import Permission
+from gateway.validation import Label
+from schemas.events import rfc3339
+from schemas.secrets import derived_secret
+
+DOMAIN = "serviceaccount.fleetgate"
+
+
+class ServiceAccount(Struct, rename="camel"):
+    """An account of a program."""
+
+    name: str
+    email: str
+    display_name: str
+    enable_basic_auth: bool
+    create_time: str
+    update_time: str
+
+
+class NewAccount(Struct, rename="camel", kw_only=True):
+    """What an account is made with, or changed to; absent members stay."""
+
+    display_name: Label | UnsetType = UNSET
+    enable_basic_auth: bool | UnsetType = UNSET
+
+
+class ServiceAccounts(Struct, rename="camel"):
+    """Part of a list."""
+
+    service_accounts: list[ServiceAccount]
+    next_page_token: str
+
+
+class Key(Struct, rename="camel"):
+    """A key, without its secret."""
+
+    name: str
+    id: str
+    create_time: str
+
+
+class KeyWithSecret(Struct):
+    """A new key. `secret` is shown this once."""
+
+    key: Key
+    secret: str
+
+
+class Keys(Struct, rename="camel"):
+    """All keys of an account."""
+
+    keys: list[Key]
+    next_page_token: str
+
+
+ACCOUNTS = "/v2/projects/{project}/serviceaccounts"
+ACCOUNT = ACCOUNTS + "/{account}"
+
+
+def email_of(account_id: str, project_id: UUID) -> str:
+    """The address that an account is known by."""
+    return f"{account_id}@{project_id}.{DOMAIN}"
+
+
+def _shown(account: accounts.ServiceAccount) -> ServiceAccount:
+    return ServiceAccount(
+        name=f"projects/{account.project_id}/serviceaccounts/{account.id}",
+        email=email_of(account.id, account.project_id),
+        display_name=account.display_name,
+        enable_basic_auth=account.basic_auth_enabled,
+        create_time=rfc3339(account.created_at),
+        update_time=rfc3339(account.updated_at),
+    )
+
+
+def _key(project_id: UUID, account_id: str, key_id: str, created_at: datetime) -> Key:
+    name = f"projects/{project_id}/serviceaccounts/{account_id}/keys/{key_id}"
+    return Key(name, key_id, rfc3339(created_at))
+
+
+@endpoint("GET", ACCOUNTS, permission=Permission.READ)
+async def list_accounts(gateway: Gateway, project: ProjectScope, query: PageQuery) -> ServiceAccounts:
+    """List the accounts of a project."""
+    found = await accounts.listed(gateway.postgres, project.id, query.page_token, query.page_size + 1)
+    page = found[: query.page_size]
+    return ServiceAccounts([_shown(account) for account in page], page[-1].id if len(found) > len(page) else "")
+
+
+@endpoint("POST", ACCOUNTS, permission=Permission.ADMINISTER, errors={409: "The project has too many."})
+async def create_account(gateway: Gateway, project: ProjectScope, body: NewAccount) -> ServiceAccount:
+    """Make an account. It may do nothing until it is made a member."""
+    made = await accounts.create(
+        gateway.postgres,
+        project.id,
+        body.display_name or "",
+        basic_auth_enabled=body.enable_basic_auth is True,
+    )
+    return _shown(made)
+
+
+@endpoint("GET", ACCOUNT, permission=Permission.READ)
+async def read_account(gateway: Gateway, project: ProjectScope, account: str) -> ServiceAccount:
+    """Read one account."""
+    return _shown(await accounts.read(gateway.postgres, project.id, account))
+
+
+@endpoint("PATCH", ACCOUNT, permission=Permission.ADMINISTER)
+async def update_account(gateway: Gateway, project: ProjectScope, account: str, body: NewAccount) -> ServiceAccount:
+    """Change an account; absent members stay."""
+    was = await accounts.read(gateway.postgres, project.id, account)
+    name = was.display_name if body.display_name is UNSET else body.display_name
+    basic = was.basic_auth_enabled if body.enable_basic_auth is UNSET else body.enable_basic_auth
+    return _shown(await accounts.update(gateway.postgres, was, name, basic))
+
+
+@endpoint("DELETE", ACCOUNT, permission=Permission.ADMINISTER)
+async def delete_account(gateway: Gateway, project: ProjectScope, account: str) -> dict[str, Any]:
+    """Delete an account, its keys and its roles; its tokens end with it."""
+    await accounts.delete(gateway.postgres, (await accounts.read(gateway.postgres, project.id, account)).id)
+    return {}
+
+
+@endpoint("GET", ACCOUNT + "/keys", permission=Permission.READ)
+async def list_keys(gateway: Gateway, project: ProjectScope, account: str) -> Keys:
+    """List the keys of an account."""
+    owner = await accounts.read(gateway.postgres, project.id, account)
+    found = await accounts.keys(gateway.postgres, owner.id)
+    return Keys([_key(project.id, owner.id, *key) for key in found], "")
+
+
+@endpoint("POST", ACCOUNT + "/keys", permission=Permission.ADMINISTER, errors={409: "The account has too many."})
+async def create_key(gateway: Gateway, project: ProjectScope, account: str) -> KeyWithSecret:
+    """Make a key; keep the secret, it is not shown again."""
+    owner = await accounts.read(gateway.postgres, project.id, account)
+    key = await accounts.create_key(gateway.postgres, owner.id)
+    return KeyWithSecret(_key(project.id, owner.id, *key), derived_secret(gateway.settings.master_key, key[0]))
+
+
+@endpoint("GET", ACCOUNT + "/keys/{key}", permission=Permission.READ, errors={404: "There is no such key."})
+async def read_key(gateway: Gateway, project: ProjectScope, account: str, key: str) -> Key:
+    """Read one key, without its secret."""
+    owner = await accounts.read(gateway.postgres, project.id, account)
+    found = await accounts.key(gateway.postgres, owner.id, key)
+    return _key(project.id, owner.id, *found)
+
+
+@endpoint("DELETE", ACCOUNT + "/keys/{key}", permission=Permission.ADMINISTER)
+async def delete_key(gateway: Gateway, project: ProjectScope, account: str, key: str) -> dict[str, Any]:
+    """End a key, and the tokens that were had with it."""
+    owner = await accounts.read(gateway.postgres, project.id, account)
+    await accounts.delete_key(gateway.postgres, owner.id, key)
+    return {}
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    list_accounts,
+    create_account,
+    list_keys,
+    create_key,
+    read_key,
+    delete_key,
+    read_account,
+    update_account,
+    delete_account,
+)

@@ -1,0 +1,84 @@
+"""`POST /oauth2/token`: a service account shows an assertion signed with its key's secret, and gets an access token.
+
+The assertion is a JWT (HS256; `kid` = key id, `iss` = the account's email, `aud` = the token URL, at most an hour from
+`iat` to `exp`). Whatever is wrong with it, the answer is 400 in the shape of OAuth 2.0, and does not say what.
+"""
+
+from typing import Any
+from urllib.parse import parse_qs
+
+import jwt
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from gateway.device.registration import hub_url
+from gateway.endpoint import Endpoint, endpoint, read_body
+from gateway.services import Gateway
+from gateway.stores import accounts
+from gateway.v2.accounts import TOKEN_LIFE_S, issue_token
+from gateway.v2.service_accounts import email_of
+from schemas.secrets import derived_secret
+
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+PATH = "/oauth2/token"
+FORM_BYTES_MAX = 16 * 1024
+LEEWAY_S = 30
+
+
+class Token(Struct):
+    """An access token, for the header `Authorization: Bearer …`."""
+
+    access_token: str
+    token_type: str
+    expires_in: int
+
+
+@endpoint("POST", PATH, errors={400: "The grant type or the assertion is not good.", 413: "The form is too large."})
+async def issue(gateway: Gateway, request: Request) -> Token:
+    """Exchange an assertion for an access token."""
+    form = parse_qs((await read_body(request, FORM_BYTES_MAX)).decode("utf-8", "replace"))
+    if form.get("grant_type") != [GRANT_TYPE]:
+        return _refuse("unsupported_grant_type", f"grant_type must be {GRANT_TYPE}")  # type: ignore[no-any-return]
+    assertion = form.get("assertion", [""])[0]
+    try:
+        key_id = jwt.get_unverified_header(assertion).get("kid")
+    except jwt.PyJWTError:
+        key_id = None
+    account = await accounts.of_key(gateway.postgres, key_id) if isinstance(key_id, str) else None
+    if account is None or not await _is_signed(gateway, request, assertion, account):
+        return _refuse("invalid_grant", "The assertion is not good")  # type: ignore[no-any-return]
+    now_s = int(gateway.clock().timestamp())
+    token = issue_token(gateway.settings.master_key, account.id, account.key_id, now_s)
+    return Token(token, "Bearer", TOKEN_LIFE_S)
+
+
+async def _is_signed(gateway: Gateway, request: Request, assertion: str, account: accounts.AccountOfKey) -> bool:
+    home = await accounts.home(gateway.postgres, account.id)
+    try:
+        claims = jwt.decode(
+            assertion,
+            derived_secret(gateway.settings.master_key, account.key_id),
+            algorithms=["HS256"],
+            audience=_audiences(gateway, request),
+            issuer=email_of(account.id, home),
+            leeway=LEEWAY_S,
+            options={"require": ["iss", "aud", "iat", "exp"]},
+        )
+    except jwt.PyJWTError:
+        return False
+    return bool(claims["exp"] - claims["iat"] <= TOKEN_LIFE_S)
+
+
+def _audiences(gateway: Gateway, request: Request) -> list[str]:
+    """The token URL as operators set it, or else as the caller reached it: one meant for another server is no good."""
+    if gateway.settings.public_url:
+        return [f"{gateway.settings.public_url}{PATH}"]
+    return [f"{hub_url(gateway.settings)}{PATH}", f"{request.url.scheme}://{request.headers.get('host', '')}{PATH}"]
+
+
+def _refuse(error: str, text: str) -> Any:
+    return JSONResponse({"error": error, "error_description": text}, 400)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (issue,)

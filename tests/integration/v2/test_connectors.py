@@ -1,0 +1,203 @@
+"""Data connectors as they are set up: by the public client library, and every rule of PATCH."""
+
+from datetime import timedelta
+from typing import Any
+
+import disruptive as dt
+import pytest
+from disruptive import errors
+from edges import RunningEdge, open_shards, running_edge
+from owners import NOW, Owner, owner
+from projects import Account, account_of
+
+from schemas import deliveries
+from schemas.redis import Redis
+
+URL = "https://receiver.example.com/hook"
+
+
+@pytest.fixture
+async def developer(acme: Owner) -> Account:
+    return await account_of(acme, "project.developer")
+
+
+def connectors(acme: Owner, connector: str = "", query: str = "") -> str:
+    return f"/v2/projects/{acme.project_id}/dataconnectors{'/' if connector else ''}{connector}{query}"
+
+
+async def make(developer: Account, acme: Owner, **members: Any) -> Any:
+    body = {"httpConfig": {"url": URL, "signatureSecret": "s3cret", "headers": {"X-A": "1"}}, **members}
+    status, answer = await developer.ask("POST", connectors(acme), body)
+    assert status == 200, answer
+    return answer
+
+
+async def test_the_client_manages_connectors_as_its_documentation_shows(acme: Owner) -> None:
+    """Create, get, list, update, metrics, sync, delete."""
+    account = await account_of(acme, "project.developer", basic=False)
+    project = str(acme.project_id)
+    made = await account.client(
+        dt.DataConnector.create_data_connector,
+        project,
+        config=dt.DataConnector.HttpPushConfig(url=URL, signature_secret="s3cret", headers={"X-Name": "hall"}),
+        display_name="Mine",
+        event_types=["telemetry", "temperature"],
+        labels=["room"],
+    )
+    assert (made.display_name, made.status, made.event_types) == ("Mine", "ACTIVE", ["telemetry", "temperature"])
+    assert (made.config.url, made.config.signature_secret, made.config.headers) == (URL, "s3cret", {"X-Name": "hall"})
+    again = await account.client(dt.DataConnector.get_data_connector, made.data_connector_id, project)
+    assert again.raw == made.raw
+    changed = await account.client(
+        dt.DataConnector.update_data_connector, made.data_connector_id, project, display_name="Other", labels=[]
+    )
+    assert (changed.display_name, changed.labels, changed.event_types) == ("Other", [], made.event_types)
+    metrics = await account.client(dt.DataConnector.get_metrics, made.data_connector_id, project)
+    assert (metrics.success_count, metrics.error_count) == (0, 0)
+    await account.client(dt.DataConnector.sync_data_connector, made.data_connector_id, project)
+    listed = await account.client(dt.DataConnector.list_data_connectors, project)
+    assert [connector.data_connector_id for connector in listed] == [made.data_connector_id]
+    await account.client(dt.DataConnector.delete_data_connector, made.data_connector_id, project)
+    with pytest.raises(errors.NotFound):
+        await account.client(dt.DataConnector.get_data_connector, made.data_connector_id, project)
+
+
+@pytest.mark.parametrize(
+    ("mask", "body", "changes"),
+    [
+        (None, {}, {}),
+        (None, {"displayName": "B", "labels": None}, {"displayName": "B"}),
+        (None, {"httpConfig": {"headers": {"X-B": "2"}}}, {"headers": {"X-B": "2"}}),
+        (None, {"httpConfig": {"url": "https://other.example.com/"}}, {"url": "https://other.example.com/"}),
+        (None, {"status": "USER_DISABLED"}, {"status": "USER_DISABLED"}),
+        ("displayName", {"displayName": "B", "labels": ["x"]}, {"displayName": "B"}),
+        ("display_name,labels", {"displayName": "B"}, {"displayName": "B", "labels": []}),
+        ("httpConfig.signatureSecret", {}, {"signatureSecret": ""}),
+        ("http_config.headers", {"httpConfig": {"url": "https://ignored.example.com"}}, {"headers": {}}),
+        ("events", {"events": ["telemetry"]}, {"events": ["telemetry"]}),
+        ("status", {}, {}),
+    ],
+    ids=str,
+)
+async def test_patch_changes_what_it_says(
+    acme: Owner, developer: Account, mask: str | None, body: Any, changes: dict[str, Any]
+) -> None:
+    """Absent and null stay, a mask changes exactly what it names, headers are replaced whole."""
+    made = await make(developer, acme, displayName="A", labels=["room"], events=["touch"])
+    connector = made["name"].rpartition("/")[2]
+    query = "" if mask is None else f"?{'update_mask' if '_' in mask else 'updateMask'}={mask}"
+    status, after = await developer.ask("PATCH", connectors(acme, connector, query), body)
+    assert status == 200, after
+    expected = {**made, "httpConfig": dict(made["httpConfig"])}
+    for name, value in changes.items():
+        (expected["httpConfig"] if name in made["httpConfig"] else expected)[name] = value
+    assert after == expected
+    assert (await developer.ask("GET", connectors(acme, connector)))[1] == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"httpConfig": {"url": "http://receiver.example.com"}},
+        {"httpConfig": {"url": "https://127.0.0.1/"}},
+        {"httpConfig": {"url": "https://2130706433/"}},
+        {"httpConfig": {"url": "https://[::ffff:10.0.0.1]/"}},
+        {"httpConfig": {"url": "https://169.254.169.254/latest"}},
+        {"httpConfig": {"url": "https://user:pass@example.com/"}},
+        {"httpConfig": {"url": ""}},
+        {"httpConfig": {"headers": {"Host": "x"}}},
+        {"httpConfig": {"headers": {"x-dt-signature": "x"}}},
+        {"httpConfig": {"headers": {"X-A": "a\r\nB: c"}}},
+        {"httpConfig": {"headers": {"X A": "a"}}},
+        {"events": ["earthquake"]},
+        {"status": "SYSTEM_DISABLED"},
+        {"status": "PAUSED"},
+        {"type": "MQTT"},
+        {"displayName": "x" * 256},
+        {"displayName": "\x00"},
+        {"delivery": {"retryWindowSeconds": 1}},
+        {"labels": ["x"] * 101},
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_sent_to_is_refused_when_it_is_saved(acme: Owner, developer: Account, body: Any) -> None:
+    """400 with a sentence, and nothing changes."""
+    made = await make(developer, acme)
+    connector = made["name"].rpartition("/")[2]
+    status, answer = await developer.ask("PATCH", connectors(acme, connector), body)
+    assert (status, answer["code"], answer["help"]) == (400, 400, "/docs"), answer
+    assert answer["error"]
+    assert (await developer.ask("GET", connectors(acme, connector)))[1] == made
+    assert (await developer.ask("PATCH", connectors(acme, connector, "?update_mask=nothing"), {}))[0] == 400
+
+
+async def test_secrets_are_for_those_who_may_change_them(acme: Owner, developer: Account) -> None:
+    """A user reads everything else; at rest they are sealed; a rotated secret leaves the one before for a day."""
+    made = await make(developer, acme)
+    connector = made["name"].rpartition("/")[2]
+    user = await account_of(acme, "project.user")
+    _, seen = await user.ask("GET", connectors(acme, connector))
+    assert seen["httpConfig"] == {"url": URL, "signatureSecret": "", "headers": {}}
+    row = await acme.pool.fetchrow("SELECT secret, headers FROM data_connectors")
+    assert b"s3cret" not in row["secret"] + row["headers"]
+    status, rotated = await developer.ask(
+        "POST", connectors(acme, connector, ":rotateSecret"), {"signatureSecret": "n"}
+    )
+    assert (status, rotated["httpConfig"]["signatureSecret"]) == (200, "n")
+    row = await acme.pool.fetchrow(
+        "SELECT previous_secret, previous_secret_until > now() AS lasts FROM data_connectors"
+    )
+    assert row["previous_secret"]
+    assert row["lasts"] is True
+
+
+async def test_a_project_has_ten_connectors_at_most(acme: Owner, developer: Account) -> None:
+    """The eleventh is refused; pages lead through them all."""
+    made = [(await make(developer, acme))["name"] for _ in range(10)]
+    status, answer = await developer.ask("POST", connectors(acme), {"httpConfig": {"url": URL}})
+    assert (status, answer["code"]) == (409, 409)
+    _, first = await developer.ask("GET", connectors(acme, query="?page_size=7"))
+    _, rest = await developer.ask("GET", connectors(acme, query=f"?pageSize=7&pageToken={first['nextPageToken']}"))
+    assert [c["name"] for c in first["dataConnectors"] + rest["dataConnectors"]] == sorted(made)
+    assert rest["nextPageToken"] == ""
+
+
+async def test_sync_and_replay_owe_events_and_the_ledger_knows(acme: Owner, developer: Account) -> None:
+    """The newest of each type and device; a second sync supersedes the first; disabled, nothing is owed."""
+    made = await make(developer, acme)
+    connector = made["name"].rpartition("/")[2]
+    first, second = await acme.device(), await acme.device()
+    for minutes in range(3):
+        await acme.message(first, NOW + timedelta(minutes=minutes))
+    await acme.message(second, NOW)
+    for _ in range(2):
+        assert (await developer.ask("POST", connectors(acme, connector, ":sync")))[0] == 200
+    ledger = await deliveries.ledger(acme.pool, connector)
+    assert ledger is not None
+    assert (ledger.accepted, ledger.pending, ledger.superseded) == (4, 2, 2)
+    window = {"startTime": NOW.isoformat(), "endTime": (NOW + timedelta(minutes=2)).isoformat()}
+    assert await developer.ask("POST", connectors(acme, connector, ":replay"), window) == (200, {"events": 3})
+    await developer.ask("PATCH", connectors(acme, connector), {"status": "USER_DISABLED"})
+    _, after = await developer.ask("GET", connectors(acme, connector, ":ledger"))
+    assert after["pending"] == 0
+    assert after["accepted"] == after["delivered"] + after["expired"] + after["dropped"] + after["superseded"]
+    for verb, body in ((":sync", None), (":replay", window)):
+        assert (await developer.ask("POST", connectors(acme, connector, verb), body))[0] == 400
+
+
+async def test_the_operator_may_open_what_is_closed(dsn: str, redis_url: str, redis_client: Redis) -> None:
+    """Plain http and loopback, as the demo does."""
+    await open_shards(redis_client)
+    async with running_edge(dsn, redis_url, egress_http=True, egress_allow="127.0.0.0/8") as edge:
+        acme = await owner(edge, "Acme")
+        developer = await account_of(acme, "project.developer")
+        made = await make(developer, acme, httpConfig={"url": "http://127.0.0.1:9/x"})
+        assert made["httpConfig"]["url"] == "http://127.0.0.1:9/x"
+
+
+async def test_receivers_find_the_public_keys(edge: RunningEdge) -> None:
+    """From the discovery document, without any credential."""
+    async with edge.http.get(f"{edge.url}/data-connector/.well-known/openid-configuration") as answer:
+        found = await answer.json()
+    async with edge.http.get(found["jwks_uri"]) as answer:
+        assert (answer.status, await answer.json()) == (200, {"keys": []})
