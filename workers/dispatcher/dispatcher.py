@@ -163,6 +163,7 @@ class Dispatcher:
                 await stop.wait()
                 await self._handed_over.wait()
                 ending.set()
+                roster.wake()
                 requesting.cancel()
             with contextlib.suppress(*AWAY):
                 await write_notes()

@@ -20,7 +20,7 @@ from workers.dispatcher.store import moment
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 0.5
+INTERVAL_S = 0.25
 SUCCESSES_NOTED = 5
 FAILURES_NOTED = 25
 """Of each connector in one interval: the log holds few of them, and writing more would be in vain."""

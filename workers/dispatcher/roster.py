@@ -93,6 +93,10 @@ class Roster:
             connector.due_in(0)
         self._changed.set()
 
+    def wake(self) -> None:
+        """Look for changes now."""
+        self._changed.set()
+
     def own(self, slot: int) -> None:
         """Serve the connectors of this slot from now on."""
         self.slots.add(slot)
