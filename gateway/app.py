@@ -41,7 +41,20 @@ from gateway.organization import (
 from gateway.partner import devices as partner_devices
 from gateway.pressure import Pressure
 from gateway.services import Gateway
-from gateway.v2 import data_connectors, members, organizations, roles, service_accounts, tokens, well_known
+from gateway.v2 import (
+    data_connectors,
+    emulator,
+    history,
+    labels,
+    members,
+    organizations,
+    roles,
+    service_accounts,
+    tokens,
+    transfers,
+    well_known,
+)
+from gateway.v2 import devices as project_devices
 from schemas import logs, postgres, redis
 from schemas.ids import AccessKeys
 from schemas.metrics import Metrics
@@ -75,6 +88,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *organizations.ENDPOINTS,
     *members.ENDPOINTS,
     *service_accounts.ENDPOINTS,
+    *project_devices.ENDPOINTS,
+    *labels.ENDPOINTS,
+    *transfers.ENDPOINTS,
+    *history.ENDPOINTS,
+    *emulator.ENDPOINTS,
     *data_connectors.ENDPOINTS,
     *well_known.ENDPOINTS,
 )

@@ -56,17 +56,22 @@ async def store(connection: Connection, device: Labelled, labels: Labels, moment
     if labels == device.labels:
         return False
     renamed = labels.get("name", "") != device.labels.get("name", "")
+    await put(connection, device.id, labels, renamed=renamed)
+    await tell(connection, device.id, device.shard, device.project_id, device.labels, labels, moment)
+    return renamed
+
+
+async def put(connection: Connection, device_id: UUID, labels: Labels, *, renamed: bool = False) -> None:
+    """Give a device these labels without telling of it, as when it is made."""
     await connection.execute(
         """UPDATE devices SET name = $2, description = $3, labels = $4, info_version = info_version + $5
             WHERE id = $1""",
-        device.id,
+        device_id,
         labels.get("name", ""),
         labels.get("description", ""),
         {key: value for key, value in labels.items() if key not in ("name", "description")},
         int(renamed),
     )
-    await tell(connection, device.id, device.shard, device.project_id, device.labels, labels, moment)
-    return renamed
 
 
 async def tell_name(

@@ -1,0 +1,171 @@
+"""Devices of projects: list and get, with what they reported last."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.endpoint import Endpoint, endpoint
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import histories, project_devices
+from gateway.stores.project_devices import Filters, Order, ProjectDevice
+from gateway.v2 import accounts, cursors
+from gateway.v2.accounts import NOT_FOUND, AccountCaller
+from gateway.v2.names import device_in, id_of, label_filter
+from gateway.v2.permissions import Permission
+from gateway.validation import Label
+from schemas import ids, rendering, typed_events
+
+PAGE_SIZE_MAX = 100
+WORDS_MAX = 20
+PATH_MEMBERS_MAX = 8
+ANY_PROJECT = "-"
+
+Place = tuple[str | None, UUID]
+
+
+class Device(Struct, rename="camel"):
+    """A device. `reported` holds the newest data of each event type, null where it never told any."""
+
+    name: str
+    type: str
+    product_number: str
+    labels: dict[str, str]
+    reported: dict[str, Any]
+
+
+class Devices(Struct, rename="camel"):
+    """Part of a list."""
+
+    devices: list[Device]
+    next_page_token: str
+
+
+class DevicesQuery(Struct, kw_only=True):
+    """Which devices, and in which order.
+
+    `query` are words that identifiers, type or labels contain; `label_filters` are `key=value` or `key`, all of which
+    must hold; `order_by` is a path such as `reported.temperature.value`, with `-` before it for the other way round.
+    With `-` as project, `organization` says whose, and `projects` may narrow it.
+    """
+
+    query: Label = ""
+    device_ids: list[str] = []
+    device_types: list[Label] = []
+    product_numbers: list[Label] = []
+    label_filters: list[Annotated[str, Meta(max_length=520, pattern=r"^[^\x00]*$")]] = []
+    order_by: Label = ""
+    organization: str = ""
+    projects: list[str] = []
+    page_size: Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_MAX
+    page_token: Annotated[str, Meta(max_length=cursors.TOKEN_CHARACTERS_MAX)] = ""
+
+
+def words_of(query: str) -> list[str]:
+    """The words of a search, in lower case. Raises Refusal (400)."""
+    words = query.lower().split()
+    if len(words) > WORDS_MAX:
+        raise Refusal(400, f"Query has more than {WORDS_MAX} words")
+    return words
+
+
+def filters_of(query: DevicesQuery) -> Filters:
+    """What a query asks for. Raises Refusal (400)."""
+    known = [ids.device_of_name(name.rpartition("/")[2]) for name in query.device_ids]
+    return Filters(
+        words=words_of(query.query),
+        device_ids=[device_id for device_id in known if device_id is not None] if query.device_ids else None,
+        device_types=query.device_types,
+        product_numbers=query.product_numbers,
+        labels=[label_filter(text) for text in query.label_filters],
+    )
+
+
+def order_of(text: str) -> Order:
+    """What `order_by` asks for. Raises Refusal (400)."""
+    path = text.removeprefix("-")
+    match path.split(".", 1):
+        case [""] | ["name"]:
+            members: tuple[str, ...] = ()
+        case ["type" | "productNumber"]:
+            members = (path,)
+        case ["labels", key]:
+            members = ("labels", key)
+        case ["reported", rest] if 2 <= rest.count(".") + 1 <= PATH_MEMBERS_MAX:
+            members = ("reported", *rest.split("."))
+        case _:
+            raise Refusal(400, "Order by must be name, type, productNumber, labels.<key> or reported.<type>.<member>")
+    return Order(members, text.startswith("-"))
+
+
+def shown(device: ProjectDevice, reported: dict[str, msgspec.Raw]) -> Device:
+    """A device as clients see it, with a place for every event that its type emits."""
+    known = typed_events.emits(device.device_type) or ()
+    return Device(
+        name=rendering.device_path(device.project_id, device.id),
+        type=device.device_type,
+        product_number=device.product_number,
+        labels=device.labels,
+        reported={**dict.fromkeys(map(str, known)), **reported},
+    )
+
+
+async def read_page(
+    gateway: Gateway, project_ids: list[UUID], query: DevicesQuery, filters: Filters, order: Order
+) -> Devices:
+    """One page of a list."""
+    after = cursors.unseal((query.order_by,), query.page_token, Place)
+    async with gateway.postgres.acquire() as connection:
+        try:
+            found = await project_devices.page(connection, project_ids, filters, order, after, query.page_size + 1)
+        except asyncpg.DataError:  # only a token that somebody made up can hold what Postgres does not read
+            raise Refusal(400, cursors.UNKNOWN) from None
+        items = found[: query.page_size]
+        reported = await project_devices.reported(connection, [device.id for device in items])
+    more = len(found) > len(items)
+    token = cursors.seal((query.order_by,), [items[-1].sort_key, items[-1].id]) if more else ""
+    return Devices([shown(device, reported[device.id]) for device in items], token)
+
+
+async def _projects(gateway: Gateway, account: AccountCaller, project: str, query: DevicesQuery) -> list[UUID]:
+    """The projects that a list covers. Raises Refusal."""
+    if project != ANY_PROJECT:
+        return [(await accounts.project_scope(gateway, account, project, Permission.READ)).id]
+    organization_id = id_of("organizations", query.organization)
+    if organization_id is None:
+        raise Refusal(400, "Organization is required where the project is -, as organizations/<id>")
+    visible = [
+        project_id
+        for project_id in await histories.projects(gateway.postgres, organization_id)
+        if Permission.READ in account.permissions(organization_id, project_id)
+    ]
+    wanted = [id_of("projects", name) for name in query.projects] or visible
+    chosen = [project_id for project_id in wanted if project_id in visible]
+    if not chosen or len(chosen) < len(wanted):
+        raise Refusal(404, NOT_FOUND)
+    return [project_id for project_id in chosen if project_id is not None]
+
+
+@endpoint("GET", "/v2/projects/{project}/devices", errors={404: "There is no such project, or not for the caller."})
+async def list_devices(gateway: Gateway, account: AccountCaller, project: str, query: DevicesQuery) -> Devices:
+    """List the devices of a project, or with `-` of all projects of an organisation that the caller may read."""
+    project_ids = await _projects(gateway, account, project, query)
+    return await read_page(gateway, project_ids, query, filters_of(query), order_of(query.order_by))
+
+
+@endpoint("GET", "/v2/projects/{project}/devices/{device}", errors={404: "Device not found."})
+async def read_device(gateway: Gateway, account: AccountCaller, project: str, device: str) -> Device:
+    """Read one device; with `-` as project, wherever the caller may read it."""
+    if project != ANY_PROJECT:
+        await accounts.project_scope(gateway, account, project, Permission.READ)
+    found = await device_in(gateway, device)
+    if project not in (ANY_PROJECT, str(found.project_id)):
+        raise Refusal(404, NOT_FOUND)
+    await accounts.project_scope(gateway, account, str(found.project_id), Permission.READ)
+    return shown(found, (await project_devices.reported(gateway.postgres, [found.id]))[found.id])
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (list_devices, read_device)

@@ -1,0 +1,134 @@
+"""The emulator: devices without hardware, and events published for them. Its base is `/emulator/v2`.
+
+An event that is published takes the way of all others: into history, streams, what the device reported, and to every
+data connector.
+"""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from gateway.endpoint import Endpoint, endpoint
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import device_deletion, emulated_devices, held_devices, project_devices
+from gateway.stores.project_devices import Filters, Order
+from gateway.stores.reply_writer import publish
+from gateway.v2.accounts import ProjectScope
+from gateway.v2.devices import Device, Devices, DevicesQuery, read_page, shown
+from gateway.v2.labels import Labels
+from gateway.v2.names import DEVICE_UNKNOWN, device_in
+from gateway.v2.paging import PageQuery
+from gateway.v2.permissions import Permission
+from schemas import ids, typed_events
+from schemas.events import EventType
+from schemas.typed_events import DEVICE_TYPES, EventError
+
+BODY_BYTES_MAX = 128 * 1024
+DEVICES = "/emulator/v2/projects/{project}/devices"
+UNKNOWN = {404: "There is no such emulated device in the project."}
+
+TypeName = Annotated[str, Meta(description=", ".join(DEVICE_TYPES))]
+
+
+class NewDevice(Struct, kw_only=True):
+    """An emulated device: its type, and its labels, `name` and `description` among them."""
+
+    type: TypeName
+    labels: Labels = {}
+
+
+@endpoint("GET", DEVICES, permission=Permission.READ)
+async def list_emulated_devices(gateway: Gateway, project: ProjectScope, query: PageQuery) -> Devices:
+    """List the emulated devices of a project."""
+    page = DevicesQuery(page_size=query.page_size, page_token=query.page_token)
+    return await read_page(gateway, [project.id], page, Filters(emulated=True), Order())
+
+
+@endpoint("POST", DEVICES, permission=Permission.DEVELOP, errors={409: "The project has too many emulated devices."})
+async def create_emulated_device(gateway: Gateway, project: ProjectScope, body: NewDevice) -> Device:
+    """Create an emulated device."""
+    if body.type not in DEVICE_TYPES:
+        raise Refusal(400, f"Type must be one of {', '.join(DEVICE_TYPES)}")
+    async with gateway.postgres.acquire() as connection:
+        async with connection.transaction():
+            device_id = await emulated_devices.create(
+                connection,
+                project.organization_id,
+                project.id,
+                body.type,
+                {key: value for key, value in body.labels.items() if value or key not in ("name", "description")},
+                gateway.shards,
+                gateway.clock(),
+            )
+        await publish(gateway, connection, [device_id])
+    return shown(await device_in(gateway, ids.device_name(device_id), project.id, emulated=True), {})
+
+
+@endpoint("GET", DEVICES + "/{device}", permission=Permission.READ, errors=UNKNOWN)
+async def read_emulated_device(gateway: Gateway, project: ProjectScope, device: str) -> Device:
+    """Read one emulated device."""
+    found = await device_in(gateway, device, project.id, emulated=True)
+    return shown(found, (await project_devices.reported(gateway.postgres, [found.id]))[found.id])
+
+
+@endpoint("DELETE", DEVICES + "/{device}", permission=Permission.DEVELOP, errors=UNKNOWN)
+async def delete_emulated_device(gateway: Gateway, project: ProjectScope, device: str) -> dict[str, Any]:
+    """Delete an emulated device; its history stays."""
+    found = await device_in(gateway, device, project.id, emulated=True)
+    async with gateway.postgres.acquire() as connection:
+        async with connection.transaction():
+            held = await held_devices.hold(connection, project.organization_id, found.id)
+            if held.project_id != project.id:
+                raise Refusal(404, DEVICE_UNKNOWN)
+            deleted = await device_deletion.delete(connection, found.id, gateway.clock())
+        await publish(gateway, connection, deleted)
+    return {}
+
+
+@endpoint(
+    "POST",
+    DEVICES + "/{device}:publish",
+    permission=Permission.DEVELOP,
+    errors=UNKNOWN,
+    body_bytes_max=BODY_BYTES_MAX,
+)
+async def publish_event(gateway: Gateway, project: ProjectScope, device: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Publish one event for an emulated device, as `{"<eventType>": {…}}`; the type must fit the device."""
+    event_type, data = _only(body)
+    device_id = ids.device_of_name(device)
+    if device_id is None:
+        raise Refusal(404, DEVICE_UNKNOWN)
+    async with gateway.postgres.acquire() as connection, connection.transaction():
+        held = await emulated_devices.hold(connection, project.id, device_id)
+        if held is None:
+            raise Refusal(404, DEVICE_UNKNOWN)
+        if not typed_events.fits(held.device_type, event_type):
+            raise Refusal(400, f"A device of type {held.device_type} emits no {event_type} events")
+        try:
+            made = typed_events.read(event_type, data, gateway.clock())
+        except EventError as error:
+            raise Refusal(400, str(error)) from None
+        await emulated_devices.publish(connection, held, event_type, made)
+    return {}
+
+
+def _only(body: dict[str, Any]) -> tuple[EventType, dict[str, Any]]:
+    """The one event of a body. Raises Refusal (400)."""
+    if len(body) != 1:
+        raise Refusal(400, "Body must have one member, named as the event's type")
+    [(name, data)] = body.items()
+    if name not in typed_events.TYPES:
+        raise Refusal(400, f"Events of type {name[:64]} cannot be published")
+    if not isinstance(data, dict):
+        raise Refusal(400, f"{name} must be an object")
+    return EventType(name), data
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    list_emulated_devices,
+    create_emulated_device,
+    publish_event,
+    read_emulated_device,
+    delete_emulated_device,
+)

@@ -1,0 +1,98 @@
+"""What happened to a device: its events, newest first."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.endpoint import Endpoint, endpoint
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import event_history
+from gateway.v2 import cursors
+from gateway.v2.accounts import ProjectScope
+from gateway.v2.names import DEVICE_UNKNOWN
+from gateway.v2.permissions import Permission
+from schemas import ids
+from schemas.events import EventType
+from schemas.telemetry import AHEAD_MAX, EARLIEST
+
+PAGE_SIZE_MAX = 1_000
+RANGE_DEFAULT = timedelta(days=1)
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+
+Place = tuple[datetime, Annotated[int, Meta(ge=0, le=2**63 - 1)]]
+
+
+class HistoryQuery(Struct, kw_only=True):
+    """Which events: of these types, from `start_time` (in it; by default a day before) to `end_time` (not in it)."""
+
+    event_types: list[EventType] = []
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    page_size: Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_MAX
+    page_token: Annotated[str, Meta(max_length=cursors.TOKEN_CHARACTERS_MAX)] = ""
+
+    def range(self, now: datetime) -> tuple[datetime, datetime]:
+        """Begin and end. Raises Refusal (400)."""
+        end = _aware(self.end_time) or now
+        start = _aware(self.start_time) or max(end, EARLIEST + RANGE_DEFAULT) - RANGE_DEFAULT
+        if not EARLIEST <= start < end <= LATEST:
+            raise Refusal(400, "Start time must be before end time, and not before 1970")
+        # Devices' clocks may be ahead: what they dated later than now is the newest there is.
+        return start, end if self.end_time is not None else now + AHEAD_MAX
+
+
+class Event(Struct, rename="camel"):
+    """Something that happened. `data` has one member, named as the type, except that of `labelsChanged`."""
+
+    event_id: str
+    target_name: str
+    event_type: EventType
+    data: dict[str, Any]
+    timestamp: datetime
+
+
+class Events(Struct, rename="camel"):
+    """Part of a list."""
+
+    events: list[Event]
+    next_page_token: str
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+@endpoint(
+    "GET",
+    "/v2/projects/{project}/devices/{device}/events",
+    permission=Permission.READ,
+    errors={404: "Device not found."},
+)
+async def list_events(gateway: Gateway, project: ProjectScope, device: str, query: HistoryQuery) -> Events:
+    """List what happened to a device while it was in the project; of the last day, if nothing else is asked for."""
+    device_id = ids.device_of_name(device)
+    if device_id is None:
+        raise Refusal(404, DEVICE_UNKNOWN)
+    since, until = query.range(gateway.clock())
+    scope = (device_id, query.start_time, query.end_time)
+    found = await event_history.page(
+        gateway.postgres,
+        project.id,
+        device_id,
+        since=since,
+        until=until,
+        event_types=query.event_types,
+        before=cursors.unseal(scope, query.page_token, Place),
+        limit=query.page_size + 1,
+    )
+    if not found and not await event_history.belongs(gateway.postgres, project.id, device_id):
+        raise Refusal(404, DEVICE_UNKNOWN)
+    events: list[Any] = [msgspec.Raw(event.json) for event in found[: query.page_size]]
+    last = found[len(events) - 1] if len(found) > len(events) else None
+    return Events(events, cursors.seal(scope, [last.ts, last.seq]) if last else "")
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (list_events,)

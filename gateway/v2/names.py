@@ -1,0 +1,44 @@
+"""Names of things in the /v2 API, such as `projects/<id>/devices/<id>`, and filters by label."""
+
+from uuid import UUID
+
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import project_devices
+from gateway.stores.project_devices import ProjectDevice
+from schemas import ids
+
+DEVICE_UNKNOWN = "Device not found"
+
+
+def id_of(kind: str, name: str) -> UUID | None:
+    """The id of `<kind>/<id>`, or of an id alone; None for anything else."""
+    text = name.removeprefix(f"{kind}/")
+    try:
+        return UUID(text) if len(text) == 36 else None
+    except ValueError:
+        return None
+
+
+def device_of(name: str) -> tuple[UUID, UUID] | None:
+    """Project and device of `projects/<id>/devices/<id>`; None for anything else."""
+    place, _, device = name.rpartition("/devices/")
+    project_id, device_id = id_of("projects", place), ids.device_of_name(device)
+    return None if project_id is None or device_id is None else (project_id, device_id)
+
+
+async def device_in(
+    gateway: Gateway, name: str, project_id: UUID | None = None, *, emulated: bool = False
+) -> ProjectDevice:
+    """The device of this name, in any project or in this one. Raises Refusal (404)."""
+    device_id = ids.device_of_name(name)
+    found = device_id and await project_devices.read(gateway.postgres, device_id, emulated=emulated)
+    if not found or project_id not in (None, found.project_id):
+        raise Refusal(404, DEVICE_UNKNOWN)
+    return found
+
+
+def label_filter(text: str) -> tuple[str, str | None]:
+    """`key=value`, or `key` (also `key=`) for any value."""
+    key, _, value = text.partition("=")
+    return key, value or None
