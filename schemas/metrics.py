@@ -101,6 +101,7 @@ class Metrics:
         self.connectors_disabled = Counter(
             "fleetgate_connectors_disabled", "Data connectors disabled because they kept failing.", registry=registry
         )
+
     def observe_telemetry(self, seconds: float, messages: int) -> None:
         """Count `messages` that were answered after `seconds`, at the cost of one observation."""
         _observe(self.telemetry_seconds, seconds, messages)

@@ -5,7 +5,7 @@ import asyncio
 import os
 import sys
 
-from gateway.cli import admin, agent, doctor, fleet, migrate, up
+from gateway.cli import admin, agent, doctor, fleet, migrate, receiver, up
 from gateway.cli.embedded import EmbeddedError
 from gateway.cli.up import UpError
 from schemas.settings import SettingsError
@@ -19,7 +19,7 @@ def main() -> int:
     for name, module, text in (("edge", "gateway", "one edge process"), ("worker", "workers", "one worker process")):
         child = commands.add_parser(name, help=text, description=f"Run {text}, set up by FLEETGATE_* variables.")
         child.set_defaults(module=module)
-    for command in (migrate, doctor, admin, agent, fleet):
+    for command in (migrate, doctor, admin, agent, fleet, receiver):
         command.add_parser(commands)
     arguments = parser.parse_args()
     try:

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli import demo, servers
+from gateway.cli.child import die_with_parent
 from gateway.cli.device_client import write_secret
 from gateway.cli.embedded import (
     EmbeddedError,
     EmbeddedPostgres,
     EmbeddedValkey,
     Server,
-    die_with_parent,
     free_port,
 )
 from gateway.cli.migrate import migrate
@@ -43,6 +43,9 @@ RESTART_S = (0.1, 5.0)
 SERVER_CHECK_S = 0.5
 TELL_S = (5.0, 60.0)
 PROCESSES_MAX = 256
+DEMO_SETTINGS = {"FLEETGATE_EGRESS_HTTP": "true", "FLEETGATE_EGRESS_ALLOW": "127.0.0.0/8"}
+"""The demo's data connector sends to this machine; a real one may not."""
+_COMMAND = [sys.executable, "-m", "gateway.cli.main"]
 
 
 class UpError(Exception):
@@ -67,6 +70,9 @@ async def run(arguments: argparse.Namespace) -> int:
     address = os.environ.get("FLEETGATE_BIND", "127.0.0.1:8080")
     home = Path(settings.home).resolve()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if arguments.demo:
+        for name, value in DEMO_SETTINGS.items():
+            os.environ.setdefault(name, value)
     with _locked(home), _listening(address) as listener, contextlib.ExitStack() as cleaning:
         environment, embedded = _environment(home, address, cleaning)
         ours = {n: v for n, v in environment.items() if n.startswith("FLEETGATE_")}
@@ -89,12 +95,16 @@ async def run(arguments: argparse.Namespace) -> int:
             try:
                 await _until_ready(base_url, home, stop)
                 if arguments.demo and not stop.is_set():
+                    port = free_port()
                     await demo.prepare(
                         environment["FLEETGATE_POSTGRES_DSN"],
                         environment["FLEETGATE_MASTER_KEY"],
                         home / "demo.json",
                         base_url,
+                        f"http://127.0.0.1:{port}/",
                     )
+                    receiver = ["receiver", "--port", str(port), "--demo", str(home / "demo.json")]
+                    group.create_task(_keep(_COMMAND + receiver, environment, _log(home, "receiver"), stop))
                     _explain(base_url, home)
             except BaseException:
                 stop.set()
@@ -102,8 +112,8 @@ async def run(arguments: argparse.Namespace) -> int:
             if not stop.is_set():
                 print(f"ready {base_url}", flush=True)
                 if arguments.demo:
-                    fleet = [sys.executable, "-m", "gateway.cli.main", "fleet", "--demo", str(home / "demo.json")]
-                    group.create_task(_keep(fleet, environment, _log(home, "fleet"), stop), name="demo fleet")
+                    fleet = ["fleet", "--demo", str(home / "demo.json")]
+                    group.create_task(_keep(_COMMAND + fleet, environment, _log(home, "fleet"), stop))
                     group.create_task(_tell(environment["FLEETGATE_POSTGRES_DSN"], stop), name="progress")
     return 0
 
@@ -125,6 +135,7 @@ def _explain(base_url: str, home: Path) -> None:
     key = f"$(python3 -c \"import json; print(json.load(open('{home}/demo.json'))['organization_key'])\")"
     print(f'devices:  curl -H "Authorization: {key}" {base_url}/core/v1/organization/devices')
     print(f"metrics:  curl {base_url}/metrics")
+    print(f"webhooks: tail -f {home}/log/receiver.log    API: {base_url}/docs")
     print(f"keys:     {home}/demo.json    logs: {home}/log    stop: Ctrl-C")
 
 

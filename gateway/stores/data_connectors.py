@@ -139,6 +139,11 @@ async def update(connection: Connection, now: Connector) -> Connector:
     return Connector(**row)
 
 
+async def redirect(connection: Executor, connector_id: str, url: str) -> None:
+    """Send to another URL from the next attempt on."""
+    await connection.execute("UPDATE data_connectors SET url = $2 WHERE id = $1 AND url <> $2", connector_id, url)
+
+
 async def rotate_secret(connection: Connection, connector: Connector, secret: bytes, overlap: timedelta) -> None:
     """Sign with a new (sealed) secret; for the overlap the one before is used beside it."""
     await connection.execute(

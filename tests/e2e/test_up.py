@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import disruptive
 import psutil
 import pytest
+from disruptive.authentication import ServiceAccountAuth
 
 from tests.e2e.stack import Up
 
@@ -109,3 +111,22 @@ async def test_the_demo_fleet_talks(stack: Up) -> None:
         devices = (await response.json())["items"]
     assert {device["effective_status"] for device in devices} == {"ok"}
     assert {device["space"]["full_path"] for device in devices} == {"Headquarters"}
+
+
+async def test_what_devices_do_arrives_at_the_demos_receiver(stack: Up) -> None:
+    """Signed, through the real dispatcher; the public client library sees the same events."""
+    await stack.start()
+    log = stack.home / "log" / "receiver.log"
+    async with asyncio.timeout(60):
+        while not log.exists() or " telemetry " not in log.read_text() or " deviceClaimed " not in log.read_text():
+            await asyncio.sleep(0.1)
+    assert "refused" not in log.read_text()
+    demo = stack.demo
+    credentials = json.loads((stack.home / "credentials.json").read_text())
+    account = ServiceAccountAuth.from_credentials_file(credentials)
+    disruptive.base_url = demo["v2_url"]
+    metrics = await asyncio.to_thread(
+        disruptive.DataConnector.get_metrics, demo["data_connector_id"], demo["project_id"], auth=account
+    )
+    assert metrics.success_count > 0
+    assert metrics.error_count == 0
