@@ -167,6 +167,9 @@ class MovedClock:
     def __call__(self) -> float:
         return datetime.now(UTC).timestamp() + self.ahead_s
 
+    def moment(self) -> datetime:
+        return datetime.fromtimestamp(self(), UTC)
+
     def move(self, *, days: float = 0, seconds: float = 0) -> None:
         self.ahead_s += 86400 * days + seconds
 
@@ -248,8 +251,10 @@ class Project:
         return None if found.pending or found.backlog else found
 
     @asynccontextmanager
-    async def dispatcher(self, clock: Callable[[], float] | None = None, **options: Any) -> AsyncIterator[Dispatcher]:
-        """A dispatcher that has all slots, in the tests' own event loop."""
+    async def dispatcher(
+        self, clock: Callable[[], float] | None = None, *, owning: bool = True, **options: Any
+    ) -> AsyncIterator[Dispatcher]:
+        """A dispatcher that has all slots, or none at first, in the tests' own event loop."""
         settings = {"egress_allow": "127.0.0.0/8,::1/128", "egress_http": True, **self.settings}
         settings.update({name: options.pop(name) for name in list(options) if name in WorkerSettings.__struct_fields__})
         made = Dispatcher(
@@ -261,7 +266,7 @@ class Project:
         stop, done = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(made.run(stop))
-            for slot in range(SLOTS):
+            for slot in range(SLOTS if owning else 0):
                 group.create_task(made.own(slot, done))
             try:
                 yield made

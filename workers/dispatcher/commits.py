@@ -67,6 +67,11 @@ class Commits:
             if connector.queue.pressed():
                 self._urgent.set()
 
+    def wake(self) -> None:
+        """Look for something to tell now."""
+        self._something.set()
+        self._urgent.set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Commit until `stop` is set and nothing is left to tell."""
         while not (stop.is_set() and not self._waiting):

@@ -164,6 +164,7 @@ class Dispatcher:
                 await self._handed_over.wait()
                 ending.set()
                 roster.wake()
+                commits.wake()
                 requesting.cancel()
             with contextlib.suppress(*AWAY):
                 await write_notes()

@@ -3,9 +3,10 @@
 A lane is a task that takes a connector's deliveries one after another, for as long as there are some and its pace
 allows. A delivery is taken before its lane begins, so there are no idle lanes.
 
-The process as a whole has a limit too. A connector may take a quarter of what is free of it, or have one lane: the more
-hang, the less each of them gets, and something is always left for those that do not. Those that are turned away wait in
-line, and the next lane that ends makes room for them.
+The process as a whole has a limit too. A connector may take a part of what is free of it, so the more hang, the less
+each of them gets. One whose last answer was no success, or that has had none yet, takes a small part, and nothing of
+the last quarter: something is always left for those that answer. Those that are turned away wait in line, and the next
+lane that ends makes room for them.
 """
 
 import asyncio
@@ -27,7 +28,9 @@ from workers.dispatcher.retry import Random, delay_s
 
 log = logging.getLogger(__name__)
 
-SHARE = 0.25
+SHARE = 1 / 4
+UNPROVEN_SHARE = 1 / 32
+RESERVED = 1 / 4
 REJECTED = frozenset((400, 401, 403))
 """What a receiver answers to a signature that it does not accept."""
 
@@ -68,6 +71,7 @@ class Lanes:
         self._journal = journal
         self._governor = governor
         self._max = lanes_max
+        self._reserved = int(lanes_max * RESERVED)
         self._clock = clock
         self._random = random
         self._line: deque[Connector] = deque()
@@ -88,7 +92,7 @@ class Lanes:
             now_s = self._clock()
             lanes = min(pace.lanes, self._governor.lanes)
             while connector.lanes < lanes:
-                if not self._has_room(connector):
+                if not self._has_room(connector, connector.lanes):
                     if queue.has_work():
                         self._wait_in_line(connector)
                     break
@@ -107,16 +111,20 @@ class Lanes:
         if connector.closed or connector.leaving or self._line or connector.lanes > lanes:
             return None
         now = time.monotonic()
-        if now < pace.resume_at or connector.lanes > 1 + SHARE * (self._max - self.in_flight):
+        if now < pace.resume_at or (connector.lanes > 1 and not self._has_room(connector, connector.lanes - 1)):
             return None
         delivery = queue.take(self._clock(), now, connector.target)
         if connector.lanes < lanes and queue.has_work():
             self.pump(connector)
         return delivery
 
-    def _has_room(self, connector: Connector) -> bool:
+    def _has_room(self, connector: Connector, lanes: int) -> bool:
+        """Whether the process has room for one lane more than these."""
         free = self._max - self.in_flight
-        return free > 0 and (connector.lanes == 0 or connector.lanes < free * SHARE)
+        if connector.pace.proven:
+            return lanes < free * SHARE or (lanes == 0 and free > 0)
+        free -= self._reserved
+        return lanes < free * UNPROVEN_SHARE or (lanes == 0 and free > 0)
 
     def _wait_in_line(self, connector: Connector) -> None:
         if connector.id not in self._queued:

@@ -21,7 +21,17 @@ OVERLOAD = frozenset((429, 502, 503, 504))
 class Pace:
     """The limit of one connector. Times are monotonic seconds."""
 
-    __slots__ = ("_allowed", "_decreased_at", "_max", "_threshold", "failures", "lanes", "probes", "resume_at")
+    __slots__ = (
+        "_allowed",
+        "_decreased_at",
+        "_max",
+        "_threshold",
+        "failures",
+        "lanes",
+        "probes",
+        "proven",
+        "resume_at",
+    )
 
     def __init__(self, lanes_max: int, failures: int = 0) -> None:
         self._max = float(lanes_max)
@@ -31,6 +41,8 @@ class Pace:
         self.failures = failures
         self.probes = 0
         self.resume_at = 0.0
+        self.proven = False
+        """Whether the last that was heard of the endpoint was a success."""
         self.lanes = 1 if self.probing else int(self._allowed)
         """The number of requests that may be under way."""
 
@@ -48,6 +60,7 @@ class Pace:
 
     def succeeded(self) -> None:
         """A request was answered with 2xx."""
+        self.proven = True
         if self.failures:
             if self.probing:
                 self._allowed, self._threshold = 1.0, self._max
@@ -63,6 +76,7 @@ class Pace:
         """A request that began at `began` was not; `status` is None when there was no answer at all."""
         was_probing = self.probing
         self.failures += 1
+        self.proven = False
         if retry_after_s and (status == 429 or status == 503):
             self.resume_at = max(self.resume_at, now + retry_after_s)
         if self.probing:

@@ -87,11 +87,15 @@ class Roster:
         await connection.add_listener(CHANNEL, self._told)
         self._changed.set()
 
-    def _told(self, _connection: Any, _pid: int, _channel: str, connector_id: object) -> None:
-        connector = self.connectors.get(str(connector_id))
+    def _told(self, _connection: Any, _pid: int, _channel: str, what: object) -> None:
+        connector_id, _, status = str(what).partition(" ")
+        connector = self.connectors.get(connector_id)
         if connector is not None:
             connector.due_in(0)
-        self._changed.set()
+            if status not in ("", "ACTIVE"):
+                self.remove(connector)
+        if status:
+            self._changed.set()
 
     def wake(self) -> None:
         """Look for changes now."""

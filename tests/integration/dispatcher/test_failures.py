@@ -30,7 +30,7 @@ from schemas import deliveries
 from schemas.egress import EgressPolicy, GuardedResolver
 from workers.dispatcher.pace import RUN_OF_FAILURES
 
-DEADLINE_S = 0.5
+DEADLINE_S = 0.4
 
 
 def huge_headers(count: int, size: int) -> Behaviour:
@@ -59,7 +59,7 @@ async def test_a_failure_is_noted_by_its_cause_and_the_event_is_delivered_later(
     """No redirect is followed, no answer is waited for beyond the deadline; then the receiver comes to itself."""
     receiver.behave = behave
     connector = await project.connector(receiver.url)
-    async with project.dispatcher(chance=lambda: 0.3, delivery_timeout_s=DEADLINE_S):
+    async with project.dispatcher(chance=lambda: 0.15, delivery_timeout_s=DEADLINE_S):
         [event_id] = await project.happen()
         await until(lambda: deliveries.attempts(project.pool, connector))
         assert (await project.ledger(connector)).delivered == 0
