@@ -242,11 +242,12 @@ CREATE TRIGGER follow_change
                      asymmetric_signature, standard_webhooks, retry_window_s ON data_connectors
     FOR EACH ROW EXECUTE FUNCTION data_connectors_follow_change();
 
--- Dispatchers listen to the channel `data_connectors`: a change of a connector, or work put into its queue by others.
+-- Dispatchers listen to the channel `data_connectors`: a change of a connector ("id status", also DELETED), or work put
+-- into its queue by others ("id").
 
 CREATE FUNCTION data_connectors_tell() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('data_connectors', coalesce(NEW.id, OLD.id));
+    PERFORM pg_notify('data_connectors', coalesce(NEW.id, OLD.id) || ' ' || coalesce(NEW.status, 'DELETED'));
     RETURN NULL;
 END $$;
 CREATE TRIGGER tell
