@@ -52,27 +52,35 @@ FAILURES = [
 ]
 
 
-@pytest.mark.parametrize(("behave", "cause"), FAILURES)
-async def test_a_failure_is_noted_by_its_cause_and_the_event_is_delivered_later(
-    project: Project, receiver: Receiver, behave: Behaviour, cause: str
-) -> None:
-    """No redirect is followed, no answer is waited for beyond the deadline; then the receiver comes to itself."""
-    receiver.behave = behave
-    connector = await project.connector(receiver.url)
-    async with project.dispatcher(chance=lambda: 0.15, delivery_timeout_s=DEADLINE_S):
+async def test_a_failure_is_noted_by_its_cause_and_the_event_is_delivered_later(project: Project) -> None:
+    """No redirect is followed, no answer is waited for beyond the deadline; then the receivers come to themselves."""
+    receivers = [Receiver() for _ in FAILURES]
+    connectors = []
+    for receiver, (behave, _) in zip(receivers, FAILURES, strict=True):
+        await receiver.start()
+        receiver.behave = behave
+        connectors.append(await project.connector(receiver.url))
+    async with project.dispatcher(chance=lambda: 0.2, delivery_timeout_s=DEADLINE_S):
         [event_id] = await project.happen()
-        await until(lambda: deliveries.attempts(project.pool, connector))
-        assert (await project.ledger(connector)).delivered == 0
-        receiver.behave = answers(200)
-        ledger = await until(lambda: project.settled(connector))
-    assert (ledger.accepted, ledger.delivered) == (1, 1)
-    assert {r.path for r in receiver.received} == {"/hook"}
-    assert set(receiver.event_ids) == {event_id}
-    noted = await deliveries.attempts(project.pool, connector)
-    assert noted[-1]["cause"] == cause
-    row = await project.row(connector)
-    assert (row["failing_since"], row["failures_in_a_row"]) == (None, 0)
-    assert row["last_success_at"] == row["last_attempt_at"]
+        for connector in connectors:
+            await until(lambda c=connector: deliveries.attempts(project.pool, c))
+            assert (await project.ledger(connector)).delivered == 0
+        for receiver in receivers:
+            receiver.behave = answers(200)
+        for receiver, connector in zip(receivers, connectors, strict=True):
+            ledger = await until(lambda c=connector: project.settled(c))
+            assert (ledger.accepted, ledger.delivered) == (1, 1)
+            assert {r.path for r in receiver.received} == {"/hook"}
+            assert set(receiver.event_ids) == {event_id}
+    causes = []
+    for connector in connectors:
+        causes.append((await deliveries.attempts(project.pool, connector))[-1]["cause"])
+        row = await project.row(connector)
+        assert (row["failing_since"], row["failures_in_a_row"]) == (None, 0)
+        assert row["last_success_at"] == row["last_attempt_at"]
+    assert causes == [cause for _, cause in FAILURES]
+    for receiver in receivers:
+        await receiver.stop()
 
 
 @pytest.mark.parametrize("behave", [endless(200, 0.01, b"x"), endless(200, 0, b"x" * 65536)])
