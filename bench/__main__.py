@@ -22,7 +22,7 @@ WORKLOADS = ("telemetry", "mass", "idle", "flush", "end_to_end")
 async def _run(only: list[str], quick: bool, devices: int, rate: float, seconds: float) -> None:
     report = Report()
     rounds, each_s = (1, 2.0) if quick else (5, 5.0)
-    few = 100_000
+    few = 300_000
     if "telemetry" in only:
         async with rig(few) as servers:
             await telemetry.run(servers, report, rounds=rounds, seconds=each_s)
