@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 
@@ -11,7 +12,7 @@ import uvloop
 
 from schemas import logs
 from schemas.metrics import Metrics
-from schemas.settings import SettingsError, WorkerSettings, load
+from schemas.settings import SettingsError, WorkerSettings, listing, load
 from workers import service
 from workers.flusher import die_at
 
@@ -28,13 +29,20 @@ async def _serve(settings: WorkerSettings, dying_at: str) -> None:
 
 def main() -> int:
     """Work until SIGTERM; 2 when a setting is wrong."""
-    parser = argparse.ArgumentParser(prog="fleetgate worker", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="fleetgate worker",
+        description="One worker process: does what goes on behind the edges, from its settings, until SIGTERM.",
+        epilog=listing(WorkerSettings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--die-at", default="", help=argparse.SUPPRESS)  # for crash tests: a flusher's checkpoint
     arguments = parser.parse_args()
     try:
         settings = load(WorkerSettings, os.environ)
         logs.configure("worker", settings.log_level)
         gc.set_threshold(*GC_THRESHOLDS)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         uvloop.run(_serve(settings, arguments.die_at))
     except SettingsError as error:
         print(f"fleetgate worker: {error}", file=sys.stderr)

@@ -101,11 +101,16 @@ def moment(us: int) -> datetime:
 
 
 def die_at(name: str) -> Checkpoint:
-    """A checkpoint that kills this process, as kill -9 would, when it comes to `name`."""
+    """A checkpoint that kills this process, as kill -9 would, when it comes to `name`; with `name:n` the nth time."""
+    name, _, times = name.partition(":")
+    left = int(times or 1)
 
     def check(reached: str) -> None:
+        nonlocal left
         if reached == name:
-            os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     return check
 

@@ -29,7 +29,8 @@ IDLE_S = 30.0
 """Places passed with nothing to deliver are written this often: they spare a new owner some reading."""
 
 Checkpoint = Callable[[str], None]
-"""Called with `before_progress`, `after_progress`: where crash tests let the process die."""
+"""Called with `before_progress`, `in_progress` (a transaction that also sets apart) and `after_progress`: where crash
+tests let the process die."""
 
 
 class Commits:
@@ -141,7 +142,9 @@ class Commits:
         while True:
             try:
                 connection = await self._session.get()
-                return await store.commit(connection, batch, store.moment(self._clock() + self._apart_s))
+                return await store.commit(
+                    connection, batch, store.moment(self._clock() + self._apart_s), self._checkpoint
+                )
             except AWAY as error:
                 logs.event(log, logging.WARNING, "commit_deferred", connectors=len(batch), cause=repr(error))
                 await self._session.drop()

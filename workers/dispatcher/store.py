@@ -4,7 +4,7 @@ A commit names, for each connector, the epoch that this process believes in; con
 out, whole: they have a new owner, or were disabled. Rows of connectors are locked in the order of their ids, by all.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -250,7 +250,9 @@ _RETRY = """
 Batch = list[tuple["Connector", Progress]]
 
 
-async def commit(connection: Connection, batch: Batch, apart_until: datetime) -> set[str]:
+async def commit(
+    connection: Connection, batch: Batch, apart_until: datetime, checkpoint: Callable[[str], None]
+) -> set[str]:
     """One transaction for all connectors of the batch; returns the ids of those that are still this process's.
 
     Deliveries set apart get their rows' ids; should this process die, they are due again at `apart_until`, or as soon
@@ -269,6 +271,7 @@ async def commit(connection: Connection, batch: Batch, apart_until: datetime) ->
         retried = [(d.waiting_id, i, d.attempts, moment(d.next_at)) for i, p in kept for d in p.retried]
         if retried:
             await connection.execute(_RETRY, *_columns(retried, 4))
+        checkpoint("in_progress")
     return mine
 
 
