@@ -27,7 +27,7 @@ async def _run(only: list[str], quick: bool, devices: int, rate: float, seconds:
         async with rig(few) as servers:
             await telemetry.run(servers, report, rounds=rounds, seconds=each_s)
     if "mass" in only:
-        async with rig(few) as servers:
+        async with rig(devices) as servers:
             await mass.run(servers, report, rounds=rounds, seconds=each_s)
     if "idle" in only:
         async with rig(few) as servers:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as SingleRedis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import RedisError
@@ -12,6 +13,9 @@ Redis = SingleRedis | RedisCluster
 __all__ = ["Redis", "RedisError", "connect", "plain_url"]
 
 CLUSTER = "+cluster"
+CONNECTIONS_MAX = 50
+"""Of one process; who finds them all busy waits. Without a bound a burst of calls would open thousands."""
+WAIT_S = 5
 
 
 def plain_url(url: str) -> tuple[str, bool]:
@@ -30,4 +34,5 @@ def connect(url: str, *, blocking: bool = False) -> Redis:
     options: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": None if blocking else 5}
     if cluster:
         return RedisCluster.from_url(plain, **options)
-    return SingleRedis.from_url(plain, **options)
+    pool = BlockingConnectionPool.from_url(plain, max_connections=CONNECTIONS_MAX, timeout=WAIT_S, **options)
+    return SingleRedis.from_pool(pool)
