@@ -7,12 +7,17 @@ import sys
 
 from gateway.edge import bind, run
 from schemas import logs
-from schemas.settings import EdgeSettings, SettingsError, load
+from schemas.settings import EdgeSettings, SettingsError, listing, load
 
 
 def main() -> int:
     """Serve until SIGTERM; 2 when a setting is wrong, 1 when the port is taken."""
-    parser = argparse.ArgumentParser(prog="fleetgate edge", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="fleetgate edge",
+        description="One edge process: serves devices and owners, from its settings, until SIGTERM.",
+        epilog=listing(EdgeSettings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a listening socket that the supervisor passes on
     arguments = parser.parse_args()
     try:
@@ -23,8 +28,9 @@ def main() -> int:
     logs.configure("edge", settings.log_level)
     try:
         listener = bind(settings.bind) if arguments.fd is None else socket.socket(fileno=arguments.fd)
-    except OSError as error:
-        print(f"fleetgate edge: cannot listen on {settings.bind} (FLEETGATE_BIND): {error.strerror}", file=sys.stderr)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "there is no such port"
+        print(f"fleetgate edge: cannot listen on {settings.bind} (FLEETGATE_BIND): {reason}", file=sys.stderr)
         return 1
     run(settings, listener)
     return 0

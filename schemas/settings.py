@@ -18,8 +18,18 @@ _Secret = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 _Ratio = Annotated[float, Meta(gt=0, le=1)]
 _Seconds = Annotated[float, Meta(gt=0, le=86400)]
 _Count = Annotated[int, Meta(ge=1)]
-_Dsn = Annotated[str, Meta(description="PostgreSQL connection string (secret: may hold a password).")]
-_MasterKey = Annotated[
+Dsn = Annotated[
+    str, Meta(pattern="^postgres(ql)?://", description="PostgreSQL connection string (secret: may hold a password).")
+]
+RedisUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^(rediss?(\+cluster)?|unix)://",
+        description="Redis or Valkey URL: redis://, rediss://, unix://; "
+        "redis+cluster:// or rediss+cluster:// for a cluster (secret: may hold a password).",
+    ),
+]
+MasterKey = Annotated[
     _Secret, Meta(description="64 hex digits; every device's access key is derived from it (secret).")
 ]
 
@@ -31,14 +41,8 @@ class SettingsError(Exception):
 class Stores(msgspec.Struct, frozen=True, kw_only=True):
     """Where the data live; every process needs both."""
 
-    postgres_dsn: _Dsn
-    redis_url: Annotated[
-        str,
-        Meta(
-            description="Redis or Valkey URL: redis://, rediss://, unix://; "
-            "redis+cluster:// or rediss+cluster:// for a cluster (secret: may hold a password)."
-        ),
-    ]
+    postgres_dsn: Dsn
+    redis_url: RedisUrl
     postgres_pool: Annotated[int, Meta(ge=2, le=200, description="Most Postgres connections of one process.")] = 10
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
 
@@ -46,7 +50,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
 class Shared(Stores, frozen=True, kw_only=True):
     """What edges and workers must agree on."""
 
-    master_key: _MasterKey
+    master_key: MasterKey
     public_url: Annotated[
         str,
         Meta(
@@ -123,8 +127,8 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
 class MigrateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of `fleetgate migrate`."""
 
-    postgres_dsn: _Dsn
-    master_key: _MasterKey
+    postgres_dsn: Dsn
+    master_key: MasterKey
     shards: Annotated[
         int, Meta(ge=1, le=256, description="Number of shards; fixed when the database is first migrated.")
     ] = 4
@@ -136,7 +140,18 @@ class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
     home: Annotated[str, Meta(description="Where embedded servers, secrets and demo.json live.")] = ".fleetgate"
 
 
-GROUPS: tuple[type[msgspec.Struct], ...] = (EdgeSettings, WorkerSettings, MigrateSettings, UpSettings)
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of `fleetgate agent`: what should not be seen in a list of processes."""
+
+    agent_url: Annotated[
+        str, Meta(pattern="^(https?://.*)?$", description="Base URL of the gateway; default: that of the demo.")
+    ] = ""
+    agent_hardware_key: Annotated[
+        str, Meta(description="Hardware key of the agent's model (secret); default: that of the demo.")
+    ] = ""
+
+
+GROUPS: tuple[type[msgspec.Struct], ...] = (EdgeSettings, WorkerSettings, MigrateSettings, UpSettings, AgentSettings)
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -172,7 +187,7 @@ def table() -> str:
     """All settings as a table in Markdown."""
     lines = ["| variable | default | for | |", "|---|---|---|---|"]
     users: dict[str, list[str]] = {}
-    for group, user in zip(GROUPS, ("edge", "worker", "migrate", "up"), strict=True):
+    for group, user in zip(GROUPS, ("edge", "worker", "migrate", "up", "agent"), strict=True):
         for name in variables(group):
             users.setdefault(name, []).append(user)
     fields = {name: field for group in GROUPS for name, field in variables(group).items()}
@@ -181,6 +196,15 @@ def table() -> str:
         text = _description(field.type)
         lines.append(f"| `{name}` | {default} | {', '.join(users[name])} | {text} |")
     return "\n".join(lines) + "\n"
+
+
+def listing(group: type[msgspec.Struct]) -> str:
+    """The variables of one struct, for the `--help` of who reads them."""
+    lines = ["settings (environment variables):"]
+    for name, field in variables(group).items():
+        default = "required" if field.required else f"default {field.default}" if field.default != "" else "optional"
+        lines += [f"  {name} ({default})", f"      {_description(field.type)}"]
+    return "\n".join(lines)
 
 
 def _description(kind: msgspec.inspect.Type) -> str:

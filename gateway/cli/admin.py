@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.cli.servers import find
+from gateway.cli.servers import ServersError, connect, find
 from gateway.errors import Refusal
 from gateway.stores import command_definitions, credentials, models, organizations, projects
 from gateway.stores.command_definitions import DEFAULT_TIMEOUT_S, CommandField
@@ -98,14 +98,14 @@ async def run(arguments: argparse.Namespace) -> int:
     except SettingsError as error:
         return _complain(str(error), WRONG_USAGE)
     try:
-        connection = await postgres.connect(servers.postgres_dsn, "admin")
+        connection = await connect(servers.postgres_dsn, "admin")
         try:
             await postgres.installation(connection)
             async with connection.transaction():
                 result = await arguments.action(connection, arguments)
         finally:
             await connection.close()
-    except (Refusal, SettingsError) as error:
+    except (Refusal, SettingsError, ServersError) as error:
         return _complain(str(error), REFUSED)
     except postgres.AWAY as error:
         return _complain(f"Postgres is not available: {error}", REFUSED)

@@ -6,9 +6,9 @@ commands `ping`, `report` (the answer's message has the measurements) and `set_n
 """
 
 import argparse
-import asyncio
 import hashlib
-import signal
+import os
+import socket
 import time
 import uuid
 from collections import Counter
@@ -19,8 +19,12 @@ import aiohttp
 import msgspec
 import psutil
 
+from gateway.cli.arguments import base_url, seconds
 from gateway.cli.demo import Demo, default_path
-from gateway.cli.device_client import Device, Memory, write_secret
+from gateway.cli.device_client import Device, Memory
+from gateway.cli.secret_file import write_secret
+from gateway.cli.stopping import stop_event
+from schemas.settings import AgentSettings, SettingsError, listing, load
 
 VERSION = "1.0.0"
 
@@ -31,44 +35,54 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "agent",
         help="make this machine a device",
         description=__doc__,
+        epilog=listing(AgentSettings),
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--url", help="base URL of the gateway (default: that of the demo)")
+    parser.add_argument("--url", type=base_url, help="base URL of the gateway (default: that of the demo)")
     parser.add_argument("--hardware-key", help="hardware key of the device's model (default: the demo's)")
     parser.add_argument("--keys", type=Path, default=Path("agent.json"), metavar="FILE", help="where its keys are kept")
     parser.add_argument("--sn", help="serial number (default: from the machine's id)")
     parser.add_argument("--mac", help="MAC address (default: this machine's)")
-    parser.add_argument("--interval", type=float, default=30.0, metavar="SECONDS", help="until a config says otherwise")
+    parser.add_argument(
+        "--interval", type=seconds, default=30.0, metavar="SECONDS", help="until a config says otherwise"
+    )
     parser.set_defaults(run=run)
 
 
 async def run(arguments: argparse.Namespace) -> int:
     """Run until SIGINT or SIGTERM."""
-    demo = None if arguments.url and arguments.hardware_key else Demo.read(default_path())
-    url = arguments.url or (demo.base_url if demo else "")
+    settings = load(AgentSettings, os.environ)
+    url = arguments.url or settings.agent_url.rstrip("/")
+    hardware_key = arguments.hardware_key or settings.agent_hardware_key
+    if not url or not hardware_key:
+        demo = Demo.read(default_path())
+        url, hardware_key = url or demo.base_url, hardware_key or demo.hardware_key
     registration = {
-        "hardware_key": arguments.hardware_key or (demo.hardware_key if demo else ""),
+        "hardware_key": hardware_key,
         "sn": arguments.sn or serial_number(),
         "mac": arguments.mac or mac_address(),
         "firmware_version": VERSION,
-        "name": "This machine",
+        "name": socket.gethostname(),
     }
     keys: Path = arguments.keys
-    memory = msgspec.json.decode(keys.read_bytes(), type=Memory) if keys.exists() else Memory()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    memory = _recalled(keys)
+    write_secret(keys, memory)  # if this cannot be done, better now than when the keys are told
+    stop = stop_event()
     print(f"device {registration['sn']} ({registration['mac']}) talks to {url}; keys in {keys}", flush=True)
+    psutil.cpu_percent()  # measures since the last time it was asked
     counts: Counter[str] = Counter()
-    async with aiohttp.ClientSession(url) as http:
+    async with aiohttp.ClientSession() as http:
         device = Device(
             http,
+            url,
             registration,
             measure,
             memory=memory,
             remember=lambda memory: write_secret(keys, memory),
+            tell=lambda text: print(text, flush=True),
             interval_s=arguments.interval,
             counts=counts,
+            follow_hub_url=True,
         )
         await device.run(stop)
     print(", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing sent", flush=True)
@@ -101,3 +115,10 @@ def serial_number() -> str:
         if path.exists() and (text := path.read_text().strip()):
             return hashlib.blake2b(text.encode(), digest_size=8, person=b"fleetgate agent").hexdigest()
     return mac_address().replace(":", "")
+
+
+def _recalled(keys: Path) -> Memory:
+    try:
+        return msgspec.json.decode(keys.read_bytes(), type=Memory) if keys.exists() else Memory()
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"{keys} does not hold the keys of a device: {error}; take another with --keys") from None

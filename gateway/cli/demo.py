@@ -3,11 +3,13 @@
 import os
 import secrets
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
-from gateway.cli.device_client import write_secret
+from gateway.cli.secret_file import write_secret
+from gateway.errors import Refusal
 from gateway.stores import (
     accounts,
     command_definitions,
@@ -16,6 +18,7 @@ from gateway.stores import (
     models,
     organizations,
     projects,
+    registrations,
     spaces,
 )
 from gateway.stores.command_definitions import CommandField
@@ -25,6 +28,8 @@ from schemas.postgres import Connection
 from schemas.secrets import CONNECTOR_SECRETS, Vault, derived_secret
 from schemas.settings import PREFIX, SettingsError, UpSettings, load
 
+ORGANIZATION, PROJECT, SPACE, MODEL = "Demo", "Demo fleet", "Headquarters", "Demo device"
+CONNECTOR, KEY = "Demo receiver", "demo"
 RATE_LIMIT = 6_000
 OFFLINE_THRESHOLD_S = 60
 
@@ -58,9 +63,13 @@ class Demo(Struct):
     @classmethod
     def read(cls, path: Path) -> "Demo":
         """Raises SettingsError when nobody made a demo there."""
-        if not path.exists():
-            raise SettingsError(f"there is no {path}: start `fleetgate up --demo` first, or say which gateway is meant")
-        return msgspec.json.decode(path.read_bytes(), type=cls)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            reason = f"there is no {path}"
+        except msgspec.DecodeError as error:
+            reason = f"{path} is not of this version: {error}"
+        raise SettingsError(f"{reason}; start `fleetgate up --demo` first, or say which gateway is meant")
 
 
 def default_path() -> Path:
@@ -70,16 +79,16 @@ def default_path() -> Path:
 
 
 async def prepare(dsn: str, master_key: str, path: Path, base_url: str, receiver_url: str) -> None:
-    """Write `path` (mode 600) for this base URL; the tenant is made when the file does not tell of one yet.
+    """Write `path` (mode 600) for this base URL, and make the tenant that it tells of if there is none yet.
 
-    Its data connector sends to `receiver_url` from now on.
-
-    Beside it lies `credentials.json` for clients of the /v2 API that read their credentials from a file.
+    A file that is gone, or holds keys that do not work (any more), is made anew: the tenant stays, its keys change.
+    The tenant's data connector sends to `receiver_url` from now on. Beside the file lies `credentials.json` for
+    clients of the /v2 API that read their credentials from there.
     """
     connection = await postgres.connect(dsn, "demo")
     try:
         async with connection.transaction():
-            demo = Demo.read(path) if path.exists() else await _create(connection, master_key, receiver_url)
+            demo = await _kept(connection, path) or await _made(connection, master_key)
             await data_connectors.redirect(connection, demo.data_connector_id, receiver_url)
     finally:
         await connection.close()
@@ -93,36 +102,37 @@ async def prepare(dsn: str, master_key: str, path: Path, base_url: str, receiver
     write_secret(path.with_name("credentials.json"), {"serviceAccount": credentials})
 
 
-async def _create(connection: Connection, master_key: str, receiver_url: str) -> Demo:
-    organization = await organizations.create(connection, "Demo")
-    project = await projects.create(connection, organization.id, "Demo fleet")
-    space = await spaces.find_or_create(connection, organization.id, project.id, ["Headquarters"])
-    model = await models.create(
-        connection,
-        organization.id,
-        vendor="Demo",
-        name="Demo device",
-        rate_limit=RATE_LIMIT,
-        offline_threshold_s=OFFLINE_THRESHOLD_S,
-    )
-    name = CommandField(name="name", type="string", required=True)
-    for command, title, fields in (("reboot", "Reboot", []), ("ping", "Ping", []), ("set_name", "Set name", [name])):
-        await command_definitions.add(connection, model.id, name=command, friendly_name=title, fields=fields)
-    hardware = await credentials.mint_and_store(connection, "hardware", owner_id=model.id, name="demo")
-    owner = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name="demo")
-    partner = await credentials.mint_and_store(connection, "partner", owner_id=organization.id, name="demo")
-    account = await accounts.create(connection, project.id, "demo", basic_auth_enabled=True)
-    await accounts.add_member(connection, organization.id, None, "organization.admin", service_account_id=account.id)
-    key_id, _ = await accounts.create_key(connection, account.id)
-    connector = data_connectors.new(project.id)
-    secret = secrets.token_hex(16)
-    connector.display_name, connector.url = "Demo receiver", receiver_url
-    connector.secret = Vault(master_key, CONNECTOR_SECRETS).seal(secret.encode(), connector.id)
-    await data_connectors.create(connection, connector)
+async def _kept(connection: Connection, path: Path) -> Demo | None:
+    """What the file tells, if its keys open this database."""
+    try:
+        demo = Demo.read(path)
+        await registrations.model_of_hardware_key(connection, demo.hardware_key)
+    except (SettingsError, Refusal):
+        return None
+    return demo
+
+
+async def _made(connection: Connection, master_key: str) -> Demo:
+    """The tenant, found by its names or created, with new keys."""
+    organization = next((o for o in await organizations.listed(connection) if o.name == ORGANIZATION), None)
+    organization = organization or await organizations.create(connection, ORGANIZATION)
+    project = next((p for p in await projects.listed(connection, organization.id) if p.name == PROJECT), None)
+    project = project or await projects.create(connection, organization.id, PROJECT)
+    space = await spaces.find_or_create(connection, organization.id, project.id, [SPACE])
+    model = next((m for m in await models.listed(connection, organization.id) if m.name == MODEL), None)
+    model = model or await _model(connection, organization.id)
+    for hardware_key in await credentials.hardware_keys(connection, model.id):
+        if hardware_key.name == KEY:
+            await credentials.revoke_hardware_key(connection, model.id, hardware_key.id)
+    for api_key in await credentials.api_keys(connection, organization.id):
+        if api_key.name == KEY:
+            await credentials.revoke_api_key(connection, organization.id, api_key.id)
+    hardware = await credentials.mint_and_store(connection, "hardware", owner_id=model.id, name=KEY)
+    owner = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name=KEY)
+    partner = await credentials.mint_and_store(connection, "partner", owner_id=organization.id, name=KEY)
+    connector_id, secret = await _connector(connection, project.id, master_key)
     return Demo(
         base_url="",
-        data_connector_id=connector.id,
-        signature_secret=secret,
         hardware_key=hardware.text,
         model_id=str(model.id),
         organization_id=str(organization.id),
@@ -130,5 +140,47 @@ async def _create(connection: Connection, master_key: str, receiver_url: str) ->
         partner_key=partner.text,
         project_id=str(project.id),
         space_id=str(space.id),
-        service_account=DemoAccount(key_id, derived_secret(master_key, key_id), email_of(account.id, project.id)),
+        data_connector_id=connector_id,
+        signature_secret=secret,
+        service_account=await _account(connection, organization.id, project.id, master_key),
     )
+
+
+async def _model(connection: Connection, organization_id: UUID) -> models.Model:
+    model = await models.create(
+        connection,
+        organization_id,
+        vendor="Demo",
+        name=MODEL,
+        rate_limit=RATE_LIMIT,
+        offline_threshold_s=OFFLINE_THRESHOLD_S,
+    )
+    name = CommandField(name="name", type="string", required=True)
+    for command, title, fields in (("reboot", "Reboot", []), ("ping", "Ping", []), ("set_name", "Set name", [name])):
+        await command_definitions.add(connection, model.id, name=command, friendly_name=title, fields=fields)
+    return model
+
+
+async def _account(connection: Connection, organization_id: UUID, project_id: UUID, master_key: str) -> DemoAccount:
+    """The project's service account, an administrator; the secret of its key is derived, so it can be told again."""
+    found = next((a for a in await accounts.listed(connection, project_id, "", 1_000) if a.display_name == KEY), None)
+    if found is None:
+        found = await accounts.create(connection, project_id, KEY, basic_auth_enabled=True)
+        await accounts.add_member(connection, organization_id, None, "organization.admin", service_account_id=found.id)
+    keys = await accounts.keys(connection, found.id)
+    key_id, _ = keys[0] if keys else await accounts.create_key(connection, found.id)
+    return DemoAccount(key_id, derived_secret(master_key, key_id), email_of(found.id, project_id))
+
+
+async def _connector(connection: Connection, project_id: UUID, master_key: str) -> tuple[str, str]:
+    """The project's data connector and its signature secret, which is kept sealed and can be told again."""
+    vault = Vault(master_key, CONNECTOR_SECRETS)
+    for connector in await data_connectors.listed(connection, project_id, "", 1_000):
+        if connector.display_name == CONNECTOR:
+            return connector.id, vault.open(connector.secret, connector.id).decode()
+    connector = data_connectors.new(project_id)
+    secret = secrets.token_hex(16)
+    connector.display_name = CONNECTOR
+    connector.secret = vault.seal(secret.encode(), connector.id)
+    await data_connectors.create(connection, connector)
+    return connector.id, secret

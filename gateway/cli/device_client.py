@@ -1,6 +1,6 @@
 """The device's side of the protocol, as small as it can be and still follow all of it.
 
-    register once, keep id and access key
+    register once; keep id, access key and hub URL
     every interval: POST telemetry, look at the answer:
         401                        forget the keys, register again
         config_version grew        GET config, apply it, PUT device {config_version}
@@ -14,20 +14,22 @@
 """
 
 import asyncio
-import os
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 
+from gateway.cli.stopping import stopped
+
 TIMEOUT_S = 15
 BACK_OFF_S = (1.0, 900.0)
-INTERVAL_S = (1.0, 86_400.0)
+CONFIG_INTERVAL_S = (1.0, 86_400.0)
+REPORT_AGAIN_S = 3600.0
 
 Command = Callable[[dict[str, Any]], Awaitable[str]]
 """Runs a command with its parameters; returns a message for the owner, raises CommandFailedError with one."""
@@ -42,23 +44,78 @@ class ForgottenError(Exception):
 
 
 class LaterError(Exception):
-    """The gateway refuses for now, or for good; `after_s` is what it asked for, None when it did not."""
+    """It did not work this time. `status` is 0 when there was no answer; `after_s` is what a refusal asked for."""
 
-    def __init__(self, text: str, after_s: float | None) -> None:
+    def __init__(self, text: str, status: int = 0, after_s: float = 0.0) -> None:
         super().__init__(text)
+        self.status = status
         self.after_s = after_s
 
 
 class Memory(Struct):
-    """What a device must not forget when it restarts."""
+    """What a device must not forget when it restarts.
 
+    `url` is where it registered, `hub_url` where it was told to call from then on; `owed` is what it applied and has
+    not reported yet.
+    """
+
+    url: str = ""
     id: str = ""
     access_key: str = ""
+    hub_url: str = ""
     config_version: int = 0
     info_version: int = 0
     space_data_version: int = 0
+    owed: dict[str, int] = {}
     interval_s: float = 0.0
     name: str = ""
+
+
+class Registered(Struct):
+    """The answer to a registration."""
+
+    id: str
+    access_key: str
+    hub_url: str
+
+
+class Waiting(Struct):
+    """The answer to telemetry: what waits for the device."""
+
+    config_version: int
+    command: bool
+    info_version: int
+    space_data_version: int
+
+
+class Config(Struct):
+    """What the owner wants."""
+
+    version: int
+    config: dict[str, Any]
+
+
+class Order(Struct):
+    """A command to run; without an id when there is none."""
+
+    id: str = ""
+    name: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class Named(Struct):
+    """What the device needs of what the gateway knows of it."""
+
+    name: str
+
+
+class Refusal(Struct):
+    """Every refusal has a sentence."""
+
+    error: str
+
+
+T = TypeVar("T")
 
 
 class Device:
@@ -67,131 +124,169 @@ class Device:
     def __init__(
         self,
         http: aiohttp.ClientSession,
+        url: str,
         registration: Mapping[str, Any],
         measure: Callable[[], dict[str, Any]],
         *,
         memory: Memory,
         remember: Callable[[Memory], None],
+        tell: Callable[[str], None],
         interval_s: float,
         counts: Counter[str],
+        follow_hub_url: bool,
     ) -> None:
         self.memory = memory
         self.commands: dict[str, Command] = {"ping": self._ping, "set_name": self._set_name, "report": self._report}
         self._http = http
+        self._url = url
         self._registration = registration
         self._measure = measure
         self._remember = remember
+        self._tell = tell
         self._interval_s = interval_s
         self._counts = counts
+        self._follow_hub_url = follow_hub_url
+        self._failures = 0
+        self._report_from_s = 0.0
+        if memory.url != url:  # its user sent it elsewhere since
+            memory.url, memory.hub_url = url, ""
 
     def __repr__(self) -> str:
         return f"<Device {self._registration.get('sn')} {self.memory.id or 'unregistered'}>"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Live until `stop` is set."""
-        failures = 0
-        while not stop.is_set():
-            wait_s = self.memory.interval_s or self._interval_s
+        wait_s = 0.0
+        while not await stopped(stop, wait_s):
             try:
                 await self.step()
-                failures = 0
-            except ForgottenError:
-                self.memory = Memory()
-                self._remember(self.memory)
-                wait_s = random.uniform(0, 1)  # noqa: S311
-            except (LaterError, aiohttp.ClientError, TimeoutError) as error:
-                self._counts["refused" if isinstance(error, LaterError) else "unreachable"] += 1
-                limit_s = min(BACK_OFF_S[0] * 2**failures, BACK_OFF_S[1])
-                asked_s = error.after_s if isinstance(error, LaterError) else None
-                wait_s = (asked_s or 0) + random.uniform(0, limit_s)  # noqa: S311
-                failures = min(failures + 1, 16)
-            try:
-                await asyncio.wait_for(stop.wait(), wait_s)
-            except TimeoutError:
+                self._failures = 0
+                wait_s = self.memory.interval_s or self._interval_s
                 continue
+            except ForgottenError:
+                self._tell("the gateway does not know these keys: registering again")
+                self.memory = Memory(url=self._url)
+                self._remember(self.memory)
+                wait_s = self._back_off_s()
+            except LaterError as error:
+                self._counts["refused" if error.status else "unreachable"] += 1
+                spread_s = random.uniform(0, 1 + error.after_s / 4)  # noqa: S311
+                wait_s = error.after_s + spread_s if error.after_s else self._back_off_s()
+                self._tell(f"{error}: trying again in {wait_s:.0f} s")
+            self._failures += 1
+
+    def _back_off_s(self) -> float:
+        return random.uniform(0, min(BACK_OFF_S[0] * 2 ** min(self._failures, 16), BACK_OFF_S[1]))  # noqa: S311
 
     async def step(self) -> None:
-        """Send what was measured, and do what the answer says."""
+        """Send what was measured, and do what the answer says. Raises ForgottenError, LaterError."""
         if not self.memory.id:
             await self._register()
         message = {"status": "online", "telemetries": self._measure()}
-        waits = await self._call("POST", "/telemetry", message)
+        waiting = await self._call("POST", "/telemetry", message, Waiting)
         self._counts["accepted"] += 1
-        if waits["config_version"] > self.memory.config_version:
+        if waiting.config_version > self.memory.config_version:
             await self._apply_config()
-        if waits["command"]:
+        if waiting.command:
             await self._run_commands()
-        if waits["info_version"] > self.memory.info_version:
-            self.memory.name = (await self._call("GET", ""))["name"]
-            self.memory.info_version = waits["info_version"]
+        if waiting.info_version > self.memory.info_version:
+            self.memory.name = (await self._call("GET", "", None, Named)).name
+            self.memory.info_version = waiting.info_version
             self._remember(self.memory)
-        if waits["space_data_version"] > self.memory.space_data_version:
+        if waiting.space_data_version > self.memory.space_data_version:
             await self._call("GET", "/space")
-            self.memory.space_data_version = waits["space_data_version"]
-            await self._call("PUT", "", {"space_version": self.memory.space_data_version})
+            self.memory.space_data_version = self.memory.owed["space_version"] = waiting.space_data_version
             self._remember(self.memory)
+        if self.memory.owed:
+            await self._report_applied()
 
     async def _register(self) -> None:
-        answer = await self._send("POST", "/v1/devices", self._registration, "")
-        self.memory = Memory(id=answer["id"], access_key=answer["access_key"])
+        answer = await self._send("POST", f"{self._url}/v1/devices", self._registration, Registered)
+        hub_url = answer.hub_url if self._follow_hub_url else ""
+        self.memory = Memory(url=self._url, id=answer.id, access_key=answer.access_key, hub_url=hub_url.rstrip("/"))
         self._remember(self.memory)
         self._counts["registered"] += 1
 
     async def _apply_config(self) -> None:
-        answer = await self._call("GET", "/config")
-        interval_s = answer["config"].get("interval_s", 0)
-        if isinstance(interval_s, int | float) and INTERVAL_S[0] <= interval_s <= INTERVAL_S[1]:
+        answer = await self._call("GET", "/config", None, Config)
+        interval_s = answer.config.get("interval_s", 0)
+        if isinstance(interval_s, int | float) and CONFIG_INTERVAL_S[0] <= interval_s <= CONFIG_INTERVAL_S[1]:
             self.memory.interval_s = float(interval_s)
-        self.memory.config_version = answer["version"]
-        await self._call("PUT", "", {"config_version": answer["version"]})
+        self.memory.config_version = self.memory.owed["config_version"] = answer.version
+        self._remember(self.memory)
+
+    async def _report_applied(self) -> None:
+        """PUT what was applied. It may be put ten times an hour only: one call for all, and telemetry goes on."""
+        if time.monotonic() < self._report_from_s:
+            return
+        try:
+            await self._call("PUT", "", self.memory.owed)
+        except LaterError as error:
+            if error.status != 429:
+                raise
+            self._report_from_s = time.monotonic() + (error.after_s or REPORT_AGAIN_S)
+            return
+        self.memory.owed = {}
         self._remember(self.memory)
 
     async def _run_commands(self) -> None:
-        while command := await self._call("GET", "/command"):
-            await self._call("POST", "/command", {"id": command["id"], "status": "in_progress"})
+        while (order := await self._call("GET", "/command", None, Order)).id:
+            await self._call("POST", "/command", {"id": order.id, "status": "in_progress"})
             try:
-                run = self.commands.get(command["name"])
+                run = self.commands.get(order.name)
                 if run is None:
-                    raise CommandFailedError(f"This device does not know the command {command['name']}")
-                status, message = "done", await run(command["parameters"])
+                    raise CommandFailedError(f"This device does not know the command {order.name}")
+                status, message = "done", await run(order.parameters)
             except CommandFailedError as error:
                 status, message = "failed", str(error)
-            await self._call("POST", "/command", {"id": command["id"], "status": status, "message": message})
+            await self._call("POST", "/command", {"id": order.id, "status": status, "message": message})
             self._counts[f"commands {status}"] += 1
 
     async def _ping(self, parameters: dict[str, Any]) -> str:
         return "pong"
 
     async def _set_name(self, parameters: dict[str, Any]) -> str:
-        name = parameters.get("name")
-        if not isinstance(name, str):
-            raise CommandFailedError("The parameter name is missing")
-        self.memory.name = (await self._call("PUT", "", {"name": name}))["name"]
+        try:
+            self.memory.name = (await self._call("PUT", "", {"name": parameters.get("name")}, Named)).name
+        except LaterError as error:
+            if not error.status:
+                raise
+            raise CommandFailedError(str(error)) from None
         self._remember(self.memory)
         return f"It is called {self.memory.name} now"
 
     async def _report(self, parameters: dict[str, Any]) -> str:
         return msgspec.json.encode(self._measure()).decode()
 
-    async def _call(self, method: str, path: str, body: Any = None) -> Any:
-        return await self._send(method, f"/v1/devices/{self.memory.id}{path}", body, self.memory.access_key)
+    async def _call(self, method: str, path: str, body: Any = None, answer: type[T] = dict) -> T:  # type: ignore[assignment]
+        # A hub that does not answer may have moved: every other try goes to where the device registered.
+        hub = self.memory.hub_url if self._failures % 2 == 0 else ""
+        return await self._send(method, f"{hub or self._url}/v1/devices/{self.memory.id}{path}", body, answer)
 
-    async def _send(self, method: str, path: str, body: Any, key: str) -> Any:
-        headers = {"authorization": key} if key else {}
+    async def _send(self, method: str, url: str, body: Any, answer: type[T]) -> T:
+        """One call. Whatever can go wrong with it becomes ForgottenError or LaterError here."""
+        headers = {"authorization": self.memory.access_key} if self.memory.access_key else {}
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        async with self._http.request(method, path, json=body, headers=headers, timeout=timeout) as answer:
-            if answer.status == 401:
-                raise ForgottenError
-            if answer.status >= 400:
-                after = answer.headers.get("retry-after", "")
-                raise LaterError(f"{answer.status} {await answer.text()}", float(after) if after.isdigit() else None)
-            return await answer.json()
+        try:
+            async with self._http.request(
+                method, url, json=body, headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                told = await response.read()
+                if response.status == 401 and headers:
+                    raise ForgottenError
+                if response.status >= 300:
+                    after = response.headers.get("retry-after", "")
+                    after_s = float(after) if after.isascii() and after.isdigit() else 0.0
+                    raise LaterError(f"{response.status} {_sentence(told)}", response.status, after_s)
+                return msgspec.json.decode(told, type=answer)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise LaterError(f"no answer from {url}: {str(error) or type(error).__name__}") from None
+        except msgspec.MsgspecError as error:
+            raise LaterError(f"{url} does not answer as a gateway does: {error}") from None
 
 
-def write_secret(path: Path, value: Any) -> None:
-    """Replace a file by this JSON, readable by its owner only, whole or not at all."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-    os.replace(draft, path)
+def _sentence(told: bytes) -> str:
+    try:
+        return msgspec.json.decode(told, type=Refusal).error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return "without a reason"

@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from msgspec import Struct
+from redis.asyncio.cluster import RedisCluster
 
-from gateway.cli.servers import Servers, find
+from gateway.cli.servers import Servers, ServersError, connect, find
 from schemas import postgres, redis
-from schemas.postgres import AWAY
 from schemas.redis import RedisError
 from schemas.settings import SettingsError
 
+REDIS_VERSION_MIN = (6, 2)
+MEMORY_RATIO_MAX = 0.75
+"""From here on edges shed telemetry, unless they are set otherwise (FLEETGATE_SHED_MEMORY_RATIO)."""
 MEANINGS = {
     "always": "A 2xx means: on disk. The message was fsynced before the answer left.",
     "everysec": "A 2xx means: in Redis, on disk within about a second. A power cut can lose the last second.",
@@ -44,82 +47,128 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 async def run(arguments: argparse.Namespace) -> int:
     """Look at everything and print it."""
     found = find()
-    good = True
+    bad = 0
     for look in (_redis, _postgres):
         async for finding in look(found):
             print(f"{'ok  ' if finding.good else 'FIX '} {finding.text}")
-            good = good and finding.good
-    return 0 if good else 1
+            bad += not finding.good
+    print(f"{bad} to fix" if bad else "All is well.")
+    return 1 if bad else 0
 
 
 async def _redis(servers: Servers) -> AsyncIterator[Finding]:
     client = redis.connect(servers.redis_url)
     try:
-        info: dict[str, Any] = await client.info()
-        settings: dict[Any, Any] = await client.config_get("*")
+        nodes = await _by_node(client, "INFO")
+        try:
+            settings = await _by_node(client, "CONFIG GET", "*")
+        except RedisError as error:
+            settings = {}
+            yield Finding(False, f"Redis does not tell its settings ({error}): nobody can say what a 2xx means")
     except (RedisError, OSError) as error:
         yield Finding(False, f"Redis does not answer: {error}")
         return
     finally:
         await client.aclose()
-    nodes = [info] if "redis_version" in info else list(info.values())
-    yield Finding(True, f"Redis {nodes[0].get('valkey_version', nodes[0]['redis_version'])}, {len(nodes)} node(s)")
+    for node, info in nodes.items():
+        at = f" at {node}" if node else ""
+        for finding in _node(info, settings.get(node)):
+            yield Finding(finding.good, f"Redis{at}: {finding.text}")
+
+
+async def _by_node(client: Any, command: str, *arguments: str) -> dict[str, dict[str, Any]]:
+    """What each primary answers; with one Redis its name is empty."""
+    if not isinstance(client, RedisCluster):
+        return {"": await client.execute_command(command, *arguments)}
+    await client.initialize()
+    return {
+        node.name: await client.execute_command(command, *arguments, target_nodes=node)
+        for node in client.get_primaries()
+    }
+
+
+def _node(info: dict[str, Any], settings: dict[str, str] | None) -> list[Finding]:
+    """What there is to say of one node."""
+    version = str(info["redis_version"])
+    recent = tuple(int(part) for part in version.split(".")[:2]) >= REDIS_VERSION_MIN
+    name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"version {version}"
+    found = [Finding(recent, name if recent else f"{name} is too old: 6.2 or newer is needed")]
+    found.append(_memory(info))
+    if info.get("connected_slaves"):
+        found.append(Finding(True, "it has replicas: a fail-over can lose what they did not have yet, a 2xx or not"))
+    if settings is None:
+        return found
     policy = settings.get("maxmemory-policy")
-    yield Finding(
-        policy == "noeviction",
-        f"maxmemory-policy {policy}"
-        + ("" if policy == "noeviction" else ": under pressure messages would be thrown away; set noeviction"),
-    )
-    limit = int(settings.get("maxmemory", "0"))
-    yield Finding(
-        limit > 0,
-        f"maxmemory {limit // 2**20} MiB"
-        if limit
-        else "maxmemory is not set: telemetry is never shed, a long outage of Postgres ends in the OOM killer; set it",
-    )
+    kept = policy == "noeviction"
+    thrown = ": under pressure messages would be thrown away; set noeviction"
+    found.append(Finding(kept, f"maxmemory-policy {policy}{'' if kept else thrown}"))
     if settings.get("appendonly") != "yes":
-        yield Finding(False, "appendonly is off: a 2xx means nothing after a restart of Redis; set appendonly yes")
-        return
+        text = "appendonly is off. A 2xx means: in memory. A restart of Redis loses it; set appendonly yes"
+        return [*found, Finding(False, text)]
     fsync = settings.get("appendfsync", "")
-    yield Finding(fsync == "always", f"appendfsync {fsync}. {MEANINGS.get(fsync, '')}")
-    yield Finding(
-        all(node.get("aof_last_write_status") == "ok" for node in nodes), "the append-only file is being written"
+    found.append(
+        Finding(
+            fsync == "always",
+            f"appendfsync {fsync}. {MEANINGS.get(fsync, '')}{'' if fsync == 'always' else ' Set always.'}",
+        )
     )
+    if settings.get("no-appendfsync-on-rewrite") == "yes":
+        text = "no-appendfsync-on-rewrite is on: while the file is rewritten a 2xx is not on disk; set it no"
+        found.append(Finding(False, text))
+    written = info.get("aof_last_write_status") == "ok"
+    failing = "the append-only file cannot be written (is the disk full?): messages are refused"
+    found.append(Finding(written, "the append-only file is being written" if written else failing))
+    return found
+
+
+def _memory(info: dict[str, Any]) -> Finding:
+    used, limit, machine = info["used_memory"], info["maxmemory"], info.get("total_system_memory", 0)
+    if not limit:
+        text = "maxmemory is not set: telemetry is never shed, a long outage of Postgres ends in the OOM killer; set it"
+        return Finding(False, text)
+    text = f"{used / 2**20:.0f} of {limit / 2**20:.0f} MiB used"
+    if used > limit * MEMORY_RATIO_MAX:
+        return Finding(False, f"{text}: telemetry is shed; are workers running? else give it more maxmemory")
+    if machine and limit > machine:
+        return Finding(False, f"{text}, but the machine has {machine / 2**20:.0f} MiB: lower maxmemory")
+    return Finding(True, text)
 
 
 async def _postgres(servers: Servers) -> AsyncIterator[Finding]:
     try:
-        connection = await postgres.connect(servers.postgres_dsn, "doctor")
-    except AWAY as error:
-        yield Finding(False, f"Postgres does not answer: {error}")
+        connection = await connect(servers.postgres_dsn, "doctor")
+    except ServersError as error:
+        yield Finding(False, str(error))
         return
     try:
         version = await connection.fetchval("SHOW server_version")
-        yield Finding(True, f"Postgres {version}")
+        yield Finding(True, f"Postgres: version {version}")
         for name, why in (
             ("fsync", "a crash of the machine can corrupt the database"),
             ("synchronous_commit", "a crash can lose rows whose messages are trimmed from Redis already"),
             ("full_page_writes", "a crash of the machine can corrupt the database"),
         ):
             value = await connection.fetchval(f"SHOW {name}")
-            yield Finding(value != "off", f"{name} {value}" + (f": {why}; set it on" if value == "off" else ""))
+            yield Finding(
+                value != "off", f"Postgres: {name} {value}" + (f": {why}; set it on" if value == "off" else "")
+            )
         try:
             installation = await postgres.installation(connection)
             postgres.check_master_key(installation, servers.master_key)
         except SettingsError as error:
-            yield Finding(False, str(error))
+            yield Finding(False, f"Postgres: {error}")
             return
-        yield Finding(True, f"schema up to date, {installation.shards} shards, master key fits")
+        yield Finding(True, f"Postgres: schema up to date, {installation.shards} shards, master key fits")
         tomorrow = await connection.fetchval(
             "SELECT to_regclass('events_' || to_char((now() AT TIME ZONE 'UTC') + interval '1 day', 'YYYYMMDD'))"
         )
         yield Finding(
             tomorrow is not None,
-            "the event log has tomorrow's partition"
+            "Postgres: the event log has tomorrow's partition"
             if tomorrow
-            else "the event log lacks tomorrow's partition: is a worker running?",
+            else "Postgres: the event log lacks tomorrow's partition: is a worker running?",
         )
         lost = await connection.fetchval("SELECT count(*) FROM ingest_quarantine")
-        yield Finding(lost == 0, f"{lost} messages in ingest_quarantine")
+        yield Finding(lost == 0, f"Postgres: {lost} messages in ingest_quarantine")
     finally:
         await connection.close()

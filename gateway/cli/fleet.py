@@ -7,8 +7,7 @@ They register, are claimed into the demo's space, send values that wander, and o
 import argparse
 import asyncio
 import random
-import signal
-import sys
+import secrets
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +15,25 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from msgspec import Struct
 
+from gateway.cli.arguments import base_url, count, seconds
 from gateway.cli.demo import Demo, default_path
-from gateway.cli.device_client import TIMEOUT_S, Device, Memory, write_secret
+from gateway.cli.device_client import TIMEOUT_S, Device, Memory
+from gateway.cli.secret_file import write_secret
+from gateway.cli.stopping import stop_event, stopped
+from schemas.settings import SettingsError
 
 DEVICES_MAX = 1_000
 PROGRESS_S = 10.0
-CLAIM_RETRY_S = 1.0
+CLAIM_CHECK_S = 1.0
+
+
+class Production(Struct):
+    """The devices that were made so far. `batch` sets them apart from those of another file: four hex digits."""
+
+    batch: str
+    devices: dict[str, Memory] = {}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -30,94 +41,117 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "fleet", help="simulate devices", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--devices", type=_count, default=10, metavar="N", help="how many (default 10)")
-    parser.add_argument("--interval", type=float, default=5.0, metavar="SECONDS", help="between two messages of each")
+    parser.add_argument("--devices", type=count(DEVICES_MAX), default=10, metavar="N", help="how many (default 10)")
+    parser.add_argument("--interval", type=seconds, default=5.0, metavar="SECONDS", help="between two messages of each")
     parser.add_argument(
         "--demo", type=Path, metavar="FILE", help="the demo's keys (default: $FLEETGATE_HOME/demo.json)"
     )
+    parser.add_argument("--url", type=base_url, help="another gateway; nobody claims the devices then")
+    parser.add_argument("--hardware-key", help="hardware key of the devices' model there")
+    parser.add_argument("--keys", type=Path, metavar="FILE", help="where their keys are kept (default: fleet.json)")
     parser.set_defaults(run=run)
 
 
 async def run(arguments: argparse.Namespace) -> int:
     """Run until SIGINT or SIGTERM."""
-    told = arguments.demo or default_path()
-    demo = Demo.read(told)
-    path = told.with_name("fleet.json")
-    memories = msgspec.json.decode(path.read_bytes(), type=dict[str, Memory]) if path.exists() else {}
-    stop = asyncio.Event()
-    for how in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(how, stop.set)
+    if (arguments.url is None) != (arguments.hardware_key is None):
+        raise SettingsError("--url and --hardware-key belong together")
+    told: Path = arguments.demo or default_path()
+    demo = Demo.read(told) if arguments.url is None else None
+    keys = arguments.keys or (Path("fleet.json") if demo is None else told.with_name("fleet.json"))
+    production = _recalled(keys)
+    url, hardware_key = (demo.base_url, demo.hardware_key) if demo else (arguments.url, arguments.hardware_key)
+    stop = stop_event()
     counts: Counter[str] = Counter()
+    troubles: Counter[str] = Counter()
+
+    def remember(sn: str, memory: Memory) -> None:
+        production.devices[sn] = memory
+        write_secret(keys, production, durable=False)
+
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(demo.base_url, connector=connector) as http, asyncio.TaskGroup() as group:
+    async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as group:
         for number in range(arguments.devices):
-            sn, mac = f"demo-{number:05}", f"02:fe:00:00:{number >> 8:02x}:{number & 255:02x}"
+            sn = f"demo-{production.batch}-{number:04}"
+            mac = f"02:fe:{production.batch[:2]}:{production.batch[2:]}:{number >> 8:02x}:{number & 255:02x}"
             device = Device(
                 http,
+                url,
                 {
-                    "hardware_key": demo.hardware_key,
+                    "hardware_key": hardware_key,
                     "sn": sn,
                     "mac": mac,
                     "firmware_version": "1.0.0",
                     "name": f"Demo {number + 1}",
                 },
                 wandering(random.Random(number)),  # noqa: S311
-                memory=memories.setdefault(sn, Memory()),
-                remember=lambda memory, sn=sn: _remember(path, memories, sn, memory),  # type: ignore[misc]
+                memory=production.devices.setdefault(sn, Memory()),
+                remember=lambda memory, sn=sn: remember(sn, memory),  # type: ignore[misc]
+                tell=lambda text: troubles.update([text.partition(": trying again")[0]]),
                 interval_s=arguments.interval,
                 counts=counts,
+                follow_hub_url=False,  # the gateway that is meant is the one that is named
             )
-            group.create_task(_live(device, demo, http, sn, mac, arguments.interval, stop), name=sn)
-        group.create_task(_tell(counts, arguments.devices, stop), name="progress")
+            group.create_task(_live(device, arguments.interval, stop), name=sn)
+            if demo is not None:
+                group.create_task(_claim(device, demo, http, sn, mac, stop, counts), name=f"claim of {sn}")
+        group.create_task(_progress(counts, troubles, arguments.devices, stop), name="progress")
+    print(_told(counts, troubles, arguments.devices), flush=True)
     return 0
 
 
-async def _live(
-    device: Device, demo: Demo, http: aiohttp.ClientSession, sn: str, mac: str, interval_s: float, stop: asyncio.Event
-) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_claim(device, demo, http, sn, mac, stop))
-        # Devices that all began at the same moment would talk in step for ever.
-        await asyncio.sleep(random.uniform(0, interval_s))  # noqa: S311
-        group.create_task(device.run(stop))
+async def _live(device: Device, interval_s: float, stop: asyncio.Event) -> None:
+    # Devices that all began at the same moment would talk in step for ever.
+    if not await stopped(stop, random.uniform(0, interval_s)):  # noqa: S311
+        await device.run(stop)
 
 
 async def _claim(
-    device: Device, demo: Demo, http: aiohttp.ClientSession, sn: str, mac: str, stop: asyncio.Event
+    device: Device,
+    demo: Demo,
+    http: aiohttp.ClientSession,
+    sn: str,
+    mac: str,
+    stop: asyncio.Event,
+    counts: Counter[str],
 ) -> None:
     """Claim the device once it is registered, and again whenever it has registered anew."""
     claimed = ""
     body = {"space_id": demo.space_id, "mac": mac, "sn": sn}
     headers = {"authorization": demo.organization_key}
-    while not stop.is_set():
-        if device.memory.id != claimed and device.memory.id and not device.memory.space_data_version:
-            registered = device.memory.id
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-            try:
-                url = "/core/v1/organization/devices/claim"
-                async with http.post(url, json=body, headers=headers, timeout=timeout) as answer:
-                    if answer.status < 500:
-                        claimed = registered
-            except (aiohttp.ClientError, TimeoutError) as error:
-                print(f"fleet: cannot claim {sn}: {error}", file=sys.stderr, flush=True)
-        try:
-            await asyncio.wait_for(stop.wait(), CLAIM_RETRY_S)
-        except TimeoutError:
+    url = f"{demo.base_url}/core/v1/organization/devices/claim"
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    while not await stopped(stop, CLAIM_CHECK_S):
+        if device.memory.id in ("", claimed) or device.memory.space_data_version:
             continue
-
-
-async def _tell(counts: Counter[str], devices: int, stop: asyncio.Event) -> None:
-    while not stop.is_set():
+        registered = device.memory.id
         try:
-            await asyncio.wait_for(stop.wait(), PROGRESS_S)
-        except TimeoutError:
-            told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-            print(f"fleet: {devices} devices: {told or 'nothing yet'}", flush=True)
+            async with http.post(url, json=body, headers=headers, timeout=timeout) as answer:
+                counts["claimed" if answer.status < 300 else "claims refused"] += 1
+                if answer.status < 500 and answer.status != 429:
+                    claimed = registered
+        except (aiohttp.ClientError, TimeoutError):
+            counts["unreachable"] += 1
 
 
-def _remember(path: Path, memories: dict[str, Memory], sn: str, memory: Memory) -> None:
-    memories[sn] = memory
-    write_secret(path, memories)
+async def _progress(counts: Counter[str], troubles: Counter[str], devices: int, stop: asyncio.Event) -> None:
+    while not await stopped(stop, PROGRESS_S):
+        print(_told(counts, troubles, devices), flush=True)
+        troubles.clear()
+
+
+def _told(counts: Counter[str], troubles: Counter[str], devices: int) -> str:
+    told = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+    trouble = "".join(f"; {number} x {text}" for text, number in troubles.most_common(1))
+    return f"fleet: {devices} devices: {told or 'nothing yet'}{trouble}"
+
+
+def _recalled(keys: Path) -> Production:
+    """What a fleet before this one was; without one, or with a file of something else, a new batch."""
+    try:
+        return msgspec.json.decode(keys.read_bytes(), type=Production)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return Production(secrets.token_hex(2))
 
 
 def wandering(source: random.Random) -> Callable[[], dict[str, Any]]:
@@ -130,9 +164,3 @@ def wandering(source: random.Random) -> Callable[[], dict[str, Any]]:
         return {**told, "door_open": source.random() < 0.1}
 
     return measure
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= DEVICES_MAX:
-        raise argparse.ArgumentTypeError(f"must be a number between 1 and {DEVICES_MAX}")
-    return int(text)

@@ -4,43 +4,53 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
 
 from gateway.cli import admin, agent, doctor, fleet, migrate, receiver, up
 from gateway.cli.embedded import EmbeddedError
+from gateway.cli.servers import ServersError
 from gateway.cli.up import UpError
 from schemas.settings import SettingsError
+
+PROCESSES = {"edge": ("gateway", "one edge process"), "worker": ("workers", "one worker process")}
+"""Commands that become another program: its module, and what it is."""
+IN_THE_WAY = (SettingsError, UpError, EmbeddedError, ServersError, OSError)
+"""What a person can do something about: told in a sentence. Anything else is a fault of ours, told with its trace."""
 
 
 def main() -> int:
     """Run one command; 2 for wrong usage or settings, 1 when the world is in the way."""
+    if sys.argv[1:2] and (process := PROCESSES.get(sys.argv[1])):
+        os.execv(sys.executable, [sys.executable, "-m", process[0], *sys.argv[2:]])  # noqa: S606
     parser = argparse.ArgumentParser(prog="fleetgate", description="A device gateway.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up.add_parser(commands)
-    for name, module, text in (("edge", "gateway", "one edge process"), ("worker", "workers", "one worker process")):
-        child = commands.add_parser(name, help=text, description=f"Run {text}, set up by FLEETGATE_* variables.")
-        child.set_defaults(module=module)
+    for name, (_, text) in PROCESSES.items():
+        commands.add_parser(name, help=text)
     for command in (migrate, doctor, admin, agent, fleet, receiver):
         command.add_parser(commands)
     arguments = parser.parse_args()
     try:
-        if arguments.command in ("edge", "worker"):
-            os.execv(sys.executable, [sys.executable, "-m", arguments.module])  # noqa: S606
         code: int = asyncio.run(arguments.run(arguments))
     except KeyboardInterrupt:
         return 130
-    except SettingsError as error:
-        print(f"fleetgate {arguments.command}: {error}", file=sys.stderr)
-        return 2
-    except (UpError, EmbeddedError, OSError) as error:
-        print(f"fleetgate {arguments.command}: {error}", file=sys.stderr)
-    except ExceptionGroup as group:
-        if group.split(UpError)[1] is not None:
+    except (*IN_THE_WAY, ExceptionGroup) as error:
+        causes = list(_causes(error))
+        if not all(isinstance(cause, IN_THE_WAY) for cause in causes):
             raise
-        for cause in group.exceptions:
+        for cause in causes:
             print(f"fleetgate {arguments.command}: {cause}", file=sys.stderr)
+        return 2 if isinstance(causes[0], SettingsError) else 1
+    return code
+
+
+def _causes(error: Exception) -> Iterator[Exception]:
+    """The errors of a group and of the groups in it, or the one error."""
+    if isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
     else:
-        return code
-    return 1
+        yield error
 
 
 if __name__ == "__main__":

@@ -3,8 +3,11 @@
 import argparse
 import os
 
+import asyncpg
+
+from gateway.cli.servers import ServersError, connect
 from schemas import postgres
-from schemas.settings import PREFIX, MigrateSettings, load
+from schemas.settings import MigrateSettings, listing, load
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -12,8 +15,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "migrate",
         help="bring the database's schema up to date",
-        description=f"{__doc__}\nReads {PREFIX}POSTGRES_DSN and {PREFIX}MASTER_KEY; the first run fixes the number of "
-        f"shards ({PREFIX}SHARDS).",
+        description=__doc__,
+        epilog=listing(MigrateSettings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
 
@@ -27,11 +31,16 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 async def migrate(settings: MigrateSettings) -> list[str]:
-    """Migrate; returns the names of what was applied. Raises SettingsError for another database's master key."""
-    connection = await postgres.connect(settings.postgres_dsn, "migrate")
+    """Migrate; returns the names of what was applied.
+
+    Raises SettingsError for another database's master key, ServersError when Postgres is away or does not let us.
+    """
+    connection = await connect(settings.postgres_dsn, "migrate")
     try:
         applied = await postgres.migrate(connection, shards=settings.shards, master_key=settings.master_key)
         postgres.check_master_key(await postgres.installation(connection), settings.master_key)
         return applied
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ServersError(f"Postgres does not let this user make the schema: {error}") from None
     finally:
         await connection.close()

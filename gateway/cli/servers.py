@@ -1,41 +1,65 @@
 """Which servers a command works on: those of its settings, else those that `fleetgate up` runs in its home."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+import asyncpg
 import msgspec
 from msgspec import Struct
 
-from gateway.cli.device_client import write_secret
-from schemas.settings import PREFIX, SettingsError, UpSettings, load
+from gateway.cli.secret_file import write_secret
+from schemas import postgres
+from schemas.settings import PREFIX, Dsn, MasterKey, RedisUrl, SettingsError, UpSettings, load
 
-NAMES = ("POSTGRES_DSN", "REDIS_URL", "MASTER_KEY")
+POSTGRES_VERSION_MIN = 15
+
+
+class ServersError(Exception):
+    """A server is not there, or not usable; the text says which and why."""
 
 
 class Servers(Struct):
     """Where the data live, and the master key that fits them."""
 
-    postgres_dsn: str
-    redis_url: str
-    master_key: str
+    postgres_dsn: Dsn
+    redis_url: RedisUrl
+    master_key: MasterKey
 
 
-def note(home: Path, environment: dict[str, str]) -> None:
+NAMES = tuple(PREFIX + name.upper() for name in Servers.__struct_fields__)
+
+
+def note(home: Path, environment: Mapping[str, str]) -> None:
     """Let other commands find the servers of a running `fleetgate up` (mode 600)."""
-    write_secret(_path(home), Servers(*(environment[PREFIX + name] for name in NAMES)))
+    write_secret(_path(home), load(Servers, environment))
 
 
 def find() -> Servers:
-    """Raises SettingsError when nothing says where they are."""
-    given = {name: os.environ.get(PREFIX + name) for name in NAMES}
-    if all(given.values()):
-        return msgspec.convert({name.lower(): value for name, value in given.items()}, Servers)
-    ours = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
-    path = _path(Path(load(UpSettings, ours).home))
-    if not path.exists():
-        missing = ", ".join(PREFIX + name for name, value in given.items() if not value)
-        raise SettingsError(f"{missing} not set, and no `fleetgate up` has run in {path.parent.parent}")
-    return msgspec.json.decode(path.read_bytes(), type=Servers)
+    """Those of the settings; what these leave open is as `fleetgate up` noted it. Raises SettingsError."""
+    given = {name: os.environ[name] for name in NAMES if os.environ.get(name)}
+    path = _path(Path(load(UpSettings, os.environ).home))
+    if len(given) < len(NAMES):
+        try:
+            noted = msgspec.json.decode(path.read_bytes(), type=Servers)
+        except (OSError, msgspec.DecodeError):
+            missing = ", ".join(name for name in NAMES if name not in given)
+            raise SettingsError(f"{missing} not set, and no `fleetgate up` has run in {path.parent.parent}") from None
+        given = {PREFIX + name.upper(): value for name, value in msgspec.structs.asdict(noted).items()} | given
+    return load(Servers, given)
+
+
+async def connect(dsn: str, process: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection to Postgres. Raises ServersError with a sentence when there is none to be had, or it is too old."""
+    try:
+        connection = await postgres.connect(dsn, process)
+    except (*postgres.AWAY, asyncpg.PostgresError, ValueError) as error:
+        raise ServersError(f"Postgres is not available: {str(error) or type(error).__name__}") from None
+    version = connection.get_server_version()
+    if version.major < POSTGRES_VERSION_MIN:
+        await connection.close()
+        raise ServersError(f"Postgres is version {version.major}; fleetgate needs {POSTGRES_VERSION_MIN} or newer")
+    return connection
 
 
 def _path(home: Path) -> Path:

@@ -11,39 +11,36 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import secrets
+import shlex
 import shutil
-import signal
 import socket
+import ssl
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from gateway.cli import demo, servers
-from gateway.cli.child import die_with_parent
-from gateway.cli.device_client import write_secret
-from gateway.cli.embedded import (
-    EmbeddedError,
-    EmbeddedPostgres,
-    EmbeddedValkey,
-    Server,
-    free_port,
-)
+from gateway.cli.arguments import count
+from gateway.cli.embedded import EmbeddedPostgres, EmbeddedValkey, Server, free_port
 from gateway.cli.migrate import migrate
+from gateway.cli.secret_file import write_secret
+from gateway.cli.stopping import stop_event, stopped
+from gateway.cli.supervision import answering, keep, keep_server
 from gateway.edge import bind
 from schemas import postgres
-from schemas.settings import EdgeSettings, MigrateSettings, UpSettings, load
+from schemas.settings import PREFIX, EdgeSettings, MigrateSettings, UpSettings, WorkerSettings, load
 
 READY_TIMEOUT_S = 60
-STOP_TIMEOUT_S = 30
-RESTART_S = (0.1, 5.0)
-SERVER_CHECK_S = 0.5
 TELL_S = (5.0, 60.0)
 PROCESSES_MAX = 256
-DEMO_SETTINGS = {"FLEETGATE_EGRESS_HTTP": "true", "FLEETGATE_EGRESS_ALLOW": "127.0.0.0/8"}
+DEFAULT_BIND = "127.0.0.1:8080"
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""Who listens everywhere is reached here."""
+DEMO_SETTINGS = {f"{PREFIX}EGRESS_HTTP": "true", f"{PREFIX}EGRESS_ALLOW": "127.0.0.0/8"}
 """The demo's data connector sends to this machine; a real one may not."""
 _COMMAND = [sys.executable, "-m", "gateway.cli.main"]
 
@@ -58,167 +55,161 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "up", help="run the whole stack here", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--demo", action="store_true", help="with a demo tenant (keys in demo.json) and a small fleet")
-    parser.add_argument("--edges", type=_processes, default=1, metavar="N", help="edge processes (default 1)")
-    parser.add_argument("--workers", type=_processes, default=1, metavar="N", help="worker processes (default 1)")
+    parser.add_argument("--edges", type=count(PROCESSES_MAX), default=1, metavar="N", help="edge processes (default 1)")
+    parser.add_argument(
+        "--workers", type=count(PROCESSES_MAX), default=1, metavar="N", help="worker processes (default 1)"
+    )
     parser.set_defaults(run=run)
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Run until SIGINT or SIGTERM; a second SIGINT does not wait for anything."""
-    given = {n: v for n, v in os.environ.items() if n != "FLEETGATE_BIND"}
-    settings = load(UpSettings, given)
-    address = os.environ.get("FLEETGATE_BIND", "127.0.0.1:8080")
-    home = Path(settings.home).resolve()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if arguments.demo:
-        for name, value in DEMO_SETTINGS.items():
-            os.environ.setdefault(name, value)
-    with _locked(home), _listening(address) as listener, contextlib.ExitStack() as cleaning:
-        environment, embedded = _environment(home, address, cleaning)
-        ours = {n: v for n, v in environment.items() if n.startswith("FLEETGATE_")}
-        load(EdgeSettings, ours)
-        await migrate(load(MigrateSettings, ours))
-        base_url = f"http://{address}"
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, _stop, stop)
-        edge = [sys.executable, "-m", "gateway", "--fd", str(listener.fileno())]
-        worker = [sys.executable, "-m", "workers"]
-        async with asyncio.TaskGroup() as group:
-            for server in embedded:
-                group.create_task(_keep_server(server, stop), name=server.name)
-            for n in range(arguments.edges):
-                log = _log(home, f"edge-{n}")
-                group.create_task(_keep(edge, environment, log, stop, (listener.fileno(),)), name=f"edge {n}")
-            for n in range(arguments.workers):
-                group.create_task(_keep(worker, environment, _log(home, f"worker-{n}"), stop), name=f"worker {n}")
-            try:
-                await _until_ready(base_url, home, stop)
-                if arguments.demo and not stop.is_set():
-                    port = free_port()
-                    await demo.prepare(
-                        environment["FLEETGATE_POSTGRES_DSN"],
-                        environment["FLEETGATE_MASTER_KEY"],
-                        home / "demo.json",
-                        base_url,
-                        f"http://127.0.0.1:{port}/",
-                    )
-                    receiver = ["receiver", "--port", str(port), "--demo", str(home / "demo.json")]
-                    group.create_task(_keep(_COMMAND + receiver, environment, _log(home, "receiver"), stop))
-                    _explain(base_url, home)
-            except BaseException:
-                stop.set()
-                raise
-            if not stop.is_set():
-                print(f"ready {base_url}", flush=True)
-                if arguments.demo:
-                    fleet = ["fleet", "--demo", str(home / "demo.json")]
-                    group.create_task(_keep(_COMMAND + fleet, environment, _log(home, "fleet"), stop))
-                    group.create_task(_tell(environment["FLEETGATE_POSTGRES_DSN"], stop), name="progress")
+    """Run until SIGINT or SIGTERM; a second one does not wait for anything."""
+    home = Path(load(UpSettings, os.environ).home).resolve()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    stop = stop_event("stopping")
+    with _locked(home), _listening() as listener, contextlib.ExitStack() as cleaning:
+        base_url = _base_url(listener)
+        environment, embedded = _environment(home, listener, base_url, demo=arguments.demo)
+        for settings in (EdgeSettings, WorkerSettings):
+            load(settings, environment)
+        for server in embedded:
+            server.launch()
+            cleaning.callback(server.stop)
+            await answering(server, stop)
+        if not stop.is_set():
+            servers.note(home, environment)
+            await migrate(load(MigrateSettings, environment))
+            await _serve(arguments, home, environment, embedded, listener, base_url, stop)
     return 0
 
 
-def _processes(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= PROCESSES_MAX:
-        raise argparse.ArgumentTypeError(f"must be a number between 1 and {PROCESSES_MAX}")
-    return int(text)
+async def _serve(
+    arguments: argparse.Namespace,
+    home: Path,
+    environment: dict[str, str],
+    embedded: list[Server],
+    listener: socket.socket,
+    base_url: str,
+    stop: asyncio.Event,
+) -> None:
+    """Keep everything running until `stop`."""
 
+    async with asyncio.TaskGroup() as group:
 
-def _stop(stop: asyncio.Event) -> None:
-    if stop.is_set():
-        os._exit(130)
-    print("stopping", flush=True)
-    stop.set()
+        def child(name: str, command: list[str], *fds: int) -> None:
+            group.create_task(keep(command, environment, _log(home, name), stop, fds), name=name)
+
+        for server in embedded:
+            group.create_task(keep_server(server, stop), name=server.name)
+        for n in range(arguments.edges):
+            child(f"edge-{n}", [sys.executable, "-m", "gateway", "--fd", str(listener.fileno())], listener.fileno())
+        for n in range(arguments.workers):
+            child(f"worker-{n}", [sys.executable, "-m", "workers"])
+        await _until_ready(base_url, home, stop)
+        if stop.is_set():
+            return
+        if arguments.demo:
+            told = home / "demo.json"
+            port = free_port()
+            dsn, master_key = environment[f"{PREFIX}POSTGRES_DSN"], environment[f"{PREFIX}MASTER_KEY"]
+            await demo.prepare(dsn, master_key, told, base_url, f"http://127.0.0.1:{port}/")
+            child("receiver", [*_COMMAND, "receiver", "--port", str(port), "--demo", str(told)])
+            child("fleet", [*_COMMAND, "fleet", "--demo", str(told)])
+            group.create_task(_tell(dsn, stop), name="progress")
+            _explain(base_url, home)
+        print(f"ready {base_url}", flush=True)
 
 
 def _explain(base_url: str, home: Path) -> None:
-    key = f"$(python3 -c \"import json; print(json.load(open('{home}/demo.json'))['organization_key'])\")"
+    told = shlex.quote(str(home / "demo.json"))
+    read = "import json, sys; print(json.load(open(sys.argv[1]))['organization_key'])"
+    key = f'$(python3 -c "{read}" {told})'
     print(f'devices:  curl -H "Authorization: {key}" {base_url}/core/v1/organization/devices')
     print(f"metrics:  curl {base_url}/metrics")
-    print(f"webhooks: tail -f {home}/log/receiver.log    API: {base_url}/docs")
-    print(f"keys:     {home}/demo.json    logs: {home}/log    stop: Ctrl-C")
+    print(f"webhooks: tail -f {shlex.quote(str(home / 'log' / 'receiver.log'))}    API: {base_url}/docs")
+    print(f"keys:     {home / 'demo.json'}    logs: {home / 'log'}    stop: Ctrl-C")
 
 
 async def _tell(dsn: str, stop: asyncio.Event) -> None:
     """Say now and then what has been stored: soon after the start, later once a minute."""
     wait_s = TELL_S[0]
-    while not stop.is_set():
-        try:
-            await asyncio.wait_for(stop.wait(), wait_s)
-            return
-        except TimeoutError:
-            wait_s = min(2 * wait_s, TELL_S[1])
+    while not await stopped(stop, wait_s):
+        wait_s = min(2 * wait_s, TELL_S[1])
         with contextlib.suppress(*postgres.AWAY):
             connection = await postgres.connect(dsn, "up")
-            row = await connection.fetchrow(
-                """SELECT (SELECT coalesce(sum(count), 0) FROM ingest_ledger WHERE outcome = 'stored') AS stored,
-                          count(*) AS devices, count(*) FILTER (WHERE NOT s.offline) AS heard
-                     FROM devices d LEFT JOIN device_state s ON s.device_id = d.id WHERE d.deleted_at IS NULL"""
-            )
-            await connection.close()
+            try:
+                row = await connection.fetchrow(
+                    """SELECT (SELECT coalesce(sum(count), 0) FROM ingest_ledger WHERE outcome = 'stored') AS stored,
+                              count(*) AS devices, count(*) FILTER (WHERE NOT s.offline) AS heard
+                         FROM devices d LEFT JOIN device_state s ON s.device_id = d.id WHERE d.deleted_at IS NULL"""
+                )
+            finally:
+                await connection.close()
             assert row is not None
             print(f"stored {row['stored']} messages; {row['heard']} of {row['devices']} devices online", flush=True)
 
 
 @contextlib.contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    with (home / "lock").open("w") as lock:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (home / "lock").open("w")
+    except OSError as error:
+        raise UpError(f"cannot use {home}: {error.strerror}; set {PREFIX}HOME to a folder of yours") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UpError(f"another fleetgate runs in {home}: stop it or set FLEETGATE_HOME") from None
+            raise UpError(f"another fleetgate runs in {home}: stop it or set {PREFIX}HOME") from None
         yield
 
 
 @contextlib.contextmanager
-def _listening(address: str) -> Iterator[socket.socket]:
+def _listening() -> Iterator[socket.socket]:
+    address = os.environ.get(f"{PREFIX}BIND", DEFAULT_BIND)
     try:
         listener = bind(address)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not host:port"
-        raise UpError(f"cannot listen on {address}: {reason}; stop what uses it or set FLEETGATE_BIND") from None
+        raise UpError(f"cannot listen on {address}: {reason}; stop what uses it or set {PREFIX}BIND") from None
     with listener:
         yield listener
 
 
-def _environment(home: Path, address: str, cleaning: contextlib.ExitStack) -> tuple[dict[str, str], list[Server]]:
-    """What the children get: the stores, started here where none are given, and the master key."""
+def _base_url(listener: socket.socket) -> str:
+    """Where the stack is reached from this machine."""
+    host, port = listener.getsockname()[:2]
+    host = EVERYWHERE.get(host, host)
+    scheme = "https" if os.environ.get(f"{PREFIX}TLS_CERTIFICATE") else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _environment(
+    home: Path, listener: socket.socket, base_url: str, *, demo: bool
+) -> tuple[dict[str, str], list[Server]]:
+    """What the children get: the stores, master key and URL; and the servers to start where none are given."""
     metrics = home / "run" / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(mode=0o700, parents=True)
-    environment = {**os.environ, "FLEETGATE_BIND": address, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    environment = {**(DEMO_SETTINGS if demo else {}), **os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    host, port = listener.getsockname()[:2]
+    environment[f"{PREFIX}BIND"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    environment.setdefault(f"{PREFIX}PUBLIC_URL", base_url)
+    if certificate := environment.get(f"{PREFIX}TLS_CERTIFICATE"):
+        environment.setdefault("SSL_CERT_FILE", certificate)  # the demo fleet trusts it, whoever signed it
     embedded: list[Server] = []
-    if "FLEETGATE_POSTGRES_DSN" not in environment:
+    if f"{PREFIX}POSTGRES_DSN" not in environment:
         database = EmbeddedPostgres(home / "postgres")
         embedded.append(database)
-        environment["FLEETGATE_POSTGRES_DSN"] = database.dsn()
-    if "FLEETGATE_REDIS_URL" not in environment:
-        valkey = EmbeddedValkey(home / "valkey", port=free_port())
+        environment[f"{PREFIX}POSTGRES_DSN"] = database.dsn()
+    if f"{PREFIX}REDIS_URL" not in environment:
+        valkey = EmbeddedValkey(home / "valkey")
         embedded.append(valkey)
-        environment["FLEETGATE_REDIS_URL"] = valkey.url
-    for server in embedded:
-        server.start()
-        cleaning.callback(server.stop)
-    scheme = "https" if environment.get("FLEETGATE_TLS_CERTIFICATE") else "http"
-    environment.setdefault("FLEETGATE_PUBLIC_URL", f"{scheme}://{address}")
-    environment.setdefault("FLEETGATE_MASTER_KEY", _master_key(home / "secrets.json"))
-    servers.note(home, environment)
+        environment[f"{PREFIX}REDIS_URL"] = valkey.url
+    if f"{PREFIX}MASTER_KEY" not in environment:
+        environment[f"{PREFIX}MASTER_KEY"] = _master_key(home / "secrets.json")
     return environment, embedded
-
-
-async def _keep_server(server: Server, stop: asyncio.Event) -> None:
-    """Start a server again that died. It is started here and not in a thread, with which it would die."""
-    while not stop.is_set():
-        if server.process is None or server.process.poll() is not None:
-            print(f"{server.name} ended, starts again; see {server.log}", file=sys.stderr, flush=True)
-            try:
-                server.start()
-            except EmbeddedError as error:
-                print(f"{server.name}: {error}", file=sys.stderr, flush=True)
-        try:
-            await asyncio.wait_for(stop.wait(), SERVER_CHECK_S)
-        except TimeoutError:
-            continue
 
 
 def _master_key(path: Path) -> str:
@@ -239,51 +230,19 @@ def _log(home: Path, name: str) -> Path:
     return path
 
 
-async def _keep(
-    command: list[str], environment: Mapping[str, str], log: Path, stop: asyncio.Event, fds: tuple[int, ...] = ()
-) -> None:
-    """Keep one child running until `stop`, then end it gracefully."""
-    wait_s = RESTART_S[0]
-    stopping = asyncio.create_task(stop.wait())
-    while not stop.is_set():
-        with log.open("ab") as output:
-            child = await asyncio.create_subprocess_exec(
-                *command,
-                env=dict(environment),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=fds,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
-        ended = asyncio.create_task(child.wait())
-        began = asyncio.get_running_loop().time()
-        await asyncio.wait({stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if not stop.is_set():
-            print(f"{log.stem} ended with {child.returncode}, starts again; see {log}", file=sys.stderr, flush=True)
-            wait_s = RESTART_S[0] if asyncio.get_running_loop().time() - began > 10 else min(2 * wait_s, RESTART_S[1])
-            await asyncio.wait({stopping}, timeout=wait_s)
-            continue
-        with contextlib.suppress(ProcessLookupError):
-            child.terminate()
-        done, _ = await asyncio.wait({ended}, timeout=STOP_TIMEOUT_S)
-        if not done:
-            child.kill()
-            await ended
-
-
 async def _until_ready(base_url: str, home: Path, stop: asyncio.Event) -> None:
-    def ask() -> Any:
-        with urllib.request.urlopen(f"{base_url}/readyz", timeout=2) as answer:  # noqa: S310
-            return answer.status
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is ourselves that we ask
+
+    def ask() -> bool:
+        with urllib.request.urlopen(f"{base_url}/readyz", timeout=2, context=context) as answer:  # noqa: S310
+            return bool(answer.status == 200)
 
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
-            while not stop.is_set():
+            while not await stopped(stop, 0.05):
                 with contextlib.suppress(urllib.error.URLError, OSError):
-                    if await asyncio.to_thread(ask) == 200:
+                    if await asyncio.to_thread(ask):
                         return
-                await asyncio.sleep(0.05)
     except TimeoutError:
         raise UpError(f"not ready after {READY_TIMEOUT_S} s; the logs are in {home / 'log'}") from None

@@ -1,0 +1,32 @@
+"""How a command that runs until it is told to stop is told: the first signal asks, the second does not wait."""
+
+import asyncio
+import os
+import signal
+
+SECOND_SIGNAL_CODE = 130
+
+
+def stop_event(said: str = "") -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set. `said` is printed then; a second signal ends the process at once."""
+    stop = asyncio.Event()
+
+    def told() -> None:
+        if stop.is_set():
+            os._exit(SECOND_SIGNAL_CODE)
+        stop.set()
+        if said:
+            print(said, flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told)
+    return stop
+
+
+async def stopped(stop: asyncio.Event, within_s: float) -> bool:
+    """Wait for `stop`, so long at most; returns whether it came."""
+    try:
+        await asyncio.wait_for(stop.wait(), within_s)
+    except TimeoutError:
+        return stop.is_set()
+    return True
