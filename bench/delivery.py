@@ -1,7 +1,7 @@
 """Webhooks: how fast one dispatcher sends, how soon an event arrives, what bad endpoints and backlogs cost the others.
 
-The dispatcher has a core to itself; Postgres, the receiver and the load share the rest. The limit for the rate is a bare
-aiohttp client on the same core, posting the same bodies to the same receiver, in turns with the dispatcher.
+The dispatcher has a core to itself; Postgres, the receiver and the load share the rest. The limit for the rate is a
+bare aiohttp client on the same core, posting the same bodies to the same receiver, in turns with the dispatcher.
 """
 
 import asyncio
@@ -16,18 +16,19 @@ from statistics import median
 from typing import Any
 from uuid import UUID
 
+from bench import load
+from bench.end_to_end import ALL
 from bench.results import Report
-from bench.rig import REST, SHARDS, UNDER_TEST, Process, Rig, pinned, until_ready
+from bench.rig import MASTER_KEY, REST, SHARDS, UNDER_TEST, Process, Rig, pinned, until_ready
 from gateway.cli.embedded import EmbeddedValkey, free_port
 from gateway.stores import projects
-from schemas import ids, postgres
+from schemas import ids, keys, postgres, redis
 from schemas.postgres import Pool
 from schemas.secrets import CONNECTOR_SECRETS, Vault
 from workers.dispatcher import store
 
 CONNECTORS = 8
 ENDPOINTS = 100
-MASTER_KEY = "b0" * 32
 SECRET = "the secret of all receivers in the benchmark"
 ON_LOOPBACK = {"FLEETGATE_EGRESS_ALLOW": "127.0.0.0/8", "FLEETGATE_EGRESS_HTTP": "true"}
 DRAIN_S = 180.0
@@ -93,6 +94,38 @@ class Field:
                     timeout=600,
                 )
 
+    async def trickle(self, project_ids: list[UUID], rate: int, seconds: float) -> None:
+        """So many events a second, of each project in turn, stored in small transactions as a flusher does it."""
+        device_ids = [UUID(device_id) for device_id in self.rig.device_ids[:1000]]
+        columns = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        made = 0
+        while (passed := loop.time() - began) < seconds:
+            count, shard = int(passed * rate) - made, made // 10 % SHARDS
+            stored_at = datetime.now(UTC)
+            data = {"touch": {"updateTime": stored_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}
+            rows = [
+                (stored_at, "touch", device_ids[n % 1000], project_ids[n % len(project_ids)], stored_at, data)
+                for n in range(made, made + count)
+            ]
+            made += count
+            async with self.pool.acquire() as connection, connection.transaction():
+                seq = await connection.fetchval(
+                    "UPDATE shards SET next_seq = next_seq + $2 WHERE shard = $1 RETURNING next_seq - $2", shard, count
+                )
+                await connection.copy_records_to_table(
+                    "events", columns=columns, records=[(shard, seq + n, *row) for n, row in enumerate(rows)]
+                )
+            await asyncio.sleep(0.02)
+
+    async def until_flushed(self, valkey: EmbeddedValkey) -> None:
+        """Wait until nothing is left to store."""
+        client = redis.connect(valkey.url)
+        while sum([await client.xlen(keys.ingest(shard)) for shard in range(SHARDS)]):
+            await asyncio.sleep(0.1)
+        await client.aclose()
+
     async def bodies(self, project_id: UUID) -> bytes:
         """The bodies of a project's first events, one a line."""
         spans = [store.Span(0, 1, 1 << 60, datetime(2020, 1, 1, tzinfo=UTC))]
@@ -141,12 +174,16 @@ async def _worker(rig: Rig, valkey: EmbeddedValkey, roles: str, cores: str) -> A
         process.stop()
 
 
-async def run(rig: Rig, report: Report, *, rounds: int, seconds: float, behind: int) -> dict[str, Any]:
+async def run(rig: Rig, report: Report, *, rounds: int, seconds: float, behind: int) -> dict[str, float]:
     """All of it; returns the named figures. `behind` is the size of the backlog that is caught up with."""
     valkey = rig.valkey("everysec")
-    figures: dict[str, Any] = {}
+    figures: dict[str, float] = {}
     async with _field(rig) as field:
         figures |= await _rate(field, valkey, report, rounds, seconds)
+        figures |= await _end_to_end(field, valkey, report, 3 * seconds)
+        figures |= await _hanging(field, valkey, report, rounds, 2 * seconds)
+        figures |= await _catching_up(field, valkey, report, behind, 2 * seconds)
+        figures |= await _ten_connectors(field, valkey, report, rounds, seconds)
     report.figures("delivery", figures)
     return figures
 
@@ -177,6 +214,110 @@ async def _rate(field: Field, valkey: EmbeddedValkey, report: Report, rounds: in
     report.add("delivery", "one dispatcher, signed, 8 connectors", f"{median(ours):,.0f}/s", rate=median(ours))
     report.ratio("delivery_vs_bare_client", median(ours) / median(bare), at_least=0.55)
     return {"rate": median(ours), "bare_rate": median(bare)}
+
+
+async def _end_to_end(field: Field, valkey: EmbeddedValkey, report: Report, seconds: float) -> dict[str, float]:
+    """From the device's request to the receiver, everything on all cores."""
+    rate = 1_000
+    await field.connector(field.rig.project_id, "/timed/device")
+    field.forget()
+    async with _worker(field.rig, valkey, "flusher,dispatcher,upkeep", ALL):
+        url, edge = field.rig.edge(valkey, ALL)
+        await until_ready(url)
+        devices = field.rig.folder / "devices.txt"
+        sent = await load.generate(url, devices, connections=32, seconds=seconds, rate=rate, cores=ALL)
+        await field.until(sent.accepted)
+        edge.stop()
+    seen = field.seen()["/timed/device"]
+    await field.clear()
+    report.add(
+        "delivery",
+        f"device to webhook at {rate:,}/s",
+        f"p50 {seen['p50_ms']:.0f} ms, p99 {seen['p99_ms']:.0f} ms",
+        **seen,
+    )
+    report.ratio("device_to_webhook_p50_ms", seen["p50_ms"], at_most=150)
+    report.ratio("device_to_webhook_p99_ms", seen["p99_ms"], at_most=500)
+    return {"device_to_webhook_p50_ms": seen["p50_ms"], "device_to_webhook_p99_ms": seen["p99_ms"]}
+
+
+async def _hanging(
+    field: Field, valkey: EmbeddedValkey, report: Report, rounds: int, seconds: float
+) -> dict[str, float]:
+    """A hundred endpoints, each of a project of its own; in every other run ten of them never answer."""
+    project_ids = [await field.project(f"hanging {n}") for n in range(ENDPOINTS)]
+    p99_ms: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(rounds):
+        for hanging in (False, True):
+            for n, project_id in enumerate(project_ids):
+                await field.connector(project_id, f"/hang/{n}" if hanging and n % 10 == 0 else "/timed/healthy")
+            async with _worker(field.rig, valkey, "dispatcher", UNDER_TEST):
+                await field.trickle(project_ids, 500, 1)
+                field.forget()
+                await field.trickle(project_ids, 1_000, seconds)
+                await asyncio.sleep(1)
+                p99_ms[hanging].append(field.seen()["/timed/healthy"]["p99_ms"])
+            await field.clear()
+    without, with_hanging = median(p99_ms[False]), median(p99_ms[True])
+    report.add("delivery", "100 endpoints, 1,000/s, none hangs", f"p99 {without:.0f} ms", p99_ms=without)
+    report.add("delivery", "10 of them hang: the healthy 90", f"p99 {with_hanging:.0f} ms", p99_ms=with_hanging)
+    report.ratio("healthy_p99_beside_hanging", with_hanging / without, at_most=1.5)
+    return {"healthy_p99_beside_hanging": with_hanging / without}
+
+
+async def _catching_up(
+    field: Field, valkey: EmbeddedValkey, report: Report, behind: int, seconds: float
+) -> dict[str, float]:
+    """One connector with a backlog beside ten that live from hand to mouth."""
+    lagging = await field.project("lagging")
+    live = [await field.project(f"live {n}") for n in range(10)]
+    latency_ms: dict[bool, float] = {}
+    rate = 0.0
+    for catching_up in (False, True):
+        for project_id in live:
+            await field.connector(project_id, "/timed/live")
+        if catching_up:
+            await field.connector(lagging, "/ok/lagging")
+            await field.happen(lagging, behind)
+        async with _worker(field.rig, valkey, "dispatcher", UNDER_TEST):
+            await field.trickle(live, 500, 1)
+            field.forget()
+            await field.trickle(live, 500, seconds)
+            await asyncio.sleep(0.5)
+            latency_ms[catching_up] = field.seen()["/timed/live"]["p50_ms"]
+            if catching_up:
+                await field.until(behind - 10_000, "/ok/")
+                seen = field.seen()["/ok/lagging"]
+                rate = seen["count"] / (seen["last_at"] - seen["first_at"])
+        await field.clear()
+    report.add("delivery", f"a connector {behind:,} events behind catches up", f"{rate:,.0f}/s", rate=rate)
+    report.add("delivery", "live ones, alone", f"p50 {latency_ms[False]:.0f} ms", p50_ms=latency_ms[False])
+    report.add("delivery", "live ones, meanwhile", f"p50 {latency_ms[True]:.0f} ms", p50_ms=latency_ms[True])
+    report.ratio("live_beside_catching_up", latency_ms[True] / latency_ms[False], at_most=1.25)
+    return {"live_beside_catching_up": latency_ms[True] / latency_ms[False], "catching_up_rate": rate}
+
+
+async def _ten_connectors(
+    field: Field, valkey: EmbeddedValkey, report: Report, rounds: int, seconds: float
+) -> dict[str, float]:
+    """Messages a second that an edge takes and a flusher stores, for a project with ten connectors and with none."""
+    url, edge = field.rig.edge(valkey, UNDER_TEST)
+    rates: dict[int, list[float]] = {0: [], 10: []}
+    async with _worker(field.rig, valkey, "flusher", REST):
+        await until_ready(url)
+        devices = field.rig.folder / "devices.txt"
+        for number in range(rounds):
+            for connectors in (0, 10) if number % 2 else (10, 0):
+                for _ in range(connectors):
+                    await field.connector(field.rig.project_id, "/ok/ten")
+                taken = await load.closed(url, devices, connections=64, seconds=seconds)
+                rates[connectors].append(taken.rate)
+                await field.until_flushed(valkey)
+                await field.clear()
+    edge.stop()
+    ratio = median(rates[10]) / median(rates[0])
+    report.ratio("ingest_with_ten_connectors", ratio, at_least=0.95)
+    return {"ingest_with_ten_connectors": ratio}
 
 
 async def _bare(field: Field, bodies: Any, seconds: float) -> float:

@@ -37,6 +37,7 @@ class Connector:
     """One connector: what it owes, how fast it may, where it goes. Compared by identity: a reload makes another."""
 
     __slots__ = (
+        "catching_up",
         "check_at",
         "closed",
         "epoch",
@@ -80,6 +81,8 @@ class Connector:
         self.leaving = False
         """To be handed over: nothing new begins."""
         self.reading = False
+        self.catching_up = False
+        """The last window read for it was full: more of the log waits."""
         self.check_at = 0.0
         """Monotonic time at which `waiting_deliveries` may hold something due."""
 

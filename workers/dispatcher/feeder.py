@@ -16,7 +16,7 @@ from workers.dispatcher.queue import DUE_MAX
 from workers.dispatcher.roster import Roster
 
 TICK_S = 0.05
-WINDOW = 64
+WINDOW = 32
 """Events of each shard that one read of a window brings."""
 READS_MAX = 3
 CONNECTORS_MAX = 200
@@ -91,6 +91,7 @@ class Feeder:
             last[event.shard] = event.seq
             if connector.target.wants(event.type):
                 connector.queue.offer(event)
+        connector.catching_up = WINDOW in counts.values()
         for span in spans:
             full = counts[span.shard] == WINDOW
             cursors[span.shard].fall_behind(last[span.shard] + 1 if full else span.high)

@@ -4,16 +4,22 @@ With the core busy, more requests under way make nothing faster: they wait in so
 turn of the event loop takes longer for all (measured: 256 requests at once cost a third more time each than 64). So the
 lanes of each connector are capped while the process uses all of its core and the loop's turns are long, and set free
 again when they are not. A core shared with others, where turns are long but little of it is ours, caps nothing.
+
+Connectors that catch up with a backlog are capped sooner while others are up to date and busy: events of a backlog are
+late anyway, those of the others need not be. An endpoint far away, whose answers take longer than our turns, is not
+touched by either.
 """
 
 import asyncio
 import time
 
 TICK_S = 0.02
-BUSY = 0.85
-"""The share of a core that counts as all of it."""
-LONG_TURN_S = 0.003
-LANES_MIN = 4
+BUSY, HALF_BUSY = 0.85, 0.5
+"""The shares of a core that count as all of it, and as enough of it for a backlog."""
+LONG_TURN_S, BACKLOG_TURN_S = 0.003, 0.001
+LANES_MIN, BACKLOG_LANES_MIN = 4, 8
+LIVE_S = 0.5
+"""Connectors that are up to date count as busy for so long after one of them sent something."""
 
 
 class Governor:
@@ -21,6 +27,10 @@ class Governor:
 
     def __init__(self, lanes_max: int) -> None:
         self.lanes = lanes_max
+        self.backlog_lanes = lanes_max
+        """Of connectors that catch up."""
+        self.live_at = 0.0
+        """Monotonic time at which a connector that is up to date sent something."""
         self._max = lanes_max
         self._turn_s = 0.0
         self._cpu_s = 0.0
@@ -31,18 +41,20 @@ class Governor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Measure until `stop` is set."""
-        self._cpu_s, self._at = time.process_time(), time.perf_counter()
+        self._cpu_s, self._at = time.process_time(), time.monotonic()
         while not stop.is_set():
-            before = time.perf_counter()
+            before = time.monotonic()
             await asyncio.sleep(TICK_S)
-            self.adjust(time.process_time(), time.perf_counter(), time.perf_counter() - before - TICK_S)
+            self.adjust(time.process_time(), time.monotonic(), time.monotonic() - before - TICK_S)
 
     def adjust(self, cpu_s: float, now: float, late_s: float) -> None:
         """A timer came late by so much, with so much of the core used since the last."""
         busy = (cpu_s - self._cpu_s) / max(now - self._at, 1e-9)
         self._cpu_s, self._at = cpu_s, now
         self._turn_s += (late_s - self._turn_s) / 4
-        if busy > BUSY and self._turn_s > LONG_TURN_S:
-            self.lanes = max(min(LANES_MIN, self._max), self.lanes * 7 // 8)
-        elif self.lanes < self._max:
-            self.lanes = min(self._max, self.lanes + 1 + self.lanes // 8)
+        self.lanes = self._moved(self.lanes, LANES_MIN, down=busy > BUSY and self._turn_s > LONG_TURN_S)
+        shorter = busy > HALF_BUSY and self._turn_s > BACKLOG_TURN_S and now < self.live_at + LIVE_S
+        self.backlog_lanes = min(self.lanes, self._moved(self.backlog_lanes, BACKLOG_LANES_MIN, down=shorter))
+
+    def _moved(self, lanes: int, least: int, *, down: bool) -> int:
+        return max(min(least, self._max), lanes * 7 // 8) if down else min(self._max, lanes + 1 + lanes // 8)

@@ -90,7 +90,7 @@ class Lanes:
             self._open(connector, delivery)
         if now >= pace.resume_at:
             now_s = self._clock()
-            lanes = min(pace.lanes, self._governor.lanes)
+            lanes = self._allowed(connector)
             while connector.lanes < lanes:
                 if not self._has_room(connector, connector.lanes):
                     if queue.has_work():
@@ -107,7 +107,7 @@ class Lanes:
     def _next(self, connector: Connector) -> Delivery | None:
         """What a lane goes on with, if it may."""
         pace, queue = connector.pace, connector.queue
-        lanes = min(pace.lanes, self._governor.lanes)
+        lanes = self._allowed(connector)
         if connector.closed or connector.leaving or self._line or connector.lanes > lanes:
             return None
         now = time.monotonic()
@@ -117,6 +117,10 @@ class Lanes:
         if connector.lanes < lanes and queue.has_work():
             self.pump(connector)
         return delivery
+
+    def _allowed(self, connector: Connector) -> int:
+        governor = self._governor
+        return min(connector.pace.lanes, governor.backlog_lanes if connector.catching_up else governor.lanes)
 
     def _has_room(self, connector: Connector, lanes: int) -> bool:
         """Whether the process has room for one lane more than these."""
@@ -132,6 +136,8 @@ class Lanes:
             self._line.append(connector)
 
     def _open(self, connector: Connector, delivery: Delivery) -> None:
+        if not connector.catching_up:
+            self._governor.live_at = delivery.began
         connector.lanes += 1
         self.in_flight += 1
         self.spawn(self._lane(connector, delivery))
