@@ -21,6 +21,7 @@ from gateway.device import children, config, device, registration, space, teleme
 from gateway.device import commands as device_commands
 from gateway.endpoint import Endpoint, refused
 from gateway.errors import Refusal
+from gateway.event_tail import EventTail
 from gateway.hot import HotState
 from gateway.ingest import Ingest
 from gateway.limits import CallLimit
@@ -50,6 +51,7 @@ from gateway.v2 import (
     organizations,
     roles,
     service_accounts,
+    stream,
     tokens,
     transfers,
     well_known,
@@ -92,6 +94,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *labels.ENDPOINTS,
     *transfers.ENDPOINTS,
     *history.ENDPOINTS,
+    *stream.ENDPOINTS,
     *emulator.ENDPOINTS,
     *data_connectors.ENDPOINTS,
     *well_known.ENDPOINTS,
@@ -147,6 +150,8 @@ async def _services(settings: EdgeSettings, metrics: Metrics) -> AsyncIterator[S
         pending_max=settings.pending_messages_max,
         timeout_s=settings.redis_timeout_s,
     )
+    hot = HotState(ingest, connections_max=settings.connections_max, request_timeout_s=settings.request_timeout_s)
+    tail = EventTail(pool)
     gateway = Gateway(
         settings=settings,
         postgres=pool,
@@ -156,14 +161,16 @@ async def _services(settings: EdgeSettings, metrics: Metrics) -> AsyncIterator[S
         ingest=ingest,
         call_limit=call_limit,
         metrics=metrics,
+        events=tail,
+        closing=hot.closing,
         clock=lambda: datetime.now(UTC),
     )
-    hot = HotState(ingest, connections_max=settings.connections_max, request_timeout_s=settings.request_timeout_s)
     pressure = Pressure(client, ingest, shards, settings)
     tasks = [
         asyncio.create_task(ingest.run(), name="ingest"),
         asyncio.create_task(pressure.run(), name="pressure"),
         asyncio.create_task(_tick(hot), name="hot tick"),
+        asyncio.create_task(tail.run(), name="event tail"),
     ]
     try:
         yield {"gateway": gateway, "hot": hot}

@@ -49,6 +49,9 @@ log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 1024 * 1024
 V2_PATHS = ("/v2/", "/emulator/v2/")
+HELP = "/docs"
+SLOW_S = 2.0
+"""A request that takes longer is logged."""
 ACCOUNTS = (AccountCaller, ProjectScope, OrganizationScope)
 _UPPER = re.compile("[A-Z]")
 CALLERS: dict[Any, str] = {
@@ -72,6 +75,26 @@ class V2ErrorBody(msgspec.Struct):
     help: str
 
 
+class StreamError(msgspec.Struct):
+    """Why a stream ends, or does not begin."""
+
+    code: int
+    message: str
+    help: str
+
+
+class StreamErrorBody(msgspec.Struct):
+    """A refusal as a stream tells it."""
+
+    error: StreamError
+    code: int
+
+    @classmethod
+    def of(cls, status: int, text: str) -> "StreamErrorBody":
+        """The last line of a stream that ends for this reason."""
+        return cls(StreamError(status, text, HELP), status)
+
+
 class Success(msgspec.Struct):
     """The answer of a call that is made only for its effect."""
 
@@ -92,8 +115,11 @@ class Endpoint:
         body_bytes_max: int,
         mixed_status: int | None,
         reads: Any,
+        reads_as: str,
         proves: Any,
         permission: Permission | None,
+        stream: bool,
+        answers: Any,
     ) -> None:
         self.method = method
         self.path = path
@@ -103,11 +129,14 @@ class Endpoint:
         self.body_bytes_max = body_bytes_max
         self.mixed_status = mixed_status
         hints = typing.get_type_hints(function, include_extras=True)
-        self.answer: Any = hints.pop("return")
+        told = hints.pop("return")
+        self.answer: Any = told if answers is None else answers
+        self.stream = stream
         self.body: Any = hints.pop("body", None)
         self.query: Any = hints.pop("query", None)
         self.caller: tuple[str, type] | None = next(((n, t) for n, t in hints.items() if t in CALLERS), None)
         self.described_body = self.body if reads is None else reads
+        self.reads_as = reads_as
         self.described_caller = proves if self.caller is None else self.caller[1]
         self.is_v2 = path.startswith(V2_PATHS)
         self.permission = permission
@@ -139,9 +168,13 @@ class Endpoint:
                 response = await self._answer_or_refusal(request)
                 status = response.status_code
             finally:
+                took_s = time.perf_counter() - began
                 metrics = request.state.gateway.metrics
                 metrics.requests.labels(self.method, self.path, status).inc()
-                metrics.request_seconds.labels(self.path).observe(time.perf_counter() - began)
+                metrics.request_seconds.labels(self.path).observe(took_s)
+                if took_s > SLOW_S:
+                    told = {"method": self.method, "route": self.path, "status": status, "seconds": round(took_s, 3)}
+                    logs.event(log, logging.WARNING, "request_slow", **told)
             return response
 
         return Route(self.path, serve, methods=[self.method], name=f"{self.method} {self.path}")
@@ -157,7 +190,7 @@ class Endpoint:
         except AWAY as error:
             logs.event(log, logging.WARNING, "postgres_unavailable", path=self.path, cause=str(error))
             refusal = away("Postgres")
-        return refused(refusal, v2=self.is_v2)
+        return refused(refusal, v2=self.is_v2, stream=self.stream)
 
     async def _serve(self, gateway: Gateway, request: Request) -> Response:
         given: dict[str, Any] = {"gateway": gateway}
@@ -209,14 +242,19 @@ def endpoint(
     body_bytes_max: int = BODY_BYTES_MAX,
     mixed_status: int | None = None,
     reads: Any = None,
+    reads_as: str = "application/json",
     proves: Any = None,
     permission: Permission | None = None,
+    stream: bool = False,
+    answers: Any = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
     """Make a function an endpoint.
 
     `errors` describes refusals beyond those its signature implies. `mixed_status` is the status of an answer of the
     usual shape that tells of success and refusal side by side. A function that takes the bare request instead says for
-    the document what body it `reads` and what caller it `proves`. `permission` is what an account needs in the scope.
+    the document what body it `reads`, and as which media type, and what caller it `proves`, one that returns a bare
+    response what it `answers`. `permission` is what an account needs in the scope. A `stream` tells why it ends as one
+    of its lines.
     """
 
     def wrap(function: Callable[..., Awaitable[Any]]) -> Endpoint:
@@ -229,20 +267,24 @@ def endpoint(
             body_bytes_max=body_bytes_max,
             mixed_status=mixed_status,
             reads=reads,
+            reads_as=reads_as,
             proves=proves,
             permission=permission,
+            stream=stream,
+            answers=answers,
         )
 
     return wrap
 
 
-def refused(refusal: Refusal, *, v2: bool = False) -> Response:
+def refused(refusal: Refusal, *, v2: bool = False, stream: bool = False) -> Response:
     """The response of a refusal."""
     headers = {} if refusal.retry_after_s is None else {"retry-after": str(refusal.retry_after_s)}
     status, body = refusal.status, msgspec.json.encode(ErrorBody(refusal.text))
     if v2:
         status = 400 if status == 422 else status
-        body = msgspec.json.encode(V2ErrorBody(refusal.text, status, "/docs"))
+        told = StreamErrorBody.of(status, refusal.text) if stream else V2ErrorBody(refusal.text, status, HELP)
+        body = msgspec.json.encode(told)
     return Response(body, status, headers=headers, media_type="application/json")
 
 

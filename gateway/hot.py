@@ -17,6 +17,7 @@ What it leans on in uvicorn is pinned by tests/integration/hot: the parser callb
 `disconnected`, `keep_alive` and `message_event`, `pipeline`, `flow`, `connections`, `default_headers`.
 """
 
+import asyncio
 import re
 from asyncio import TimerHandle, Transport
 from typing import Any
@@ -37,6 +38,10 @@ HEAD_BYTES_MAX = 64 * 1024
 SLICE_BYTES = 16 * 1024
 REQUESTS_AHEAD_MAX = 50
 """Requests that wait behind one under way on a connection; more stay unparsed, and then unread."""
+ABORT = "fleetgate.abort"
+"""The scope's extension that ends a connection whose client takes nothing, without waiting for it."""
+ENDLESS = "fleetgate.endless"
+"""The extension that an answer sets which never ends by itself: for who hears no more of the client, it is gone."""
 
 _HEADERS = b"content-type: application/json\r\ncontent-length: %d\r\n"
 _ACCEPTED = STATUS_LINE[201]
@@ -123,6 +128,7 @@ class HotState:
         self.connections_max = connections_max
         self.request_timeout_s = request_timeout_s
         self.incomplete: dict[HotProtocol, float] = {}
+        self.closing = asyncio.Event()
         self.date = b""
         self.nothing_waits = b""
 
@@ -233,11 +239,17 @@ class HotProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that only stopped sending still gets the answer to what it sent."""
-        cycle = self.pipeline[0][0] if self.pipeline else self.cycle
+        cycle: Any = self.pipeline[0][0] if self.pipeline else self.cycle
         if self.arriving or cycle is None or cycle.response_complete or self.scheme == "https":
+            return False
+        if type(cycle) is not HotCycle and cycle.scope.get("extensions", {}).get(ENDLESS):
             return False
         cycle.keep_alive = False
         return True
+
+    def shutdown(self) -> None:
+        self.hot.closing.set()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -279,6 +291,8 @@ class HotProtocol(HttpToolsProtocol):
             for name, value in headers:
                 super().on_header(name, value)
             super().on_headers_complete()
+            extensions: Any = {ABORT: self.transport.abort}
+            self.scope["extensions"] = extensions
 
     def _is_hot(self) -> bool:
         url = self.url

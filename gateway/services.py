@@ -1,10 +1,12 @@
 """What every request handler may use, put together once by `gateway.app`."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
 from msgspec import Struct
 
+from gateway.event_tail import EventTail
 from gateway.ingest import Ingest
 from gateway.limits import CallLimit
 from schemas.ids import AccessKeys
@@ -24,5 +26,8 @@ class Gateway(Struct, frozen=True, kw_only=True):
     shards: int
     ingest: Ingest
     call_limit: CallLimit
+    events: EventTail
+    closing: asyncio.Event
+    """Set when the process is to end: what would go on for ever ends too."""
     metrics: Metrics
     clock: Callable[[], datetime]

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from gateway.errors import Refusal
 from gateway.services import Gateway
 from gateway.stores import accounts
+from gateway.stores.accounts import AccountOfKey
 from gateway.v2.permissions import GRANTED, Permission
 from schemas import keys, logs
 from schemas.redis import RedisError
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 UNAUTHENTICATED = "Authenticate with the key of a service account, or with a token"
 NOT_FOUND = "Not found"
 FORBIDDEN = "The account's role does not permit this"
+EXPIRED = "The token has expired. Connect again with a new one"
 TOKEN_LIFE_S = 3600
 CALLS_MAX, CALLS_WINDOW_S = 25, 5
 AUDIENCE = "fleetgate"
@@ -94,8 +96,25 @@ async def authenticate(gateway: Gateway, request: Request) -> AccountCaller:
     if account is None or (by_secret and not account.basic_auth_enabled):
         raise Refusal(401, UNAUTHENTICATED)
     await _count(gateway, account.id)
-    grants = tuple(Grant(*grant) for grant in account.grants)
-    return AccountCaller(account.id, account.key_id, grants)
+    return _caller(account)
+
+
+async def check_again(gateway: Gateway, request: Request, scope: ProjectScope, permission: Permission) -> None:
+    """Whether the account behind a long request may still do what it was permitted.
+
+    Raises Refusal: 401 when its key is gone, 403 or 404 when its role is, 503 when its token has expired.
+    """
+    account = await accounts.of_key(gateway.postgres, scope.caller.key_id)
+    key_id, by_secret = _presented(gateway, request)
+    if account is None or (by_secret and not account.basic_auth_enabled):
+        raise Refusal(401, UNAUTHENTICATED)
+    if key_id is None:
+        raise Refusal(503, EXPIRED)
+    await project_scope(gateway, _caller(account), str(scope.id), permission)
+
+
+def _caller(account: AccountOfKey) -> AccountCaller:
+    return AccountCaller(account.id, account.key_id, tuple(Grant(*grant) for grant in account.grants))
 
 
 def _presented(gateway: Gateway, request: Request) -> tuple[str | None, bool]:

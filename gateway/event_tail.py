@@ -1,0 +1,214 @@
+"""Follows the event log for those who watch it: one reader an edge, however many watch.
+
+    log ──new events of watched projects──▶ tail ──those that pass the filter──▶ watch ──▶ its client
+
+The tail reads only while somebody watches. A watch begins at the head of the log: nothing is replayed. What its client
+does not read in time waits in a buffer with a limit; beyond it the watch has overflowed and is over, so that a slow
+reader costs neither memory nor the others' time. While Postgres is away nothing comes, and nothing is lost: the tail
+goes on from its place.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from gateway.errors import Refusal, retry_after_s
+from gateway.stores import event_log
+from gateway.stores.event_log import Span
+from schemas import ids, logs, rendering
+from schemas.postgres import AWAY, Pool
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.1
+AWAY_S = 0.5
+READ_MAX = 1_000
+"""Events of each shard that one read covers."""
+CLOCK_SLACK = timedelta(days=1)
+"""How far a clock may jump back before events would be looked for in too few partitions."""
+WATCHES_MAX = 1_000
+BUFFER_EVENTS_MAX = 1_000
+BUFFER_BYTES_MAX = 1024 * 1024
+
+
+class TailEvent:
+    """An event of the log; it is put together once for all who watch."""
+
+    __slots__ = ("_labels", "_row", "_text", "json")
+
+    def __init__(self, row: Any) -> None:
+        self._row = row
+        self._labels: dict[str, str] | None = None
+        self._text = ""
+        event_id = ids.event_id(int(row["stored_at"].timestamp()), row["shard"], row["seq"])
+        self.json = rendering.event(event_id, row["type"], row["project_id"], row["device_id"], row["ts"], row["data"])
+
+    def __getitem__(self, column: str) -> Any:
+        return self._row[column]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Those that the device had when the event was stored."""
+        if self._labels is None:
+            self._labels = msgspec.json.decode(self._row["labels"] or "{}", type=dict[str, str])
+        return self._labels
+
+    @property
+    def text(self) -> str:
+        """What words of a search are looked for in."""
+        if not self._text:
+            row = self._row
+            name, labels = ids.device_name(row["device_id"]), row["labels"] or ""
+            self._text = f"{name} {row['device_type']} {row['product_number']} {labels}".lower()
+        return self._text
+
+
+class WatchFilter(Struct, frozen=True, kw_only=True):
+    """Which events of a project pass; empty members let all pass."""
+
+    event_types: frozenset[str] = frozenset()
+    device_ids: frozenset[UUID] | None = None
+    device_types: frozenset[str] = frozenset()
+    product_numbers: frozenset[str] = frozenset()
+    labels: Sequence[tuple[str, str | None]] = ()
+    words: Sequence[str] = ()
+
+    def passes(self, event: TailEvent) -> bool:
+        """Whether an event is wanted."""
+        return (
+            (not self.event_types or event["type"] in self.event_types)
+            and (self.device_ids is None or event["device_id"] in self.device_ids)
+            and (not self.device_types or event["device_type"] in self.device_types)
+            and (not self.product_numbers or event["product_number"] in self.product_numbers)
+            and all(self._has(event.labels, key, value) for key, value in self.labels)
+            and all(word in event.text for word in self.words)
+        )
+
+    @staticmethod
+    def _has(labels: dict[str, str], key: str, value: str | None) -> bool:
+        return key in labels if value is None else labels.get(key) == value
+
+
+class Watch:
+    """One who watches the events of a project; `news` is set when there is something to take."""
+
+    def __init__(self, project_id: UUID, wanted: WatchFilter) -> None:
+        self.project_id = project_id
+        self.news = asyncio.Event()
+        self.overflowed = False
+        self.begins: dict[int, int] = {}
+        """For each shard the first event to see."""
+        self._wanted = wanted
+        self._events: deque[bytes] = deque()
+        self._bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<Watch project={self.project_id} waiting={len(self._events)}>"
+
+    def offer(self, event: TailEvent) -> None:
+        """Put an event into the buffer, if it is wanted; overflow when there is no room."""
+        if self.overflowed or event["seq"] < self.begins.get(event["shard"], 0) or not self._wanted.passes(event):
+            return
+        self._events.append(event.json)
+        self._bytes += len(event.json)
+        if len(self._events) > BUFFER_EVENTS_MAX or self._bytes > BUFFER_BYTES_MAX:
+            self.overflowed = True
+            self._events.clear()
+        self.news.set()
+
+    def take(self) -> list[bytes]:
+        """All that waits, in the order it was stored."""
+        taken = list(self._events)
+        self._events.clear()
+        self._bytes = 0
+        return taken
+
+
+class EventTail:
+    """The reader of one edge."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._watches: dict[UUID, set[Watch]] = {}
+        self._places: dict[int, int] | None = None
+        self._since = datetime.now(UTC)
+        self._count = 0
+        self._watched = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<EventTail watches={self._count}>"
+
+    async def begin(self, watch: Watch) -> None:
+        """Let a watch see everything that is stored after this returns, and nothing from before it was called.
+
+        Raises Refusal (503) when too many watch.
+        """
+        if self._count >= WATCHES_MAX:
+            raise Refusal(503, f"{WATCHES_MAX} streams are open here already", retry_after_s=retry_after_s())
+        now = datetime.now(UTC)
+        watch.begins = await event_log.heads(self._pool)
+        self._count += 1
+        self._watches.setdefault(watch.project_id, set()).add(watch)
+        if self._places is None:
+            self._places, self._since = dict(watch.begins), now
+        self._watched.set()
+
+    def end(self, watch: Watch) -> None:
+        """Watch no more."""
+        watching = self._watches[watch.project_id]
+        watching.remove(watch)
+        self._count -= 1
+        if not watching:
+            del self._watches[watch.project_id]
+        if not self._watches:
+            self._watched.clear()
+            self._places = None
+
+    async def run(self) -> None:
+        """Read for all who watch, until cancelled."""
+        away = False
+        while True:
+            await self._watched.wait()
+            try:
+                behind = await self._poll()
+                away = False
+            except AWAY as error:
+                if not away:
+                    logs.event(log, logging.WARNING, "tail_waits_for_postgres", cause=str(error))
+                away, behind = True, False
+                await asyncio.sleep(AWAY_S)
+            await asyncio.sleep(0 if behind else POLL_S)
+
+    async def _poll(self) -> bool:
+        """Read what is new; whether there is more."""
+        places, now = self._places, datetime.now(UTC)
+        if places is None:
+            return False
+        heads = await event_log.heads(self._pool)
+        spans = [
+            Span(shard, place, min(heads[shard], place + READ_MAX))
+            for shard, place in places.items()
+            if heads[shard] > place
+        ]
+        if not spans:
+            return False
+        found = await event_log.read(self._pool, spans, list(self._watches), self._since - CLOCK_SLACK)
+        if self._places is not places:
+            return False
+        for span in spans:
+            places[span.shard] = span.high
+        for row in found:
+            event = TailEvent(row)
+            for watch in self._watches.get(row["project_id"], ()):
+                watch.offer(event)
+        behind = any(heads[span.shard] > span.high for span in spans)
+        if not behind:
+            self._since = now
+        return behind

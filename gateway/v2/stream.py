@@ -1,0 +1,233 @@
+"""Events as they are stored: one JSON object a line, or server-sent events where the client accepts those.
+
+    {"result":{"event":{…}}}            an event, or a ping where nothing else was to be said
+    {"error":{"code":…,"message":…}}    the last that is said before the stream ends
+
+A stream begins now and replays nothing. It ends with an error when its client reads too slowly, when the account may no
+longer read the project (looked at every ping interval), and when the gateway shuts down. Those after which a client
+does best to connect again have code 503.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.endpoint import Endpoint, StreamErrorBody, endpoint, refused
+from gateway.errors import Refusal, away
+from gateway.event_tail import BUFFER_EVENTS_MAX, Watch, WatchFilter
+from gateway.hot import ABORT, ENDLESS
+from gateway.services import Gateway
+from gateway.v2 import accounts
+from gateway.v2.accounts import ProjectScope
+from gateway.v2.devices import words_of
+from gateway.v2.names import label_filter
+from gateway.v2.permissions import Permission
+from gateway.validation import Label
+from schemas import ids
+from schemas.events import EventType, rfc3339
+from schemas.postgres import AWAY
+
+SEND_TIMEOUT_S = 30.0
+"""A client that takes nothing for so long is gone."""
+RECHECK_S_MAX = 30.0
+TOO_SLOW = Refusal(503, f"Read too slowly: more than {BUFFER_EVENTS_MAX} events were waiting. Connect again")
+SHUTTING_DOWN = Refusal(503, "The gateway shuts down. Connect again")
+
+PingInterval = Annotated[str, Meta(pattern=r"^(?:[1-9]|[1-9][0-9]|[1-9][0-9]{2})(?:\.[0-9]{1,3})?s\Z")]
+
+
+class StreamQuery(Struct, kw_only=True):
+    """Which events. `ping_interval` is how long the stream says nothing at most, such as `10s`."""
+
+    event_types: list[EventType] = []
+    device_ids: list[str] = []
+    device_types: list[Label] = []
+    product_numbers: list[Label] = []
+    label_filters: list[Label] = []
+    query: Label = ""
+    ping_interval: PingInterval = "10s"
+
+
+class Said(Struct):
+    """One line of a stream."""
+
+    result: dict[str, Any]
+
+
+def _filter(query: StreamQuery) -> WatchFilter:
+    known = [ids.device_of_name(name.rpartition("/")[2]) for name in query.device_ids]
+    return WatchFilter(
+        event_types=frozenset(query.event_types),
+        device_ids=frozenset(i for i in known if i is not None) if query.device_ids else None,
+        device_types=frozenset(query.device_types),
+        product_numbers=frozenset(query.product_numbers),
+        labels=[label_filter(text) for text in query.label_filters],
+        words=words_of(query.query),
+    )
+
+
+class EventStream(Response):
+    """The response that goes on. `recheck` raises the Refusal that ends it."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        watch: Watch,
+        ping_s: float,
+        recheck: Callable[[], Awaitable[None]],
+        *,
+        server_sent: bool,
+    ) -> None:
+        kind = "text/event-stream" if server_sent else "application/x-ndjson"
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no", "content-type": f"{kind}; charset=utf-8"}
+        super().__init__(headers=headers)
+        del self.headers["content-length"]
+        self._gateway = gateway
+        self._watch = watch
+        self._ping_s = ping_s
+        self._recheck = recheck
+        self._frame = b"data: %b\n\n" if server_sent else b"%b\n"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._gateway.events.begin(self._watch)
+        except Refusal as refusal:
+            await refused(refusal, v2=True, stream=True)(scope, receive, send)
+            return
+        except AWAY:
+            await refused(away("Postgres"), v2=True, stream=True)(scope, receive, send)
+            return
+        said = _Sender(send, scope)
+        scope["extensions"][ENDLESS] = True
+        watchers = [
+            asyncio.create_task(self._until_gone(receive), name="stream client"),
+            asyncio.create_task(self._until_closing(), name="stream shutdown"),
+        ]
+        try:
+            head = scope["method"] == "HEAD"
+            await said({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if not head:
+                await self._follow(said, *watchers)
+            await said({"type": "http.response.body", "body": b"", "more_body": False})
+        except _GoneError:
+            pass
+        finally:
+            self._gateway.events.end(self._watch)
+            for task in watchers:
+                task.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+
+    async def _follow(self, said: "_Sender", gone: asyncio.Task[None], closing: asyncio.Task[None]) -> None:
+        """Tell what happens until the stream must end."""
+        watch, clock = self._watch, asyncio.get_running_loop().time
+        recheck_s = min(self._ping_s, RECHECK_S_MAX)
+        next_ping, next_check = clock() + self._ping_s, clock() + recheck_s
+        while not gone.done():
+            try:
+                async with asyncio.timeout_at(min(next_ping, next_check)):
+                    await watch.news.wait()
+            except TimeoutError:
+                pass
+            watch.news.clear()
+            ending: Refusal | None = None
+            if watch.overflowed:
+                ending = TOO_SLOW
+            elif closing.done():
+                ending = SHUTTING_DOWN
+            elif clock() >= next_check:
+                ending, next_check = await self._refusal(), clock() + recheck_s
+            if ending is not None:
+                await said.body(self._frame % msgspec.json.encode(StreamErrorBody.of(ending.status, ending.text)))
+                return
+            lines = watch.take()
+            if not lines and clock() >= next_ping:
+                lines = [self._ping()]
+            if lines:
+                next_ping = clock() + self._ping_s
+                await said.body(b"".join(self._frame % (b'{"result":{"event":%b}}' % line) for line in lines))
+
+    async def _refusal(self) -> Refusal | None:
+        """Why the account may not go on reading; None while it may, and while that cannot be looked up."""
+        try:
+            await self._recheck()
+        except Refusal as refusal:
+            return refusal
+        except AWAY:
+            pass
+        return None
+
+    def _ping(self) -> bytes:
+        stamp = rfc3339(self._gateway.clock())
+        return msgspec.json.encode(
+            {
+                "eventId": ids.new_xid(),
+                "targetName": f"projects/{self._watch.project_id}",
+                "eventType": "ping",
+                "data": None,
+                "timestamp": stamp,
+            }
+        )
+
+    async def _until_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._watch.news.set()
+
+    async def _until_closing(self) -> None:
+        await self._gateway.closing.wait()
+        self._watch.news.set()
+
+
+class _GoneError(Exception):
+    """The client took nothing for too long, and its connection was ended."""
+
+
+class _Sender:
+    """Sends parts of a response, each within a set time."""
+
+    def __init__(self, send: Send, scope: Scope, timeout_s: float = SEND_TIMEOUT_S) -> None:
+        self._send = send
+        self._timeout_s = timeout_s
+        self._abort: Callable[[], None] = scope["extensions"][ABORT]
+
+    async def __call__(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._send(message)
+        except TimeoutError:
+            self._abort()
+            raise _GoneError from None
+
+    async def body(self, data: bytes) -> None:
+        await self({"type": "http.response.body", "body": data, "more_body": True})
+
+
+@endpoint(
+    "GET",
+    "/v2/projects/{project}/devices:stream",
+    permission=Permission.READ,
+    stream=True,
+    answers=Said,
+)
+async def stream_events(gateway: Gateway, request: Request, project: ProjectScope, query: StreamQuery) -> Response:
+    """Follow the events of a project as they are stored; nothing is replayed."""
+
+    async def recheck() -> None:
+        await accounts.check_again(gateway, request, project, Permission.READ)
+
+    return EventStream(
+        gateway,
+        Watch(project.id, _filter(query)),
+        float(query.ping_interval.removesuffix("s")),
+        recheck,
+        server_sent="text/event-stream" in request.headers.get("accept", ""),
+    )
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (stream_events,)
