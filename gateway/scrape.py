@@ -27,7 +27,7 @@ from gateway import callers
 from gateway.endpoint import refused
 from gateway.errors import Refusal
 from gateway.services import Gateway
-from schemas import keys
+from schemas import deliveries, keys
 from schemas.postgres import AWAY
 from schemas.redis import RedisError
 
@@ -114,9 +114,25 @@ async def _postgres(gateway: Gateway) -> list[Metric]:
     )
     for outcome, total in row["ledger"].items():
         ledger.add_metric([outcome], total)
+    webhooks = await deliveries.totals(gateway.postgres)
+    accepted = CounterMetricFamily("fleetgate_deliveries_accepted", "Events that data connectors took over.")
+    accepted.add_metric([], webhooks.accepted)
+    ended = CounterMetricFamily(
+        "fleetgate_deliveries_ended", "What became of the events that data connectors took over.", labels=["outcome"]
+    )
+    for outcome in ("delivered", "expired", "dropped", "superseded"):
+        ended.add_metric([outcome], getattr(webhooks, outcome))
     gauges = [
+        ("fleetgate_deliveries_pending", "Events taken over and set apart, with no end yet.", webhooks.pending),
+        (
+            "fleetgate_deliveries_oldest_s",
+            "Age of the oldest event still owed to a connector.",
+            webhooks.oldest_pending_s,
+        ),
+        ("fleetgate_connectors_active", "Data connectors that are sent to.", webhooks.active),
+        ("fleetgate_connectors_failing", "Of those, the ones whose last attempts failed.", webhooks.failing),
         ("fleetgate_outbox_events", "Life-cycle events that wait for the log.", row["outbox"]),
         ("fleetgate_replies_deferred", "Devices whose prepared reply waits to be written.", row["replies"]),
         ("fleetgate_quarantined_messages", "Messages that could not be stored as events.", row["quarantined"]),
     ]
-    return [ledger, *(GaugeMetricFamily(name, text, value=value) for name, text, value in gauges)]
+    return [ledger, accepted, ended, *(GaugeMetricFamily(name, text, value=value) for name, text, value in gauges)]

@@ -149,9 +149,10 @@ CREATE TABLE waiting_deliveries (
     body         json
 ) WITH (fillfactor = 70);
 CREATE INDEX waiting_deliveries_due ON waiting_deliveries (connector_id, next_at);
+CREATE INDEX waiting_deliveries_tests ON waiting_deliveries (connector_id) WHERE cause = 'test';
 COMMENT ON TABLE waiting_deliveries IS 'Events set apart for one connector: failed and to be tried again, in flight past their window, replayed, synchronized, tests. Whoever adds some to an ACTIVE connector locks its row and raises `accepted` first, whoever removes some raises another counter, in the same transaction.';
 COMMENT ON COLUMN waiting_deliveries.device_id IS 'Of a synchronized event: it is read from device_reported when the log has dropped it.';
-COMMENT ON COLUMN waiting_deliveries.body IS 'Of a test event that is not in the log (seq 0): the whole body.';
+COMMENT ON COLUMN waiting_deliveries.body IS 'Of a test event that is not in the log (seq 0): the whole body. Tests of a connector that is not ACTIVE are no part of its ledger.';
 
 CREATE TABLE delivery_attempts (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -230,6 +231,7 @@ BEGIN
     ELSIF OLD.status <> 'ACTIVE' AND NEW.status = 'ACTIVE' THEN
         NEW.epoch := OLD.epoch + 1;
         NEW.starts := OLD.starts + 1;
+        DELETE FROM waiting_deliveries WHERE connector_id = OLD.id;
         NEW.failing_since := NULL;
         NEW.failures_in_a_row := 0;
         NEW.warned_days := 0;

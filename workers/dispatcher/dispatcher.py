@@ -30,6 +30,7 @@ from workers.dispatcher.retry import Random
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
 from workers.dispatcher.tail import Tail
+from workers.dispatcher.trials import Trials
 from workers.schedule import every
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,9 @@ class Dispatcher:
         self.sweep = sweep = FailingSweep(pool, roster, self._metrics, clock)
         lanes.done, lanes.low = commits.mark, feeder.look
 
+        trials = Trials(pool, roster, client, lanes, notes, clock)
+        roster.elsewhere = trials.wake
+
         def keyed(key: SigningKey) -> None:
             lanes.key = key
             for connector in list(roster.connectors.values()):
@@ -157,6 +161,7 @@ class Dispatcher:
                 group.create_task(tail.run(ending), name="dispatcher tail")
                 group.create_task(roster.run(ending), name="dispatcher roster")
                 group.create_task(feeder.run(ending), name="dispatcher feeder")
+                group.create_task(trials.run(ending), name="dispatcher tests")
                 group.create_task(commits.run(ending), name="dispatcher commits")
                 group.create_task(every(journal.INTERVAL_S, write_notes, ending), name="dispatcher journal")
                 group.create_task(every(failing.INTERVAL_S, sweep.sweep, ending), name="dispatcher failing")
@@ -165,6 +170,7 @@ class Dispatcher:
                 ending.set()
                 roster.wake()
                 commits.wake()
+                trials.wake()
                 requesting.cancel()
             with contextlib.suppress(*AWAY):
                 await write_notes()

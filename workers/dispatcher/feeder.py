@@ -5,6 +5,7 @@ at once, so that however many are behind, Postgres is left to those that are not
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -39,18 +40,24 @@ class Feeder:
         self._roster = roster
         self._pump = pump
         self._clock = clock
+        self._due = asyncio.Event()
         self._reads = asyncio.Semaphore(READS_MAX)
 
     def look(self, connector: Connector) -> None:
-        """Read a window for it, if it wants one and is not reading yet."""
+        """Read a window for it, if it wants one and is not reading yet; rows that are due follow."""
         if connector.hungry():
             connector.reading = True
             self.spawn(self._read(connector))
+        if connector.check_at <= time.monotonic():
+            self._due.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after all connectors until `stop` is set."""
         while not stop.is_set():
-            await asyncio.sleep(TICK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._due.wait()
+            self._due.clear()
             now = time.monotonic()
             for connector in set(self._roster.joining.values()):
                 self.look(connector)
@@ -63,6 +70,8 @@ class Feeder:
                 for n in range(0, len(wanting), CONNECTORS_MAX):
                     await self._read_due(wanting[n : n + CONNECTORS_MAX])
             except AWAY:
+                for connector in wanting:
+                    connector.due_in(AWAY_S)
                 await asyncio.sleep(AWAY_S)
 
     async def _read(self, connector: Connector) -> None:

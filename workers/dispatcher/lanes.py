@@ -23,7 +23,7 @@ from workers.dispatcher.client import Answer, Cause, Client
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.governor import Governor
 from workers.dispatcher.journal import Journal
-from workers.dispatcher.queue import Delivery, End
+from workers.dispatcher.queue import DUE_MAX, Delivery, End
 from workers.dispatcher.retry import Random, delay_s
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,11 @@ class _EventId(msgspec.Struct):
 
 class _Body(msgspec.Struct):
     event: _EventId = msgspec.field(default_factory=_EventId)
+
+
+def event_id_of(body: bytes) -> str:
+    """The id of the event in a ready body."""
+    return msgspec.json.decode(body, type=_Body).event.eventId
 
 
 class Lanes:
@@ -101,7 +106,7 @@ class Lanes:
                 self._open(connector, delivery)
         if queue.uncommitted():
             self.done(connector)
-        if connector.hungry():
+        if connector.hungry() or (connector.check_at <= now and 2 * len(queue.due) < DUE_MAX):
             self.low(connector)
 
     def _next(self, connector: Connector) -> Delivery | None:
@@ -158,7 +163,7 @@ class Lanes:
     async def _attempt(self, connector: Connector, delivery: Delivery) -> None:
         target, signatures = connector.target, connector.signatures
         if delivery.body is not None and not delivery.event_id:
-            delivery.event_id = msgspec.json.decode(delivery.body, type=_Body).event.eventId
+            delivery.event_id = event_id_of(delivery.body)
         if target.url is None:
             answer = Answer(Cause.EGRESS, None, 0.0, target.refusal)
         else:

@@ -65,12 +65,14 @@ class Roster:
         """Cursors that do not follow the tail."""
         self.slots: set[int] = set()
         self.pump: Callable[[Connector], None] = lambda _: None
+        self.elsewhere: Callable[[], None] = lambda: None
+        """Called when work was put into the queue of a connector that is not served."""
         self.keyed: Callable[[SigningKey], None] = lambda _: None
         """Called with the key of asymmetric signatures."""
         self._vault = vault
         self._key_vault = key_vault
         self._policy = policy
-        self._issuer = issuer
+        self.issuer = issuer
         self._exposed_max = exposed_max
         self._lanes_max = max(1, exposed_max // 2)
         self._clock = clock
@@ -90,6 +92,8 @@ class Roster:
     def _told(self, _connection: Any, _pid: int, _channel: str, what: object) -> None:
         connector_id, _, status = str(what).partition(" ")
         connector = self.connectors.get(connector_id)
+        if connector is None and not status:
+            self.elsewhere()
         if connector is not None:
             connector.due_in(0)
             if status not in ("", "ACTIVE"):
@@ -172,15 +176,16 @@ class Roster:
 
     def _configure(self, row: Any) -> None:
         connector = self.connectors.get(row["id"])
-        if connector is None or (target := self._target(row)) is None:
+        if connector is None or (target := self.target(row)) is None:
             return
         if target.url != connector.target.url:
             connector.pace = Pace(self._lanes_max)
         connector.target = target
-        connector.signatures = Signatures(target, self._issuer, self._clock)
+        connector.signatures = Signatures(target, self.issuer, self._clock)
         self.pump(connector)
 
-    def _target(self, row: Any) -> Target | None:
+    def target(self, row: Any) -> Target | None:
+        """Where a connector's row says to send; None when its secrets cannot be read."""
         try:
             return Target.of_row(row, self._vault, self._policy)
         except SecretError as error:
@@ -194,7 +199,7 @@ class Roster:
             cursor = Cursor(place["seq"], place["stored_at"], self.shards[place["shard"]])
             cursors.setdefault(place["connector_id"], {})[place["shard"]] = cursor
         for row in rows:
-            target = self._target(row)
+            target = self.target(row)
             if target is None or slot_of(row["id"]) not in self.slots:
                 continue
             failing_since: datetime | None = row["failing_since"]
@@ -204,7 +209,7 @@ class Roster:
                 row["epoch"],
                 row["starts"],
                 target,
-                Signatures(target, self._issuer, self._clock),
+                Signatures(target, self.issuer, self._clock),
                 Pace(self._lanes_max, row["failures_in_a_row"]),
                 Queue(cursors.get(row["id"], {}), self._exposed_max),
                 Health(failing_since.timestamp() if failing_since else None),

@@ -189,6 +189,39 @@ def _due(row: Any) -> Due:
     return Due(row["connector_id"], row["next_at"].timestamp(), delivery)
 
 
+class Test(NamedTuple):
+    """A test event of a connector that is not ACTIVE; `connector` is its row."""
+
+    id: int
+    body: bytes
+    connector: Any
+
+
+async def tested(executor: Executor) -> list[str]:
+    """Connectors that are not ACTIVE and have test events waiting."""
+    rows = await executor.fetch(
+        """SELECT DISTINCT connector_id FROM waiting_deliveries w JOIN data_connectors c ON c.id = w.connector_id
+            WHERE w.cause = 'test' AND c.status <> 'ACTIVE'"""
+    )
+    return [row["connector_id"] for row in rows]
+
+
+async def claim_tests(executor: Executor, connector_ids: Iterable[str]) -> list[Test]:
+    """Take the test events of these connectors, as far as no queue holds them. They are gone from then on."""
+    rows = await executor.fetch(
+        """WITH claimed AS (
+               DELETE FROM waiting_deliveries w USING data_connectors c
+                WHERE w.connector_id = ANY($1) AND w.cause = 'test' AND w.body IS NOT NULL
+                  AND c.id = w.connector_id AND c.status <> 'ACTIVE'
+               RETURNING w.id AS waiting_id, w.connector_id, w.body::text AS body)
+           SELECT claimed.waiting_id, claimed.body, c.*, p.organization_id
+             FROM claimed JOIN data_connectors c ON c.id = claimed.connector_id
+             JOIN projects p ON p.id = c.project_id""",
+        list(connector_ids),
+    )
+    return [Test(row["waiting_id"], row["body"].encode(), row) for row in rows]
+
+
 # Committing --------------------------------------------------------------------------------------------------
 
 _COMMIT = """

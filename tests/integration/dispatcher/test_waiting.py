@@ -138,5 +138,27 @@ async def test_a_test_event_is_tried_once_whatever_the_state_of_the_endpoint(
     assert msgspec.json.decode(receiver.received[-1].body) == body
 
 
+async def test_a_disabled_connector_is_sent_a_test_event_and_nothing_else(project: Project, receiver: Receiver) -> None:
+    """Outside its queue and its ledger; the answer is found all the same."""
+    connector = await project.connector(receiver.url, status="USER_DISABLED", secret="s" * 32)
+    body = {"event": {"eventId": "test-2", "eventType": "touch"}, "labels": {}, "metadata": {}}
+    async with project.dispatcher() as dispatcher:
+        await until(lambda: dispatcher.roster.shards)
+        await project.happen(5)
+        row_id = await project.pool.fetchval(
+            """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, body)
+               VALUES ($1, 0, 0, now(), 'test', now(), now(), $2) RETURNING id""",
+            connector,
+            body,
+        )
+        query = "SELECT event_id, status FROM delivery_attempts WHERE waiting_id = $1"
+        noted = await until(lambda: project.pool.fetchrow(query, row_id), 7)
+    assert tuple(noted) == ("test-2", 200)
+    assert [r.event_id for r in receiver.received] == ["test-2"]
+    assert "X-Dt-Signature" in receiver.received[0].headers
+    ledger = await project.ledger(connector)
+    assert (ledger.accepted, ledger.pending) == (0, 0)
+
+
 async def _gone(project: Project, row_id: int) -> bool:
     return await project.pool.fetchval("SELECT count(*) FROM waiting_deliveries WHERE id = $1", row_id) == 0
