@@ -85,9 +85,11 @@ async def page(
         within = SUBTREE.format(top=f"${len(arguments)}")
         conditions.append(f"e.device_id IN (SELECT id FROM devices WHERE space_id IN ({within}))")
     if device_id is not None:
-        # One device has few messages of other projects: no need to take the projects one by one.
+        # One device has few messages of other projects: no need to take the projects one by one, and none to let
+        # PostgreSQL walk through all of theirs, which it would where a partition has no statistics yet.
         arguments += [device_id, project_ids]
-        conditions.append(f"e.device_id = ${len(arguments) - 1} AND e.project_id = ANY(${len(arguments)}::uuid[])")
+        of_projects = f"array_position(${len(arguments)}::uuid[], e.project_id) IS NOT NULL"
+        conditions.append(f"e.device_id = ${len(arguments) - 1} AND {of_projects}")
         return await _read(connection, conditions, arguments, status, before, offset, limit)
     arguments.append(project_ids)
     source = f"unnest(${len(arguments)}::uuid[]) AS project (id) CROSS JOIN LATERAL"
