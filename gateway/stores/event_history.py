@@ -23,7 +23,8 @@ STORED_SLACK = AHEAD_MAX + timedelta(hours=1)
 PAGE = """
     SELECT e.shard, e.seq, e.stored_at, e.type, e.ts, e.data::text
       FROM events e
-     WHERE e.device_id = $1 AND e.project_id IS NOT DISTINCT FROM $2 AND e.ts >= $3 AND e.ts < $4 AND e.stored_at >= $5{conditions}
+     WHERE e.device_id = $1 AND e.project_id IS NOT DISTINCT FROM $2
+       AND e.ts >= $3 AND e.ts < $4 AND e.stored_at >= $5{conditions}
      ORDER BY e.ts DESC, e.seq DESC LIMIT $6
 """
 OF_TYPES = " AND e.type = ANY(${})"
