@@ -28,7 +28,7 @@ def main() -> int:
     logs.configure("edge", settings.log_level)
     try:
         listener = bind(settings.bind) if arguments.fd is None else socket.socket(fileno=arguments.fd)
-    except (OSError, OverflowError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "there is no such port"
         print(f"fleetgate edge: cannot listen on {settings.bind} (FLEETGATE_BIND): {reason}", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings
 
 BACKLOG = 4096
+PORT_MAX = 65_535
 
 
 def make_server(settings: EdgeSettings, metrics: Metrics, *, loop: str = "uvloop") -> uvicorn.Server:
@@ -36,8 +37,11 @@ def make_server(settings: EdgeSettings, metrics: Metrics, *, loop: str = "uvloop
 
 
 def bind(address: str) -> socket.socket:
-    """A listening socket on host:port. Raises OSError when the port is taken."""
+    """A listening socket on host:port. Raises OSError when the port is taken, ValueError when it is not host:port."""
     host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > PORT_MAX:
+        # No host would mean every interface: whoever wants that says 0.0.0.0.
+        raise ValueError(f"{address} is not host:port")
     host = host.strip("[]")
     # The protocol by name: asyncio turns Nagle's algorithm off only for sockets that say they are TCP.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

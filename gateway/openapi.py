@@ -1,7 +1,9 @@
 """The OpenAPI 3.1 document, made from the same structs that decode requests and encode answers."""
 
 import inspect
+import json
 import re
+import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -10,15 +12,24 @@ from typing import Any
 import msgspec
 
 from gateway import callers
-from gateway.endpoint import Endpoint, ErrorBody, V2ErrorBody
+from gateway.endpoint import Endpoint, ErrorBody, StreamErrorBody, V2ErrorBody
 from gateway.v2.accounts import AccountCaller
 
 REFERENCE = "#/components/schemas/{name}"
-SECURITY: dict[Any, tuple[str, str]] = {
-    callers.DeviceCaller: ("device", "The device's access key: 32 hex characters, no scheme."),
-    callers.OrganizationCaller: ("organization", "An organisation key, `fgo_…`."),
-    callers.PartnerCaller: ("partner", "A partner key, `fgp_…`."),
-    AccountCaller: ("account", "A service account: `Basic key:secret`, or `Bearer` and a token of /oauth2/token."),
+SECURITY: dict[Any, tuple[str, ...]] = {
+    callers.DeviceCaller: ("device",),
+    callers.OrganizationCaller: ("organization",),
+    callers.PartnerCaller: ("partner",),
+    AccountCaller: ("account", "token"),
+}
+"""What proves a caller: any one of these schemes."""
+_KEY = {"type": "apiKey", "in": "header", "name": "Authorization"}
+SCHEMES: dict[str, dict[str, str]] = {
+    "device": {**_KEY, "description": "The device's access key: 32 hex characters."},
+    "organization": {**_KEY, "description": "An organisation key, `fgo_…`."},
+    "partner": {**_KEY, "description": "A partner key, `fgp_…`."},
+    "account": {"type": "http", "scheme": "basic", "description": "Id and secret of a service account's key."},
+    "token": {"type": "http", "scheme": "bearer", "description": "A service account's token of `/oauth2/token`."},
 }
 COMMON = {
     400: "The body is not valid JSON, or below `/v2` does not fit.",
@@ -31,11 +42,12 @@ COMMON = {
     503: "Not possible at the moment; `Retry-After` says when to come back.",
 }
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+STREAM_TYPES = ("application/x-ndjson", "text/event-stream")
 
 
 def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     """The document of these endpoints."""
-    wanted: list[Any] = [ErrorBody, V2ErrorBody]
+    wanted: list[Any] = [ErrorBody, V2ErrorBody, StreamErrorBody]
     for endpoint in endpoints:
         for kind in (endpoint.answer, endpoint.described_body, endpoint.query):
             wanted += [leaf for leaf in _leaves(kind) if leaf not in (None, bytes)]
@@ -57,22 +69,39 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     for endpoint in endpoints:
         operation = _operation(endpoint, schema_of, components)
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
-    schemes = {
-        name: {"type": "apiKey", "in": "header", "name": "Authorization", "description": text}
-        for name, text in SECURITY.values()
-    }
-    return {
+    for query in {endpoint.query for endpoint in endpoints if endpoint.query is not None}:
+        components.pop(_name(schema_of(query)), None)  # its members stand as parameters
+    tags = {_tag(endpoint): _purpose(endpoint) for endpoint in endpoints}
+    found = {
         "openapi": "3.1.0",
         "info": {
             "title": "fleetgate",
             "version": version,
-            "description": "Devices talk in, vendor clouds are pulled in, events go out. Every refusal is "
-            '`{"error": "<text for a person>"}`.',
+            "description": "Devices talk in, events go out, owners look and command. Every refusal is "
+            '`{"error": "<text for a person>"}`, below `/v2` with `code` and `help` beside it.',
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "tags": [{"name": tag, "description": text} for tag, text in sorted(tags.items())],
         "paths": paths,
-        "components": {"schemas": components, "securitySchemes": schemes},
+        "components": {"schemas": components, "securitySchemes": SCHEMES},
     }
+    return _with_short_names(found)
+
+
+def _with_short_names(found: dict[str, Any]) -> dict[str, Any]:
+    """Where structs share a name, msgspec puts their modules before it; as little of those as tells them apart does."""
+    schemas = found["components"]["schemas"]
+    text = json.dumps(found)
+    taken = {name for name in schemas if "." not in name}
+    for name in [name for name in schemas if "." in name]:
+        *modules, struct = name.split(".")
+        words = [word.capitalize() for module in modules for word in module.split("_")]
+        short = next(n for n in ("".join(words[-k:]) + struct for k in range(1, len(words) + 1)) if n not in taken)
+        taken.add(short)
+        text = text.replace(json.dumps(REFERENCE.format(name=name)), json.dumps(REFERENCE.format(name=short)))
+        text = text.replace(f"{json.dumps(name)}: ", f"{json.dumps(short)}: ")
+    shortened: dict[str, Any] = json.loads(text)
+    return shortened
 
 
 def _leaves(kind: Any) -> list[Any]:
@@ -92,21 +121,21 @@ def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -
         "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint, schema_of, components)],
         "responses": {
             str(endpoint.status): {
-                "description": "Done.",
-                "content": {"application/json": {"schema": schema_of(endpoint.answer)}},
+                "description": "Line after line, until the stream ends." if endpoint.stream else "Done.",
+                "content": {kind: {"schema": schema_of(endpoint.answer)} for kind in _media_types(endpoint)},
             }
         },
     }
     if rest.strip():
         operation["description"] = rest.strip()
     if endpoint.described_caller is not None:
-        operation["security"] = [{SECURITY[endpoint.described_caller][0]: []}]
+        operation["security"] = [{name: []} for name in SECURITY[endpoint.described_caller]]
     if endpoint.described_body is bytes:
         operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     elif endpoint.described_body is not None:
-        content = {"application/json": {"schema": schema_of(endpoint.described_body)}}
+        content = {endpoint.reads_as: {"schema": schema_of(endpoint.described_body)}}
         operation["requestBody"] = {"required": True, "content": content}
-    error = V2ErrorBody if endpoint.is_v2 else ErrorBody
+    error = StreamErrorBody if endpoint.stream else V2ErrorBody if endpoint.is_v2 else ErrorBody
     for status, described in sorted(_refusals(endpoint).items()):
         response: dict[str, Any] = {
             "description": described,
@@ -143,6 +172,10 @@ def _refusals(endpoint: Endpoint) -> dict[int, str]:
     return {status: COMMON[status] for status in implied} | endpoint.errors
 
 
+def _media_types(endpoint: Endpoint) -> tuple[str, ...]:
+    return STREAM_TYPES if endpoint.stream else ("application/json",)
+
+
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     names = re.findall(r"{(\w+)}", endpoint.path)
     parameters = []
@@ -157,12 +190,15 @@ def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 def _query_parameters(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -> list[dict[str, Any]]:
     if endpoint.query is None:
         return []
-    schema = components[schema_of(endpoint.query)["$ref"].rpartition("/")[2]]
+    schema = components[_name(schema_of(endpoint.query))]
     required = schema.get("required", [])
-    return [
-        {"name": name, "in": "query", "required": name in required, "schema": member}
-        for name, member in schema["properties"].items()
-    ]
+    found = []
+    for name, member in schema["properties"].items():
+        parameter = {"name": name, "in": "query", "required": name in required, "schema": member}
+        if "description" in member:
+            parameter["description"] = member["description"]
+        found.append(parameter)
+    return found
 
 
 def _area(endpoint: Endpoint) -> str:
@@ -172,6 +208,12 @@ def _area(endpoint: Endpoint) -> str:
 def _tag(endpoint: Endpoint) -> str:
     area, _, resource = endpoint.function.__module__.removeprefix("gateway.").partition(".")
     return f"{area}: {resource.replace('_', ' ')}"
+
+
+def _purpose(endpoint: Endpoint) -> str:
+    """The first sentence of the endpoint's module."""
+    text = inspect.getdoc(sys.modules[endpoint.function.__module__]) or ""
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 def fields(schema: dict[str, Any], components: dict[str, Any]) -> list[tuple[str, str, bool, str]]:
@@ -187,8 +229,7 @@ def fields(schema: dict[str, Any], components: dict[str, Any]) -> list[tuple[str
 def type_name(schema: dict[str, Any], components: dict[str, Any]) -> str:
     """A schema in a few words."""
     if "$ref" in schema:
-        name: str = schema["$ref"].rpartition("/")[2]
-        return name
+        return _name(schema)
     for word in ("anyOf", "oneOf"):
         if word in schema:
             return " or ".join(dict.fromkeys(type_name(option, components) for option in schema[word]))
@@ -205,5 +246,9 @@ def type_name(schema: dict[str, Any], components: dict[str, Any]) -> str:
 
 def _resolved(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
     if "$ref" in schema:
-        return typing.cast(dict[str, Any], components[schema["$ref"].rpartition("/")[2]])
+        return typing.cast(dict[str, Any], components[_name(schema)])
     return schema
+
+
+def _name(reference: dict[str, Any]) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]

@@ -170,7 +170,7 @@ def _listening() -> Iterator[socket.socket]:
     address = os.environ.get(f"{PREFIX}BIND", DEFAULT_BIND)
     try:
         listener = bind(address)
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not host:port"
         raise UpError(f"cannot listen on {address}: {reason}; stop what uses it or set {PREFIX}BIND") from None
     with listener:

@@ -8,11 +8,11 @@ the parent. A child that is to belong to its parent's owner is registered by the
 """
 
 import logging
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 from starlette.responses import Response
 
 from gateway import validation
@@ -82,6 +82,7 @@ async def register(gateway: Gateway, body: Registration) -> Registered:
     status=201,
     errors={422: f"More than {BULK_MAX} devices; or some were refused, then the answer has what became of each."},
     mixed_status=422,
+    reads=Annotated[list[Registration], Meta(max_length=BULK_MAX)],
 )
 async def register_many(gateway: Gateway, body: list[Raw]) -> list[Registered | ErrorBody]:
     """Register up to 25 devices, each on its own.

@@ -99,7 +99,7 @@ class Credentials(Struct):
     access_key: str | None = None
 
 
-class Spoken(Telemetry, omit_defaults=True):
+class TelemetryWithToken(Telemetry, omit_defaults=True):
     """A message with its credential, decoded in one go."""
 
     access_token: str | None = None
@@ -108,7 +108,7 @@ class Spoken(Telemetry, omit_defaults=True):
 
 MassItem = Annotated[dict[str, Raw], Meta(max_length=MESSAGES_MAX)]
 _credentials = msgspec.json.Decoder(Credentials)
-_spoken = msgspec.json.Decoder(Spoken)
+_spoken = msgspec.json.Decoder(TelemetryWithToken)
 _encoder = msgspec.json.Encoder()
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -119,6 +119,7 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
     status=201,
     errors={401: "Neither a parent's key nor a token in every message.", 422: "Some messages were refused."},
     mixed_status=422,
+    reads=Annotated[dict[str, TelemetryWithToken], Meta(max_length=MESSAGES_MAX)],
     proves=callers.DeviceCaller,
     body_bytes_max=MASS_BODY_BYTES_MAX,
 )

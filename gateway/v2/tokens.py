@@ -4,7 +4,7 @@ The assertion is a JWT (HS256; `kid` = key id, `iss` = the account's email, `aud
 `iat` to `exp`). Whatever is wrong with it, the answer is 400 in the shape of OAuth 2.0, and does not say what.
 """
 
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
 import jwt
@@ -34,7 +34,20 @@ class Token(Struct):
     expires_in: int
 
 
-@endpoint("POST", PATH, errors={400: "The grant type or the assertion is not good.", 413: "The form is too large."})
+class Grant(Struct):
+    """The form of an exchange: the assertion is a JWT signed with the key's secret (HS256)."""
+
+    grant_type: Literal["urn:ietf:params:oauth:grant-type:jwt-bearer"]
+    assertion: str
+
+
+@endpoint(
+    "POST",
+    PATH,
+    errors={400: "The grant type or the assertion is not good.", 413: "The form is too large."},
+    reads=Grant,
+    reads_as="application/x-www-form-urlencoded",
+)
 async def issue(gateway: Gateway, request: Request) -> Token:
     """Exchange an assertion for an access token."""
     form = parse_qs((await read_body(request, FORM_BYTES_MAX)).decode("utf-8", "replace"))

@@ -4,7 +4,7 @@ import time
 from uuid import UUID
 
 from workers.dispatcher.pace import Pace
-from workers.dispatcher.queue import FRESH_MAX, Queue
+from workers.dispatcher.queue import DUE_MAX, FRESH_MAX, Queue
 from workers.dispatcher.request import Signatures, Target
 
 
@@ -96,6 +96,10 @@ class Connector:
     def hungry(self) -> bool:
         """Whether more of the log should be read for it now."""
         return not self.closed and not self.reading and 2 * len(self.queue.fresh) < FRESH_MAX and self.behind()
+
+    def expecting(self) -> bool:
+        """Whether its waiting deliveries should be read now: some may be due, and there is room for them."""
+        return not self.closed and self.check_at <= time.monotonic() and 2 * len(self.queue.due) < DUE_MAX
 
     def due_in(self, seconds: float) -> None:
         """Look at its waiting deliveries no later than in so many seconds."""

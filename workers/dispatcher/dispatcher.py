@@ -18,7 +18,7 @@ from schemas.postgres import AWAY
 from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS, Vault
 from schemas.settings import WorkerSettings
 from schemas.signing import SigningKey, issuer
-from workers.dispatcher import failing, journal
+from workers.dispatcher import failing, journal, store
 from workers.dispatcher.client import Client
 from workers.dispatcher.commits import Checkpoint, Commits
 from workers.dispatcher.failing import FailingSweep
@@ -35,7 +35,7 @@ from workers.schedule import every
 
 log = logging.getLogger(__name__)
 
-POOL = 5
+POOL = 3
 HAND_OVER_S = 2.0
 """A slot that is given back waits so long for its requests under way; the new owner repeats those that take longer."""
 
@@ -114,8 +114,8 @@ class Dispatcher:
         governor = Governor(max(1, settings.connector_deliveries_max // 2))
         notes = Journal(pool, self._metrics)
         lanes = Lanes(client, notes, governor, settings.deliveries_max, clock=clock, random=self._chance)
-        feeder = Feeder(pool, roster, lanes.pump, clock)
-        tail_session = Session(settings.postgres_dsn, "dispatcher tail")
+        feeder = Feeder(settings.postgres_dsn, roster, lanes.pump, clock)
+        tail_session = Session(settings.postgres_dsn, "dispatcher tail", store.by_index)
         commit_session = Session(settings.postgres_dsn, "dispatcher commits")
         tail = Tail(tail_session, roster, lanes.pump)
         commits = Commits(
@@ -176,6 +176,7 @@ class Dispatcher:
                 await write_notes()
         finally:
             await client.close()
+            await feeder.close()
             await tail_session.drop()
             await commit_session.drop()
             await pool.close()

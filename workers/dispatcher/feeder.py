@@ -9,12 +9,13 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from schemas.postgres import AWAY, Pool
+from schemas.postgres import AWAY
 from workers.dispatcher import store
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.lanes import Spawn
 from workers.dispatcher.queue import DUE_MAX
 from workers.dispatcher.roster import Roster
+from workers.dispatcher.session import Session
 
 TICK_S = 0.05
 WINDOW = 32
@@ -32,23 +33,23 @@ AWAY_S = 0.25
 class Feeder:
     """Reads for the connectors of this process, one by one."""
 
-    def __init__(
-        self, pool: Pool, roster: Roster, pump: Callable[[Connector], None], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, dsn: str, roster: Roster, pump: Callable[[Connector], None], clock: Callable[[], float]) -> None:
         self.spawn: Spawn = asyncio.create_task
-        self._pool = pool
+        self._rows = Session(dsn, "dispatcher queues", store.by_index)
+        self._windows: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
+        for _ in range(READS_MAX):
+            self._windows.put_nowait(Session(dsn, "dispatcher windows", store.by_index))
         self._roster = roster
         self._pump = pump
         self._clock = clock
         self._due = asyncio.Event()
-        self._reads = asyncio.Semaphore(READS_MAX)
 
     def look(self, connector: Connector) -> None:
         """Read a window for it, if it wants one and is not reading yet; rows that are due follow."""
         if connector.hungry():
             connector.reading = True
             self.spawn(self._read(connector))
-        if connector.check_at <= time.monotonic():
+        if connector.expecting():
             self._due.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -58,41 +59,45 @@ class Feeder:
                 async with asyncio.timeout(TICK_S):
                     await self._due.wait()
             self._due.clear()
-            now = time.monotonic()
             for connector in set(self._roster.joining.values()):
                 self.look(connector)
-            wanting = [
-                connector
-                for connector in self._roster.connectors.values()
-                if connector.check_at <= now and 2 * len(connector.queue.due) < DUE_MAX
-            ]
+            wanting = [connector for connector in self._roster.connectors.values() if connector.expecting()]
             try:
                 for n in range(0, len(wanting), CONNECTORS_MAX):
                     await self._read_due(wanting[n : n + CONNECTORS_MAX])
             except AWAY:
+                await self._rows.drop()
                 for connector in wanting:
                     connector.due_in(AWAY_S)
                 await asyncio.sleep(AWAY_S)
 
+    async def close(self) -> None:
+        """Close the connections, when nothing reads any more."""
+        await self._rows.drop()
+        while not self._windows.empty():
+            await self._windows.get_nowait().drop()
+
     async def _read(self, connector: Connector) -> None:
+        session = await self._windows.get()
         try:
-            async with self._reads:
-                if not connector.closed:
-                    await self._read_window(connector)
+            if not connector.closed:
+                await self._read_window(connector, session)
         except AWAY:
+            await session.drop()
             await asyncio.sleep(AWAY_S)
         finally:
+            self._windows.put_nowait(session)
             connector.reading = False
         self._pump(connector)
 
-    async def _read_window(self, connector: Connector) -> None:
+    async def _read_window(self, connector: Connector, session: Session) -> None:
         cursors = connector.queue.cursors
         spans = [
             store.Span(shard, cursor.read, cursor.tail.seq, cursor.stored_at)
             for shard, cursor in cursors.items()
             if not cursor.live and cursor.read < cursor.tail.seq
         ]
-        events = await store.read_window(self._pool, connector.project_id, spans, WINDOW)
+        events = await store.read_window(await session.get(), connector.project_id, spans, WINDOW)
         counts = dict.fromkeys(cursors, 0)
         last = dict.fromkeys(cursors, 0)
         for event in events:
@@ -112,20 +117,24 @@ class Feeder:
         for connector in connectors:
             connector.check_at = now + UNTOLD_S
         found = await store.read_due(
-            self._pool, [connector.id for connector in connectors], loaded, store.moment(now_s), DUE_MAX
+            await self._rows.get(),
+            [connector.id for connector in connectors],
+            loaded,
+            store.moment(now_s),
+            DUE_MAX,
         )
         by_id = {connector.id: connector for connector in connectors}
         counts = dict.fromkeys(by_id, 0)
         for due in found:
             connector = by_id[due.connector_id]
-            counts[connector.id] += 1
+            connector.due_in(RECHECK_S)
             if due.delivery is None:
                 connector.due_in(due.next_at - now_s)
-            elif due.delivery.waiting_id not in connector.queue.loaded:
+                continue
+            counts[connector.id] += 1
+            if due.delivery.waiting_id not in connector.queue.loaded:
                 connector.queue.offer_due(due.delivery)
         for connector in connectors:
             if counts[connector.id] == DUE_MAX:
                 connector.due_in(0)
-            elif counts[connector.id]:
-                connector.due_in(RECHECK_S)
             self._pump(connector)

@@ -23,7 +23,7 @@ from workers.dispatcher.client import Answer, Cause, Client
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.governor import Governor
 from workers.dispatcher.journal import Journal
-from workers.dispatcher.queue import DUE_MAX, Delivery, End
+from workers.dispatcher.queue import Delivery, End
 from workers.dispatcher.retry import Random, delay_s
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Lanes:
                 self._open(connector, delivery)
         if queue.uncommitted():
             self.done(connector)
-        if connector.hungry() or (connector.check_at <= now and 2 * len(queue.due) < DUE_MAX):
+        if connector.hungry() or connector.expecting():
             self.low(connector)
 
     def _next(self, connector: Connector) -> Delivery | None:

@@ -81,6 +81,16 @@ async def positions(executor: Executor, connector_ids: Iterable[str]) -> list[An
     )
 
 
+async def by_index(connection: Connection) -> None:
+    """Prepare a connection for reading: few rows, each by index, whatever the statistics say.
+
+    A replay puts a million rows into a queue at once, and until they are analysed the planner takes them for forty and
+    sorts them all for every read.
+    """
+    for node in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
+        await connection.execute(f"SET enable_{node} = off")
+
+
 # Reading -----------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,202 @@
+"""A tenant with one of everything the API has, so that a call with made-up values still meets real things."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import jwt
+from owners import Owner
+from projects import Account, account_of
+
+from schemas import replies
+from schemas.postgres import Pool
+from schemas.redis import Redis
+
+_numbers = itertools.count(1)
+FAR = 1_000_000
+
+
+@dataclass
+class Everything:
+    """Credentials by security scheme, and what stands in paths, queries and bodies."""
+
+    credentials: dict[str, str] = field(default_factory=dict)
+    places: dict[str, dict[str, str]] = field(default_factory=dict)
+    """The members of paths, by what the path begins with."""
+    members: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The members of queries and bodies, likewise."""
+    bodies: dict[str, Any] = field(default_factory=dict)
+    """Whole bodies, by path."""
+
+    def place(self, path: str, name: str) -> str | None:
+        """What stands for `{name}` in a path."""
+        return next((known[name] for start, known in _longest(self.places, path) if name in known), None)
+
+    def real(self, path: str, value: Any) -> Any:
+        """A body or query in which members are real wherever there is something real of that name."""
+        if path in self.bodies and isinstance(value, dict) and value:
+            return self.bodies[path]
+        if isinstance(value, list):
+            return [self.real(path, item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        return {name: self._member(path, name, inner) for name, inner in value.items()}
+
+    def _member(self, path: str, name: str, value: Any) -> Any:
+        for _, known in _longest(self.members, path):
+            if name in known:
+                found = known[name]
+                return found() if callable(found) else found
+        return self.real(path, value)
+
+
+def _longest(known: dict[str, dict[str, Any]], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    return iter(sorted(((s, k) for s, k in known.items() if path.startswith(s)), key=lambda pair: -len(pair[0])))
+
+
+def _mac() -> str:
+    return f"0a:00:00:00:00:{next(_numbers) & 255:02x}"
+
+
+async def _made(account: Account, path: str, body: Any) -> str:
+    """Make something in the /v2 API; its id."""
+    status, answer = await account.ask("POST", path, body)
+    assert status == 200, answer
+    return str(answer.get("name") or answer["key"]["name"]).rpartition("/")[2]
+
+
+def _assertion(account: Account) -> str:
+    """What the account shows for a token."""
+    now_s = int(time.time())
+    claims = {"iss": account.email, "aud": f"{account.owner.url}/oauth2/token", "iat": now_s, "exp": now_s + 3600}
+    return jwt.encode(claims, account.secret, "HS256", headers={"kid": account.key_id})
+
+
+async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everything:
+    """Make it; `access_key` issues a device's key. No device is held back by a limit of calls."""
+    own, owned, sold, listed, victim = [await acme.device() for _ in range(5)]
+    unclaimed = await acme.device(claimed=False)
+    for device_id in (own, owned, sold, listed):
+        await acme.seen(device_id, temperature=21.5)
+        await acme.message(device_id, (await acme.row(device_id))["claimed_at"], telemetries={"temperature": 21.5})
+        await acme.call("PUT", f"/devices/{device_id}/config", {"config": {"interval_s": 10}})
+    await _without_limits(acme.pool, redis, acme.devices)
+    command = await acme.call("POST", f"/devices/{own}/commands", {"command": "reboot"})
+    cancelled = await acme.call("POST", f"/devices/{owned}/commands", {"command": "reboot"})
+    model = await acme.call("POST", "/models", {"vendor": "Acme", "name": "Other"})
+    in_model = f"/models/{model['id']}"
+    definition = await acme.call("POST", f"{in_model}/commands", {"name": "reboot"})
+    hardware_key = await acme.call("POST", f"{in_model}/hardware_keys", {"name": "Batch"})
+    registering = await acme.call("POST", f"/models/{acme.model_id}/hardware_keys", {"name": "Line"})
+    project = await acme.call("POST", "/projects", {"name": "Other"})
+    space = await acme.call("POST", "/spaces", {"project_id": str(acme.project_id), "name": "Cellar"})
+    api_key = await acme.call("POST", "/api_keys", {"kind": "partner", "name": "Other"})
+    caller = await account_of(acme, "organization.admin")
+    role = {"roles": ["roles/project.user"]}
+    in_project, in_organization = f"/v2/projects/{acme.project_id}", f"/v2/organizations/{acme.organization_id}"
+    account = await _made(caller, f"{in_project}/serviceaccounts", {"displayName": "Other", "enableBasicAuth": True})
+    receiver = {"url": "https://receiver.example/events", "signatureSecret": "s3cret"}
+    leads = {"roles": ["roles/organization.admin"]}
+    unsorted = {"sn": (row := await acme.row(unclaimed))["sn"], "mac": row["mac"], "space_id": str(acme.space_id)}
+    v2 = {
+        "project": str(acme.project_id),
+        "organization": str(acme.organization_id),
+        "account": account,
+        "key": await _made(caller, f"{in_project}/serviceaccounts/{account}/keys", None),
+        "member": await _made(caller, f"{in_project}/members", role | {"email": "someone@example.org"}),
+        "role": "project.user",
+        "device": str(listed),
+        "connector": await _made(caller, f"{in_project}/dataconnectors", {"httpConfig": receiver}),
+    }
+    member = await _made(caller, f"{in_organization}/members", leads | {"email": "someone@example.org"})
+    emulated = await _made(caller, f"/emulator{in_project}/devices", {"type": "temperature"})
+    organization = "/core/v1/organization"
+    return Everything(
+        credentials={
+            "device": access_key(str(own), 0),
+            "organization": acme.key,
+            "partner": acme.partner_key,
+            "account": caller.basic,
+        },
+        places={
+            "/v1/": {"device_id": str(own)},
+            organization: {
+                "device_id": str(owned),
+                "command_id": cancelled["id"],
+                "project_id": project["id"],
+                "space_id": space["id"],
+            },
+            f"{organization}/models": {
+                "model_id": model["id"],
+                "definition_id": definition["id"],
+                "key_id": hardware_key["id"],
+            },
+            f"{organization}/api_keys": {"key_id": api_key["id"]},
+            "/core/v1/partner": {"device_id": str(sold)},
+            "/v2/": v2,
+            "/v2/organizations": {"member": member},
+            "/emulator/": v2 | {"device": emulated},
+        },
+        members={
+            "/": {
+                "firmware_version": "1.0.1",
+                "mac": _mac,
+                "sn": lambda: f"MADE{next(_numbers)}",
+                "parent_id": None,
+                "hardware_key": registering["key"],
+                "model_id": str(acme.model_id),
+                "space_id": str(acme.space_id),
+                "project_id": str(acme.project_id),
+                "device_id": str(owned),
+                "id": command["id"],
+                "status": "done",
+                "command": "reboot",
+                "friendly_name": None,
+                "extra_params": {},
+                "file_id": None,
+                "scheduled_at": None,
+                "version": None,
+                "organization": f"organizations/{acme.organization_id}",
+                "rate_limit": FAR,
+                "time_zone": "Europe/Oslo",
+                "event_mappings": {"temperature": "temperature"},
+            },
+            "/v1/devices/{device_id}/telemetry": {"status": "online"},
+            f"{organization}/devices/histories": {"status": None},
+            "/v2/": {
+                "httpConfig": receiver,
+                "events": ["temperature"],
+                "status": "ACTIVE",
+                "type": "HTTP_PUSH",
+                "startTime": "2026-05-01T00:00:00Z",
+                "endTime": "2026-05-02T00:00:00Z",
+                "start_time": "2026-05-01T00:00:00Z",
+                "end_time": "2026-05-02T00:00:00Z",
+                "devices": [f"projects/{acme.project_id}/devices/{victim}"],
+                "email": lambda: f"person{next(_numbers)}@example.org",
+                "page_token": "",
+                "order_by": "labels.name",
+                "update_mask": "displayName",
+            }
+            | role,
+            in_organization: leads,
+            "/emulator/": {"type": "temperature", "page_token": ""},
+            "/oauth2/": {"assertion": _assertion(caller)},
+        },
+        bodies={
+            "/emulator/v2/projects/{project}/devices/{device}:publish": {"temperature": {"value": 21.5}},
+            f"{organization}/devices/claim": unsorted,
+            f"{organization}/devices/{{device_id}}/commands": {"command": "reboot"},
+            "/v2/organizations/{organization}/members": leads | {"email": "another@example.org"},
+            "/v2/projects/{project}/dataconnectors": {"httpConfig": receiver},
+        },
+    )
+
+
+async def _without_limits(pool: Pool, redis: Redis, devices: list[UUID]) -> None:
+    await pool.execute("UPDATE device_models SET rate_limit = $1", FAR)
+    async with pool.acquire() as connection:
+        await replies.write(connection, redis, devices)
