@@ -1,5 +1,7 @@
 """Real servers for every test: one PostgreSQL and one Valkey a session, a fresh database a test."""
 
+import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from schemas.redis import Redis
 
 MASTER_KEY = "5a" * 32
 SHARDS = 4
-_numbers = itertools.count(1)
+DATABASES_AHEAD = 2
 
 
 @pytest.fixture(scope="session")
@@ -36,21 +38,32 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded
 
 
 @pytest.fixture(scope="session")
-async def template_database(postgres_server: EmbeddedPostgres) -> str:
-    """The name of a migrated, empty database that others are copied from."""
+async def databases(postgres_server: EmbeddedPostgres) -> AsyncIterator[asyncio.Queue[str]]:
+    """Names of migrated, empty databases; while a test runs, those of the next tests are made."""
     connection = await postgres.connect(postgres_server.dsn(), "tests")
     await postgres.migrate(connection, shards=SHARDS, master_key=MASTER_KEY)
     await connection.close()
-    return "fleetgate"
+    ready: asyncio.Queue[str] = asyncio.Queue(DATABASES_AHEAD)
+
+    async def make() -> None:
+        maker = await asyncpg.connect(postgres_server.dsn("postgres"))
+        for number in itertools.count(1):
+            await maker.execute(f"CREATE DATABASE test_{number} TEMPLATE fleetgate STRATEGY FILE_COPY")
+            await ready.put(f"test_{number}")
+
+    making = asyncio.create_task(make(), name="databases")
+    yield ready
+    making.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await making
 
 
 @pytest.fixture
-async def dsn(postgres_server: EmbeddedPostgres, template_database: str) -> AsyncIterator[str]:
+async def dsn(postgres_server: EmbeddedPostgres, databases: asyncio.Queue[str]) -> AsyncIterator[str]:
     """A fresh, migrated database."""
-    name = f"test_{next(_numbers)}"
-    admin = await asyncpg.connect(postgres_server.dsn("postgres"))
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY")
+    name = await databases.get()
     yield postgres_server.dsn(name)
+    admin = await asyncpg.connect(postgres_server.dsn("postgres"))
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
 
