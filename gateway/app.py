@@ -42,6 +42,7 @@ from gateway.organization import (
 from gateway.partner import devices as partner_devices
 from gateway.pressure import Pressure
 from gateway.services import Gateway
+from gateway.v2 import claims as project_claims
 from gateway.v2 import (
     data_connectors,
     emulator,
@@ -92,6 +93,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *service_accounts.ENDPOINTS,
     *project_devices.ENDPOINTS,
     *labels.ENDPOINTS,
+    *project_claims.ENDPOINTS,
     *transfers.ENDPOINTS,
     *history.ENDPOINTS,
     *stream.ENDPOINTS,

@@ -50,9 +50,18 @@ def filled(member: str, text: str | None) -> str:
     return text
 
 
+def is_mac(text: str) -> bool:
+    """Whether this is a MAC address in any usual spelling."""
+    return _TWELVE_DIGITS.fullmatch(_digits(text)) is not None
+
+
+def _digits(mac: str) -> str:
+    return _SEPARATORS.sub("", mac.strip()).lower()
+
+
 def normalized_mac(text: str) -> str:
     """`aa:bb:cc:dd:ee:ff` for any usual spelling of a MAC address. Raises Refusal (422)."""
-    digits = _SEPARATORS.sub("", text.strip()).lower()
+    digits = _digits(text)
     if not _TWELVE_DIGITS.fullmatch(digits):
         raise Refusal(422, "Mac is not a MAC address")
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))

@@ -47,9 +47,12 @@ async def databases(postgres_server: EmbeddedPostgres) -> AsyncIterator[asyncio.
 
     async def make() -> None:
         maker = await asyncpg.connect(postgres_server.dsn("postgres"))
-        for number in itertools.count(1):
-            await maker.execute(f"CREATE DATABASE test_{number} TEMPLATE fleetgate STRATEGY FILE_COPY")
-            await ready.put(f"test_{number}")
+        try:
+            for number in itertools.count(1):
+                await maker.execute(f"CREATE DATABASE test_{number} TEMPLATE fleetgate STRATEGY FILE_COPY")
+                await ready.put(f"test_{number}")
+        finally:
+            await maker.close()
 
     making = asyncio.create_task(make(), name="databases")
     yield ready

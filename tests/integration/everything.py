@@ -167,6 +167,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             "/v1/devices/{device_id}/telemetry": {"status": "online"},
             f"{organization}/devices/histories": {"status": None},
             "/v2/": {
+                "identifier": f"{row['mac']}/{row['sn']}",
                 "httpConfig": receiver,
                 "events": ["temperature"],
                 "status": "ACTIVE",
@@ -192,6 +193,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             f"{organization}/devices/{{device_id}}/commands": {"command": "reboot"},
             "/v2/organizations/{organization}/members": leads | {"email": "another@example.org"},
             "/v2/projects/{project}/dataconnectors": {"httpConfig": receiver},
+            "/v2/projects/{project}/devices:claim": {"deviceIds": [f"{row['mac']}/{row['sn']}"]},
         },
     )
 

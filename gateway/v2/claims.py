@@ -1,0 +1,154 @@
+"""Claiming as clients of `/v2` do it: look up what is printed on a device, then claim it into a project.
+
+What is printed is the proof: the Cloud ID, or MAC address and serial number as `mac/sn`. It stands for the device until
+that is claimed; the id of a device proves nothing, since others may have seen it.
+"""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from gateway.endpoint import Endpoint, endpoint
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import claims, spaces
+from gateway.stores.claims import Found
+from gateway.stores.reply_writer import publish
+from gateway.v2.accounts import AccountCaller, ProjectScope
+from gateway.v2.organizations import PREFIX
+from gateway.v2.permissions import Permission
+from schemas.postgres import Connection
+
+DEVICES_MAX = 1_000
+NO_KITS = "Devices are claimed one by one here: there are no kits"
+
+Identifier = Annotated[str, Meta(min_length=1, max_length=600, pattern=r"^[^\x00]*$")]
+Identifiers = Annotated[list[Identifier], Meta(max_length=DEVICES_MAX)]
+
+
+class ClaimQuery(Struct):
+    """What is printed on the device; and who would claim it, `organizations/<id>` (default: the caller's)."""
+
+    identifier: Identifier
+    organization: str = ""
+
+
+class ClaimDevice(Struct, rename="camel"):
+    """A device. As long as it is not claimed, `deviceId` is what it is claimed by."""
+
+    device_id: str
+    device_type: str
+    product_number: str
+    is_claimed: bool
+
+
+class ClaimInfo(Struct):
+    """What an identifier stands for."""
+
+    type: Literal["DEVICE"]
+    device: ClaimDevice
+
+
+class DryRun(Struct):
+    """With `dryRun` (the default) nothing is claimed; the answer is as if."""
+
+    dry_run: bool = True
+
+
+class NewClaims(Struct, rename="camel"):
+    """What is printed on the devices."""
+
+    device_ids: Identifiers = []
+    kit_ids: Identifiers = []
+
+
+class DeviceClaimError(Struct, rename="camel"):
+    """A device that stays unclaimed: NOT_FOUND or ALREADY_CLAIMED."""
+
+    device_id: str
+    code: str
+    message: str
+
+
+class KitClaimError(Struct, rename="camel"):
+    """A kit that was not found."""
+
+    kit_id: str
+    code: str
+    message: str
+
+
+class ClaimErrors(Struct):
+    """What was not claimed."""
+
+    devices: list[DeviceClaimError]
+    kits: list[KitClaimError]
+
+
+class Claimed(Struct, rename="camel"):
+    """What was claimed, or with `dryRun` would be, and what not."""
+
+    claimed_devices: list[ClaimDevice]
+    claim_errors: ClaimErrors
+
+
+def _device(found: Found, identifier: str) -> ClaimDevice:
+    name = str(found.device_id) if found.claimed else identifier
+    return ClaimDevice(name, found.device_type, found.product_number, found.claimed)
+
+
+@endpoint(
+    "GET",
+    "/v2/claimInfo",
+    errors={404: "No device has this printed on it, or another organisation owns it; nothing more is told."},
+)
+async def claim_info(gateway: Gateway, account: AccountCaller, query: ClaimQuery) -> ClaimInfo:
+    """Look up what is printed on a device."""
+    owners = {grant.organization_id for grant in account.grants}
+    if query.organization:
+        owners = {owner for owner in owners if query.organization == f"{PREFIX}{owner}"}
+    async with gateway.postgres.acquire() as connection:
+        for owner in sorted(owners):
+            found = await claims.by_identifier(connection, owner, query.identifier)
+            if found is not None:
+                return ClaimInfo("DEVICE", _device(found, query.identifier))
+    raise Refusal(404, claims.UNKNOWN)
+
+
+@endpoint("POST", "/v2/projects/{project}/devices:claim", permission=Permission.ADMINISTER)
+async def claim_devices(gateway: Gateway, project: ProjectScope, query: DryRun, body: NewClaims) -> Claimed:
+    """Claim devices, with those below them, into the project's space `Unsorted`."""
+    done: list[ClaimDevice] = []
+    errors: list[DeviceClaimError] = []
+    published: list[UUID] = []
+    async with gateway.postgres.acquire() as connection:
+        for identifier in dict.fromkeys(body.device_ids):
+            found = await claims.by_identifier(connection, project.organization_id, identifier)
+            if found is not None and not found.claimed and not query.dry_run:
+                claimed = await _claim(gateway, connection, project, found.device_id)
+                published += claimed
+                found = found._replace(claimed=True)
+                if claimed:
+                    done.append(_device(found, identifier))
+                    continue
+            if found is None:
+                errors.append(DeviceClaimError(identifier, "NOT_FOUND", claims.UNKNOWN))
+            elif found.claimed:
+                errors.append(DeviceClaimError(identifier, "ALREADY_CLAIMED", claims.ALREADY))
+            else:
+                done.append(_device(found, identifier))
+        await publish(gateway, connection, published)
+    kits = [KitClaimError(kit, "NOT_FOUND", NO_KITS) for kit in dict.fromkeys(body.kit_ids)]
+    return Claimed(done, ClaimErrors(errors, kits))
+
+
+async def _claim(gateway: Gateway, connection: Connection, project: ProjectScope, device_id: UUID) -> list[UUID]:
+    async with connection.transaction():
+        space = await spaces.find_or_create(connection, project.organization_id, project.id, [spaces.UNSORTED])
+        return await claims.claim(
+            connection, project.organization_id, device_id, space_id=space.id, name=None, moment=gateway.clock()
+        )
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (claim_info, claim_devices)
