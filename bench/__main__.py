@@ -1,6 +1,6 @@
 """`make bench`: ours beside the limit and the peers, in one run, as ratios.
 
-    python -m bench                      everything, about 10 minutes
+    python -m bench                      everything, about 20 minutes
     python -m bench --only telemetry     one workload
     python -m bench --quick              shorter and rougher, for a look while working
     python -m bench --only end_to_end --seconds 600     a million devices once a minute, for ten minutes
@@ -12,11 +12,11 @@ import argparse
 import asyncio
 import sys
 
-from bench import end_to_end, flush, idle, mass, telemetry
+from bench import delivery, end_to_end, flush, idle, mass, telemetry
 from bench.results import Report
 from bench.rig import rig
 
-WORKLOADS = ("telemetry", "mass", "idle", "flush", "end_to_end")
+WORKLOADS = ("telemetry", "mass", "idle", "flush", "end_to_end", "delivery")
 
 
 async def _run(only: list[str], quick: bool, devices: int, rate: float, seconds: float) -> None:
@@ -39,6 +39,11 @@ async def _run(only: list[str], quick: bool, devices: int, rate: float, seconds:
         report.progress(f"registering {devices:,} devices")
         async with rig(devices) as servers:
             await end_to_end.run(servers, report, rate=rate, seconds=seconds)
+    if "delivery" in only:
+        async with rig(few) as servers:
+            await delivery.run(
+                servers, report, rounds=1 if quick else 3, seconds=each_s, behind=50_000 if quick else 1_000_000
+            )
     print(f"written to {report.write()}")
 
 

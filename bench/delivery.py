@@ -32,6 +32,8 @@ ENDPOINTS = 100
 SECRET = "the secret of all receivers in the benchmark"
 ON_LOOPBACK = {"FLEETGATE_EGRESS_ALLOW": "127.0.0.0/8", "FLEETGATE_EGRESS_HTTP": "true"}
 DRAIN_S = 180.0
+CAUGHT_UP = 100_000
+"""Events of the backlog after which its rate is known."""
 
 
 class Field:
@@ -286,7 +288,7 @@ async def _catching_up(
             await asyncio.sleep(0.5)
             latency_ms[catching_up] = field.seen()["/timed/live"]["p50_ms"]
             if catching_up:
-                await field.until(behind - 10_000, "/ok/")
+                await field.until(min(behind, CAUGHT_UP), "/ok/")
                 seen = field.seen()["/ok/lagging"]
                 rate = seen["count"] / (seen["last_at"] - seen["first_at"])
         await field.clear()
