@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway import docs, health, openapi, scrape
+from gateway import authorising, docs, health, openapi, scrape
 from gateway.device import children, config, device, registration, space, telemetry
 from gateway.device import commands as device_commands
 from gateway.endpoint import Endpoint, refused
@@ -32,6 +32,7 @@ from gateway.organization import (
     command_definitions,
     commands,
     configs,
+    connectors,
     devices,
     hardware_keys,
     histories,
@@ -75,6 +76,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *device.ENDPOINTS,
     *space.ENDPOINTS,
     *claims.ENDPOINTS,
+    *connectors.ENDPOINTS,
     *histories.ENDPOINTS,
     *devices.ENDPOINTS,
     *commands.ENDPOINTS,
@@ -120,6 +122,7 @@ def make_app(settings: EdgeSettings, metrics: Metrics) -> Starlette:
         Route("/openapi.json", _fixed(msgspec.json.encode(api), "application/json")),
         Route("/docs", _fixed(docs.page(api).encode(), "text/html", docs.CONTENT_SECURITY_POLICY)),
         *(endpoint.route() for endpoint in ENDPOINTS),
+        *authorising.ROUTES,
     ]
 
     @contextlib.asynccontextmanager

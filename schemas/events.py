@@ -42,6 +42,7 @@ class EventType(StrEnum):
     DEVICE_MOVED = "deviceMoved"
     DEVICE_DELETED = "deviceDeleted"
     DEVICE_EXCLUDED = "deviceExcluded"
+    DEVICE_RESTORED = "deviceRestored"
     STATUS_CHANGED = "statusChanged"
     COMMAND_UPDATED = "commandUpdated"
     CONFIG_CHANGED = "configChanged"

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 CONNECTOR_SECRETS = "fg connectors"
 """Purpose of data connectors' headers and signature secrets; the owner is the connector's id."""
+VENDOR_CREDENTIALS = "fg vendors"
+"""Purpose of vendors' credentials; the owner is the cloud connector's id."""
 SIGNING_KEYS = "fg signing keys"
 """Purpose of the private keys of asymmetric signatures; the owner is the key's id."""
 

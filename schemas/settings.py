@@ -60,9 +60,14 @@ class Shared(Stores, frozen=True, kw_only=True):
     ] = ""
     egress_allow: Annotated[
         str,
-        Meta(description="Networks that webhooks may go to though they are not the internet: CIDRs, comma-separated."),
+        Meta(
+            description="Networks that webhooks and imports may go to though they are not the internet: CIDRs, comma-separated."
+        ),
     ] = ""
-    egress_http: Annotated[bool, Meta(description="Whether webhooks may go to http:// URLs too.")] = False
+    egress_http: Annotated[bool, Meta(description="Whether webhooks and imports may go to http:// URLs too.")] = False
+    manifests: Annotated[
+        str, Meta(description="Folder with manifests of vendors' clouds, beside those that fleetgate comes with.")
+    ] = ""
 
 
 class EdgeSettings(Shared, frozen=True, kw_only=True):
@@ -96,10 +101,10 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
     worker_roles: Annotated[
         str,
         Meta(
-            pattern="^(flusher|dispatcher|upkeep)(,(flusher|dispatcher|upkeep))*$",
-            description="What this worker does: flusher, dispatcher, upkeep, or several, comma-separated.",
+            pattern="^(flusher|dispatcher|importer|upkeep)(,(flusher|dispatcher|importer|upkeep))*$",
+            description="What this worker does: flusher, dispatcher, importer, upkeep, or several, comma-separated.",
         ),
-    ] = "flusher,dispatcher,upkeep"
+    ] = "flusher,dispatcher,importer,upkeep"
     retention_days: Annotated[
         int, Meta(ge=1, le=3650, description="Days the event log is kept; older partitions are dropped.")
     ] = 31

@@ -1,5 +1,5 @@
-"""One worker process: its share of the shards to flush and of the webhooks to send, and the loops that look after
-devices, commands and replies. `FLEETGATE_WORKER_ROLES` leaves it some of that only.
+"""One worker process: its share of the shards to flush, of the webhooks to send and of the lists to import, and the
+loops that look after devices, commands and replies. `FLEETGATE_WORKER_ROLES` leaves it some of that only.
 
 Postgres or Redis being away ends nothing: every loop tries again, and shards are taken again when both are there. A
 loop that dies of a fault of ours ends the process with its cause; the supervisor starts another.
@@ -17,6 +17,7 @@ from workers.command_clock import CommandClock
 from workers.dispatcher.dispatcher import Dispatcher
 from workers.dispatcher.roster import SLOTS
 from workers.flusher import Checkpoint, Flusher
+from workers.importer.importer import Importer
 from workers.janitor import Janitor
 from workers.offline import OfflineSweep
 from workers.replies import ReplyRefresher
@@ -50,6 +51,9 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 slots = Shares(settings.postgres_dsn, "dispatcher", DISPATCH_LOCKS, SLOTS, dispatcher.own)
                 group.create_task(dispatcher.run(stop), name="dispatcher")
                 group.create_task(slots.run(stop), name="dispatcher slots")
+            if "importer" in roles and shards:
+                importer = Importer(settings, pool, client, shards)
+                group.create_task(importer.run(stop), name="importer")
             if "upkeep" in roles:
                 refresher = ReplyRefresher(pool, client)
                 tidier = Janitor(pool, settings.retention_days)

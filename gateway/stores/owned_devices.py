@@ -2,6 +2,7 @@
 
 `effective_status` is worked out here and nowhere else; its first match wins:
 
+    disconnected   imported, and its connector does not work or no longer lists it
     never_seen     no call of the device was ever stored
     disconnected   its parent is offline, so nothing is known of the device itself
     error          it says so, or an incident of priority 1 to 3 (critical, high, moderate) is open
@@ -28,7 +29,8 @@ UNKNOWN = "Device not found"
 EffectiveStatus = Literal["never_seen", "disconnected", "error", "warning", "offline", "ok"]
 
 _EFFECTIVE_STATUS = """
-    CASE WHEN st.last_seen_at IS NULL THEN 'never_seen'
+    CASE WHEN imported.silent THEN 'disconnected'
+         WHEN st.last_seen_at IS NULL THEN 'never_seen'
          WHEN parent_state.offline OR parent_state.status = 'offline' THEN 'disconnected'
          WHEN st.status = 'error' OR open_incidents.gravest <= 3 THEN 'error'
          WHEN open_incidents.gravest <= 5 THEN 'warning'
@@ -50,6 +52,10 @@ _DEVICE = f"""
       LEFT JOIN LATERAL (
           SELECT min(priority) AS gravest FROM incidents i
            WHERE i.device_id = d.id AND i.closed_at IS NULL AND i.issue <> 'offline') open_incidents ON true
+      LEFT JOIN LATERAL (
+          SELECT c.excluded IS NOT NULL OR cc.status <> 'Active' AS silent
+            FROM cloud_devices c JOIN cloud_connectors cc ON cc.id = c.connector_id
+           WHERE c.device_id = d.id LIMIT 1) imported ON true
      WHERE d.deleted_at IS NULL
 """
 

@@ -1,0 +1,218 @@
+"""How a cloud connector gets a vendor's credentials from someone who has no account here: a link and a passcode.
+
+    /connect/<token>    a form: the passcode and what the manifest asks for; then, where the vendor has one, its
+                        consent page (OAuth 2.0 with PKCE), which leads back to /connect/callback
+
+Token, passcode and state are random and stored as digests. Five wrong passcodes or seven days end a link, and so does
+its success. Pages hold no script and nothing from elsewhere.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from datetime import timedelta
+from html import escape
+from urllib.parse import parse_qs, urlencode
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from gateway.device.registration import hub_url
+from gateway.endpoint import read_body
+from gateway.errors import Refusal
+from gateway.services import Gateway
+from gateway.stores import cloud_connectors as store
+from gateway.stores.cloud_connectors import Authorising
+from schemas import manifests
+from schemas.cloud import Credentials
+from schemas.manifests import AuthorizationCode, Manifest, filled
+from schemas.postgres import Connection
+from schemas.secrets import VENDOR_CREDENTIALS, Vault
+
+PATH = "/connect"
+LINK_LIFE = timedelta(days=7)
+CONSENT_LIFE = timedelta(minutes=30)
+PASSCODE_FAILURES_MAX = 5
+FORM_BYTES_MAX = 64 * 1024
+ENDED = "This link does not work any more. Ask whoever sent it for a new one."
+_ALPHABET = "ABCDEFGHJKMNPQRSTVWXYZ23456789"
+_STYLE = """
+:root { color-scheme: light dark } body { font: 16px/1.5 system-ui, sans-serif; max-width: 30rem; margin: 12vh auto;
+  padding: 0 1rem } h1 { font-size: 1.3rem } label { display: block; margin: 1rem 0 .2rem; font-weight: 600 }
+input { font: inherit; width: 100%; box-sizing: border-box; padding: .5rem .6rem; border: 1px solid #8888;
+  border-radius: 6px } small { opacity: .7 } button { font: inherit; margin-top: 1.4rem; padding: .5rem 1.2rem;
+  border: 0; border-radius: 6px; background: #2a7de1; color: #fff; cursor: pointer } .wrong { color: #d64545 }
+"""
+_POLICY = (
+    "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
+    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+}
+
+
+class Link(Struct):
+    """Where a connector is authorised, and the passcode that opens it. Both are shown this once."""
+
+    url: str
+    passcode: str
+    expires_at: str
+
+
+async def new_link(gateway: Gateway, connection: Connection, connector_id: str) -> Link:
+    """A new link and passcode of a connector; those before end."""
+    token = secrets.token_urlsafe(24)
+    passcode = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(2))
+    until = gateway.clock() + LINK_LIFE
+    await store.set_link(connection, connector_id, _digest(token), _digest(connector_id, passcode), until)
+    return Link(f"{hub_url(gateway.settings)}{PATH}/{token}", passcode, until.isoformat())
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).digest()
+
+
+async def form(request: Request) -> Response:
+    """The page behind a link."""
+    gateway: Gateway = request.state.gateway
+    found = await _by_link(gateway, request)
+    return _gone() if found is None else _form(gateway, found)
+
+
+async def submitted(request: Request) -> Response:
+    """What was entered there."""
+    gateway: Gateway = request.state.gateway
+    found = await _by_link(gateway, request)
+    if found is None:
+        return _gone()
+    try:
+        entered = parse_qs((await read_body(request, FORM_BYTES_MAX)).decode("utf-8", "replace"))
+    except Refusal as refusal:
+        return _page("That did not work", escape(refusal.text), refusal.status)
+    given = {name: values[0].strip() for name, values in entered.items()}
+    passcode = _digest(found.id, given.pop("passcode", "").upper().replace(" ", ""))
+    if not hmac.compare_digest(passcode, found.passcode_digest):
+        if await store.passcode_failed(gateway.postgres, found.id) >= PASSCODE_FAILURES_MAX:
+            return _gone()
+        return _form(gateway, found, "The passcode is not right.", 403)
+    manifest = _manifest(gateway, found)
+    vault = Vault(gateway.settings.master_key, VENDOR_CREDENTIALS)
+    known = msgspec.json.decode(vault.open(found.credentials, found.id) or b"{}", type=Credentials)
+    for name, field in manifest.credentials.items():
+        value = given.get(name) or known.entered.get(name) or field.default or ""
+        if not re.fullmatch(field.pattern, value):
+            return _form(gateway, found, f"{field.label} is missing or not as it should be.", 422)
+        known.entered[name] = value
+    if not isinstance(manifest.authentication, AuthorizationCode):
+        fresh = Credentials(entered=known.entered)
+        await store.authorise(gateway.postgres, found.id, vault.seal(msgspec.json.encode(fresh), found.id))
+        return _done(found)
+    return await _to_consent(gateway, found, manifest, manifest.authentication, known, vault)
+
+
+async def _to_consent(
+    gateway: Gateway,
+    found: Authorising,
+    manifest: Manifest,
+    kind: AuthorizationCode,
+    known: Credentials,
+    vault: Vault,
+) -> Response:
+    state = secrets.token_urlsafe(24)
+    known.verifier = secrets.token_urlsafe(48)
+    known.redirect_uri = f"{hub_url(gateway.settings)}{PATH}/callback"
+    values = {**found.settings, **known.entered}
+    query = {
+        "response_type": "code",
+        "client_id": filled(kind.client_id, values),
+        "redirect_uri": known.redirect_uri,
+        "state": state,
+        "code_challenge": base64.urlsafe_b64encode(_digest(known.verifier)).decode().rstrip("="),
+        "code_challenge_method": "S256",
+    }
+    query |= {"scope": kind.scope} if kind.scope else {}
+    until = gateway.clock() + CONSENT_LIFE
+    sealed = vault.seal(msgspec.json.encode(known), found.id)
+    await store.ask_consent(gateway.postgres, found.id, sealed, _digest(state), until)
+    url = filled(kind.authorize_url, values)
+    return RedirectResponse(f"{url}{'&' if '?' in url else '?'}{urlencode(query)}", 303, _HEADERS)
+
+
+async def consented(request: Request) -> Response:
+    """Where the vendor's consent page leads back to. The code is exchanged by the first run."""
+    gateway: Gateway = request.state.gateway
+    state, code = request.query_params.get("state", ""), request.query_params.get("code", "")
+    found = await store.by_consent(gateway.postgres, _digest(state), gateway.clock())
+    if found is None:
+        return _gone()
+    if not code or len(code) > 4000:
+        told = request.query_params.get("error", "no code came with it")[:200]
+        return _page(
+            "The vendor did not consent", f"It said: {escape(told)}. Open the link again to try once more.", 422
+        )
+    vault = Vault(gateway.settings.master_key, VENDOR_CREDENTIALS)
+    known = msgspec.json.decode(vault.open(found.credentials, found.id), type=Credentials)
+    fresh = Credentials(entered=known.entered, code=code, verifier=known.verifier, redirect_uri=known.redirect_uri)
+    await store.authorise(gateway.postgres, found.id, vault.seal(msgspec.json.encode(fresh), found.id))
+    return _done(found)
+
+
+async def _by_link(gateway: Gateway, request: Request) -> Authorising | None:
+    return await store.by_link(
+        gateway.postgres, _digest(request.path_params["token"]), gateway.clock(), PASSCODE_FAILURES_MAX
+    )
+
+
+def _manifest(gateway: Gateway, found: Authorising) -> Manifest:
+    return manifests.available(gateway.settings.manifests)[found.provider]
+
+
+def _form(gateway: Gateway, found: Authorising, wrong: str = "", status: int = 200) -> Response:
+    manifest = _manifest(gateway, found)
+    fields = "".join(
+        f"<label for={name}>{escape(field.label)}</label><input id={name} name={name} type=password autocomplete=off>"
+        f"<small>{escape(field.help)}</small>"
+        for name, field in manifest.credentials.items()
+    )
+    told = f"<p class=wrong role=alert>{escape(wrong)}</p>" if wrong else ""
+    then = "You are then asked by the vendor itself." if manifest.consents else "They are stored encrypted."
+    return _page(
+        f"Connect {escape(manifest.title)}",
+        f"<p>Enter the passcode that came with this link, and the credentials for “{escape(found.name)}”. {then}</p>{told}"
+        "<form method=post><label for=passcode>Passcode</label><input id=passcode name=passcode required"
+        f" autocomplete=off autofocus>{fields}<button>Connect</button></form>",
+        status,
+    )
+
+
+def _done(found: Authorising) -> Response:
+    return _page("Connected", f"“{escape(found.name)}” imports its devices now. You can close this page.", 200)
+
+
+def _gone() -> Response:
+    return _page("This link has ended", ENDED, 410)
+
+
+def _page(title: str, body: str, status: int) -> Response:
+    return HTMLResponse(
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1><div>{body}</div></html>",
+        status,
+        _HEADERS,
+    )
+
+
+ROUTES = (
+    Route(f"{PATH}/callback", consented, methods=["GET"]),
+    Route(f"{PATH}/{{token}}", form, methods=["GET"]),
+    Route(f"{PATH}/{{token}}", submitted, methods=["POST"]),
+)

@@ -1,0 +1,198 @@
+"""The link, the passcode, the form, the consent: credentials come in, and never out."""
+
+import base64
+import hashlib
+import json
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from aiohttp import web
+from conftest import Imports
+
+from schemas import manifests
+
+CONSENT = """
+title = "Consent Cloud"
+base_url = "{url}"
+[settings.url]
+label = "URL"
+[credentials.client_id]
+label = "Client <ID>"
+[credentials.client_secret]
+label = "Client secret"
+[authentication]
+kind = "authorization_code"
+authorize_url = "{url}/authorize?a=b"
+token_url = "{url}/token"
+scope = "read offline"
+[list]
+path = "/devices"
+items = "devices"
+[device]
+id = "id"
+name = "name"
+"""
+
+
+async def _made(imports: Imports, provider: str = "acme") -> tuple[str, str, str]:
+    """A connector; its id, the path of its link, and its passcode."""
+    made = await imports.acme.call(
+        "POST",
+        "/connectors",
+        {
+            "provider": provider,
+            "project_id": str(imports.acme.project_id),
+            "space_id": str(imports.acme.space_id),
+            "settings": {"url": imports.cloud.url},
+        },
+    )
+    link = made["authentication"]
+    return made["connector"]["id"], urlsplit(link["url"]).path, link["passcode"]
+
+
+async def _open(imports: Imports, path: str, form: dict[str, str] | None = None) -> tuple[int, str, Any]:
+    http = imports.edge.http
+    call = http.get if form is None else http.post
+    arguments = {} if form is None else {"data": form}
+    async with call(imports.edge.url + path, allow_redirects=False, **arguments) as answer:
+        return answer.status, await answer.text(), answer.headers
+
+
+async def test_whoever_knows_the_passcode_authorises_and_the_first_sync_is_due(imports: Imports) -> None:
+    """Without an account. The link has then done its work."""
+    imports.cloud.has("one")
+    connector, path, passcode = await _made(imports)
+    assert (await imports.shown(connector))["status"] == "Unauthenticated"
+    status, page, headers = await _open(imports, path)
+    assert (status, "Passcode" in page, "Token" in page) == (200, True, True)
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["referrer-policy"] == "no-referrer"
+    status, page, _ = await _open(imports, path, {"passcode": passcode.lower(), "token": imports.cloud.token})
+    assert (status, "Connected" in page) == (200, True)
+    shown = await imports.shown(connector)
+    assert (shown["status"], shown["next_sync_at"] is not None) == ("Active", True)
+    assert (await _open(imports, path))[0] == 410
+    assert (await imports.sync(connector))["created"] == 1
+    sealed = await imports.pool.fetchval("SELECT credentials FROM cloud_connectors")
+    assert imports.cloud.token.encode() not in sealed
+    everything = json.dumps([shown, await imports.last_run(connector)])
+    assert imports.cloud.token not in everything
+
+
+async def test_five_wrong_passcodes_end_a_link(imports: Imports) -> None:
+    connector, path, passcode = await _made(imports)
+    for count in range(1, 6):
+        status, _, _ = await _open(imports, path, {"passcode": f"WRONG-{count}", "token": "x"})
+        assert status == (403 if count < 5 else 410)
+    assert (await _open(imports, path, {"passcode": passcode, "token": "x"}))[0] == 410
+    assert (await imports.shown(connector))["status"] == "Unauthenticated"
+
+
+async def test_seven_days_end_a_link(imports: Imports) -> None:
+    _, path, _ = await _made(imports)
+    await imports.pool.execute("UPDATE cloud_connectors SET link_until = link_until - $1::interval", timedelta(days=7))
+    assert (await _open(imports, path))[0] == 410
+
+
+async def test_a_new_link_ends_the_one_before(imports: Imports) -> None:
+    connector, path, passcode = await _made(imports)
+    link = await imports.acme.call("POST", f"/connectors/{connector}/regenerate_link")
+    assert (await _open(imports, path, {"passcode": passcode, "token": "x"}))[0] == 410
+    assert (await _open(imports, urlsplit(link["url"]).path, {"passcode": passcode, "token": "x"}))[0] == 403
+    form = {"passcode": link["passcode"], "token": imports.cloud.token}
+    assert (await _open(imports, urlsplit(link["url"]).path, form))[0] == 200
+
+
+@pytest.mark.parametrize("form", [{}, {"token": ""}, {"token": "a\nb"}, {"token": "x" * 3000}])
+async def test_what_does_not_fit_is_asked_for_again(imports: Imports, form: dict[str, str]) -> None:
+    _, path, passcode = await _made(imports)
+    status, page, _ = await _open(imports, path, form | {"passcode": passcode})
+    assert (status, "Token is missing" in page) == (422, True)
+
+
+@pytest.mark.parametrize(
+    "path", ["/connect/x", "/connect/callback", "/connect/callback?state=x&code=y", "/connect/%00"]
+)
+async def test_made_up_links_lead_nowhere(imports: Imports, path: str) -> None:
+    assert (await _open(imports, path))[0] == 410
+
+
+async def test_too_large_a_form_is_refused(imports: Imports) -> None:
+    _, path, _ = await _made(imports)
+    assert (await _open(imports, path, {"token": "x" * 100_000}))[0] == 413
+
+
+async def test_a_consent_is_passed_exchanged_renewed_and_passed_again(imports: Imports) -> None:
+    """OAuth 2.0 with PKCE: the first run exchanges the code; tokens are kept and renewed, a dead one is told of."""
+    (imports.cloud.folder / "consent.toml").write_text(CONSENT)
+    manifests.available.cache_clear()
+    tokens = iter(["first", "second", "third", "fourth"])
+    grants: list[dict[str, str]] = []
+    challenge = ""
+    refuse = False
+
+    async def before(request: web.Request, _: int) -> Any:
+        if request.path != "/token":
+            return None
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        grants.append(form)
+        if refuse:
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        if form["grant_type"] == "authorization_code":
+            made = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).rstrip(b"=")
+            assert made.decode() == challenge
+        imports.cloud.token = next(tokens)
+        return web.json_response(
+            {"access_token": imports.cloud.token, "refresh_token": f"r-{imports.cloud.token}", "expires_in": 3600}
+        )
+
+    imports.cloud.before = before
+    imports.cloud.has("one")
+    connector, path, passcode = await _made(imports, "consent")
+    status, page, _ = await _open(imports, path)
+    assert "Client &lt;ID&gt;" in page
+    form = {"passcode": passcode, "client_id": "me", "client_secret": "mine"}
+    status, _, headers = await _open(imports, path, form)
+    assert status == 303
+    asked = parse_qs(urlsplit(headers["location"]).query)
+    challenge = asked["code_challenge"][0]
+    assert (asked["client_id"], asked["scope"], asked["a"]) == (["me"], ["read offline"], ["b"])
+    back = f"/connect/callback?state={asked['state'][0]}"
+    assert (await _open(imports, f"{back}&error=access_denied"))[0] == 422
+    assert (await _open(imports, f"{back}&code=c0de"))[0] == 200
+    assert (await _open(imports, f"{back}&code=c0de"))[0] == 410
+    assert (await imports.sync(connector))["created"] == 1
+    assert (grants[-1]["code"], grants[-1]["client_secret"]) == ("c0de", "mine")
+    assert grants[-1]["redirect_uri"] == asked["redirect_uri"][0]
+    # The vendor ends the token early: one more attempt with a new one, in the same run.
+    imports.cloud.token = "changed"
+    assert (await imports.sync(connector))["error"] is None
+    assert (grants[-1]["grant_type"], grants[-1]["refresh_token"]) == ("refresh_token", "r-first")
+    assert (await imports.sync(connector))["error"] is None
+    assert len(grants) == 2
+    # The consent is withdrawn: an error at once; it is passed again without entering anything anew.
+    imports.cloud.token, refuse = "changed", True
+    assert "No token" in (await imports.sync(connector))["error"]
+    assert (await imports.shown(connector))["status"] == "Error"
+    link = await imports.acme.call("POST", f"/connectors/{connector}/reauthenticate")
+    _, _, headers = await _open(imports, urlsplit(link["url"]).path, {"passcode": link["passcode"]})
+    asked = parse_qs(urlsplit(headers["location"]).query)
+    challenge, refuse = asked["code_challenge"][0], False
+    assert (await _open(imports, f"/connect/callback?state={asked['state'][0]}&code=again"))[0] == 200
+    assert (await imports.sync(connector))["error"] is None
+    assert (await imports.shown(connector))["status"] == "Active"
+
+
+async def test_only_providers_with_a_consent_can_renew_it(imports: Imports) -> None:
+    connector = await imports.connector()
+    assert (await imports.acme.call("POST", f"/connectors/{connector}/reauthenticate"))[0] == 422
+
+
+async def test_credentials_that_were_sealed_with_another_key_are_an_error_in_words(imports: Imports) -> None:
+    imports.cloud.has("one")
+    connector = await imports.connector()
+    await imports.pool.execute("UPDATE cloud_connectors SET credentials = credentials || '\\x00'::bytea")
+    assert "cannot be read" in (await imports.sync(connector))["error"]
+    assert (await imports.shown(connector))["status"] == "Error"

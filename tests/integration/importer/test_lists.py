@@ -1,0 +1,205 @@
+"""Vendors' answers, good and bad: only a list that is proven complete counts."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import web
+from conftest import Imports
+from vendors import PAGING, manifest
+
+from schemas import manifests
+from workers.importer import lists, vendor
+
+
+@pytest.mark.parametrize("total", [False, True])
+@pytest.mark.parametrize("paging", PAGING)
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+async def test_every_kind_of_paging_reads_the_whole_list(
+    imports: Imports, paging: str, total: bool, count: int
+) -> None:
+    imports.cloud.has(*(f"d{n}" for n in range(count)))
+    (imports.cloud.folder / "acme.toml").write_text(manifest(paging, total=total))
+    manifests.available.cache_clear()
+    run = await imports.sync(await imports.connector())
+    assert (run["error"], run["found"], run["created"]) == (None, count, count)
+
+
+def _pages(*answers: Any) -> Any:
+    """Answer the n-th request so; the last goes on."""
+
+    def before(request: web.Request, number: int) -> Any:
+        found = answers[min(number, len(answers)) - 1]
+        return found() if callable(found) else found
+
+    return before
+
+
+async def _cut_off(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "1000"})
+    await answer.prepare(request)
+    await answer.write(b'{"devices": [{"id":')
+    assert request.transport is not None
+    request.transport.close()
+    return answer
+
+
+async def _endless(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await answer.prepare(request)
+    try:
+        for _ in range(100_000):
+            await answer.write(b" " * 65_536)
+    except (ConnectionError, asyncio.CancelledError):
+        return answer
+    return answer
+
+
+async def _drip(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await answer.prepare(request)
+    try:
+        while True:
+            await answer.write(b" ")
+            await asyncio.sleep(0.05)
+    except (ConnectionError, asyncio.CancelledError):
+        return answer
+
+
+def _on_page(number: int, answer: Any) -> Any:
+    """Answer one page so, and the others well."""
+
+    def before(request: web.Request, _: int) -> Any:
+        if request.query.get("page") != str(number):
+            return None
+        return answer(request) if callable(answer) else answer
+
+    return before
+
+
+BAD = {
+    "cut off in the middle of page 2": (_on_page(2, _cut_off), "failed"),
+    "a page repeated for ever": (
+        lambda *_: web.json_response({"devices": [{"id": "x", "name": "X"}]}),
+        "repeats a page",
+    ),
+    "401 in the middle": (_on_page(2, lambda _: web.Response(status=401)), "refused the credentials"),
+    "500 for ever": (_on_page(2, lambda _: web.Response(status=500)), "answered 500"),
+    "HTML instead of JSON": (_on_page(2, lambda _: web.Response(text="<p>", content_type="text/html")), "not JSON"),
+    "no list": (_on_page(2, lambda _: web.json_response({"error": "none"})), "has no list at `devices`"),
+    "a list of another kind": (_on_page(2, lambda _: web.json_response([1, 2])), "has no list at `devices`"),
+    "a redirect": (_on_page(2, lambda _: web.Response(status=302, headers={"Location": "/"})), "answered 302"),
+    "an endless answer": (_on_page(2, _endless), "larger than 32 MiB"),
+    "a drip": (_on_page(2, _drip), "did not answer"),
+    "deep nesting": (
+        _on_page(2, lambda _: web.Response(text="[" * 100_000, content_type="application/json")),
+        "not JSON",
+    ),
+    "a pause of an hour": (
+        _on_page(2, lambda _: web.Response(status=429, headers={"Retry-After": "3600"})),
+        "asks for a pause of 3600 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_a_bad_answer_fails_the_run_and_changes_nothing(
+    imports: Imports, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vendor, "REQUEST_S", 1.0)
+    imports.cloud.has(*"abcdef")
+    connector = await imports.connector()
+    await imports.sync(connector)
+    was = await imports.devices(connector)
+    imports.cloud.has("only", "other", "third", "fourth")
+    imports.cloud.before, told = BAD[name]
+    run = await imports.sync(connector)
+    assert told in run["error"]
+    assert imports.cloud.token not in str(run)
+    assert await imports.devices(connector) == was
+
+
+async def test_a_total_that_does_not_match_fails_the_run(imports: Imports) -> None:
+    (imports.cloud.folder / "acme.toml").write_text(manifest("cursor", total=True))
+    manifests.available.cache_clear()
+    imports.cloud.has(*"abcdef")
+    connector = await imports.connector()
+    for total in (5, 7):
+        imports.cloud.total = total
+        assert (await imports.sync(connector))["error"] == (
+            f"The list is not complete: the vendor counts {total} devices and listed 6"
+        )
+    assert await imports.devices(connector) == {}
+
+
+async def test_a_cursor_that_leads_in_a_circle_fails_the_run(imports: Imports) -> None:
+    (imports.cloud.folder / "acme.toml").write_text(manifest("cursor"))
+    manifests.available.cache_clear()
+    numbers = iter(range(10**6))
+    imports.cloud.before = lambda *_: web.json_response(
+        {"devices": [{"id": next(numbers), "name": "X"}], "next": "again"}
+    )
+    assert "leads in a circle" in (await imports.sync(await imports.connector()))["error"]
+
+
+@pytest.mark.parametrize("paging", ["url", "link"])
+async def test_a_next_page_on_another_host_is_not_asked(imports: Imports, paging: str) -> None:
+    """Credentials stay where they belong."""
+    (imports.cloud.folder / "acme.toml").write_text(manifest(paging))
+    manifests.available.cache_clear()
+    there = "http://127.0.0.2:1/devices"
+    imports.cloud.before = lambda *_: web.json_response(
+        {"devices": [], "next_url": there}, headers={"Link": f'<{there}>; rel="next"'}
+    )
+    assert "another host" in (await imports.sync(await imports.connector()))["error"]
+
+
+async def test_patience_with_429_and_500(imports: Imports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits as long as it is told, or a while; then all is well."""
+    slept: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await real(0)
+
+    monkeypatch.setattr(vendor.asyncio, "sleep", sleep)
+    imports.cloud.has("one")
+    imports.cloud.before = _pages(
+        lambda: web.Response(status=429, headers={"Retry-After": "7"}),
+        lambda: web.Response(status=429),
+        lambda: web.Response(status=500),
+        lambda: web.Response(status=503, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}),
+        None,
+    )
+    run = await imports.sync(await imports.connector())
+    assert (run["error"], run["created"]) == (None, 1)
+    waited = [seconds for seconds in slept if seconds >= 0.5]
+    assert waited[0] == 7.0
+    assert len(waited) == 4
+
+
+async def test_egress_rules_hold_for_vendors_too(imports: Imports) -> None:
+    """A manifest's URL may come from a setting: it must not lead inside."""
+    for url in ("http://10.0.0.1", "http://169.254.169.254", "http://[::1]", "ftp://x.example", "http://localhost.:1"):
+        run = await imports.sync(await imports.connector(settings={"url": url}))
+        assert "must not be connected to" in run["error"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "value", "found"),
+    [
+        ("a", {"a": 1}, 1),
+        ("a.b", {"a": {"b": 2}}, 2),
+        ("a.b", {"a": 1}, None),
+        ("a", [1], None),
+        ("a.b", None, None),
+        ("a[0]", {"a": [3]}, 3),
+        ('"a-b"', {"a-b": 4}, 4),
+        ("a || b", {"b": 5}, 5),
+        ("length(a)", {"a": 1}, None),
+    ],
+)
+def test_getters_find_what_jmespath_does(expression: str, value: Any, found: Any) -> None:
+    """Plain ones are looked up directly; what an expression cannot be applied to is not there."""
+    assert lists.getter(expression)(value) == found

@@ -1,0 +1,193 @@
+"""Random lives of a connector against a plain model of the contract's table."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from conftest import Imports
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from vendors import manifest
+
+from schemas import manifests
+from workers.importer import diff, store
+from workers.importer.diff import LostRunError
+
+IDS = [f"d{n:02}" for n in range(14)]
+
+_ids = st.sampled_from(IDS)
+_steps = st.one_of(
+    st.tuples(st.just("list"), st.frozensets(_ids, min_size=8)),
+    st.tuples(st.just("list"), st.frozensets(_ids, max_size=3)),
+    st.tuples(st.just("rename there"), _ids),
+    st.tuples(st.just("delete here"), _ids),
+    st.tuples(st.just("rename here"), _ids),
+    st.tuples(st.just("restore"), _ids),
+    st.tuples(st.just("sync"), st.sampled_from(["well", "well", "well", "fails", "partial", "killed", "overtaken"])),
+    st.tuples(st.just("disable"), st.none()),
+    st.tuples(st.just("enable"), st.none()),
+    st.tuples(st.just("confirm"), st.none()),
+)
+
+
+@dataclass
+class Record:
+    """An imported device as the table says it is."""
+
+    told: str
+    name: str
+    excluded: str | None = None
+
+
+@dataclass
+class Model:
+    """The contract, in plain words."""
+
+    listed: dict[str, str] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+    enabled: bool = True
+    held: frozenset[str] | None = None
+    agreed: int = 0
+    confirmed: int | None = None
+
+    def active(self) -> set[str]:
+        return {name for name, record in self.records.items() if record.excluded is None}
+
+    def sync(self) -> None:
+        """A complete list arrives."""
+        gone = frozenset(self.active() - set(self.listed))
+        active = len(self.active())
+        much = (not self.listed and active > 0) or (len(gone) >= 10 and len(gone) > 0.15 * active)
+        permitted = (self.confirmed is not None and len(gone) <= self.confirmed) or (
+            self.held == gone and self.agreed + 1 >= 3
+        )
+        if much and not permitted:
+            self.agreed = self.agreed + 1 if self.held == gone else 1
+            self.held, self.confirmed = gone, None
+            return
+        self.held, self.agreed, self.confirmed = None, 0, None
+        for name in gone:
+            self.records[name].excluded = "missing"
+        for name, told in self.listed.items():
+            record = self.records.get(name)
+            if record is None:
+                self.records[name] = Record(told, told)
+            elif record.excluded != "user_deleted":
+                record.name = told if record.name == record.told else record.name
+                record.told, record.excluded = told, None
+
+    def fails(self) -> None:
+        """A run fails: only the count of agreeing lists begins anew."""
+        self.agreed = 0
+
+
+async def _play(imports: Imports, steps: list[tuple[str, Any]]) -> None:
+    cloud, acme = imports.cloud, imports.acme
+    cloud.before = cloud.total = None
+    connector = await imports.connector()
+    model = Model()
+    for kind, value in steps:
+        imported = await imports.devices(connector) if kind in ("delete here", "rename here") else {}
+        record = model.records.get(value) if isinstance(value, str) else None
+        match kind:
+            case "list":
+                model.listed = {name: model.listed.get(name, name) for name in sorted(value)}
+            case "rename there" if value in model.listed:
+                model.listed[value] += "'"
+            case "delete here" if record and record.excluded != "user_deleted":
+                await acme.call("DELETE", f"/devices/{imported[value]['device_id']}")
+                record.excluded = "user_deleted"
+            case "rename here" if record and record.excluded != "user_deleted":
+                await acme.call("PATCH", f"/devices/{imported[value]['device_id']}", {"name": "mine"})
+                record.name = "mine"
+            case "restore":
+                answer = await acme.call("POST", f"/connectors/{connector}/devices/{value}/restore")
+                was = record is not None and record.excluded == "user_deleted"
+                assert (answer == {"success": True}) is was
+                if was:
+                    del model.records[value]
+            case "disable":
+                await acme.call("POST", f"/connectors/{connector}/disable")
+                model.enabled = False
+            case "enable":
+                await acme.call("POST", f"/connectors/{connector}/enable")
+                model.enabled = True
+            case "confirm":
+                answer = await acme.call("POST", f"/connectors/{connector}/confirm")
+                assert (answer == {"success": True}) is (model.held is not None)
+                model.confirmed = None if model.held is None else len(model.held)
+            case "sync" if model.enabled:
+                await _sync(imports, connector, model, value)
+        await _compare(imports, connector, model)
+
+
+async def _sync(imports: Imports, connector: str, model: Model, how: str) -> None:
+    cloud = imports.cloud
+    cloud.devices = [{"id": name, "name": told} for name, told in model.listed.items()]
+    cloud.total = len(cloud.devices) + 1 if how == "partial" else None
+    cloud.before = (lambda *_: web.json_response({}, status=400)) if how == "fails" else None
+    if how in ("well", "fails", "partial"):
+        run = await imports.sync(connector)
+        assert (run["error"] is None) is (how == "well")
+        model.sync() if how == "well" else model.fails()
+        return
+    leased = await imports.claim(connector)
+    if how == "overtaken":
+        # Another worker takes it over when the lease has run out; what this one read is void.
+        await imports.pool.execute(
+            "UPDATE cloud_connectors SET lease_holder = gen_random_uuid() WHERE id = $1", connector
+        )
+        try:
+            await imports.runs.run(leased)
+        except LostRunError:
+            return
+        raise AssertionError("a run without its lease was applied")
+    real = diff.apply
+
+    async def die(*arguments: Any) -> None:
+        await real(*arguments)
+        raise asyncio.CancelledError
+
+    diff.apply = die
+    try:
+        await imports.runs.run(leased)
+    except asyncio.CancelledError:
+        return
+    else:
+        model.sync()  # it was held: nothing was applied
+    finally:
+        diff.apply = real
+        await store.release(imports.pool, imports.holder, leased)
+
+
+async def _compare(imports: Imports, connector: str, model: Model) -> None:
+    rows = await imports.pool.fetch(
+        """SELECT c.vendor_id, c.excluded, c.name AS told, d.name, d.deleted_at IS NULL AS there
+             FROM cloud_devices c JOIN devices d ON d.id = c.device_id WHERE connector_id = $1""",
+        connector,
+    )
+    found = {row["vendor_id"]: (row["excluded"], row["told"], row["name"]) for row in rows}
+    assert found == {name: (r.excluded, r.told, r.name) for name, r in model.records.items()}
+    assert {row["vendor_id"]: row["there"] for row in rows} == {
+        name: record.excluded != "user_deleted" for name, record in model.records.items()
+    }
+    shown = await imports.shown(connector)
+    assert (shown["held"] is not None) == (model.held is not None)
+    assert shown["active_devices"] == len(model.active())
+
+
+async def test_any_life_of_a_connector_goes_as_the_table_says(imports: Imports) -> None:
+    """Vendor's changes, users' deletes and names, failures, partial lists, kills, disabling, in any order."""
+    (imports.cloud.folder / "acme.toml").write_text(manifest("offset", total=True))
+    manifests.available.cache_clear()
+    loop = asyncio.get_running_loop()
+
+    @settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(_steps, min_size=4, max_size=14))
+    def lives(steps: list[tuple[str, Any]]) -> None:
+        # Every life begins with a list that was imported.
+        first = [("list", frozenset(IDS)), ("sync", "well")]
+        asyncio.run_coroutine_threadsafe(_play(imports, first + steps), loop).result(60)
+
+    await asyncio.to_thread(lives)

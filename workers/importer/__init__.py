@@ -1,0 +1,1 @@
+"""Imports the devices of vendors' clouds into projects, by comparing complete lists."""

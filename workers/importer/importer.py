@@ -1,0 +1,108 @@
+"""Finds cloud connectors that are due and runs them, a few at a time, each under a lease."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from uuid import UUID
+
+from schemas import ids, logs
+from schemas.egress import EgressPolicy
+from schemas.postgres import AWAY, Pool
+from schemas.redis import Redis
+from schemas.secrets import VENDOR_CREDENTIALS, Vault
+from schemas.settings import WorkerSettings
+from workers.importer import store
+from workers.importer.diff import LostRunError
+from workers.importer.runs import Runs
+from workers.importer.store import Connector
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 0.5
+RUNS_MAX = 4
+"""Runs under way in one process."""
+PROLONG_S = store.LEASE_S / 3
+
+
+class Importer:
+    """This process's part of all runs."""
+
+    def __init__(self, settings: WorkerSettings, pool: Pool, redis: Redis, shards: int) -> None:
+        self._pool = pool
+        self._holder: UUID = ids.new_id()
+        self._running: set[str] = set()
+        self._runs = Runs(
+            settings.postgres_dsn,
+            pool,
+            redis,
+            Vault(settings.master_key, VENDOR_CREDENTIALS),
+            EgressPolicy(settings.egress_allow, http=settings.egress_http),
+            self._holder,
+            manifests_folder=settings.manifests,
+            shards=shards,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Importer running={len(self._running)}>"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run what is due until `stop` is set. Runs under way then end, and change nothing."""
+        async with asyncio.TaskGroup() as group:
+            tasks: set[asyncio.Task[None]] = set()
+            while not stop.is_set():
+                try:
+                    for run_id, connector in await self._claimed():
+                        task = group.create_task(self._run(connector, run_id), name=f"import {connector.id}")
+                        tasks.add(task)
+                        task.add_done_callback(tasks.discard)
+                except AWAY as error:
+                    logs.event(log, logging.WARNING, "imports_deferred", cause=repr(error))
+                try:
+                    await asyncio.wait_for(stop.wait(), INTERVAL_S)
+                except TimeoutError:
+                    continue
+            for task in tasks:
+                task.cancel()
+
+    async def _claimed(self) -> list[tuple[int | None, Connector]]:
+        free = RUNS_MAX - len(self._running)
+        if free <= 0:
+            return []
+        previews = await store.claim_previews(self._pool, self._holder, free)
+        due = await store.claim(self._pool, self._holder, free - len(previews)) if free > len(previews) else []
+        return [*previews, *((None, connector) for connector in due)]
+
+    async def _run(self, connector: Connector, run_id: int | None) -> None:
+        self._running.add(connector.id)
+        work = asyncio.ensure_future(self._runs.run(connector, run_id))
+        guard = asyncio.ensure_future(self._guard(connector, work))
+        try:
+            await work
+        except (LostRunError, asyncio.CancelledError):
+            logs.event(log, logging.INFO, "connector_run_void", connector=connector.id)
+            if not work.cancelled():
+                work.cancel()
+        except AWAY as error:
+            logs.event(log, logging.WARNING, "connector_run_cut", connector=connector.id, cause=repr(error))
+        finally:
+            guard.cancel()
+            self._running.discard(connector.id)
+            try:
+                await store.release(self._pool, self._holder, connector)
+            except AWAY as error:
+                logs.event(log, logging.WARNING, "lease_kept", connector=connector.id, cause=repr(error))
+
+    async def _guard(self, connector: Connector, work: "asyncio.Future[None]") -> None:
+        """Prolong the lease; end the run when it is lost, or when a person changed the connector."""
+        began = datetime.now(UTC)
+        while True:
+            await asyncio.sleep(min(1.0, PROLONG_S))
+            try:
+                if not await store.prolong(self._pool, self._holder, connector):
+                    work.cancel()
+                    return
+                began = datetime.now(UTC)
+            except AWAY:
+                if (datetime.now(UTC) - began).total_seconds() > store.LEASE_S:
+                    work.cancel()
+                    return

@@ -1,0 +1,269 @@
+"""What the importer reads and writes of connectors and their runs.
+
+A run holds a lease on its connector, a row's worth of time that it prolongs while it lives; one that was killed frees
+the connector when its lease ends. Whatever a run writes names its lease and the revision that it began with.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from schemas.postgres import Connection, Executor
+from workers.importer.diff import Changes
+
+LEASE_S = 60
+RUNS_KEPT = 100
+
+
+class Connector(Struct, frozen=True, kw_only=True):
+    """A connector that is leased to this process."""
+
+    id: str
+    organization_id: UUID
+    project_id: UUID
+    space_id: UUID
+    provider: str
+    settings: dict[str, str]
+    revision: int
+    credentials: bytes
+    inventory_due: bool
+    telemetry_due: bool
+    failures_in_a_row: int
+    held_digest: str | None
+    held_in_a_row: int
+    held_confirmed: int | None
+
+
+_CONNECTOR = """c.id, c.organization_id, c.project_id, c.space_id, c.provider, c.settings, c.revision, c.credentials,
+                c.failures_in_a_row, c.held_digest, c.held_in_a_row, c.held_confirmed"""
+_FREE = "(lease_until IS NULL OR lease_until < now())"
+
+
+async def claim(executor: Executor, holder: UUID, limit: int) -> list[Connector]:
+    """Lease connectors that are due, those that waited longest first."""
+    rows = await executor.fetch(
+        f"""UPDATE cloud_connectors c SET lease_holder = $1, lease_until = now() + make_interval(secs => $2)
+              FROM (SELECT id FROM cloud_connectors
+                     WHERE status IN ('Active', 'Error') AND least(inventory_at, telemetry_at) <= now() AND {_FREE}
+                     ORDER BY least(inventory_at, telemetry_at) LIMIT $3 FOR UPDATE SKIP LOCKED) due
+             WHERE c.id = due.id
+            RETURNING {_CONNECTOR}, coalesce(c.inventory_at <= now(), false) AS inventory_due,
+                      coalesce(c.telemetry_at <= now(), false) AS telemetry_due""",
+        holder,
+        LEASE_S,
+        limit,
+    )
+    return [Connector(**row) for row in rows]
+
+
+async def claim_previews(executor: Executor, holder: UUID, limit: int) -> list[tuple[int, Connector]]:
+    """Lease connectors of which a person wants a preview; with the run that it is to become."""
+    rows = await executor.fetch(
+        f"""UPDATE cloud_connectors c SET lease_holder = $1, lease_until = now() + make_interval(secs => $2)
+              FROM (SELECT cloud_connectors.id, r.id AS run_id FROM cloud_runs r
+                      JOIN cloud_connectors ON cloud_connectors.id = r.connector_id
+                     WHERE r.kind = 'preview' AND r.started_at IS NULL AND {_FREE}
+                     ORDER BY r.id LIMIT $3 FOR UPDATE OF cloud_connectors SKIP LOCKED) due
+             WHERE c.id = due.id
+            RETURNING due.run_id, {_CONNECTOR}, false AS inventory_due, false AS telemetry_due""",
+        holder,
+        LEASE_S,
+        limit,
+    )
+    return [(row["run_id"], Connector(**{k: v for k, v in row.items() if k != "run_id"})) for row in rows]
+
+
+async def prolong(executor: Executor, holder: UUID, connector: Connector) -> bool:
+    """Keep the lease; False when it is lost, or the connector is no longer what it was."""
+    return bool(
+        await executor.fetchval(
+            """UPDATE cloud_connectors SET lease_until = now() + make_interval(secs => $4)
+                WHERE id = $1 AND lease_holder = $2 AND revision = $3 RETURNING true""",
+            connector.id,
+            holder,
+            connector.revision,
+            LEASE_S,
+        )
+    )
+
+
+async def release(executor: Executor, holder: UUID, connector: Connector) -> None:
+    """Give the lease back."""
+    await executor.execute(
+        "UPDATE cloud_connectors SET lease_holder = NULL, lease_until = NULL WHERE id = $1 AND lease_holder = $2",
+        connector.id,
+        holder,
+    )
+
+
+async def still_ours(connection: Connection, holder: UUID, connector: Connector) -> bool:
+    """Lock the connector for the transaction that changes its devices; False when the run is void."""
+    return bool(
+        await connection.fetchval(
+            "SELECT true FROM cloud_connectors WHERE id = $1 AND lease_holder = $2 AND revision = $3 FOR UPDATE",
+            connector.id,
+            holder,
+            connector.revision,
+        )
+    )
+
+
+async def keep_credentials(executor: Executor, holder: UUID, connector: Connector, sealed: bytes) -> None:
+    """Keep tokens at once: a refresh token may be good for a single use."""
+    await executor.execute(
+        "UPDATE cloud_connectors SET credentials = $4 WHERE id = $1 AND lease_holder = $2 AND revision = $3",
+        connector.id,
+        holder,
+        connector.revision,
+        sealed,
+    )
+
+
+async def model_of(connection: Connection, organization_id: UUID, model_id: UUID, title: str) -> UUID:
+    """The model of the organisation's devices of this vendor; made with the first of them."""
+    found: UUID = await connection.fetchval(
+        """INSERT INTO device_models (id, organization_id, vendor, name, authentication, offline_threshold_s)
+           VALUES ($1, $2, $3, $3 || ' (imported)', 'cloud_id', 1800)
+           ON CONFLICT (organization_id, name) DO UPDATE SET vendor = excluded.vendor RETURNING id""",
+        model_id,
+        organization_id,
+        title,
+    )
+    return found
+
+
+# Runs --------------------------------------------------------------------------------------------------------
+
+
+async def start_run(executor: Executor, connector_id: str, kind: str, now: datetime, run_id: int | None) -> int:
+    """Note that a run began; returns its id. A preview exists already."""
+    found: int = await executor.fetchval(
+        "UPDATE cloud_runs SET started_at = $2 WHERE id = $1 RETURNING id"
+        if run_id is not None
+        else "INSERT INTO cloud_runs (connector_id, started_at, kind) VALUES ($1, $2, $3) RETURNING id",
+        *((run_id, now) if run_id is not None else (connector_id, now, kind)),
+    )
+    return found
+
+
+async def finish_run(
+    executor: Executor,
+    run_id: int,
+    now: datetime,
+    changes: Changes,
+    *,
+    skipped: int = 0,
+    held: bool = False,
+    error: str | None = None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Note how it went, and forget those long past."""
+    await executor.execute(
+        """UPDATE cloud_runs SET finished_at = $2, found = $3, created = $4, renamed = $5, excluded = $6, restored = $7,
+                  skipped = $8, held = $9, error = $10, details = $11 WHERE id = $1""",
+        run_id,
+        now,
+        changes.found,
+        changes.created,
+        changes.renamed,
+        changes.excluded,
+        changes.restored,
+        skipped,
+        held,
+        error,
+        details or {},
+    )
+    await executor.execute(
+        """DELETE FROM cloud_runs WHERE connector_id = (SELECT connector_id FROM cloud_runs WHERE id = $1)
+              AND id <= (SELECT id FROM cloud_runs WHERE connector_id =
+                         (SELECT connector_id FROM cloud_runs WHERE id = $1) ORDER BY id DESC OFFSET $2 LIMIT 1)""",
+        run_id,
+        RUNS_KEPT,
+    )
+
+
+async def applied(connection: Connection, connector_id: str, found: int, next_at: datetime) -> None:
+    """A list was applied: all is well."""
+    await connection.execute(
+        """UPDATE cloud_connectors SET status = 'Active', error = NULL, found = $2, inventory_at = $3,
+                  failures_in_a_row = 0, held = NULL, held_digest = NULL, held_in_a_row = 0, held_confirmed = NULL
+            WHERE id = $1""",
+        connector_id,
+        found,
+        next_at,
+    )
+
+
+async def hold(
+    connection: Connection, connector_id: str, changes: Changes, sentence: str, in_a_row: int, next_at: datetime
+) -> None:
+    """A list was held: a person must look at it."""
+    await connection.execute(
+        """UPDATE cloud_connectors SET status = 'Error', error = $2, held = $3, held_digest = $4, held_in_a_row = $5,
+                  held_confirmed = NULL, inventory_at = $6, failures_in_a_row = 0 WHERE id = $1""",
+        connector_id,
+        sentence,
+        {name: getattr(changes, name) for name in ("found", "active", "excluded", "created", "renamed", "restored")},
+        changes.gone_digest,
+        in_a_row,
+        next_at,
+    )
+
+
+async def failed(
+    executor: Executor,
+    holder: UUID,
+    connector: Connector,
+    *,
+    error: str | None,
+    next_at: datetime | None,
+) -> None:
+    """A run failed. With an `error` people must look at it; without a `next_at` it waits for them."""
+    await executor.execute(
+        """UPDATE cloud_connectors SET failures_in_a_row = failures_in_a_row + 1, held_in_a_row = 0,
+                  status = CASE WHEN $4::text IS NULL THEN status ELSE 'Error' END, error = coalesce($4, error),
+                  inventory_at = CASE WHEN $5::timestamptz IS NULL THEN NULL ELSE $5 END,
+                  telemetry_at = CASE WHEN $5::timestamptz IS NULL THEN NULL ELSE greatest(telemetry_at, $5) END
+            WHERE id = $1 AND lease_holder = $2 AND revision = $3""",
+        connector.id,
+        holder,
+        connector.revision,
+        error,
+        next_at,
+    )
+
+
+async def telemetry_next(executor: Executor, holder: UUID, connector: Connector, next_at: datetime | None) -> None:
+    """When to ask for telemetry again."""
+    await executor.execute(
+        "UPDATE cloud_connectors SET telemetry_at = $4 WHERE id = $1 AND lease_holder = $2 AND revision = $3",
+        connector.id,
+        holder,
+        connector.revision,
+        next_at,
+    )
+
+
+async def devices_of(executor: Executor, connector_id: str, vendor_ids: list[str]) -> dict[str, Any]:
+    """By vendor id: device id, shard and key version of those that are active."""
+    rows = await executor.fetch(
+        """SELECT c.vendor_id, d.id, d.shard, d.key_version FROM cloud_devices c JOIN devices d ON d.id = c.device_id
+            WHERE c.connector_id = $1 AND c.vendor_id = ANY($2) AND c.excluded IS NULL AND d.deleted_at IS NULL""",
+        connector_id,
+        vendor_ids,
+    )
+    return {row["vendor_id"]: row for row in rows}
+
+
+async def vendor_ids(executor: Executor, connector_id: str, after: str, limit: int) -> list[str]:
+    """Active devices in the order of their ids, from behind `after` on."""
+    rows = await executor.fetch(
+        """SELECT vendor_id FROM cloud_devices WHERE connector_id = $1 AND vendor_id > $2 AND excluded IS NULL
+            ORDER BY vendor_id LIMIT $3""",
+        connector_id,
+        after,
+        limit,
+    )
+    return [row["vendor_id"] for row in rows]
