@@ -187,7 +187,8 @@ def _form(gateway: Gateway, found: Authorising, wrong: str = "", status: int = 2
     then = "You are then asked by the vendor itself." if manifest.consents else "They are stored encrypted."
     return _page(
         f"Connect {escape(manifest.title)}",
-        f"<p>Enter the passcode that came with this link, and the credentials for “{escape(found.name)}”. {then}</p>{told}"
+        f"<p>Enter the passcode that came with this link, and the credentials for “{escape(found.name)}”. {then}</p>"
+        f"{told}"
         "<form method=post><label for=passcode>Passcode</label><input id=passcode name=passcode required"
         f" autocomplete=off autofocus>{fields}<button>Connect</button></form>",
         status,

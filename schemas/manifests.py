@@ -151,7 +151,7 @@ Paging = NoPaging | PagePaging | OffsetPaging | CursorPaging | LinkPaging
 
 
 class Listing(Struct, forbid_unknown_fields=True):
-    """The request for a list. `items` and `total` are JMESPath in its answer; with POST parameters go into `body`, `a.b` into `a`."""
+    """The request for a list. `items` and `total` are JMESPath in its answer; POST puts parameters into `body`."""
 
     path: Filled
     items: Expression

@@ -60,9 +60,7 @@ class Shared(Stores, frozen=True, kw_only=True):
     ] = ""
     egress_allow: Annotated[
         str,
-        Meta(
-            description="Networks that webhooks and imports may go to though they are not the internet: CIDRs, comma-separated."
-        ),
+        Meta(description="Networks beside the internet that webhooks and imports may go to: CIDRs, comma-separated."),
     ] = ""
     egress_http: Annotated[bool, Meta(description="Whether webhooks and imports may go to http:// URLs too.")] = False
     manifests: Annotated[

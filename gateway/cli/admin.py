@@ -8,6 +8,7 @@ refused is one sentence on stderr and exit code 1; wrong usage is exit code 2.
 import argparse
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,15 +16,27 @@ import msgspec
 
 from gateway.cli.servers import ServersError, connect, find
 from gateway.errors import Refusal
-from gateway.stores import command_definitions, credentials, models, organizations, projects
+from gateway.stores import (
+    accounts,
+    cloud_connectors,
+    command_definitions,
+    credentials,
+    models,
+    organizations,
+    projects,
+)
 from gateway.stores.command_definitions import DEFAULT_TIMEOUT_S, CommandField
 from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S
+from gateway.v2.members import ORGANIZATION_ROLES, PROJECT_ROLES
+from gateway.v2.service_accounts import email_of
 from schemas import postgres
 from schemas.postgres import Connection
 from schemas.replies import DEFAULT_RATE_LIMIT
+from schemas.secrets import derived_secret
 from schemas.settings import SettingsError
 
 NAME_CHARACTERS_MAX = 255
+LISTED_MAX = 1_000
 FIELD_TYPES = ("string", "integer", "number", "boolean")
 REFUSED, WRONG_USAGE = 1, 2
 
@@ -33,7 +46,7 @@ Action = Callable[[Connection, argparse.Namespace], Awaitable[Any]]
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `admin` and all below it to the program's subcommands."""
-    admin = subparsers.add_parser("admin", help="create, list, revoke: organizations, projects, models, keys")
+    admin = subparsers.add_parser("admin", help="tenants, models, keys, accounts, connectors: create, list, revoke")
     admin.set_defaults(run=run)
     things = admin.add_subparsers(title="things", metavar="THING", required=True)
 
@@ -89,6 +102,31 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _verb(verbs, "list", "the keys of an organization", _list_api_keys, "--organization")
     _verb(verbs, "revoke", "end a key", _revoke_api_key).add_argument("id", type=UUID)
     _verb(verbs, "rotate", "a new key in place of one that ends", _rotate_api_key).add_argument("id", type=UUID)
+
+    verbs = _thing(things, "service-accounts", "who calls the /v2 API")
+    create = _verb(verbs, "create", "a new account with a role and a key, shown once", _create_account, "--project")
+    create.add_argument("name", type=_label)
+    create.add_argument("--role", choices=(*PROJECT_ROLES, *ORGANIZATION_ROLES), default=PROJECT_ROLES[0])
+    create.add_argument("--basic-auth", action="store_true", help="its key may be used without a token")
+    _verb(verbs, "list", "the accounts of a project", _list_accounts, "--project")
+    _verb(verbs, "rotate", "a new key in place of all that an account has", _rotate_account).add_argument("id")
+    _verb(verbs, "delete", "end an account and its keys", _delete_account).add_argument("id")
+
+    verbs = _thing(things, "connectors", "cloud connectors: lists of devices that are imported")
+    _verb(verbs, "list", "the connectors of an organization", _list_cloud_connectors, "--organization")
+    for name, text, action in (
+        ("show", "one connector with its counts", _show_connector),
+        ("runs", "its last runs", _list_runs),
+        ("sync", "run it now", _sync_connector),
+        ("confirm", "apply the list that is held", _confirm_connector),
+        ("disable", "stop it", _disable_connector),
+        ("enable", "go on", _enable_connector),
+    ):
+        _verb(verbs, name, text, action).add_argument("id")
+    delete = _verb(verbs, "delete", "delete it and all its devices, which cannot be undone", _delete_connector)
+    delete.add_argument("id")
+    delete.add_argument("--name", required=True, help="its name, as proof that it is meant")
+    verbs.add_parser("check", help="read a list by a manifest and show the first devices", add_help=False)
 
 
 async def run(arguments: argparse.Namespace) -> int:
@@ -209,6 +247,100 @@ async def _rotate_api_key(connection: Connection, arguments: argparse.Namespace)
     await credentials.revoke_api_key(connection, organization_id, arguments.id)
     minted = await credentials.mint_and_store(connection, was.kind, owner_id=organization_id, name=was.name)
     return {"id": minted.id, "kind": was.kind, "name": was.name, "key": minted.text, "revoked": arguments.id}
+
+
+async def _create_account(connection: Connection, arguments: argparse.Namespace) -> Any:
+    organization_id = await accounts.organization_of_project(connection, arguments.project)
+    if organization_id is None:
+        raise Refusal(404, projects.UNKNOWN)
+    made = await accounts.create(connection, arguments.project, arguments.name, basic_auth_enabled=arguments.basic_auth)
+    whole = arguments.role in ORGANIZATION_ROLES
+    await accounts.add_member(
+        connection,
+        organization_id,
+        None if whole else arguments.project,
+        arguments.role,
+        service_account_id=made.id,
+    )
+    return await _account_key(connection, made.id, arguments.project)
+
+
+async def _account_key(connection: Connection, account_id: str, project_id: UUID) -> dict[str, Any]:
+    key_id, _ = await accounts.create_key(connection, account_id)
+    secret = derived_secret(find().master_key, key_id)
+    return {"id": account_id, "email": email_of(account_id, project_id), "key_id": key_id, "key": secret}
+
+
+async def _list_accounts(connection: Connection, arguments: argparse.Namespace) -> Any:
+    found = await accounts.listed(connection, arguments.project, "", LISTED_MAX)
+    return [
+        {"id": one.id, "name": one.display_name, "email": email_of(one.id, arguments.project)}
+        | {"keys": " ".join(key_id for key_id, _ in await accounts.keys(connection, one.id))}
+        for one in found
+    ]
+
+
+async def _rotate_account(connection: Connection, arguments: argparse.Namespace) -> Any:
+    project_id = await accounts.home(connection, arguments.id)
+    for key_id, _ in await accounts.keys(connection, arguments.id):
+        await accounts.delete_key(connection, arguments.id, key_id)
+    return await _account_key(connection, arguments.id, project_id)
+
+
+async def _delete_account(connection: Connection, arguments: argparse.Namespace) -> Any:
+    await accounts.delete(connection, arguments.id)
+    return {"deleted": arguments.id}
+
+
+async def _list_cloud_connectors(connection: Connection, arguments: argparse.Namespace) -> Any:
+    await organizations.read(connection, arguments.organization)
+    found = await cloud_connectors.page(connection, arguments.organization, after=None, offset=0, limit=LISTED_MAX)
+    columns = ("id", "name", "provider", "status", "active_devices", "excluded_devices", "next_sync_at", "error")
+    return [{name: getattr(one, name) for name in columns} for one in found]
+
+
+async def _held_connector(connection: Connection, connector_id: str) -> cloud_connectors.CloudConnector:
+    organization_id = await cloud_connectors.organization_of(connection, connector_id)
+    return await cloud_connectors.hold(connection, organization_id, connector_id)
+
+
+async def _show_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
+    return await _held_connector(connection, arguments.id)
+
+
+async def _list_runs(connection: Connection, arguments: argparse.Namespace) -> Any:
+    found = await _held_connector(connection, arguments.id)
+    rows = await cloud_connectors.runs(connection, found.id, after=None, offset=0, limit=LISTED_MAX)
+    return [{name: getattr(row, name) for name in row.__struct_fields__ if name != "details"} for row in rows]
+
+
+async def _sync_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
+    found = await _held_connector(connection, arguments.id)
+    cloud_connectors.must_run(found)
+    await cloud_connectors.sync(connection, found.id)
+    return {"due": found.id}
+
+
+async def _confirm_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
+    found = await _held_connector(connection, arguments.id)
+    return {"excluded": await cloud_connectors.confirm(connection, found)}
+
+
+async def _disable_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
+    found = await _held_connector(connection, arguments.id)
+    await cloud_connectors.disable(connection, found.id)
+    return {"disabled": found.id}
+
+
+async def _enable_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
+    found = await _held_connector(connection, arguments.id)
+    await cloud_connectors.enable(connection, found.id)
+    return {"enabled": found.id}
+
+
+async def _delete_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
+    found = await _held_connector(connection, arguments.id)
+    return {"deleted_devices": await cloud_connectors.delete(connection, found, arguments.name, datetime.now(UTC))}
 
 
 def _thing(parsers: Any, name: str, text: str) -> Any:

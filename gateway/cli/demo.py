@@ -9,9 +9,11 @@ import msgspec
 from msgspec import Struct
 
 from gateway.cli.secret_file import write_secret
+from gateway.cli.vendor import TOKEN
 from gateway.errors import Refusal
 from gateway.stores import (
     accounts,
+    cloud_connectors,
     command_definitions,
     credentials,
     data_connectors,
@@ -24,12 +26,14 @@ from gateway.stores import (
 from gateway.stores.command_definitions import CommandField
 from gateway.v2.service_accounts import email_of
 from schemas import postgres
+from schemas.cloud import Credentials
 from schemas.postgres import Connection
-from schemas.secrets import CONNECTOR_SECRETS, Vault, derived_secret
+from schemas.secrets import CONNECTOR_SECRETS, VENDOR_CREDENTIALS, Vault, derived_secret
 from schemas.settings import PREFIX, SettingsError, UpSettings, load
 
 ORGANIZATION, PROJECT, SPACE, MODEL = "Demo", "Demo fleet", "Headquarters", "Demo device"
 CONNECTOR, KEY = "Demo receiver", "demo"
+CLOUD_CONNECTOR, PROVIDER = "Demo cloud", "simulated"
 RATE_LIMIT = 6_000
 OFFLINE_THRESHOLD_S = 60
 
@@ -56,6 +60,7 @@ class Demo(Struct):
     service_account: DemoAccount
     data_connector_id: str
     signature_secret: str
+    cloud_connector_id: str
     v2_url: str = ""
     emulator_url: str = ""
     token_url: str = ""
@@ -78,18 +83,19 @@ def default_path() -> Path:
     return Path(load(UpSettings, given).home) / "demo.json"
 
 
-async def prepare(dsn: str, master_key: str, path: Path, base_url: str, receiver_url: str) -> None:
+async def prepare(dsn: str, master_key: str, path: Path, base_url: str, receiver_url: str, cloud_url: str) -> None:
     """Write `path` (mode 600) for this base URL, and make the tenant that it tells of if there is none yet.
 
     A file that is gone, or holds keys that do not work (any more), is made anew: the tenant stays, its keys change.
-    The tenant's data connector sends to `receiver_url` from now on. Beside the file lies `credentials.json` for
-    clients of the /v2 API that read their credentials from there.
+    The tenant's data connector sends to `receiver_url` from now on, its cloud connector imports from `cloud_url`.
+    Beside the file lies `credentials.json` for clients of the /v2 API that read their credentials from there.
     """
     connection = await postgres.connect(dsn, "demo")
     try:
         async with connection.transaction():
             demo = await _kept(connection, path) or await _made(connection, master_key)
             await data_connectors.redirect(connection, demo.data_connector_id, receiver_url)
+            await _import_from(connection, demo, cloud_url)
     finally:
         await connection.close()
     demo.base_url = base_url
@@ -131,6 +137,7 @@ async def _made(connection: Connection, master_key: str) -> Demo:
     owner = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name=KEY)
     partner = await credentials.mint_and_store(connection, "partner", owner_id=organization.id, name=KEY)
     connector_id, secret = await _connector(connection, project.id, master_key)
+    cloud_connector_id = await _cloud_connector(connection, organization.id, project.id, space.id, master_key)
     return Demo(
         base_url="",
         hardware_key=hardware.text,
@@ -142,6 +149,7 @@ async def _made(connection: Connection, master_key: str) -> Demo:
         space_id=str(space.id),
         data_connector_id=connector_id,
         signature_secret=secret,
+        cloud_connector_id=cloud_connector_id,
         service_account=await _account(connection, organization.id, project.id, master_key),
     )
 
@@ -184,3 +192,35 @@ async def _connector(connection: Connection, project_id: UUID, master_key: str) 
     connector.secret = vault.seal(secret.encode(), connector.id)
     await data_connectors.create(connection, connector)
     return connector.id, secret
+
+
+async def _cloud_connector(
+    connection: Connection, organization_id: UUID, project_id: UUID, space_id: UUID, master_key: str
+) -> str:
+    """The connector that imports the simulated cloud, authorised."""
+    for connector in await cloud_connectors.page(connection, organization_id, after=None, offset=0, limit=1_000):
+        if connector.name == CLOUD_CONNECTOR:
+            return connector.id
+    connector_id = await cloud_connectors.create(
+        connection,
+        organization_id,
+        project_id=project_id,
+        space_id=space_id,
+        provider=PROVIDER,
+        name=CLOUD_CONNECTOR,
+        settings={},
+    )
+    entered = msgspec.json.encode(Credentials(entered={"token": TOKEN}))
+    sealed = Vault(master_key, VENDOR_CREDENTIALS).seal(entered, connector_id)
+    await cloud_connectors.authorise(connection, connector_id, sealed)
+    return connector_id
+
+
+async def _import_from(connection: Connection, demo: Demo, cloud_url: str) -> None:
+    """Where the simulated cloud is this time; it is synced at once, unless somebody has disabled or deleted it."""
+    try:
+        connector = await cloud_connectors.hold(connection, UUID(demo.organization_id), demo.cloud_connector_id)
+    except Refusal:
+        return
+    await cloud_connectors.change(connection, connector.id, name=connector.name, settings={"url": cloud_url})
+    await cloud_connectors.sync(connection, connector.id)

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from gateway.cli import admin, agent, doctor, fleet, migrate, receiver, up
+from gateway.cli import admin, agent, doctor, fleet, migrate, receiver, up, vendor
 from gateway.cli.embedded import EmbeddedError
 from gateway.cli.servers import ServersError
 from gateway.cli.up import UpError
@@ -14,6 +14,8 @@ from schemas.settings import SettingsError
 
 PROCESSES = {"edge": ("gateway", "one edge process"), "worker": ("workers", "one worker process")}
 """Commands that become another program: its module, and what it is."""
+CHECK = ["admin", "connectors", "check"]
+"""What it does is the importer's."""
 IN_THE_WAY = (SettingsError, UpError, EmbeddedError, ServersError, OSError)
 """What a person can do something about: told in a sentence. Anything else is a fault of ours, told with its trace."""
 
@@ -22,12 +24,14 @@ def main() -> int:
     """Run one command; 2 for wrong usage or settings, 1 when the world is in the way."""
     if sys.argv[1:2] and (process := PROCESSES.get(sys.argv[1])):
         os.execv(sys.executable, [sys.executable, "-m", process[0], *sys.argv[2:]])  # noqa: S606
+    if sys.argv[1:4] == CHECK:
+        os.execv(sys.executable, [sys.executable, "-m", "workers.importer.check", *sys.argv[4:]])  # noqa: S606
     parser = argparse.ArgumentParser(prog="fleetgate", description="A device gateway.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up.add_parser(commands)
     for name, (_, text) in PROCESSES.items():
         commands.add_parser(name, help=text)
-    for command in (migrate, doctor, admin, agent, fleet, receiver):
+    for command in (migrate, doctor, admin, agent, fleet, receiver, vendor):
         command.add_parser(commands)
     arguments = parser.parse_args()
     try:

@@ -41,7 +41,7 @@ DEFAULT_BIND = "127.0.0.1:8080"
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 """Who listens everywhere is reached here."""
 DEMO_SETTINGS = {f"{PREFIX}EGRESS_HTTP": "true", f"{PREFIX}EGRESS_ALLOW": "127.0.0.0/8"}
-"""The demo's data connector sends to this machine; a real one may not."""
+"""The demo's connectors talk to this machine; real ones may not."""
 _COMMAND = [sys.executable, "-m", "gateway.cli.main"]
 
 
@@ -106,6 +106,9 @@ async def _serve(
             child(f"edge-{n}", [sys.executable, "-m", "gateway", "--fd", str(listener.fileno())], listener.fileno())
         for n in range(arguments.workers):
             child(f"worker-{n}", [sys.executable, "-m", "workers"])
+        cloud = free_port()
+        if arguments.demo:
+            child("vendor", [*_COMMAND, "vendor", "--port", str(cloud)])
         await _until_ready(base_url, home, stop)
         if stop.is_set():
             return
@@ -113,7 +116,8 @@ async def _serve(
             told = home / "demo.json"
             port = free_port()
             dsn, master_key = environment[f"{PREFIX}POSTGRES_DSN"], environment[f"{PREFIX}MASTER_KEY"]
-            await demo.prepare(dsn, master_key, told, base_url, f"http://127.0.0.1:{port}/")
+            urls = f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{cloud}"
+            await demo.prepare(dsn, master_key, told, base_url, *urls)
             child("receiver", [*_COMMAND, "receiver", "--port", str(port), "--demo", str(told)])
             child("fleet", [*_COMMAND, "fleet", "--demo", str(told)])
             group.create_task(_tell(dsn, stop), name="progress")
@@ -127,6 +131,7 @@ def _explain(base_url: str, home: Path) -> None:
     key = f'$(python3 -c "{read}" {told})'
     print(f'devices:  curl -H "Authorization: {key}" {base_url}/core/v1/organization/devices')
     print(f"metrics:  curl {base_url}/metrics")
+    print(f'imported: curl -H "Authorization: {key}" {base_url}/core/v1/organization/connectors')
     print(f"webhooks: tail -f {shlex.quote(str(home / 'log' / 'receiver.log'))}    API: {base_url}/docs")
     print(f"keys:     {home / 'demo.json'}    logs: {home / 'log'}    stop: Ctrl-C")
 

@@ -169,10 +169,7 @@ async def delete_connector(
     """Delete a connector and all its devices, which cannot be undone. The spaces stay."""
     async with gateway.postgres.acquire() as connection, connection.transaction():
         held = await store.hold(connection, organization.organization_id, connector_id)
-        if query.name != held.name:
-            count = held.active_devices + held.excluded_devices
-            raise Refusal(422, f"Name must be {held.name!r} to delete the connector and its {count} devices")
-        return Deleted(await store.delete(connection, held.id, gateway.clock()))
+        return Deleted(await store.delete(connection, held, query.name, gateway.clock()))
 
 
 @endpoint("POST", f"{ONE}/disable", errors=NOT_FOUND)
@@ -216,7 +213,7 @@ async def sync_now(gateway: Gateway, organization: OrganizationCaller, connector
     """Run at once."""
     async with gateway.postgres.acquire() as connection, connection.transaction():
         held = await store.hold(connection, organization.organization_id, connector_id)
-        _must_run(held)
+        store.must_run(held)
         await store.sync(connection, held.id)
     return Success()
 
@@ -226,9 +223,7 @@ async def confirm(gateway: Gateway, organization: OrganizationCaller, connector_
     """Agree to the list that is held: the next run, which begins at once, may exclude as many devices."""
     async with gateway.postgres.acquire() as connection, connection.transaction():
         held = await store.hold(connection, organization.organization_id, connector_id)
-        if held.held is None:
-            raise Refusal(422, "No list is held")
-        await store.confirm(connection, held.id, held.held.excluded)
+        await store.confirm(connection, held)
     return Success()
 
 
@@ -240,7 +235,7 @@ async def confirm(gateway: Gateway, organization: OrganizationCaller, connector_
 async def preview(gateway: Gateway, organization: OrganizationCaller, connector_id: str) -> Run:
     """See what a sync would change now; nothing is changed."""
     found = await store.read(gateway.postgres, organization.organization_id, connector_id)
-    _must_run(found)
+    store.must_run(found)
     run_id = await store.request_preview(gateway.postgres, found.id)
     for _ in range(int(PREVIEW_WAIT_S / PREVIEW_POLL_S)):
         run = await store.run(gateway.postgres, run_id)
@@ -315,13 +310,6 @@ def _checked(manifest: Manifest, given: dict[str, Any]) -> dict[str, str]:
         if not re.fullmatch(field.pattern, value):
             raise Refusal(422, f"Settings: {name} ({field.label}) does not have the form {field.pattern}")
     return given
-
-
-def _must_run(connector: CloudConnector) -> None:
-    if connector.status == "Unauthenticated":
-        raise Refusal(422, "The connector was never authorised: open its link")
-    if connector.status == "Disabled":
-        raise Refusal(422, "The connector is disabled: enable it first")
 
 
 ENDPOINTS = (

@@ -156,6 +156,24 @@ async def hold(connection: Connection, organization_id: UUID, connector_id: str)
     return await read(connection, organization_id, connector_id)
 
 
+async def organization_of(executor: Executor, connector_id: str) -> UUID:
+    """Whose it is. Raises Refusal (404)."""
+    found: UUID | None = await executor.fetchval(
+        "SELECT organization_id FROM cloud_connectors WHERE id = $1", connector_id
+    )
+    if found is None:
+        raise Refusal(404, UNKNOWN)
+    return found
+
+
+def must_run(connector: CloudConnector) -> None:
+    """Raises Refusal (422) for one that was never authorised, or is disabled."""
+    if connector.status == "Unauthenticated":
+        raise Refusal(422, "The connector was never authorised: open its link")
+    if connector.status == "Disabled":
+        raise Refusal(422, "The connector is disabled: enable it first")
+
+
 async def change(connection: Connection, connector_id: str, *, name: str, settings: dict[str, str]) -> None:
     """Store what was changed."""
     await connection.execute(
@@ -194,18 +212,29 @@ async def sync(connection: Connection, connector_id: str) -> None:
     )
 
 
-async def confirm(connection: Connection, connector_id: str, excluded: int) -> None:
-    """Agree that as many devices as the held list says be excluded, and run at once."""
+async def confirm(connection: Connection, connector: CloudConnector) -> int:
+    """Agree that as many devices as the held list says be excluded, and run at once; returns how many.
+
+    Raises Refusal (422) when no list is held.
+    """
+    if connector.held is None:
+        raise Refusal(422, "No list is held")
     await connection.execute(
-        "UPDATE cloud_connectors SET held_confirmed = $2, inventory_at = now() WHERE id = $1", connector_id, excluded
+        "UPDATE cloud_connectors SET held_confirmed = $2, inventory_at = now() WHERE id = $1",
+        connector.id,
+        connector.held.excluded,
     )
+    return connector.held.excluded
 
 
-async def delete(connection: Connection, connector_id: str, moment: datetime) -> int:
+async def delete(connection: Connection, connector: CloudConnector, name: str, moment: datetime) -> int:
     """Delete it with all devices that it imported and everything below them; returns how many. In a transaction.
 
-    The spaces stay.
+    The spaces stay. Raises Refusal (422) unless `name` is its name.
     """
+    if name != connector.name:
+        devices = connector.active_devices + connector.excluded_devices
+        raise Refusal(422, f"Name must be {connector.name!r} to delete the connector and its {devices} devices")
     doomed = """WITH RECURSIVE doomed AS (
                     SELECT d.id FROM devices d JOIN cloud_devices c ON c.device_id = d.id
                      WHERE c.connector_id = $1 AND d.deleted_at IS NULL
@@ -214,7 +243,7 @@ async def delete(connection: Connection, connector_id: str, moment: datetime) ->
     await connection.execute(
         f"""{doomed} UPDATE commands SET status = 'aborted', finished_at = $2, message = 'device deleted'
              WHERE device_id IN (SELECT id FROM doomed) AND status IN ('scheduled', 'pending', 'in_progress')""",
-        connector_id,
+        connector.id,
         moment,
         timeout=600,
     )
@@ -224,13 +253,13 @@ async def delete(connection: Connection, connector_id: str, moment: datetime) ->
              told AS (INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data)
                       SELECT shard, $3, id, project_id, $2, $4 FROM gone WHERE project_id IS NOT NULL)
             SELECT count(*) FROM gone""",
-        connector_id,
+        connector.id,
         moment,
         EventType.DEVICE_DELETED,
         {EventType.DEVICE_DELETED: {"updateTime": rfc3339(moment)}},
         timeout=600,
     )
-    await connection.execute("DELETE FROM cloud_connectors WHERE id = $1", connector_id, timeout=600)
+    await connection.execute("DELETE FROM cloud_connectors WHERE id = $1", connector.id, timeout=600)
     return count
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import psutil
 import pytest
 from disruptive.authentication import ServiceAccountAuth
 
+from schemas import manifests
 from tests.e2e.stack import Up
 
 
@@ -130,3 +133,39 @@ async def test_what_devices_do_arrives_at_the_demos_receiver(stack: Up) -> None:
     )
     assert metrics.success_count > 0
     assert metrics.error_count == 0
+
+
+async def test_the_demos_cloud_connector_imports_a_simulated_cloud(stack: Up) -> None:
+    """Its rooms are devices like others, with telemetry; preview and checking the manifest work by hand."""
+    await stack.start()
+    demo = stack.demo
+    one = f"/core/v1/organization/connectors/{demo['cloud_connector_id']}"
+    owner = {"authorization": demo["organization_key"]}
+    async with aiohttp.ClientSession(stack.url, headers=owner) as http:
+
+        async def get(path: str) -> Any:
+            async with http.get(path) as answer:
+                assert answer.status == 200
+                return await answer.json()
+
+        async with asyncio.timeout(60):
+            rooms: list[Any] = []
+            while len(rooms) < 8 or not all("temperature" in room["state"] for room in rooms):
+                await asyncio.sleep(0.2)
+                devices = await get("/core/v1/organization/devices")
+                rooms = [device for device in devices["items"] if device["name"].startswith("Room ")]
+        found = await get(one)
+        run = await get(f"{one}/preview")
+    assert (found["status"], run["error"], run["found"] >= 8) == ("Active", None, True)
+    manifest = str(manifests.FOLDER / "simulated.toml")
+    check = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "gateway.cli.main", "admin", "connectors", "check", manifest),
+        *("--set", f"url={found['settings']['url']}"),
+        env={**os.environ, "FLEETGATE_EGRESS_HTTP": "true", "FLEETGATE_EGRESS_ALLOW": "127.0.0.0/8"},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    table, told = await check.communicate(b"token=simulated\n")
+    assert (check.returncode, b"Room 1 " in table, b"complete list of 3 pages" in told) == (0, True, True)

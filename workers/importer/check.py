@@ -1,0 +1,120 @@
+"""`fleetgate admin connectors check MANIFEST`: reads a vendor's list once and shows the first devices; stores nothing.
+
+What the manifest asks for and is not given by --set is asked for, or read from standard input as NAME=VALUE lines.
+"""
+
+import argparse
+import asyncio
+import getpass
+import os
+import re
+import sys
+from pathlib import Path
+
+from schemas import manifests
+from schemas.cloud import Credentials
+from schemas.egress import EgressPolicy
+from schemas.manifests import AuthorizationCode, Manifest, ManifestError
+from schemas.settings import PREFIX
+from workers.importer.devices import Listed, Mapper, Skipped
+from workers.importer.lists import pages
+from workers.importer.telemetry import Reader
+from workers.importer.vendor import Vendor, VendorError
+
+SHOWN = 20
+WIDTH_MAX = 28
+_COLUMNS = (*Listed._fields, "telemetry")
+
+
+def main() -> int:
+    """Check one manifest; 1 when it or its cloud is not as it should be."""
+    parser = argparse.ArgumentParser(prog="fleetgate admin connectors check", description=__doc__)
+    parser.add_argument("manifest", type=Path, help="a TOML file")
+    parser.add_argument(
+        "--set", dest="given", action="append", default=[], metavar="NAME=VALUE", help="a setting; may be repeated"
+    )
+    arguments = parser.parse_args()
+    try:
+        manifest = manifests.read(arguments.manifest)
+        values = _values(manifest, arguments.given)
+        return asyncio.run(_check(manifest, values))
+    except (ManifestError, VendorError, OSError) as error:
+        print(f"fleetgate admin connectors check: {error}", file=sys.stderr)
+        return 1
+
+
+def _values(manifest: Manifest, given: list[str]) -> dict[str, str]:
+    lines = given if sys.stdin.isatty() else [*given, *sys.stdin.read().splitlines()]
+    values = {name.strip(): value for name, _, value in (line.partition("=") for line in lines) if name.strip()}
+    fields = manifest.settings | manifest.credentials
+    if isinstance(manifest.authentication, AuthorizationCode):
+        fields = manifest.settings | {"access_token": manifests.Field("Access token (of a consent passed elsewhere)")}
+    for name in values:
+        if name not in fields:
+            raise ManifestError(f"the manifest has no {name}: it has {', '.join(fields)}")
+    for name, field in fields.items():
+        if name not in values and field.default is not None:
+            values[name] = field.default
+        if name not in values and sys.stdin.isatty():
+            ask = input if name in manifest.settings else getpass.getpass
+            values[name] = ask(f"{field.label}: ")
+        if name not in values:
+            raise ManifestError(f"{name} ({field.label}) is missing: give it as a line {name}=…")
+        if not re.fullmatch(field.pattern, values[name]):
+            raise ManifestError(f"{name} ({field.label}) does not have the form {field.pattern}")
+    return values
+
+
+async def _check(manifest: Manifest, values: dict[str, str]) -> int:
+    async def keep(_: Credentials) -> None:
+        """Tokens last as long as this check does."""
+
+    token = values.get("access_token", "")
+    credentials = Credentials(entered=values, access_token=token, expires_at=2.0**40 if token else 0.0)
+    policy = EgressPolicy(
+        os.environ.get(f"{PREFIX}EGRESS_ALLOW", ""), http=os.environ.get(f"{PREFIX}EGRESS_HTTP", "") == "true"
+    )
+    vendor = Vendor(manifest, {}, credentials, policy, keep)
+    mapper = Mapper(manifest.device)
+    telemetry = manifest.telemetry
+    reader = None if telemetry is None or telemetry.list is not None else Reader(manifest, telemetry)
+    rows: list[tuple[str, ...]] = []
+    skipped: list[Skipped] = []
+    count = number = 0
+    try:
+        async for items in pages(vendor, manifest.list):
+            number += 1
+            count += len(items)
+            for item in items:
+                found = mapper.read(item)
+                if isinstance(found, Skipped):
+                    skipped.append(found)
+                elif len(rows) < SHOWN:
+                    message = None if reader is None else reader.message(item)
+                    rows.append((*(value or "" for value in found), (message or b"").decode()))
+            print(f"page {number}: {len(items)} items", file=sys.stderr)
+    finally:
+        await vendor.close()
+    _print(rows)
+    print(f"{count} items in a complete list of {number} pages; {len(skipped)} are no devices", file=sys.stderr)
+    for skip in skipped[:SHOWN]:
+        print(f"  {skip.vendor_id or 'an item'}: {skip.reason}", file=sys.stderr)
+    return 0
+
+
+def _print(rows: list[tuple[str, ...]]) -> None:
+    widths = [
+        min(WIDTH_MAX, max(len(name), *(len(row[n]) for row in rows))) if rows else len(name)
+        for n, name in enumerate(_COLUMNS)
+    ]
+    for row in (_COLUMNS, *rows):
+        print("  ".join(_cut(value, width) for value, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cut(value: str, width: int) -> str:
+    value = "".join(letter if letter.isprintable() else "?" for letter in value)
+    return (value if len(value) <= width else value[: width - 1] + "…").ljust(width)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
