@@ -34,7 +34,7 @@ check: .venv/dev  ## format, lint, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/dev  ## measure: ours beside the limits and the peers (about 20 minutes)
+bench: .venv/dev  ## measure: ours beside the limits and the peers (about 25 minutes)
 	$(BIN)/python -m bench
 
 lock:  ## resolve the dependencies anew

@@ -1,6 +1,6 @@
 """`make bench`: ours beside the limit and the peers, in one run, as ratios.
 
-    python -m bench                      everything, about 20 minutes
+    python -m bench                      everything, about 25 minutes
     python -m bench --only telemetry     one workload
     python -m bench --quick              shorter and rougher, for a look while working
     python -m bench --only end_to_end --seconds 600     a million devices once a minute, for ten minutes
@@ -12,11 +12,11 @@ import argparse
 import asyncio
 import sys
 
-from bench import delivery, end_to_end, flush, idle, mass, telemetry
+from bench import delivery, end_to_end, flush, idle, mass, sync, telemetry
 from bench.results import Report
 from bench.rig import rig
 
-WORKLOADS = ("telemetry", "mass", "idle", "flush", "end_to_end", "delivery")
+WORKLOADS = ("telemetry", "mass", "idle", "flush", "end_to_end", "delivery", "sync")
 
 
 async def _run(only: list[str], quick: bool, devices: int, rate: float, seconds: float) -> None:
@@ -44,6 +44,9 @@ async def _run(only: list[str], quick: bool, devices: int, rate: float, seconds:
             await delivery.run(
                 servers, report, rounds=1 if quick else 3, seconds=each_s, behind=50_000 if quick else 1_000_000
             )
+    if "sync" in only:
+        async with rig(10_000) as servers:
+            await sync.run(servers, report, rounds=1 if quick else 3, devices=devices)
     print(f"written to {report.write()}")
 
 
@@ -56,7 +59,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one short round, 100,000 devices, 10 s end to end")
     parser.add_argument("--rate", type=float, default=16_700, help="messages/s end to end (default 16,700)")
     parser.add_argument("--seconds", type=float, help="length of the end-to-end run (default 60)")
-    parser.add_argument("--devices", type=int, help="devices end to end (default 1,000,000)")
+    parser.add_argument("--devices", type=int, help="devices end to end and in a sync (default 1,000,000)")
     arguments = parser.parse_args()
     quick = arguments.quick
     devices = arguments.devices or (100_000 if quick else 1_000_000)

@@ -281,13 +281,21 @@ async def _list_accounts(connection: Connection, arguments: argparse.Namespace) 
 
 
 async def _rotate_account(connection: Connection, arguments: argparse.Namespace) -> Any:
-    project_id = await accounts.home(connection, arguments.id)
+    project_id = await _home(connection, arguments.id)
     for key_id, _ in await accounts.keys(connection, arguments.id):
         await accounts.delete_key(connection, arguments.id, key_id)
     return await _account_key(connection, arguments.id, project_id)
 
 
+async def _home(connection: Connection, account_id: str) -> UUID:
+    """The project of an account that there is. Raises Refusal (404)."""
+    project_id = await accounts.home(connection, account_id)
+    await accounts.read(connection, project_id, account_id)
+    return project_id
+
+
 async def _delete_account(connection: Connection, arguments: argparse.Namespace) -> Any:
+    await _home(connection, arguments.id)
     await accounts.delete(connection, arguments.id)
     return {"deleted": arguments.id}
 

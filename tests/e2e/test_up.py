@@ -168,4 +168,4 @@ async def test_the_demos_cloud_connector_imports_a_simulated_cloud(stack: Up) ->
         stderr=asyncio.subprocess.PIPE,
     )
     table, told = await check.communicate(b"token=simulated\n")
-    assert (check.returncode, b"Room 1 " in table, b"complete list of 3 pages" in told) == (0, True, True)
+    assert (check.returncode, b"Room 1 " in table, b"in a complete list of" in told) == (0, True, True)

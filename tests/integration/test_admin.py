@@ -4,12 +4,15 @@ import argparse
 import json
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from gateway.cli import admin
+from gateway.stores import cloud_connectors, spaces
 from schemas import ids
 from schemas.postgres import Pool
+from schemas.secrets import derived_secret
 from tests.conftest import MASTER_KEY
 
 
@@ -167,3 +170,53 @@ async def test_what_is_refused_is_a_sentence_and_exit_code_one(command: Admin, m
     code, _, err = await command.run("organizations", "list")
     assert code == 1
     assert err.startswith("fleetgate admin: Postgres is not available: ")
+
+
+async def test_a_service_account_is_made_rotated_and_deleted(command: Admin, pool: Pool) -> None:
+    """The secret that is shown is the one that is derived; rotating ends the keys before."""
+    organization = (await command.json("organizations", "create", "Acme"))["id"]
+    project = (await command.json("projects", "create", "--organization", organization, "Main"))["id"]
+    made = await command.json(
+        "service-accounts", "create", "--project", project, "Reader", "--role", "organization.admin", "--basic-auth"
+    )
+    assert made["key"] == derived_secret(MASTER_KEY, made["key_id"])
+    role = await pool.fetchrow("SELECT project_id, role FROM memberships")
+    assert (role["project_id"], role["role"]) == (None, "organization.admin")
+    rotated = await command.json("service-accounts", "rotate", made["id"])
+    assert rotated["email"] == made["email"]
+    (listed,) = await command.json("service-accounts", "list", "--project", project)
+    assert listed["keys"] == rotated["key_id"] != made["key_id"]
+    assert await command.json("service-accounts", "delete", made["id"]) == {"deleted": made["id"]}
+    assert await command.json("service-accounts", "list", "--project", project) == []
+    assert (await command.run("service-accounts", "rotate", made["id"]))[0] == 1
+
+
+async def test_connectors_are_looked_after_by_hand(command: Admin, pool: Pool) -> None:
+    """List, show, sync, disable, enable, confirm and delete; what makes no sense is a sentence."""
+    organization = (await command.json("organizations", "create", "Acme"))["id"]
+    project = (await command.json("projects", "create", "--organization", organization, "Main"))["id"]
+    async with pool.acquire() as connection:
+        space = await spaces.create(connection, UUID(organization), UUID(project), "Hall")
+        connector = await cloud_connectors.create(
+            connection,
+            UUID(organization),
+            project_id=UUID(project),
+            space_id=space.id,
+            provider="simulated",
+            name="Rooms",
+            settings={},
+        )
+        code, _, told = await command.run("connectors", "sync", connector)
+        assert (code, told) == (1, "fleetgate admin: The connector was never authorised: open its link\n")
+        await cloud_connectors.authorise(connection, connector, b"sealed")
+    (listed,) = await command.json("connectors", "list", "--organization", organization)
+    assert (listed["id"], listed["status"]) == (connector, "Active")
+    assert await command.json("connectors", "disable", connector) == {"disabled": connector}
+    assert (await command.json("connectors", "show", connector))["status"] == "Disabled"
+    assert await command.json("connectors", "enable", connector) == {"enabled": connector}
+    assert await command.json("connectors", "sync", connector) == {"due": connector}
+    assert await command.json("connectors", "runs", connector) == []
+    assert (await command.run("connectors", "confirm", connector))[2] == "fleetgate admin: No list is held\n"
+    assert (await command.run("connectors", "delete", connector, "--name", "Other"))[0] == 1
+    assert await command.json("connectors", "delete", connector, "--name", "Rooms") == {"deleted_devices": 0}
+    assert (await command.run("connectors", "show", connector))[2] == "fleetgate admin: Connector not found\n"

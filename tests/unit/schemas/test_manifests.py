@@ -1,0 +1,55 @@
+"""Manifests: what is wrong with one is told with its line."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas import manifests
+from schemas.manifests import ManifestError
+
+PAGE = (Path(__file__).parent.parent.parent.parent / "docs" / "manifests.md").read_text()
+GOOD = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0]
+
+
+def test_the_manifest_that_the_documentation_shows_is_one() -> None:
+    manifest = manifests.parse(GOOD, "acme.toml")
+    assert (manifest.title, manifest.list.total, manifest.consents) == ("Acme", "meta.total", False)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "told"),
+    [
+        ('items = "data"', 'items = "data["', "line 13: list.items: Invalid jmespath expression"),
+        ('items = "data"', 'itms = "data"', "line 13: list: "),
+        ('kind = "bearer"', 'kind = "barer"', "line 8: authentication.kind: Invalid value 'barer'"),
+        (
+            'token = "{token}"',
+            'token = "{tokn}"',
+            "line 9: authentication.token: there is no setting or credential tokn",
+        ),
+        (
+            'path = "/devices"',
+            'path = "/{tenant}/devices"',
+            "line 12: list.path: there is no setting or credential tenant",
+        ),
+        ('id = "uuid"', "id = 7", "line 22: device.id: Expected `str`, got `int`"),
+        ('label = "API token"', 'label = "API token"\npattern = "("', "line 6: credentials.token.pattern: "),
+        ('title = "Acme"', 'title = "Acme', "acme.toml: Illegal character"),
+        ('title = "Acme"\n', "", "line 1: the manifest: Object missing required field `title`"),
+        ('parameter = "page"', 'parameter = "page"\nsize = 0', "line 19: list.paging.size: Expected `int` >= 1"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(was: str, now: str, told: str) -> None:
+    assert was in GOOD
+    with pytest.raises(ManifestError) as error:
+        manifests.parse(GOOD.replace(was, now, 1), "acme.toml")
+    assert told in str(error.value)
+
+
+def test_the_json_schema_is_printed() -> None:
+    printed = subprocess.run([sys.executable, "-m", "schemas.manifests"], capture_output=True, check=True, text=True)
+    assert {"Manifest", "Listing", "AuthorizationCode"} <= set(json.loads(printed.stdout)["$defs"])
