@@ -114,6 +114,14 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
     member = await _made(caller, f"{in_organization}/members", leads | {"email": "someone@example.org"})
     emulated = await _made(caller, f"/emulator{in_project}/devices", {"type": "temperature"})
     organization = "/core/v1/organization"
+    connector = {
+        "provider": "microsoft_teams_rooms",
+        "project_id": str(acme.project_id),
+        "space_id": str(acme.space_id),
+        "settings": {"tenant": "contoso"},
+    }
+    imported = (await acme.call("POST", "/connectors", connector))["connector"]
+    await _held(acme.pool, imported["id"], listed)
     return Everything(
         credentials={
             "device": access_key(str(own), 0),
@@ -135,6 +143,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
                 "key_id": hardware_key["id"],
             },
             f"{organization}/api_keys": {"key_id": api_key["id"]},
+            f"{organization}/connectors": {"connector_id": imported["id"], "vendor_id": "gone"},
             "/core/v1/partner": {"device_id": str(sold)},
             "/v2/": v2,
             "/v2/organizations": {"member": member},
@@ -166,6 +175,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             },
             "/v1/devices/{device_id}/telemetry": {"status": "online"},
             f"{organization}/devices/histories": {"status": None},
+            f"{organization}/connectors": {"name": imported["name"], "settings": connector["settings"]},
             "/v2/": {
                 "identifier": f"{row['mac']}/{row['sn']}",
                 "httpConfig": receiver,
@@ -192,6 +202,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             f"{organization}/devices/claim": unsorted,
             f"{organization}/devices/{{device_id}}/commands": {"command": "reboot"},
             "/v2/organizations/{organization}/members": leads | {"email": "another@example.org"},
+            f"{organization}/connectors": connector,
             "/v2/projects/{project}/dataconnectors": {"httpConfig": receiver},
             "/v2/projects/{project}/devices:claim": {"deviceIds": [f"{row['mac']}/{row['sn']}"]},
         },
@@ -202,3 +213,20 @@ async def _without_limits(pool: Pool, redis: Redis, devices: list[UUID]) -> None
     await pool.execute("UPDATE device_models SET rate_limit = $1", FAR)
     async with pool.acquire() as connection:
         await replies.write(connection, redis, devices)
+
+
+async def _held(pool: Pool, connector_id: str, device_id: UUID) -> None:
+    """A connector that works, holds a list, and imported a device that a user deleted."""
+    await pool.execute(
+        """UPDATE cloud_connectors SET status = 'Error', credentials = 'sealed', held = $2 WHERE id = $1""",
+        connector_id,
+        dict.fromkeys(("found", "active", "created", "renamed", "excluded", "restored"), 0),
+    )
+    await pool.execute(
+        "INSERT INTO cloud_devices (connector_id, vendor_id, device_id, name, excluded) VALUES ($1, $2, $3, $4, $5)",
+        connector_id,
+        "gone",
+        device_id,
+        "Gone",
+        "user_deleted",
+    )

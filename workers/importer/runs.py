@@ -119,8 +119,9 @@ class Runs:
         logs.event(
             log,
             logging.INFO,
-            "list_previewed" if preview else "list_held" if held else "list_applied",
+            "list_compared",
             connector=connector.id,
+            outcome="previewed" if preview else "held" if held else "applied",
             found=changes.found,
             created=changes.created,
             excluded=changes.excluded,

@@ -43,6 +43,13 @@ def bodies(tenant: Owner) -> dict[str, Any]:
         "change_definition": {"name": "stolen"},
         "create_hardware_key": {"name": "stolen"},
         "create_api_key": {"kind": "partner", "name": "mine"},
+        "create_connector": {
+            "provider": "simulated",
+            "project_id": str(tenant.project_id),
+            "space_id": str(tenant.space_id),
+            "settings": {"url": "https://cloud.example"},
+        },
+        "update_connector": {"name": "stolen"},
     }
 
 
@@ -58,6 +65,7 @@ async def places(tenant: Owner) -> dict[str, str]:
     command = await tenant.call("POST", f"/devices/{device_id}/commands", {"command": "reboot"})
     hardware_key = await tenant.call("POST", f"/models/{tenant.model_id}/hardware_keys", {})
     definitions = await tenant.call("GET", f"/models/{tenant.model_id}/commands")
+    connector = await tenant.call("POST", "/connectors", bodies(tenant)["create_connector"])
     return {
         "device_id": str(device_id),
         "command_id": command["id"],
@@ -67,6 +75,8 @@ async def places(tenant: Owner) -> dict[str, str]:
         "definition_id": definitions["items"][0]["id"],
         "hardware_key_id": hardware_key["id"],
         "api_key_id": str(tenant.key_id),
+        "connector_id": connector["connector"]["id"],
+        "vendor_id": "their-device",
     }
 
 

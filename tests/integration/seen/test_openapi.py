@@ -29,6 +29,7 @@ STREAMS = {endpoint.path for endpoint in ENDPOINTS if endpoint.stream}
 UNCALLED = {
     ("/v2/projects/{project}", "delete"),  # takes with it what all other calls need
     ("/v2/projects/{project}/dataconnectors/{connector}:test", "post"),  # waits for a dispatcher
+    ("/core/v1/organization/connectors/{connector_id}/preview", "get"),  # waits for an importer
 }
 EXAMPLES = {False: 2, True: 8}
 """For a call without and with a body or parameters to make up."""
