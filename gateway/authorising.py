@@ -105,7 +105,7 @@ async def submitted(request: Request) -> Response:
             return _gone()
         return _form(gateway, found, "The passcode is not right.", 403)
     manifest = _manifest(gateway, found)
-    vault = Vault(gateway.settings.master_key, VENDOR_CREDENTIALS)
+    vault = gateway.settings.vault(VENDOR_CREDENTIALS)
     known = msgspec.json.decode(vault.open(found.credentials, found.id) or b"{}", type=Credentials)
     for name, field in manifest.credentials.items():
         value = given.get(name) or known.entered.get(name) or field.default or ""
@@ -159,7 +159,7 @@ async def consented(request: Request) -> Response:
         return _page(
             "The vendor did not consent", f"It said: {escape(told)}. Open the link again to try once more.", 422
         )
-    vault = Vault(gateway.settings.master_key, VENDOR_CREDENTIALS)
+    vault = gateway.settings.vault(VENDOR_CREDENTIALS)
     known = msgspec.json.decode(vault.open(found.credentials, found.id), type=Credentials)
     fresh = Credentials(entered=known.entered, code=code, verifier=known.verifier, redirect_uri=known.redirect_uri)
     await store.authorise(gateway.postgres, found.id, vault.seal(msgspec.json.encode(fresh), found.id))

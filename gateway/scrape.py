@@ -36,6 +36,9 @@ STORE_TIMEOUT_S = 1.0
 _FROM_POSTGRES = """
     SELECT (SELECT count(*) FROM event_outbox) AS outbox, (SELECT count(*) FROM reply_queue) AS replies,
            (SELECT count(*) FROM ingest_quarantine) AS quarantined,
+           (SELECT count(*) FROM cloud_connectors WHERE status = 'Active') AS importing,
+           (SELECT count(*) FROM cloud_connectors WHERE status = 'Error') AS stuck,
+           (SELECT count(*) FROM cloud_connectors WHERE held IS NOT NULL) AS held,
            (SELECT coalesce(json_object_agg(outcome, total), '{}')
               FROM (SELECT outcome, sum(count) AS total FROM ingest_ledger GROUP BY outcome) l) AS ledger
 """
@@ -131,6 +134,9 @@ async def _postgres(gateway: Gateway) -> list[Metric]:
         ),
         ("fleetgate_connectors_active", "Data connectors that are sent to.", webhooks.active),
         ("fleetgate_connectors_failing", "Of those, the ones whose last attempts failed.", webhooks.failing),
+        ("fleetgate_cloud_connectors_active", "Cloud connectors that import.", row["importing"]),
+        ("fleetgate_cloud_connectors_error", "Cloud connectors that people must look at.", row["stuck"]),
+        ("fleetgate_cloud_connectors_held", "Of those, the ones that hold a list to confirm.", row["held"]),
         ("fleetgate_outbox_events", "Life-cycle events that wait for the log.", row["outbox"]),
         ("fleetgate_replies_deferred", "Devices whose prepared reply waits to be written.", row["replies"]),
         ("fleetgate_quarantined_messages", "Messages that could not be stored as events.", row["quarantined"]),

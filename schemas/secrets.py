@@ -1,8 +1,13 @@
 """Secrets at rest, and secrets that are derived instead of stored.
 
-Everything here hangs on the master key. What must be shown or used again (signature secrets, custom headers, vendors'
-credentials) is encrypted with AES-256-GCM under a key derived for its purpose, bound to the row it belongs to; what
-only has to be checked again (secrets of service account keys) is derived from the row's id.
+What must be shown or used again (signature secrets, custom headers, vendors' credentials) is encrypted with AES-256-GCM
+under a key derived for its purpose from FLEETGATE_SECRETS_KEY, or from the master key where that is not set, and bound
+to the row it belongs to. What only has to be checked again (secrets of service account keys) is derived from the master
+key and the row's id.
+
+The key is rotated while everything runs: with the new one as FLEETGATE_SECRETS_KEY and the old one as
+FLEETGATE_SECRETS_KEY_PREVIOUS all secrets can be read; `fleetgate admin secrets rotate` encrypts them anew, and the old
+one is needed no more.
 """
 
 import hashlib
@@ -26,11 +31,13 @@ class SecretError(Exception):
 
 
 class Vault:
-    """Encrypts and decrypts the secrets of one purpose. `purpose` has at most 16 bytes."""
+    """Encrypts the secrets of one purpose with `key`, decrypts them with that or an older one.
 
-    def __init__(self, key: str, purpose: str) -> None:
-        derived = hashlib.blake2b(key=bytes.fromhex(key), digest_size=32, person=purpose.encode())
-        self._cipher = AESGCM(derived.digest())
+    Keys are 64 hex digits, empty older ones none; `purpose` has at most 16 bytes.
+    """
+
+    def __init__(self, key: str, purpose: str, *older: str) -> None:
+        self._ciphers = [_cipher(key, purpose) for key in (key, *older) if key]
 
     def __repr__(self) -> str:
         return "<Vault>"
@@ -40,16 +47,27 @@ class Vault:
         if not secret:
             return b""
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, secret, owner.encode())
+        return nonce + self._ciphers[0].encrypt(nonce, secret, owner.encode())
 
     def open(self, sealed: bytes, owner: str) -> bytes:
         """Decrypt it again. Raises SecretError."""
         if not sealed:
             return b""
-        try:
-            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.encode())
-        except InvalidTag:
-            raise SecretError(f"the secret of {owner} was encrypted with another key") from None
+        for cipher in self._ciphers:
+            try:
+                return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.encode())
+            except InvalidTag:
+                continue
+        raise SecretError(f"the secret of {owner} was encrypted with another key")
+
+    def seal_anew(self, sealed: bytes, owner: str) -> bytes:
+        """The same secret under the newest key. Raises SecretError."""
+        return self.seal(self.open(sealed, owner), owner)
+
+
+def _cipher(key: str, purpose: str) -> AESGCM:
+    derived = hashlib.blake2b(key=bytes.fromhex(key), digest_size=32, person=purpose.encode())
+    return AESGCM(derived.digest())
 
 
 def derived_secret(master_key: str, key_id: str) -> str:

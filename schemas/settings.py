@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from schemas.secrets import Vault
+
 PREFIX = "FLEETGATE_"
 
 _Port = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
@@ -38,7 +40,32 @@ class SettingsError(Exception):
     """A setting is missing, unknown or malformed; the text says which one and what to change."""
 
 
-class Stores(msgspec.Struct, frozen=True, kw_only=True):
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """What keys and secrets are derived from and sealed with."""
+
+    master_key: MasterKey
+    secrets_key: Annotated[
+        str,
+        Meta(
+            pattern="^([0-9a-f]{64})?$",
+            description="64 hex digits that encrypt vendors' credentials and the secrets of webhooks (secret); "
+            "default: the master key.",
+        ),
+    ] = ""
+    secrets_key_previous: Annotated[
+        str,
+        Meta(
+            pattern="^([0-9a-f]{64})?$",
+            description="The one before (secret), until `fleetgate admin secrets rotate` has run.",
+        ),
+    ] = ""
+
+    def vault(self, purpose: str) -> Vault:
+        """What seals the secrets of one purpose."""
+        return Vault(self.secrets_key or self.master_key, purpose, self.secrets_key_previous, self.master_key)
+
+
+class Stores(Keys, frozen=True, kw_only=True):
     """Where the data live; every process needs both."""
 
     postgres_dsn: Dsn
@@ -50,7 +77,6 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
 class Shared(Stores, frozen=True, kw_only=True):
     """What edges and workers must agree on."""
 
-    master_key: MasterKey
     public_url: Annotated[
         str,
         Meta(

@@ -24,6 +24,7 @@ from gateway.stores import (
     models,
     organizations,
     projects,
+    sealed_secrets,
 )
 from gateway.stores.command_definitions import DEFAULT_TIMEOUT_S, CommandField
 from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S
@@ -32,7 +33,7 @@ from gateway.v2.service_accounts import email_of
 from schemas import postgres
 from schemas.postgres import Connection
 from schemas.replies import DEFAULT_RATE_LIMIT
-from schemas.secrets import derived_secret
+from schemas.secrets import SecretError, derived_secret
 from schemas.settings import SettingsError
 
 NAME_CHARACTERS_MAX = 255
@@ -111,6 +112,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _verb(verbs, "list", "the accounts of a project", _list_accounts, "--project")
     _verb(verbs, "rotate", "a new key in place of all that an account has", _rotate_account).add_argument("id")
     _verb(verbs, "delete", "end an account and its keys", _delete_account).add_argument("id")
+
+    verbs = _thing(things, "secrets", "what is encrypted at rest: vendors' credentials, secrets of webhooks")
+    _verb(verbs, "rotate", "encrypt all anew with FLEETGATE_SECRETS_KEY", _rotate_secrets)
 
     verbs = _thing(things, "connectors", "cloud connectors: lists of devices that are imported")
     _verb(verbs, "list", "the connectors of an organization", _list_cloud_connectors, "--organization")
@@ -298,6 +302,13 @@ async def _delete_account(connection: Connection, arguments: argparse.Namespace)
     await _home(connection, arguments.id)
     await accounts.delete(connection, arguments.id)
     return {"deleted": arguments.id}
+
+
+async def _rotate_secrets(connection: Connection, _: argparse.Namespace) -> Any:
+    try:
+        return await sealed_secrets.seal_anew(connection, find())
+    except SecretError as error:
+        raise Refusal(422, f"{error}: set FLEETGATE_SECRETS_KEY_PREVIOUS to that key") from None
 
 
 async def _list_cloud_connectors(connection: Connection, arguments: argparse.Namespace) -> Any:

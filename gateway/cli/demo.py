@@ -28,8 +28,8 @@ from gateway.v2.service_accounts import email_of
 from schemas import postgres
 from schemas.cloud import Credentials
 from schemas.postgres import Connection
-from schemas.secrets import CONNECTOR_SECRETS, VENDOR_CREDENTIALS, Vault, derived_secret
-from schemas.settings import PREFIX, SettingsError, UpSettings, load
+from schemas.secrets import CONNECTOR_SECRETS, VENDOR_CREDENTIALS, derived_secret
+from schemas.settings import PREFIX, Keys, SettingsError, UpSettings, load
 
 ORGANIZATION, PROJECT, SPACE, MODEL = "Demo", "Demo fleet", "Headquarters", "Demo device"
 CONNECTOR, KEY = "Demo receiver", "demo"
@@ -83,7 +83,7 @@ def default_path() -> Path:
     return Path(load(UpSettings, given).home) / "demo.json"
 
 
-async def prepare(dsn: str, master_key: str, path: Path, base_url: str, receiver_url: str, cloud_url: str) -> None:
+async def prepare(dsn: str, keys: Keys, path: Path, base_url: str, receiver_url: str, cloud_url: str) -> None:
     """Write `path` (mode 600) for this base URL, and make the tenant that it tells of if there is none yet.
 
     A file that is gone, or holds keys that do not work (any more), is made anew: the tenant stays, its keys change.
@@ -93,7 +93,7 @@ async def prepare(dsn: str, master_key: str, path: Path, base_url: str, receiver
     connection = await postgres.connect(dsn, "demo")
     try:
         async with connection.transaction():
-            demo = await _kept(connection, path) or await _made(connection, master_key)
+            demo = await _kept(connection, path) or await _made(connection, keys)
             await data_connectors.redirect(connection, demo.data_connector_id, receiver_url)
             await _import_from(connection, demo, cloud_url)
     finally:
@@ -118,7 +118,7 @@ async def _kept(connection: Connection, path: Path) -> Demo | None:
     return demo
 
 
-async def _made(connection: Connection, master_key: str) -> Demo:
+async def _made(connection: Connection, keys: Keys) -> Demo:
     """The tenant, found by its names or created, with new keys."""
     organization = next((o for o in await organizations.listed(connection) if o.name == ORGANIZATION), None)
     organization = organization or await organizations.create(connection, ORGANIZATION)
@@ -136,8 +136,8 @@ async def _made(connection: Connection, master_key: str) -> Demo:
     hardware = await credentials.mint_and_store(connection, "hardware", owner_id=model.id, name=KEY)
     owner = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name=KEY)
     partner = await credentials.mint_and_store(connection, "partner", owner_id=organization.id, name=KEY)
-    connector_id, secret = await _connector(connection, project.id, master_key)
-    cloud_connector_id = await _cloud_connector(connection, organization.id, project.id, space.id, master_key)
+    connector_id, secret = await _connector(connection, project.id, keys)
+    cloud_connector_id = await _cloud_connector(connection, organization.id, project.id, space.id, keys)
     return Demo(
         base_url="",
         hardware_key=hardware.text,
@@ -150,7 +150,7 @@ async def _made(connection: Connection, master_key: str) -> Demo:
         data_connector_id=connector_id,
         signature_secret=secret,
         cloud_connector_id=cloud_connector_id,
-        service_account=await _account(connection, organization.id, project.id, master_key),
+        service_account=await _account(connection, organization.id, project.id, keys),
     )
 
 
@@ -169,20 +169,20 @@ async def _model(connection: Connection, organization_id: UUID) -> models.Model:
     return model
 
 
-async def _account(connection: Connection, organization_id: UUID, project_id: UUID, master_key: str) -> DemoAccount:
+async def _account(connection: Connection, organization_id: UUID, project_id: UUID, keys: Keys) -> DemoAccount:
     """The project's service account, an administrator; the secret of its key is derived, so it can be told again."""
     found = next((a for a in await accounts.listed(connection, project_id, "", 1_000) if a.display_name == KEY), None)
     if found is None:
         found = await accounts.create(connection, project_id, KEY, basic_auth_enabled=True)
         await accounts.add_member(connection, organization_id, None, "organization.admin", service_account_id=found.id)
-    keys = await accounts.keys(connection, found.id)
-    key_id, _ = keys[0] if keys else await accounts.create_key(connection, found.id)
-    return DemoAccount(key_id, derived_secret(master_key, key_id), email_of(found.id, project_id))
+    known = await accounts.keys(connection, found.id)
+    key_id, _ = known[0] if known else await accounts.create_key(connection, found.id)
+    return DemoAccount(key_id, derived_secret(keys.master_key, key_id), email_of(found.id, project_id))
 
 
-async def _connector(connection: Connection, project_id: UUID, master_key: str) -> tuple[str, str]:
+async def _connector(connection: Connection, project_id: UUID, keys: Keys) -> tuple[str, str]:
     """The project's data connector and its signature secret, which is kept sealed and can be told again."""
-    vault = Vault(master_key, CONNECTOR_SECRETS)
+    vault = keys.vault(CONNECTOR_SECRETS)
     for connector in await data_connectors.listed(connection, project_id, "", 1_000):
         if connector.display_name == CONNECTOR:
             return connector.id, vault.open(connector.secret, connector.id).decode()
@@ -195,7 +195,7 @@ async def _connector(connection: Connection, project_id: UUID, master_key: str) 
 
 
 async def _cloud_connector(
-    connection: Connection, organization_id: UUID, project_id: UUID, space_id: UUID, master_key: str
+    connection: Connection, organization_id: UUID, project_id: UUID, space_id: UUID, keys: Keys
 ) -> str:
     """The connector that imports the simulated cloud, authorised."""
     for connector in await cloud_connectors.page(connection, organization_id, after=None, offset=0, limit=1_000):
@@ -211,7 +211,7 @@ async def _cloud_connector(
         settings={},
     )
     entered = msgspec.json.encode(Credentials(entered={"token": TOKEN}))
-    sealed = Vault(master_key, VENDOR_CREDENTIALS).seal(entered, connector_id)
+    sealed = keys.vault(VENDOR_CREDENTIALS).seal(entered, connector_id)
     await cloud_connectors.authorise(connection, connector_id, sealed)
     return connector_id
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import asyncpg
 import msgspec
-from msgspec import Struct
 
 from gateway.cli.secret_file import write_secret
 from schemas import postgres
-from schemas.settings import PREFIX, Dsn, MasterKey, RedisUrl, SettingsError, UpSettings, load
+from schemas.settings import PREFIX, Dsn, Keys, RedisUrl, SettingsError, UpSettings, load, variables
 
 POSTGRES_VERSION_MIN = 15
 
@@ -19,15 +18,15 @@ class ServersError(Exception):
     """A server is not there, or not usable; the text says which and why."""
 
 
-class Servers(Struct):
-    """Where the data live, and the master key that fits them."""
+class Servers(Keys, frozen=True, kw_only=True):
+    """Where the data live, and the keys that fit them."""
 
     postgres_dsn: Dsn
     redis_url: RedisUrl
-    master_key: MasterKey
 
 
-NAMES = tuple(PREFIX + name.upper() for name in Servers.__struct_fields__)
+NAMES = tuple(variables(Servers))
+REQUIRED = tuple(name for name, field in variables(Servers).items() if field.required)
 
 
 def note(home: Path, environment: Mapping[str, str]) -> None:
@@ -39,13 +38,14 @@ def find() -> Servers:
     """Those of the settings; what these leave open is as `fleetgate up` noted it. Raises SettingsError."""
     given = {name: os.environ[name] for name in NAMES if os.environ.get(name)}
     path = _path(Path(load(UpSettings, os.environ).home))
-    if len(given) < len(NAMES):
+    if not given.keys() >= set(REQUIRED):
         try:
             noted = msgspec.json.decode(path.read_bytes(), type=Servers)
         except (OSError, msgspec.DecodeError):
-            missing = ", ".join(name for name in NAMES if name not in given)
+            missing = ", ".join(name for name in REQUIRED if name not in given)
             raise SettingsError(f"{missing} not set, and no `fleetgate up` has run in {path.parent.parent}") from None
-        given = {PREFIX + name.upper(): value for name, value in msgspec.structs.asdict(noted).items()} | given
+        known = {PREFIX + name.upper(): value for name, value in msgspec.structs.asdict(noted).items() if value}
+        given = known | given
     return load(Servers, given)
 
 

@@ -115,12 +115,12 @@ async def _serve(
         if arguments.demo:
             told = home / "demo.json"
             port = free_port()
-            dsn, master_key = environment[f"{PREFIX}POSTGRES_DSN"], environment[f"{PREFIX}MASTER_KEY"]
+            keys = load(WorkerSettings, environment)
             urls = f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{cloud}"
-            await demo.prepare(dsn, master_key, told, base_url, *urls)
+            await demo.prepare(keys.postgres_dsn, keys, told, base_url, *urls)
             child("receiver", [*_COMMAND, "receiver", "--port", str(port), "--demo", str(told)])
             child("fleet", [*_COMMAND, "fleet", "--demo", str(told)])
-            group.create_task(_tell(dsn, stop), name="progress")
+            group.create_task(_tell(keys.postgres_dsn, stop), name="progress")
             _explain(base_url, home)
         print(f"ready {base_url}", flush=True)
 

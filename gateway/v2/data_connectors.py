@@ -25,7 +25,7 @@ from gateway.validation import Label
 from schemas import deliveries, ids
 from schemas.egress import EgressError, EgressPolicy, check_url
 from schemas.events import EventType, rfc3339
-from schemas.secrets import CONNECTOR_SECRETS, Vault
+from schemas.secrets import CONNECTOR_SECRETS
 
 HEADERS_MAX, HEADER_CHARACTERS_MAX = 30, 4_096
 LIST_MAX = 100
@@ -172,7 +172,7 @@ class _Draft:
     """A connector while it is being changed, its secrets opened."""
 
     def __init__(self, gateway: Gateway, connector: Connector) -> None:
-        self.vault = Vault(gateway.settings.master_key, CONNECTOR_SECRETS)
+        self.vault = gateway.settings.vault(CONNECTOR_SECRETS)
         self.policy = EgressPolicy(gateway.settings.egress_allow, http=gateway.settings.egress_http)
         self.connector = connector
 
@@ -278,7 +278,7 @@ def _set(draft: _Draft, name: str, value: Any) -> None:
 
 
 def _shown(gateway: Gateway, connector: Connector, scope: ProjectScope) -> DataConnector:
-    vault = Vault(gateway.settings.master_key, CONNECTOR_SECRETS)
+    vault = gateway.settings.vault(CONNECTOR_SECRETS)
     may_change = Permission.DEVELOP in scope.permissions
     secret = vault.open(connector.secret, connector.id).decode() if may_change else ""
     return DataConnector(
@@ -395,7 +395,7 @@ async def send_test(gateway: Gateway, project: ProjectScope, connector: str) -> 
 @endpoint("POST", CONNECTOR + ":rotateSecret", permission=Permission.DEVELOP)
 async def rotate_secret(gateway: Gateway, project: ProjectScope, connector: str, body: NewSecret) -> DataConnector:
     """Sign with another secret. Standard Webhooks are signed with both for a day, so that receivers can follow."""
-    vault = Vault(gateway.settings.master_key, CONNECTOR_SECRETS)
+    vault = gateway.settings.vault(CONNECTOR_SECRETS)
     async with gateway.postgres.acquire() as connection, connection.transaction():
         held = await store.hold(connection, project.id, connector)
         await store.rotate_secret(connection, held, vault.seal(body.signature_secret.encode(), held.id), OVERLAP)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -9,10 +10,10 @@ from uuid import UUID
 import pytest
 
 from gateway.cli import admin
-from gateway.stores import cloud_connectors, spaces
-from schemas import ids
+from gateway.stores import cloud_connectors, data_connectors, spaces
+from schemas import ids, signing_keys
 from schemas.postgres import Pool
-from schemas.secrets import derived_secret
+from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS, Vault, derived_secret
 from tests.conftest import MASTER_KEY
 
 
@@ -220,3 +221,30 @@ async def test_connectors_are_looked_after_by_hand(command: Admin, pool: Pool) -
     assert (await command.run("connectors", "delete", connector, "--name", "Other"))[0] == 1
     assert await command.json("connectors", "delete", connector, "--name", "Rooms") == {"deleted_devices": 0}
     assert (await command.run("connectors", "show", connector))[2] == "fleetgate admin: Connector not found\n"
+
+
+async def test_the_key_of_secrets_is_rotated(command: Admin, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With both keys everything can be read; after the command the new one is enough. A key that is missing is told."""
+    organization = (await command.json("organizations", "create", "Acme"))["id"]
+    project = (await command.json("projects", "create", "--organization", organization, "Main"))["id"]
+    first, second = "11" * 32, "22" * 32
+    async with pool.acquire() as connection:
+        connector = data_connectors.new(UUID(project))
+        connector.secret = Vault(first, CONNECTOR_SECRETS).seal(b"s3cret", connector.id)
+        await data_connectors.create(connection, connector)
+        await signing_keys.rotate(connection, Vault(MASTER_KEY, SIGNING_KEYS))
+    monkeypatch.setenv("FLEETGATE_SECRETS_KEY", second)
+    code, _, told = await command.run("secrets", "rotate")
+    assert (code, "set FLEETGATE_SECRETS_KEY_PREVIOUS" in told) == (1, True)
+    monkeypatch.setenv("FLEETGATE_SECRETS_KEY_PREVIOUS", first)
+    for _ in range(2):
+        assert await command.json("secrets", "rotate") == {
+            "cloud_connectors": 0,
+            "data_connectors": 1,
+            "signing_keys": 1,
+        }
+    row = await pool.fetchrow("SELECT id, secret, headers FROM data_connectors")
+    assert Vault(second, CONNECTOR_SECRETS).open(row["secret"], row["id"]) == b"s3cret"
+    assert row["headers"] == b""
+    async with pool.acquire() as connection:
+        assert await signing_keys.signing_key(connection, Vault(second, SIGNING_KEYS), datetime.now(UTC))

@@ -15,7 +15,7 @@ from schemas import postgres
 from schemas.egress import EgressPolicy
 from schemas.metrics import Metrics
 from schemas.postgres import AWAY
-from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS, Vault
+from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
 from schemas.settings import WorkerSettings
 from schemas.signing import SigningKey, issuer
 from workers.dispatcher import failing, journal, store
@@ -68,8 +68,8 @@ class Dispatcher:
         self._handed_over.set()
         self.roster = Roster(
             settings.postgres_dsn,
-            Vault(settings.master_key, CONNECTOR_SECRETS),
-            Vault(settings.master_key, SIGNING_KEYS),
+            settings.vault(CONNECTOR_SECRETS),
+            settings.vault(SIGNING_KEYS),
             policy,
             issuer=issuer(settings.public_url or "http://127.0.0.1:8080"),
             exposed_max=settings.connector_deliveries_max,

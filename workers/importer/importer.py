@@ -9,7 +9,7 @@ from schemas import ids, logs
 from schemas.egress import EgressPolicy
 from schemas.postgres import AWAY, Pool
 from schemas.redis import Redis
-from schemas.secrets import VENDOR_CREDENTIALS, Vault
+from schemas.secrets import VENDOR_CREDENTIALS
 from schemas.settings import WorkerSettings
 from workers.importer import store
 from workers.importer.diff import LostRunError
@@ -35,7 +35,7 @@ class Importer:
             settings.postgres_dsn,
             pool,
             redis,
-            Vault(settings.master_key, VENDOR_CREDENTIALS),
+            settings.vault(VENDOR_CREDENTIALS),
             EgressPolicy(settings.egress_allow, http=settings.egress_http),
             self._holder,
             manifests_folder=settings.manifests,

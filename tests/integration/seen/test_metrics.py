@@ -74,6 +74,7 @@ async def test_a_store_that_is_away_costs_its_gauges_only(edge: Any, valkey_serv
         valkey_server.start()
     assert (found["fleetgate_redis_up",], found["fleetgate_postgres_up",]) == (0, 1)
     assert ("fleetgate_outbox_events",) in found
+    assert found[("fleetgate_cloud_connectors_held",)] == 0
 
 
 async def test_requests_are_counted_by_route_not_by_path(edge: Any, acme: Owner) -> None:
