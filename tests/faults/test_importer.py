@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 from aiohttp import web
+from vendors import manifest
 from webhooks import until
 
 from schemas import postgres
@@ -18,28 +19,6 @@ from tests.faults.stack import Process, Stack
 
 DEVICES = 3_000
 SIZE = 500
-MANIFEST = """
-title = "Acme Cloud"
-base_url = "{url}"
-requests_per_s = 1000.0
-[settings.url]
-label = "URL"
-[credentials.token]
-label = "Token"
-[authentication]
-kind = "bearer"
-token = "{token}"
-[list]
-path = "/devices"
-items = "devices"
-total = "total"
-[list.paging]
-kind = "page"
-parameter = "page"
-[device]
-id = "id"
-name = "name"
-"""
 
 
 class Imports:
@@ -64,7 +43,7 @@ class Imports:
 
     async def open(self, url: str) -> None:
         """Make the connector, authorised and due."""
-        (self.folder / "acme.toml").write_text(MANIFEST)
+        (self.folder / "acme.toml").write_text(manifest("page", total=True))
         connection = await postgres.connect(self.stack.postgres.dsn(), "faults")
         self.connector = "c" * 20
         sealed = Vault(MASTER_KEY, VENDOR_CREDENTIALS).seal(

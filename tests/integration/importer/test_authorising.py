@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiohttp import web
-from conftest import Imports
+from imports import Imports
 
 from schemas import manifests
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from conftest import Imports
+from imports import Imports
 
 from workers.importer import store
 

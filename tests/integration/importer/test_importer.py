@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from conftest import Imports, at
 from flushing import store_all
+from imports import Imports
 from owners import owner
 from webhooks import until
 
@@ -56,7 +56,7 @@ async def test_the_first_sync_is_at_once_and_the_next_in_about_a_quarter_of_an_h
 
     assert len(await until(lambda: synced(1))) == 1
     shown = await imports.shown(connector)
-    wait = at(shown["next_sync_at"]) - datetime.now(UTC)
+    wait = datetime.fromisoformat(shown["next_sync_at"]) - datetime.now(UTC)
     assert timedelta(minutes=11.9) < wait < timedelta(minutes=18.1)
     await imports.acme.call("POST", f"/connectors/{connector}/sync")
     assert len(await until(lambda: synced(2))) == 2

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from conftest import Imports
+from imports import Imports
 from vendors import PAGING, manifest
 
 from schemas import manifests

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
-from conftest import Imports
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from imports import Imports
 from vendors import manifest
 
 from schemas import manifests
