@@ -9,6 +9,7 @@ than before it.
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from bench.results import Report
 from bench.rig import SHARDS, Rig, until_ready
 from schemas import ids, manifests, postgres
 from schemas.postgres import Connection
+from workers.__main__ import GC_THRESHOLDS
 from workers.importer import diff, store
 from workers.importer.devices import Listed, Mapper, Skipped
 from workers.importer.diff import Target
@@ -78,6 +80,7 @@ def _records(page: list[tuple[int, str]]) -> list[Listed]:
 
 async def run(rig: Rig, report: Report, *, rounds: int, devices: int) -> None:
     """Seconds of both, and what a sync costs ingest beside it."""
+    gc.set_threshold(*GC_THRESHOLDS)  # as workers do
     connection = await postgres.connect(rig.postgres.dsn(), "bench")
     target = await _target(connection)
     report.progress(f"importing {devices:,} devices")

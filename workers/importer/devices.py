@@ -1,6 +1,9 @@
 """One device of a vendor's list, as the manifest says where its members lie."""
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from schemas import manifests
@@ -9,6 +12,7 @@ from workers.importer.lists import getter
 TEXT_MAX = 255
 SPACE_DEPTH_MAX = 16
 _MAC = re.compile(r"[0-9a-f]{12}")
+_CANONICAL_MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _SEPARATORS = re.compile(r"[:.\- ]")
 
 
@@ -35,12 +39,11 @@ class Mapper:
     """Reads devices out of items."""
 
     def __init__(self, device: manifests.Device) -> None:
-        self._id = getter(device.id)
-        self._name = getter(device.name)
-        self._others = [
-            None if expression is None else getter(expression)
-            for expression in (device.serial, device.mac, device.model, device.firmware, device.space)
-        ]
+        others = (device.serial, device.mac, device.model, device.firmware, device.space)
+        self._id, self._name = getter(device.id), getter(device.name)
+        self._others = [None if one is None else getter(one) for one in others]
+        members = [one for one in (device.id, device.name, *others) if one is not None and one.isidentifier()]
+        self._all = itemgetter(*members) if len(members) == len(Listed._fields) else None
 
     def vendor_id(self, item: Any) -> str | None:
         """The id of an item, None when it has none."""
@@ -48,6 +51,27 @@ class Mapper:
 
     def read(self, item: Any) -> Listed | Skipped:
         """The device, or why there is none."""
+        return self._read_plain(item) or self._read(item)
+
+    def _read_plain(self, item: Any) -> Listed | None:
+        """What `_read` returns for nearly every item of a list whose members are all plain text, in half the time."""
+        if self._all is None:
+            return None
+        try:
+            texts = self._all(item)
+            whole = "".join(texts)
+        except (KeyError, TypeError):
+            return None
+        if len(whole) > TEXT_MAX or not (whole.isascii() and whole.isprintable()):
+            return None
+        vendor_id, name, serial, mac, model, firmware, space = map(str.strip, texts)
+        if not vendor_id:
+            return None
+        return Listed(
+            vendor_id, name or vendor_id, serial or None, _mac(mac), model or None, firmware or None, _path(space)
+        )
+
+    def _read(self, item: Any) -> Listed | Skipped:
         vendor_id = _text(self._id(item))
         if vendor_id is None:
             return Skipped(None, "has no id")
@@ -66,9 +90,9 @@ def _text(value: Any) -> str | None:
         if type(value) is not int:
             return None
         value = str(value)
-    if "\x00" in value:
-        value = value.replace("\x00", "")
-    return value.strip().encode("utf-8", "replace").decode() or None
+    if not value.isascii() or "\x00" in value:
+        value = value.replace("\x00", "").encode("utf-8", "replace").decode()
+    return value.strip() or None
 
 
 def _short(value: Any) -> str | None:
@@ -77,14 +101,25 @@ def _short(value: Any) -> str | None:
 
 
 def _mac(value: Any) -> str | None:
-    digits = _SEPARATORS.sub("", value).lower() if type(value) is str else ""
+    if type(value) is not str or _CANONICAL_MAC.fullmatch(value):
+        return value if type(value) is str else None
+    digits = _SEPARATORS.sub("", value).lower()
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2)) if _MAC.fullmatch(digits) else None
 
 
 def _space(value: Any) -> str | None:
     """`a/b/c`; from a list of names too, in which a name's own slashes become hyphens."""
-    if value is None:
-        return None
-    names = [_text(part) for part in value] if isinstance(value, list) else (_text(value) or "").split("/")
+    if isinstance(value, list):
+        return _joined([_text(part) for part in value])
+    text = _text(value)
+    return None if text is None else _path(text)
+
+
+@lru_cache(4096)
+def _path(text: str) -> str | None:
+    return _joined(text.split("/"))
+
+
+def _joined(names: Sequence[str | None]) -> str | None:
     path = [name.strip()[:TEXT_MAX].replace("/", "-") for name in names if name and name.strip()]
     return "/".join(path[:SPACE_DEPTH_MAX]) or None
