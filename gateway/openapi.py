@@ -31,6 +31,8 @@ SCHEMES: dict[str, dict[str, str]] = {
     "account": {"type": "http", "scheme": "basic", "description": "Id and secret of a service account's key."},
     "token": {"type": "http", "scheme": "bearer", "description": "A service account's token of `/oauth2/token`."},
 }
+HEAD_TOO_LARGE = 431
+"""Told before it is known which call it would have been, so in the same shape for all."""
 COMMON = {
     400: "The body is not valid JSON, or below `/v2` does not fit.",
     401: "The credential is missing, wrong, or no longer good.",
@@ -39,6 +41,7 @@ COMMON = {
     413: "The body is too large.",
     422: "A member or parameter does not fit; the text says which and why.",
     429: "Too many calls; `Retry-After` says when to come back.",
+    HEAD_TOO_LARGE: "URL and headers together are too large.",
     503: "Not possible at the moment; `Retry-After` says when to come back.",
 }
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
@@ -137,9 +140,10 @@ def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -
         operation["requestBody"] = {"required": True, "content": content}
     error = StreamErrorBody if endpoint.stream else V2ErrorBody if endpoint.is_v2 else ErrorBody
     for status, described in sorted(_refusals(endpoint).items()):
+        shape = ErrorBody if status == HEAD_TOO_LARGE else error
         response: dict[str, Any] = {
             "description": described,
-            "content": {"application/json": {"schema": schema_of(error)}},
+            "content": {"application/json": {"schema": schema_of(shape)}},
         }
         if status in (429, 503):
             response["headers"] = RETRY_AFTER
@@ -152,7 +156,7 @@ def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -
 
 def _refusals(endpoint: Endpoint) -> dict[int, str]:
     """The refusals that follow from the signature, and those that the endpoint describes itself."""
-    implied = {503}
+    implied = {503, HEAD_TOO_LARGE}
     if endpoint.described_caller is not None:
         implied.add(401)
         if endpoint.described_caller is callers.DeviceCaller:
