@@ -17,7 +17,7 @@ TICK_S = 0.02
 BUSY, HALF_BUSY = 0.85, 0.5
 """The shares of a core that count as all of it, and as enough of it for a backlog."""
 LONG_TURN_S, BACKLOG_TURN_S = 0.003, 0.001
-LANES_MIN, BACKLOG_LANES_MIN = 4, 8
+LANES_MIN, BACKLOG_LANES_MIN = 4, 2
 LIVE_S = 0.5
 """Connectors that are up to date count as busy for so long after one of them sent something."""
 
