@@ -32,7 +32,7 @@ from schemas import manifests
 from schemas.cloud import Credentials
 from schemas.manifests import AuthorizationCode, Manifest, filled
 from schemas.postgres import Connection
-from schemas.secrets import VENDOR_CREDENTIALS, Vault
+from schemas.secrets import VENDOR_CREDENTIALS, SecretError, Vault
 
 PATH = "/connect"
 LINK_LIFE = timedelta(days=7)
@@ -106,7 +106,7 @@ async def submitted(request: Request) -> Response:
         return _form(gateway, found, "The passcode is not right.", 403)
     manifest = _manifest(gateway, found)
     vault = gateway.settings.vault(VENDOR_CREDENTIALS)
-    known = msgspec.json.decode(vault.open(found.credentials, found.id) or b"{}", type=Credentials)
+    known = _kept(vault, found)
     for name, field in manifest.credentials.items():
         value = given.get(name) or known.entered.get(name) or field.default or ""
         if not re.fullmatch(field.pattern, value):
@@ -160,16 +160,27 @@ async def consented(request: Request) -> Response:
             "The vendor did not consent", f"It said: {escape(told)}. Open the link again to try once more.", 422
         )
     vault = gateway.settings.vault(VENDOR_CREDENTIALS)
-    known = msgspec.json.decode(vault.open(found.credentials, found.id), type=Credentials)
+    known = _kept(vault, found)
     fresh = Credentials(entered=known.entered, code=code, verifier=known.verifier, redirect_uri=known.redirect_uri)
     await store.authorise(gateway.postgres, found.id, vault.seal(msgspec.json.encode(fresh), found.id))
     return _done(found)
 
 
+def _kept(vault: Vault, found: Authorising) -> Credentials:
+    """What was entered before; nothing, where that cannot be read any more."""
+    try:
+        return msgspec.json.decode(vault.open(found.credentials, found.id) or b"{}", type=Credentials)
+    except SecretError:
+        return Credentials()
+
+
 async def _by_link(gateway: Gateway, request: Request) -> Authorising | None:
-    return await store.by_link(
+    """The connector of the link; None when that has ended, or the manifest is gone."""
+    found = await store.by_link(
         gateway.postgres, _digest(request.path_params["token"]), gateway.clock(), PASSCODE_FAILURES_MAX
     )
+    known = manifests.available(gateway.settings.manifests)
+    return found if found is not None and found.provider in known else None
 
 
 def _manifest(gateway: Gateway, found: Authorising) -> Manifest:

@@ -207,8 +207,8 @@ async def delete(connection: Connection, organization_id: UUID, space_id: UUID) 
         try:
             await connection.execute("DELETE FROM spaces WHERE id = $1", space_id)
         except (asyncpg.ForeignKeyViolationError, asyncpg.RestrictViolationError) as error:
-            below = "spaces" if error.table_name == "spaces" else "devices"
-            raise Refusal(422, f"Space still has {below} in it") from None
+            held_by = {"spaces": "spaces", "cloud_connectors": "cloud connectors"}
+            raise Refusal(422, f"Space still has {held_by.get(str(error.table_name), 'devices')} in it") from None
 
 
 async def _at(connection: Connection, organization_id: UUID, project_id: UUID, path: str) -> Space | None:

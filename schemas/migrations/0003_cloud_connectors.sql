@@ -89,3 +89,13 @@ BEGIN
 END $$;
 CREATE TRIGGER exclude_deleted AFTER UPDATE OF deleted_at ON devices
     FOR EACH ROW WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL) EXECUTE FUNCTION devices_exclude_deleted();
+
+-- A device that went to another organization is that one's alone; the next list imports it anew.
+CREATE FUNCTION devices_leave_connector() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM cloud_devices WHERE device_id = NEW.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER leave_connector AFTER UPDATE OF organization_id ON devices
+    FOR EACH ROW WHEN (NEW.organization_id IS NOT NULL AND OLD.organization_id <> NEW.organization_id)
+    EXECUTE FUNCTION devices_leave_connector();

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from schemas import ids, logs, manifests, postgres
 from schemas.cloud import Credentials
 from schemas.egress import EgressPolicy
 from schemas.manifests import ManifestError
-from schemas.postgres import Connection, Pool
+from schemas.postgres import AWAY, Connection, Pool
 from schemas.redis import Redis
 from schemas.secrets import SecretError, Vault
 from workers.importer import diff, store, telemetry
@@ -61,8 +62,9 @@ class Runs:
         """Do what is due. A failure is noted; LostRunError says that nothing may be."""
         now = datetime.now(UTC)
         kind = "inventory" if connector.inventory_due else "telemetry" if preview is None else "preview"
-        run_id = await store.start_run(self._pool, connector.id, kind, now, preview)
+        run_id: int | None = None
         try:
+            run_id = await store.start_run(self._pool, connector.id, kind, now, preview)
             vendor = self._vendor(connector)
             try:
                 if kind == "telemetry":
@@ -75,6 +77,12 @@ class Runs:
             await self._failed(connector, run_id, error, preview=kind == "preview")
         except ManifestError as error:
             await self._failed(connector, run_id, VendorError(str(error)), preview=kind == "preview")
+        except asyncpg.PostgresError as error:
+            if isinstance(error, AWAY):
+                raise
+            # One connector's trouble is not to be that of the whole process.
+            told = VendorError(f"The list could not be stored ({type(error).__name__})")
+            await self._failed(connector, run_id, told, preview=kind == "preview")
 
     def _vendor(self, connector: Connector) -> Vendor:
         manifest = manifests.available(self._folder).get(connector.provider)
@@ -180,7 +188,7 @@ class Runs:
 
     # Failures and times
 
-    async def _failed(self, connector: Connector, run_id: int, error: VendorError, *, preview: bool) -> None:
+    async def _failed(self, connector: Connector, run_id: int | None, error: VendorError, *, preview: bool) -> None:
         now = datetime.now(UTC)
         await store.finish_run(self._pool, run_id, now, Changes(), error=str(error))
         logs.event(log, logging.WARNING, "connector_run_failed", connector=connector.id, cause=str(error))

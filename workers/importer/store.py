@@ -150,7 +150,7 @@ async def start_run(executor: Executor, connector_id: str, kind: str, now: datet
 
 async def finish_run(
     executor: Executor,
-    run_id: int,
+    run_id: int | None,
     now: datetime,
     changes: Changes,
     *,

@@ -196,3 +196,7 @@ async def test_credentials_that_were_sealed_with_another_key_are_an_error_in_wor
     await imports.pool.execute("UPDATE cloud_connectors SET credentials = credentials || '\\x00'::bytea")
     assert "cannot be read" in (await imports.sync(connector))["error"]
     assert (await imports.shown(connector))["status"] == "Error"
+    link = await imports.acme.call("POST", f"/connectors/{connector}/regenerate_link")
+    form = {"passcode": link["passcode"], "token": imports.cloud.token}
+    assert (await _open(imports, urlsplit(link["url"]).path, form))[0] == 200
+    assert (await imports.sync(connector))["error"] is None

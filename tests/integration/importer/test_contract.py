@@ -1,12 +1,14 @@
 """What a sync does, row by row of the contract's table, and the safety that is beyond it."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from aiohttp import web
 from imports import Imports
+from owners import owner
 
-from workers.importer import store
+from workers.importer import diff, store
 
 
 async def test_a_device_that_existed_before_the_connector_is_imported_by_the_first_sync(imports: Imports) -> None:
@@ -317,3 +319,49 @@ async def test_the_last_hundred_runs_are_kept(imports: Imports) -> None:
     found = [run["id"] for page in pages for run in page["items"]]
     assert found == sorted(found, reverse=True)
     assert len(found) == 100
+
+
+async def test_what_postgres_refuses_is_a_failed_run_and_not_the_end_of_the_process(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connector's list must not stop the others."""
+    imports.cloud.has("one")
+    connector = await imports.connector()
+
+    async def refuse(connection: Any, *_: Any) -> None:
+        await connection.execute("SELECT 1 / 0")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(diff, "apply", refuse)
+        assert "could not be stored" in (await imports.sync(connector))["error"]
+    assert await imports.devices(connector) == {}
+    assert (await imports.sync(connector))["created"] == 1
+
+
+async def test_a_space_that_a_connector_imports_into_stays(imports: Imports) -> None:
+    """It is refused in words, empty or not."""
+    space = await imports.acme.call("POST", "/spaces", {"project_id": str(imports.acme.project_id), "name": "Imported"})
+    body = {"provider": "acme", "project_id": str(imports.acme.project_id), "space_id": space["id"]}
+    await imports.acme.call("POST", "/connectors", body | {"settings": {"url": imports.cloud.url}})
+    answer = await imports.acme.call("DELETE", f"/spaces/{space['id']}")
+    assert answer == (422, "Space still has cloud connectors in it")
+
+
+async def test_a_device_that_went_to_another_organization_is_imported_anew(imports: Imports) -> None:
+    """The one that went is its new owner's alone: what the vendor tells later does not reach it."""
+    imports.cloud.has("one")
+    connector = await imports.connector()
+    await imports.sync(connector)
+    went = (await imports.devices(connector))["one"]["device_id"]
+    globex = await owner(imports.edge, "Globex")
+    await imports.pool.execute(
+        "UPDATE devices SET organization_id = $2, project_id = $3, space_id = $4 WHERE id = $1",
+        UUID(went),
+        globex.organization_id,
+        globex.project_id,
+        globex.space_id,
+    )
+    imports.cloud.devices = [{"id": "one", "name": "Renamed"}]
+    assert (await imports.sync(connector))["created"] == 1
+    assert (await imports.devices(connector))["one"]["device_id"] != went
+    assert (await globex.call("GET", f"/devices/{went}"))["name"] == "One"
