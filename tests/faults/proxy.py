@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 
+import hiredis
+
 
 class Proxy:
     """Forwards bytes; `stalled` holds answers back, `complaint` replaces every answer to XADD by this error."""
@@ -31,25 +33,51 @@ class Proxy:
         with contextlib.suppress(OSError):
             from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._to)
             self._writers |= {writer, to_redis}
-            await asyncio.gather(self._requests(reader, to_redis, writer), self._answers(from_redis, writer))
+            line = _Line()
+            await asyncio.gather(
+                self._requests(reader, to_redis, writer, line), self._answers(from_redis, writer, line)
+            )
             self._writers -= {writer, to_redis}
 
     async def _requests(
-        self, reader: asyncio.StreamReader, to_redis: asyncio.StreamWriter, back: asyncio.StreamWriter
+        self, reader: asyncio.StreamReader, to_redis: asyncio.StreamWriter, back: asyncio.StreamWriter, line: "_Line"
     ) -> None:
+        commands = hiredis.Reader()
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                count = data.count(b"\r\nXADD\r\n") + data.count(b"\r\nHMGET\r\n")
-                if self.complaint and b"\r\nXADD\r\n" in data:
-                    back.write(b"-%b\r\n" % self.complaint * count)
-                else:
-                    to_redis.write(data)
+                commands.feed(data)
+                while (command := commands.gets()) is not False:
+                    if self.complaint and command[0] == b"XADD":
+                        # Answers keep the order of their requests: those before this one come first.
+                        await line.empty()
+                        back.write(b"-%b\r\n" % self.complaint)
+                    else:
+                        line.sent += 1
+                        to_redis.write(b"*%d\r\n" % len(command))
+                        to_redis.writelines(b"$%d\r\n%b\r\n" % (len(word), word) for word in command)
             to_redis.close()
 
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: "_Line") -> None:
+        answers = hiredis.Reader()
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 while self.stalled.is_set():
                     await asyncio.sleep(0.01)
                 writer.write(data)
+                answers.feed(data)
+                while answers.gets() is not False:
+                    line.answered += 1
             writer.close()
+
+
+class _Line:
+    """How many requests of a connection went to Redis, and how many answers came back."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.answered = 0
+
+    async def empty(self) -> None:
+        """Wait until all are answered."""
+        while self.answered < self.sent:
+            await asyncio.sleep(0.001)
