@@ -184,7 +184,7 @@ async def run(rig: Rig, report: Report, *, rounds: int, seconds: float, behind: 
         figures |= await _rate(field, valkey, report, rounds, seconds)
         figures |= await _end_to_end(field, valkey, report, 3 * seconds)
         figures |= await _hanging(field, valkey, report, rounds, 2 * seconds)
-        figures |= await _catching_up(field, valkey, report, behind, 2 * seconds)
+        figures |= await _catching_up(field, valkey, report, rounds, behind, 2 * seconds)
         figures |= await _ten_connectors(field, valkey, report, rounds, seconds)
     report.figures("delivery", figures)
     return figures
@@ -268,35 +268,37 @@ async def _hanging(
 
 
 async def _catching_up(
-    field: Field, valkey: EmbeddedValkey, report: Report, behind: int, seconds: float
+    field: Field, valkey: EmbeddedValkey, report: Report, rounds: int, behind: int, seconds: float
 ) -> dict[str, float]:
-    """One connector with a backlog beside ten that live from hand to mouth."""
+    """One connector with a backlog beside ten that live from hand to mouth; the backlog only in every other run."""
     lagging = await field.project("lagging")
     live = [await field.project(f"live {n}") for n in range(10)]
-    latency_ms: dict[bool, float] = {}
-    rate = 0.0
-    for catching_up in (False, True):
-        for project_id in live:
-            await field.connector(project_id, "/timed/live")
-        if catching_up:
-            await field.connector(lagging, "/ok/lagging")
-            await field.happen(lagging, behind)
-        async with _worker(field.rig, valkey, "dispatcher", UNDER_TEST):
-            await field.trickle(live, 500, 1)
-            field.forget()
-            await field.trickle(live, 500, seconds)
-            await asyncio.sleep(0.5)
-            latency_ms[catching_up] = field.seen()["/timed/live"]["p50_ms"]
+    p50_ms: dict[bool, list[float]] = {False: [], True: []}
+    rates: list[float] = []
+    for _ in range(rounds):
+        for catching_up in (False, True):
+            for project_id in live:
+                await field.connector(project_id, "/timed/live")
             if catching_up:
-                await field.until(min(behind, CAUGHT_UP), "/ok/")
-                seen = field.seen()["/ok/lagging"]
-                rate = seen["count"] / (seen["last_at"] - seen["first_at"])
-        await field.clear()
+                await field.connector(lagging, "/ok/lagging")
+                await field.happen(lagging, behind)
+            async with _worker(field.rig, valkey, "dispatcher", UNDER_TEST):
+                await field.trickle(live, 500, 1)
+                field.forget()
+                await field.trickle(live, 500, seconds)
+                await asyncio.sleep(0.5)
+                p50_ms[catching_up].append(field.seen()["/timed/live"]["p50_ms"])
+                if catching_up:
+                    await field.until(min(behind, CAUGHT_UP), "/ok/")
+                    seen = field.seen()["/ok/lagging"]
+                    rates.append(seen["count"] / (seen["last_at"] - seen["first_at"]))
+            await field.clear()
+    alone, meanwhile, rate = median(p50_ms[False]), median(p50_ms[True]), median(rates)
     report.add("delivery", f"a connector {behind:,} events behind catches up", f"{rate:,.0f}/s", rate=rate)
-    report.add("delivery", "live ones, alone", f"p50 {latency_ms[False]:.0f} ms", p50_ms=latency_ms[False])
-    report.add("delivery", "live ones, meanwhile", f"p50 {latency_ms[True]:.0f} ms", p50_ms=latency_ms[True])
-    report.ratio("live_beside_catching_up", latency_ms[True] / latency_ms[False], at_most=1.25)
-    return {"live_beside_catching_up": latency_ms[True] / latency_ms[False], "catching_up_rate": rate}
+    report.add("delivery", "live ones, alone", f"p50 {alone:.0f} ms", all=p50_ms[False])
+    report.add("delivery", "live ones, meanwhile", f"p50 {meanwhile:.0f} ms", all=p50_ms[True])
+    report.ratio("live_beside_catching_up", meanwhile / alone, at_most=1.25)
+    return {"live_beside_catching_up": meanwhile / alone, "catching_up_rate": rate}
 
 
 async def _ten_connectors(
