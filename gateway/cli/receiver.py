@@ -37,13 +37,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 async def run(arguments: argparse.Namespace) -> int:
     """Receive until SIGINT or SIGTERM."""
-    secret = arguments.secret if arguments.demo is None else Demo.read(arguments.demo).signature_secret
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     async def receive(request: web.Request) -> web.Response:
         body = await request.read()
+        # Read each time: the demo is made, and made anew, while its receiver is up.
+        secret = arguments.secret if arguments.demo is None else Demo.read(arguments.demo).signature_secret
         if secret and not verified(body, request.headers.get("X-Dt-Signature", ""), secret):
             print("refused: the signature is not good", flush=True)
             return web.Response(status=401)

@@ -106,19 +106,17 @@ async def _serve(
             child(f"edge-{n}", [sys.executable, "-m", "gateway", "--fd", str(listener.fileno())], listener.fileno())
         for n in range(arguments.workers):
             child(f"worker-{n}", [sys.executable, "-m", "workers"])
-        cloud = free_port()
+        told, port, cloud = home / "demo.json", free_port(), free_port()
         if arguments.demo:
             child("vendor", [*_COMMAND, "vendor", "--port", str(cloud)])
+            child("receiver", [*_COMMAND, "receiver", "--port", str(port), "--demo", str(told)])
         await _until_ready(base_url, home, stop)
         if stop.is_set():
             return
         if arguments.demo:
-            told = home / "demo.json"
-            port = free_port()
             keys = load(WorkerSettings, environment)
             urls = f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{cloud}"
             await demo.prepare(keys.postgres_dsn, keys, told, base_url, *urls)
-            child("receiver", [*_COMMAND, "receiver", "--port", str(port), "--demo", str(told)])
             child("fleet", [*_COMMAND, "fleet", "--demo", str(told)])
             group.create_task(_tell(keys.postgres_dsn, stop), name="progress")
             _explain(base_url, home)

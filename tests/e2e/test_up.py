@@ -129,7 +129,6 @@ async def test_what_devices_do_arrives_at_the_demos_receiver(stack: Up) -> None:
     credentials = json.loads((stack.home / "credentials.json").read_text())
     account = ServiceAccountAuth.from_credentials_file(credentials)
     disruptive.base_url = demo["v2_url"]
-    # Events that happen before the receiver is up are failures at first: they come again.
     async with asyncio.timeout(20):
         delivered = 0
         while delivered == 0:
@@ -138,6 +137,7 @@ async def test_what_devices_do_arrives_at_the_demos_receiver(stack: Up) -> None:
                 disruptive.DataConnector.get_metrics, demo["data_connector_id"], demo["project_id"], auth=account
             )
             delivered = metrics.success_count
+    assert metrics.error_count == 0
 
 
 async def test_the_demos_cloud_connector_imports_a_simulated_cloud(stack: Up) -> None:
@@ -173,4 +173,6 @@ async def test_the_demos_cloud_connector_imports_a_simulated_cloud(stack: Up) ->
         stderr=asyncio.subprocess.PIPE,
     )
     table, told = await check.communicate(b"token=simulated\n")
-    assert (check.returncode, b"Room 1 " in table, b"in a complete list of" in told) == (0, True, True)
+    # One or two of the twelve rooms are missing at any time.
+    assert (check.returncode, b"in a complete list of 2" in told or b"in a complete list of 3" in told) == (0, True)
+    assert 10 <= table.count(b"\nroom-") <= 12

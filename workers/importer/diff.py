@@ -55,7 +55,6 @@ class Changes(Struct):
     found: int = 0
     created: int = 0
     renamed: int = 0
-    updated: int = 0
     excluded: int = 0
     restored: int = 0
     active: int = 0
@@ -122,7 +121,6 @@ async def compare(connection: Connection, connector_id: str) -> Changes:
     row = await connection.fetchrow(
         """SELECT (SELECT count(*) FROM listed) AS found, count(*) FILTER (WHERE device_id IS NULL) AS created,
                   count(*) FILTER (WHERE excluded IS NULL AND name <> was) AS renamed,
-                  count(*) FILTER (WHERE excluded IS NULL AND device_id IS NOT NULL) AS updated,
                   count(*) FILTER (WHERE excluded = 'missing') AS restored,
                   (SELECT count(*) FROM gone) AS excluded,
                   (SELECT count(*) FROM cloud_devices WHERE connector_id = $1 AND excluded IS NULL) AS active,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime
+import time
 from uuid import UUID
 
 from schemas import ids, logs
@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 0.5
 RUNS_MAX = 4
 """Runs under way in one process."""
-PROLONG_S = store.LEASE_S / 3
+GUARD_S = 1.0
+"""How often a run's lease is prolonged, and so how soon a person's change ends it."""
 
 
 class Importer:
@@ -80,8 +81,6 @@ class Importer:
             await work
         except (LostRunError, asyncio.CancelledError):
             logs.event(log, logging.INFO, "connector_run_void", connector=connector.id)
-            if not work.cancelled():
-                work.cancel()
         except AWAY as error:
             logs.event(log, logging.WARNING, "connector_run_cut", connector=connector.id, cause=repr(error))
         finally:
@@ -94,15 +93,15 @@ class Importer:
 
     async def _guard(self, connector: Connector, work: "asyncio.Future[None]") -> None:
         """Prolong the lease; end the run when it is lost, or when a person changed the connector."""
-        began = datetime.now(UTC)
+        held_at = time.monotonic()
         while True:
-            await asyncio.sleep(min(1.0, PROLONG_S))
+            await asyncio.sleep(GUARD_S)
             try:
                 if not await store.prolong(self._pool, self._holder, connector):
                     work.cancel()
                     return
-                began = datetime.now(UTC)
+                held_at = time.monotonic()
             except AWAY:
-                if (datetime.now(UTC) - began).total_seconds() > store.LEASE_S:
+                if time.monotonic() - held_at > store.LEASE_S:
                     work.cancel()
                     return
