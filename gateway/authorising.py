@@ -10,10 +10,13 @@ its success. Pages hold no script and nothing from elsewhere.
 import base64
 import hashlib
 import hmac
+import logging
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from html import escape
+from typing import TypeAlias
 from urllib.parse import parse_qs, urlencode
 
 import msgspec
@@ -28,11 +31,13 @@ from gateway.errors import Refusal
 from gateway.services import Gateway
 from gateway.stores import cloud_connectors as store
 from gateway.stores.cloud_connectors import Authorising
-from schemas import manifests
+from schemas import logs, manifests
 from schemas.cloud import Credentials
 from schemas.manifests import AuthorizationCode, Manifest, filled
-from schemas.postgres import Connection
+from schemas.postgres import AWAY, Connection
 from schemas.secrets import VENDOR_CREDENTIALS, SecretError, Vault
+
+log = logging.getLogger(__name__)
 
 PATH = "/connect"
 LINK_LIFE = timedelta(days=7)
@@ -60,6 +65,9 @@ _HEADERS = {
 }
 
 
+Given: TypeAlias = dict[str, str]
+
+
 class Link(Struct):
     """Where a connector is authorised, and the passcode that opens it. Both are shown this once."""
 
@@ -81,27 +89,20 @@ def _digest(*parts: str) -> bytes:
     return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).digest()
 
 
-async def form(request: Request) -> Response:
+async def form(gateway: Gateway, connection: Connection, request: Request, given: Given) -> Response:
     """The page behind a link."""
-    gateway: Gateway = request.state.gateway
-    found = await _by_link(gateway, request)
+    found = await _by_link(gateway, connection, request)
     return _gone() if found is None else _form(gateway, found)
 
 
-async def submitted(request: Request) -> Response:
+async def submitted(gateway: Gateway, connection: Connection, request: Request, given: Given) -> Response:
     """What was entered there."""
-    gateway: Gateway = request.state.gateway
-    found = await _by_link(gateway, request)
+    found = await _by_link(gateway, connection, request)
     if found is None:
         return _gone()
-    try:
-        entered = parse_qs((await read_body(request, FORM_BYTES_MAX)).decode("utf-8", "replace"))
-    except Refusal as refusal:
-        return _page("That did not work", escape(refusal.text), refusal.status)
-    given = {name: values[0].strip() for name, values in entered.items()}
     passcode = _digest(found.id, given.pop("passcode", "").upper().replace(" ", ""))
     if not hmac.compare_digest(passcode, found.passcode_digest):
-        if await store.passcode_failed(gateway.postgres, found.id) >= PASSCODE_FAILURES_MAX:
+        if await store.passcode_failed(connection, found.id) >= PASSCODE_FAILURES_MAX:
             return _gone()
         return _form(gateway, found, "The passcode is not right.", 403)
     manifest = _manifest(gateway, found)
@@ -114,13 +115,14 @@ async def submitted(request: Request) -> Response:
         known.entered[name] = value
     if not isinstance(manifest.authentication, AuthorizationCode):
         fresh = Credentials(entered=known.entered)
-        await store.authorise(gateway.postgres, found.id, vault.seal(msgspec.json.encode(fresh), found.id))
+        await store.authorise(connection, found.id, vault.seal(msgspec.json.encode(fresh), found.id))
         return _done(found)
-    return await _to_consent(gateway, found, manifest, manifest.authentication, known, vault)
+    return await _to_consent(gateway, connection, found, manifest, manifest.authentication, known, vault)
 
 
 async def _to_consent(
     gateway: Gateway,
+    connection: Connection,
     found: Authorising,
     manifest: Manifest,
     kind: AuthorizationCode,
@@ -142,27 +144,26 @@ async def _to_consent(
     query |= {"scope": kind.scope} if kind.scope else {}
     until = gateway.clock() + CONSENT_LIFE
     sealed = vault.seal(msgspec.json.encode(known), found.id)
-    await store.ask_consent(gateway.postgres, found.id, sealed, _digest(state), until)
+    await store.ask_consent(connection, found.id, sealed, _digest(state), until)
     url = filled(kind.authorize_url, values)
     return RedirectResponse(f"{url}{'&' if '?' in url else '?'}{urlencode(query)}", 303, _HEADERS)
 
 
-async def consented(request: Request) -> Response:
+async def consented(gateway: Gateway, connection: Connection, request: Request, given: Given) -> Response:
     """Where the vendor's consent page leads back to. The code is exchanged by the first run."""
-    gateway: Gateway = request.state.gateway
-    state, code = request.query_params.get("state", ""), request.query_params.get("code", "")
-    found = await store.by_consent(gateway.postgres, _digest(state), gateway.clock())
+    state, code = given.get("state", ""), given.get("code", "")
+    found = await store.by_consent(connection, _digest(state), gateway.clock())
     if found is None:
         return _gone()
     if not code or len(code) > 4000:
-        told = request.query_params.get("error", "no code came with it")[:200]
+        told = given.get("error", "no code came with it")[:200]
         return _page(
             "The vendor did not consent", f"It said: {escape(told)}. Open the link again to try once more.", 422
         )
     vault = gateway.settings.vault(VENDOR_CREDENTIALS)
     known = _kept(vault, found)
     fresh = Credentials(entered=known.entered, code=code, verifier=known.verifier, redirect_uri=known.redirect_uri)
-    await store.authorise(gateway.postgres, found.id, vault.seal(msgspec.json.encode(fresh), found.id))
+    await store.authorise(connection, found.id, vault.seal(msgspec.json.encode(fresh), found.id))
     return _done(found)
 
 
@@ -174,11 +175,10 @@ def _kept(vault: Vault, found: Authorising) -> Credentials:
         return Credentials()
 
 
-async def _by_link(gateway: Gateway, request: Request) -> Authorising | None:
+async def _by_link(gateway: Gateway, connection: Connection, request: Request) -> Authorising | None:
     """The connector of the link; None when that has ended, or the manifest is gone."""
-    found = await store.by_link(
-        gateway.postgres, _digest(request.path_params["token"]), gateway.clock(), PASSCODE_FAILURES_MAX
-    )
+    digest = _digest(request.path_params["token"])
+    found = await store.by_link(connection, digest, gateway.clock(), PASSCODE_FAILURES_MAX)
     known = manifests.available(gateway.settings.manifests)
     return found if found is not None and found.provider in known else None
 
@@ -223,8 +223,27 @@ def _page(title: str, body: str, status: int) -> Response:
     )
 
 
+def _route(path: str, method: str, page: Callable[[Gateway, Connection, Request, Given], Awaitable[Response]]) -> Route:
+    """A page that is made in one transaction, from what the form or the query says."""
+
+    async def serve(request: Request) -> Response:
+        gateway: Gateway = request.state.gateway
+        try:
+            body = (await read_body(request, FORM_BYTES_MAX)).decode("utf-8", "replace")
+            given = {name: values[0].strip() for name, values in parse_qs(body or request.url.query).items()}
+            async with gateway.postgres.acquire() as connection, connection.transaction():
+                return await page(gateway, connection, request, given)
+        except Refusal as refusal:
+            return _page("That did not work", escape(refusal.text), refusal.status)
+        except AWAY as error:
+            logs.event(log, logging.WARNING, "postgres_unavailable", path=path, cause=str(error))
+            return _page("That did not work", "The database is away. Try again in a minute.", 503)
+
+    return Route(path, serve, methods=[method])
+
+
 ROUTES = (
-    Route(f"{PATH}/callback", consented, methods=["GET"]),
-    Route(f"{PATH}/{{token}}", form, methods=["GET"]),
-    Route(f"{PATH}/{{token}}", submitted, methods=["POST"]),
+    _route(f"{PATH}/callback", "GET", consented),
+    _route(f"{PATH}/{{token}}", "GET", form),
+    _route(f"{PATH}/{{token}}", "POST", submitted),
 )

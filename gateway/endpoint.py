@@ -13,7 +13,8 @@ What a function takes says what it needs; nothing else declares it:
   organisation of the path, in which that account has the endpoint's `permission` (else 404 or 403).
 * `body`: decoded from JSON into its type (400 when malformed, 422 when it does not fit); `bytes` is the raw body.
 * `query`: a struct decoded from the query string (422 when it does not fit).
-* any other parameter: the member of the path with that name, a UUID (404 when it is none) or a string.
+* any other parameter: the member of the path with that name, a UUID (404 when it is none) or a string (which may
+  hold slashes where the path says `{name:path}`).
 
 The returned value is the answer's JSON. The same types make the OpenAPI document.
 
@@ -122,7 +123,8 @@ class Endpoint:
         answers: Any,
     ) -> None:
         self.method = method
-        self.path = path
+        self.path = path.replace(":path}", "}")
+        self._pattern = path
         self.function = function
         self.status = status
         self.errors = dict(errors)
@@ -144,7 +146,7 @@ class Endpoint:
         if self.account:
             self.described_caller = AccountCaller
         assert (permission is not None) == any(t is not AccountCaller for t in self.account.values()), path
-        self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in path and n not in self.account}
+        self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in self.path and n not in self.account}
         self.needs_request = "request" in hints
         self._decoder = None if self.body in (None, bytes) else msgspec.json.Decoder(self.body)
         self._encoder = msgspec.json.Encoder()
@@ -177,7 +179,7 @@ class Endpoint:
                     logs.event(log, logging.WARNING, "request_slow", **told)
             return response
 
-        return Route(self.path, serve, methods=[self.method], name=f"{self.method} {self.path}")
+        return Route(self._pattern, serve, methods=[self.method], name=f"{self.method} {self.path}")
 
     async def _answer_or_refusal(self, request: Request) -> Response:
         try:

@@ -319,8 +319,8 @@ async def _list_cloud_connectors(connection: Connection, arguments: argparse.Nam
 
 
 async def _held_connector(connection: Connection, connector_id: str) -> cloud_connectors.CloudConnector:
-    organization_id = await cloud_connectors.organization_of(connection, connector_id)
-    return await cloud_connectors.hold(connection, organization_id, connector_id)
+    owner = await cloud_connectors.organization_of(connection, connector_id)
+    return await cloud_connectors.hold(connection, owner, connector_id)
 
 
 async def _show_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
@@ -358,8 +358,9 @@ async def _enable_connector(connection: Connection, arguments: argparse.Namespac
 
 
 async def _delete_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
-    found = await _held_connector(connection, arguments.id)
-    return {"deleted_devices": await cloud_connectors.delete(connection, found, arguments.name, datetime.now(UTC))}
+    owner = await cloud_connectors.organization_of(connection, arguments.id)
+    count = await cloud_connectors.delete(connection, owner, arguments.id, arguments.name, datetime.now(UTC))
+    return {"deleted_devices": count}
 
 
 def _thing(parsers: Any, name: str, text: str) -> Any:

@@ -167,9 +167,9 @@ async def delete_connector(
     gateway: Gateway, organization: OrganizationCaller, connector_id: str, query: Deletion
 ) -> Deleted:
     """Delete a connector and all its devices, which cannot be undone. The spaces stay."""
+    owner = organization.organization_id
     async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, organization.organization_id, connector_id)
-        return Deleted(await store.delete(connection, held, query.name, gateway.clock()))
+        return Deleted(await store.delete(connection, owner, connector_id, query.name, gateway.clock()))
 
 
 @endpoint("POST", f"{ONE}/disable", errors=NOT_FOUND)
@@ -280,7 +280,9 @@ async def list_imported(
     return await paging.read_page(gateway, scope, query.page, query.per_page, read, lambda item: [item.vendor_id])
 
 
-@endpoint("POST", f"{ONE}/devices/{{vendor_id}}/restore", errors={404: "No device of this id was deleted by a user."})
+@endpoint(
+    "POST", f"{ONE}/devices/{{vendor_id:path}}/restore", errors={404: "No device of this id was deleted by a user."}
+)
 async def restore_device(
     gateway: Gateway, organization: OrganizationCaller, connector_id: str, vendor_id: str
 ) -> Success:

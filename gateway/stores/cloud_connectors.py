@@ -149,9 +149,11 @@ async def read(executor: Executor, organization_id: UUID, connector_id: str) -> 
 
 
 async def hold(connection: Connection, organization_id: UUID, connector_id: str) -> CloudConnector:
-    """Lock it for the transaction that changes it. Raises Refusal (404)."""
+    """Lock it for the transaction that changes it, whether a list is being applied or not. Raises Refusal (404)."""
     await connection.execute(
-        "SELECT FROM cloud_connectors WHERE id = $1 AND organization_id = $2 FOR UPDATE", connector_id, organization_id
+        "SELECT FROM cloud_connectors WHERE id = $1 AND organization_id = $2 FOR NO KEY UPDATE",
+        connector_id,
+        organization_id,
     )
     return await read(connection, organization_id, connector_id)
 
@@ -220,18 +222,27 @@ async def confirm(connection: Connection, connector: CloudConnector) -> int:
     if connector.held is None:
         raise Refusal(422, "No list is held")
     await connection.execute(
-        "UPDATE cloud_connectors SET held_confirmed = $2, inventory_at = now() WHERE id = $1",
+        """UPDATE cloud_connectors SET held_confirmed = $2, inventory_at = now(), revision = revision + 1
+            WHERE id = $1""",
         connector.id,
         connector.held.excluded,
     )
     return connector.held.excluded
 
 
-async def delete(connection: Connection, connector: CloudConnector, name: str, moment: datetime) -> int:
-    """Delete it with all devices that it imported and everything below them; returns how many. In a transaction.
+async def delete(connection: Connection, organization_id: UUID, connector_id: str, name: str, moment: datetime) -> int:
+    """Delete it with all devices that it imported and everything below them; returns how many. The spaces stay.
 
-    The spaces stay. Raises Refusal (422) unless `name` is its name.
+    In a transaction, which holds no lock of the connector yet: a list that is being applied is waited for. Raises
+    Refusal (404), and (422) unless `name` is its name.
     """
+    await connection.execute(
+        "SELECT FROM cloud_connectors WHERE id = $1 AND organization_id = $2 FOR UPDATE",
+        connector_id,
+        organization_id,
+        timeout=600,
+    )
+    connector = await read(connection, organization_id, connector_id)
     if name != connector.name:
         devices = connector.active_devices + connector.excluded_devices
         raise Refusal(422, f"Name must be {connector.name!r} to delete the connector and its {devices} devices")
@@ -243,7 +254,7 @@ async def delete(connection: Connection, connector: CloudConnector, name: str, m
     await connection.execute(
         f"""{doomed} UPDATE commands SET status = 'aborted', finished_at = $2, message = 'device deleted'
              WHERE device_id IN (SELECT id FROM doomed) AND status IN ('scheduled', 'pending', 'in_progress')""",
-        connector.id,
+        connector_id,
         moment,
         timeout=600,
     )
@@ -253,13 +264,13 @@ async def delete(connection: Connection, connector: CloudConnector, name: str, m
              told AS (INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data)
                       SELECT shard, $3, id, project_id, $2, $4 FROM gone WHERE project_id IS NOT NULL)
             SELECT count(*) FROM gone""",
-        connector.id,
+        connector_id,
         moment,
         EventType.DEVICE_DELETED,
         {EventType.DEVICE_DELETED: {"updateTime": rfc3339(moment)}},
         timeout=600,
     )
-    await connection.execute("DELETE FROM cloud_connectors WHERE id = $1", connector.id, timeout=600)
+    await connection.execute("DELETE FROM cloud_connectors WHERE id = $1", connector_id, timeout=600)
     return count
 
 
@@ -291,11 +302,11 @@ async def set_link(
     )
 
 
-async def by_link(executor: Executor, link_digest: bytes, now: datetime, failures_max: int) -> Authorising | None:
-    """The connector of a link that is still good."""
-    row = await executor.fetchrow(
+async def by_link(connection: Connection, link_digest: bytes, now: datetime, failures_max: int) -> Authorising | None:
+    """The connector of a link that is still good, locked for the transaction: attempts come one after another."""
+    row = await connection.fetchrow(
         """SELECT id, name, provider, settings, credentials, passcode_digest FROM cloud_connectors
-            WHERE link_digest = $1 AND link_until > $2 AND passcode_failures < $3""",
+            WHERE link_digest = $1 AND link_until > $2 AND passcode_failures < $3 FOR NO KEY UPDATE""",
         link_digest,
         now,
         failures_max,
@@ -303,10 +314,10 @@ async def by_link(executor: Executor, link_digest: bytes, now: datetime, failure
     return None if row is None else Authorising(**row)
 
 
-async def passcode_failed(executor: Executor, connector_id: str) -> int:
+async def passcode_failed(connection: Connection, connector_id: str) -> int:
     """Count a wrong passcode; returns how many there were."""
     return int(
-        await executor.fetchval(
+        await connection.fetchval(
             """UPDATE cloud_connectors SET passcode_failures = passcode_failures + 1 WHERE id = $1
                RETURNING passcode_failures""",
             connector_id,

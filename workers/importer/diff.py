@@ -199,14 +199,11 @@ async def _create(connection: Connection, target: Target, now: datetime) -> None
         """CREATE TEMPORARY TABLE fresh (vendor_id text NOT NULL, device_id uuid NOT NULL, shard smallint NOT NULL)
            ON COMMIT DROP"""
     )
-    batch: list[tuple[str, UUID, int]] = []
-    async for row in connection.cursor("SELECT vendor_id FROM changed WHERE device_id IS NULL", prefetch=BATCH):
-        device_id = ids.new_id()
-        batch.append((row["vendor_id"], device_id, ids.shard_of(str(device_id).encode(), target.shards)))
-    for start in range(0, len(batch), BATCH):
-        await connection.copy_records_to_table("fresh", records=batch[start : start + BATCH])
-    if not batch:
-        return
+    found = await connection.cursor("SELECT vendor_id FROM changed WHERE device_id IS NULL")
+    while rows := await found.fetch(BATCH):
+        made = [(row["vendor_id"], ids.new_id()) for row in rows]
+        fresh = [(vendor_id, new, ids.shard_of(str(new).encode(), target.shards)) for vendor_id, new in made]
+        await connection.copy_records_to_table("fresh", records=fresh)
     await connection.execute("ANALYZE fresh")
     await _make_spaces(connection, target)
     # A serial number that is not unique, among these or within the model, is kept with the vendor's facts only.

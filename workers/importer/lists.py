@@ -18,8 +18,11 @@ from schemas.manifests import CursorPaging, LinkPaging, Listing, NoPaging, Offse
 from workers.importer.vendor import Vendor, VendorError, joined
 
 PAGES_MAX = 100_000
+ITEMS_MAX = 10_000_000
+ITEMS_AT_ONCE = 1000
+"""Larger pages are handed on in parts, so that reading them never holds up the process."""
+_DIGITS = re.compile("[0-9]{1,18}")
 _PLAIN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_NEXT = re.compile(r'<([^>]*)>\s*(?:;\s*\w+\s*=\s*(?:"[^"]*"|[^",;]*))*?;\s*rel\s*=\s*"?next"?', re.IGNORECASE)
 
 Getter = Callable[[Any], Any]
 
@@ -51,7 +54,7 @@ def getter(expression: str) -> Getter:
 
 
 async def pages(vendor: Vendor, listing: Listing, values: Mapping[str, str] = {}) -> AsyncIterator[list[Any]]:
-    """The items of each page. Raises VendorError, also at the very end when the list proves incomplete."""
+    """The items, some at a time. Raises VendorError, also at the very end when the list proves incomplete."""
     items_of, total_of = getter(listing.items), getter(listing.total or "total")
     known = {**vendor.values, **values}
     paging = listing.paging
@@ -88,7 +91,10 @@ async def pages(vendor: Vendor, listing: Listing, values: Mapping[str, str] = {}
                 raise VendorError(f"The vendor repeats a page of its list (page {number})")
             seen.add(print_)
             count += len(items)
-            yield items
+            if count > ITEMS_MAX:
+                raise VendorError(f"The vendor's list has no end after {ITEMS_MAX} devices")
+            for start in range(0, len(items), ITEMS_AT_ONCE):
+                yield items[start : start + ITEMS_AT_ONCE]
         following = _following(paging, answer, told, items, url, moving, total, count)
         if following is None:
             break
@@ -130,14 +136,25 @@ def _following(
                 return url, {paging.parameter: str(cursor)}
             return joined(url, str(cursor)), {}
         case LinkPaging():
-            found = _NEXT.search(told.get("Link", ""))
-            return None if found is None else (joined(url, found[1]), {})
+            found = _next_link(told.get("Link", ""))
+            return None if found is None else (joined(url, found), {})
         case _:
             return None
 
 
+def _next_link(header: str) -> str | None:
+    """The target of relation `next` (RFC 8288)."""
+    for link in re.split(r",\s*(?=<)", header):
+        target, _, parameters = link.strip().removeprefix("<").partition(">")
+        for parameter in parameters.split(";"):
+            name, _, value = parameter.partition("=")
+            if name.strip().lower() == "rel" and "next" in value.strip().strip('"').lower().split():
+                return target
+    return None
+
+
 def _number(value: Any, expression: str) -> int:
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -157,4 +174,4 @@ def _put(body: dict[str, Any], name: str, value: str) -> None:
     *outer, last = name.split(".")
     for key in outer:
         body = body.setdefault(key, {})
-    body[last] = int(value) if value.isdigit() else value
+    body[last] = int(value) if _DIGITS.fullmatch(value) else value

@@ -2,11 +2,11 @@
 
 import logging
 import random
+import traceback
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from schemas import ids, logs, manifests, postgres
@@ -77,12 +77,17 @@ class Runs:
             await self._failed(connector, run_id, error, preview=kind == "preview")
         except ManifestError as error:
             await self._failed(connector, run_id, VendorError(str(error)), preview=kind == "preview")
-        except asyncpg.PostgresError as error:
-            if isinstance(error, AWAY):
+        except LostRunError:
+            raise
+        except Exception as error:
+            if isinstance(error, AWAY) and not isinstance(error, TimeoutError):
                 raise
-            # One connector's trouble is not to be that of the whole process.
-            told = VendorError(f"The list could not be stored ({type(error).__name__})")
-            await self._failed(connector, run_id, told, preview=kind == "preview")
+            # One connector's trouble is not to be that of the whole process. Its text may hold what a vendor said.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            told = {"cause": type(error).__name__, "place": f"{where.filename}:{where.lineno}"}
+            logs.event(log, logging.ERROR, "connector_run_broke", connector=connector.id, **told)
+            sentence = VendorError(f"The list could not be read or stored ({type(error).__name__})")
+            await self._failed(connector, run_id, sentence, preview=kind == "preview")
 
     def _vendor(self, connector: Connector) -> Vendor:
         manifest = manifests.available(self._folder).get(connector.provider)
@@ -107,21 +112,26 @@ class Runs:
         try:
             skipped, total = await self._read(connection, vendor)
             async with connection.transaction():
-                if not await store.still_ours(connection, self._holder, connector):
-                    raise LostRunError
                 changes = await diff.compare(connection, connector.id)
                 details: dict[str, Any] = {"skips": [skip._asdict() for skip in skipped]}
                 held = changes.excludes_much and not _agreed(connector, changes)
                 if preview:
                     details |= await diff.shown(connection)
                     details["held"] = held
-                elif held:
-                    await self._hold(connection, connector, changes)
-                else:
-                    await self._apply(connection, connector, vendor, changes)
+                elif not held:
+                    await self._apply(connection, connector, vendor)
                 await store.finish_run(
                     connection, run_id, datetime.now(UTC), changes, skipped=total, held=held, details=details
                 )
+                # Last, so that nobody who changes the connector waits for a long list to be applied.
+                if not await store.still_ours(connection, self._holder, connector):
+                    raise LostRunError
+                if held and not preview:
+                    await self._hold(connection, connector, changes)
+                elif not preview:
+                    telemetry_at = datetime.now(UTC) if vendor.manifest.telemetry is not None else None
+                    next_at = self._in(INVENTORY_S)
+                    await store.applied(connection, connector, changes.found, next_at, telemetry_at)
         finally:
             await connection.close(timeout=5)
         logs.event(
@@ -157,16 +167,11 @@ class Runs:
             skipped += [Skipped(vendor_id, "comes twice in the list")] if len(skipped) < SKIPS_KEPT else []
         return skipped, total
 
-    async def _apply(self, connection: Connection, connector: Connector, vendor: Vendor, changes: Changes) -> None:
-        now = datetime.now(UTC)
-        model_id = await store.model_of(connection, connector.organization_id, ids.new_id(), vendor.manifest.title)
+    async def _apply(self, connection: Connection, connector: Connector, vendor: Vendor) -> None:
+        model_id = await store.model_of(self._pool, connector.organization_id, ids.new_id(), vendor.manifest.title)
         place = (connector.organization_id, connector.project_id, connector.space_id)
-        await diff.apply(connection, Target(connector.id, *place, model_id, self._shards), now)
-        await store.applied(connection, connector.id, changes.found, self._in(INVENTORY_S))
-        if vendor.manifest.telemetry is not None:
-            await connection.execute(
-                "UPDATE cloud_connectors SET telemetry_at = coalesce(telemetry_at, $2) WHERE id = $1", connector.id, now
-            )
+        target = Target(connector.id, *place, model_id, self._shards)
+        await diff.apply(connection, target, datetime.now(UTC))
 
     async def _hold(self, connection: Connection, connector: Connector, changes: Changes) -> None:
         agreed = connector.held_in_a_row + 1 if connector.held_digest == changes.gone_digest else 1
@@ -174,7 +179,7 @@ class Runs:
             f"The vendor's list has {changes.found} devices and would exclude {changes.excluded} of"
             f" {changes.active}: confirm it, or see that the vendor lists them again"
         )
-        await store.hold(connection, connector.id, changes, sentence, agreed, self._in(INVENTORY_S))
+        await store.hold(connection, connector, changes, sentence, agreed, self._in(INVENTORY_S))
 
     # Telemetry
 

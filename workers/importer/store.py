@@ -28,6 +28,7 @@ class Connector(Struct, frozen=True, kw_only=True):
     settings: dict[str, str]
     revision: int
     credentials: bytes
+    inventory_at: datetime | None
     inventory_due: bool
     telemetry_due: bool
     failures_in_a_row: int
@@ -37,7 +38,12 @@ class Connector(Struct, frozen=True, kw_only=True):
 
 
 _CONNECTOR = """c.id, c.organization_id, c.project_id, c.space_id, c.provider, c.settings, c.revision, c.credentials,
-                c.failures_in_a_row, c.held_digest, c.held_in_a_row, c.held_confirmed"""
+                c.inventory_at, c.failures_in_a_row, c.held_digest, c.held_in_a_row, c.held_confirmed"""
+_UNDER_WAY = "started_at IS NOT NULL AND finished_at IS NULL"
+_CUT_OFF = "finished_at = now(), error = 'Cut off: a person changed the connector, or the worker ended'"
+# $2: when this run's was due, $3: when the next is. A sync that was asked for meanwhile stays due.
+_NEXT_INVENTORY = """inventory_at = CASE WHEN inventory_at IS NOT DISTINCT FROM $2::timestamptz
+                                         THEN $3::timestamptz ELSE inventory_at END"""
 _FREE = "(lease_until IS NULL OR lease_until < now())"
 
 
@@ -90,19 +96,22 @@ async def prolong(executor: Executor, holder: UUID, connector: Connector) -> boo
 
 
 async def release(executor: Executor, holder: UUID, connector: Connector) -> None:
-    """Give the lease back."""
+    """Give the lease back. A run that did not finish is void, and says so."""
     await executor.execute(
-        "UPDATE cloud_connectors SET lease_holder = NULL, lease_until = NULL WHERE id = $1 AND lease_holder = $2",
+        f"""WITH freed AS (UPDATE cloud_connectors SET lease_holder = NULL, lease_until = NULL
+                            WHERE id = $1 AND lease_holder = $2 RETURNING id)
+            UPDATE cloud_runs SET {_CUT_OFF} WHERE {_UNDER_WAY} AND connector_id = (SELECT id FROM freed)""",
         connector.id,
         holder,
     )
 
 
 async def still_ours(connection: Connection, holder: UUID, connector: Connector) -> bool:
-    """Lock the connector for the transaction that changes its devices; False when the run is void."""
+    """Lock the connector until the transaction that changed its devices ends; False when the run is void."""
     return bool(
         await connection.fetchval(
-            "SELECT true FROM cloud_connectors WHERE id = $1 AND lease_holder = $2 AND revision = $3 FOR UPDATE",
+            """SELECT true FROM cloud_connectors WHERE id = $1 AND lease_holder = $2 AND revision = $3
+                  FOR NO KEY UPDATE""",
             connector.id,
             holder,
             connector.revision,
@@ -121,9 +130,9 @@ async def keep_credentials(executor: Executor, holder: UUID, connector: Connecto
     )
 
 
-async def model_of(connection: Connection, organization_id: UUID, model_id: UUID, title: str) -> UUID:
+async def model_of(executor: Executor, organization_id: UUID, model_id: UUID, title: str) -> UUID:
     """The model of the organisation's devices of this vendor; made with the first of them."""
-    found: UUID = await connection.fetchval(
+    found: UUID = await executor.fetchval(
         """INSERT INTO device_models (id, organization_id, vendor, name, authentication, offline_threshold_s)
            VALUES ($1, $2, $3, $3 || ' (imported)', 'cloud_id', 1800)
            ON CONFLICT (organization_id, name) DO UPDATE SET vendor = excluded.vendor RETURNING id""",
@@ -138,7 +147,8 @@ async def model_of(connection: Connection, organization_id: UUID, model_id: UUID
 
 
 async def start_run(executor: Executor, connector_id: str, kind: str, now: datetime, run_id: int | None) -> int:
-    """Note that a run began; returns its id. A preview exists already."""
+    """Note that a run began; returns its id. A preview exists already. Nothing is left of one whose worker died."""
+    await executor.execute(f"UPDATE cloud_runs SET {_CUT_OFF} WHERE {_UNDER_WAY} AND connector_id = $1", connector_id)
     found: int = await executor.fetchval(
         "UPDATE cloud_runs SET started_at = $2 WHERE id = $1 RETURNING id"
         if run_id is not None
@@ -184,31 +194,37 @@ async def finish_run(
     )
 
 
-async def applied(connection: Connection, connector_id: str, found: int, next_at: datetime) -> None:
-    """A list was applied: all is well."""
+async def applied(
+    connection: Connection, connector: Connector, found: int, next_at: datetime, telemetry_at: datetime | None
+) -> None:
+    """A list was applied: all is well. With `telemetry_at` its first telemetry is due then."""
     await connection.execute(
-        """UPDATE cloud_connectors SET status = 'Active', error = NULL, found = $2, inventory_at = $3,
-                  failures_in_a_row = 0, held = NULL, held_digest = NULL, held_in_a_row = 0, held_confirmed = NULL
+        f"""UPDATE cloud_connectors SET status = 'Active', error = NULL, found = $4, {_NEXT_INVENTORY},
+                  telemetry_at = coalesce(telemetry_at, $5), failures_in_a_row = 0, held = NULL, held_digest = NULL,
+                  held_in_a_row = 0, held_confirmed = NULL
             WHERE id = $1""",
-        connector_id,
-        found,
+        connector.id,
+        connector.inventory_at,
         next_at,
+        found,
+        telemetry_at,
     )
 
 
 async def hold(
-    connection: Connection, connector_id: str, changes: Changes, sentence: str, in_a_row: int, next_at: datetime
+    connection: Connection, connector: Connector, changes: Changes, sentence: str, in_a_row: int, next_at: datetime
 ) -> None:
     """A list was held: a person must look at it."""
     await connection.execute(
-        """UPDATE cloud_connectors SET status = 'Error', error = $2, held = $3, held_digest = $4, held_in_a_row = $5,
-                  held_confirmed = NULL, inventory_at = $6, failures_in_a_row = 0 WHERE id = $1""",
-        connector_id,
+        f"""UPDATE cloud_connectors SET status = 'Error', error = $4, held = $5, held_digest = $6, held_in_a_row = $7,
+                  held_confirmed = NULL, {_NEXT_INVENTORY}, failures_in_a_row = 0 WHERE id = $1""",
+        connector.id,
+        connector.inventory_at,
+        next_at,
         sentence,
         {name: getattr(changes, name) for name in ("found", "active", "excluded", "created", "renamed", "restored")},
         changes.gone_digest,
         in_a_row,
-        next_at,
     )
 
 
@@ -222,16 +238,17 @@ async def failed(
 ) -> None:
     """A run failed. With an `error` people must look at it; without a `next_at` it waits for them."""
     await executor.execute(
-        """UPDATE cloud_connectors SET failures_in_a_row = failures_in_a_row + 1, held_in_a_row = 0,
-                  status = CASE WHEN $4::text IS NULL THEN status ELSE 'Error' END, error = coalesce($4, error),
-                  inventory_at = CASE WHEN $5::timestamptz IS NULL THEN NULL ELSE $5 END,
-                  telemetry_at = CASE WHEN $5::timestamptz IS NULL THEN NULL ELSE greatest(telemetry_at, $5) END
-            WHERE id = $1 AND lease_holder = $2 AND revision = $3""",
+        f"""UPDATE cloud_connectors SET failures_in_a_row = failures_in_a_row + 1, held_in_a_row = 0,
+                  status = CASE WHEN $6::text IS NULL THEN status ELSE 'Error' END, error = coalesce($6, error),
+                  {_NEXT_INVENTORY},
+                  telemetry_at = CASE WHEN $3::timestamptz IS NULL THEN NULL ELSE greatest(telemetry_at, $3) END
+            WHERE id = $1 AND lease_holder = $4 AND revision = $5""",
         connector.id,
+        connector.inventory_at,
+        next_at,
         holder,
         connector.revision,
         error,
-        next_at,
     )
 
 

@@ -28,6 +28,11 @@ ATTEMPTS = 3
 WAIT_MAX_S = 60.0
 """A vendor that asks for more patience than this is asked again with the next run."""
 WAITS_MAX = 5
+RETRY_AFTER_MAX_S = 86400.0
+TOKEN_LIFE_S = 3600.0
+"""Of a token that does not say."""
+TOKEN_LIFE_MAX_S = 365 * 86400.0
+KIND_CHARACTERS_MAX = 60
 RENEW_S = 60.0
 """A token is renewed this long before it expires."""
 USER_AGENT = "fleetgate"
@@ -180,7 +185,8 @@ class Vendor:
         known = self.credentials
         known.access_token, known.code, known.verifier = token.access_token, "", ""
         known.refresh_token = token.refresh_token or known.refresh_token
-        known.expires_at = time.time() + (3600.0 if token.expires_in is None else token.expires_in)
+        told = TOKEN_LIFE_S if token.expires_in is None else token.expires_in
+        known.expires_at = time.time() + (told if 0 <= told <= TOKEN_LIFE_MAX_S else TOKEN_LIFE_S)
         await self._keep(known)
 
     # One request, however often it must be made
@@ -210,7 +216,7 @@ class Vendor:
             try:
                 return msgspec.json.decode(body), told
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                kind = told.get("Content-Type", "nothing in particular").partition(";")[0]
+                kind = told.get("Content-Type", "nothing in particular").partition(";")[0][:KIND_CHARACTERS_MAX]
                 raise VendorError(f"The vendor's answer to {method} {_shown(url)} is not JSON but {kind}") from None
 
     async def _pace(self) -> None:
@@ -249,16 +255,19 @@ def _shown(url: str) -> str:
 
 
 def retry_after_s(text: str | None) -> float | None:
-    """Seconds of a Retry-After header; dates are vendors' own clocks, so they count as absent."""
-    return float(text) if text is not None and text.strip().isdigit() else None
+    """Seconds of a Retry-After header, a day at most; dates are vendors' own clocks, so they count as absent."""
+    if text is None or not (text.isascii() and text.strip().isdigit()):
+        return None
+    return min(float(text), RETRY_AFTER_MAX_S)
 
 
 def joined(base: str, reference: str) -> str:
     """A URL that a vendor named, from where it named it. Raises VendorError when it leads to another host."""
     try:
         here, there = URL(base), URL(base).join(URL(reference))
+        elsewhere = (there.scheme, there.host, there.port) != (here.scheme, here.host, here.port)
     except ValueError:
         raise VendorError("The vendor named a next page that is not a URL") from None
-    if (there.scheme, there.host, there.port) != (here.scheme, here.host, here.port):
+    if elsewhere:
         raise VendorError(f"The vendor sends the list on to another host ({there.host}): credentials stay here")
     return str(there)

@@ -1,8 +1,10 @@
 """The link, the passcode, the form, the consent: credentials come in, and never out."""
 
+import asyncio
 import base64
 import hashlib
 import json
+import logging
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -88,6 +90,16 @@ async def test_five_wrong_passcodes_end_a_link(imports: Imports) -> None:
         assert status == (403 if count < 5 else 410)
     assert (await _open(imports, path, {"passcode": passcode, "token": "x"}))[0] == 410
     assert (await imports.shown(connector))["status"] == "Unauthenticated"
+
+
+async def test_passcodes_guessed_at_the_same_time_are_counted_one_by_one(imports: Imports) -> None:
+    """Of many at once five are looked at, even if the right one is among the others."""
+    connector, path, passcode = await _made(imports)
+    guesses = [f"WRONG-{n}" for n in range(20)]
+    answers = await asyncio.gather(*(_open(imports, path, {"passcode": guess, "token": "x"}) for guess in guesses))
+    assert sorted(status for status, _, _ in answers) == [403] * 4 + [410] * 16
+    assert (await _open(imports, path, {"passcode": passcode, "token": "x"}))[0] == 410
+    assert await imports.pool.fetchval("SELECT passcode_failures FROM cloud_connectors WHERE id = $1", connector) == 5
 
 
 async def test_seven_days_end_a_link(imports: Imports) -> None:
@@ -183,6 +195,49 @@ async def test_a_consent_is_passed_exchanged_renewed_and_passed_again(imports: I
     assert (await _open(imports, f"/connect/callback?state={asked['state'][0]}&code=again"))[0] == 200
     assert (await imports.sync(connector))["error"] is None
     assert (await imports.shown(connector))["status"] == "Active"
+
+
+async def test_no_credential_is_in_a_log_an_error_or_an_answer(
+    imports: Imports, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever a vendor says back: it may repeat what it was sent."""
+    caplog.set_level(logging.DEBUG)
+    (imports.cloud.folder / "consent.toml").write_text(CONSENT)
+    manifests.available.cache_clear()
+    said: list[Any] = []
+    secrets = {"entered-s3cret", "access-s3cret", "refresh-s3cret", "c0de-s3cret", "token-s3cret"}
+
+    async def before(request: web.Request, _: int) -> Any:
+        if request.path != "/token":
+            return web.Response(text=f"{dict(request.headers)}", status=400)
+        form = dict(await request.post())
+        said.append(form["grant_type"])
+        if form["grant_type"] == "refresh_token":
+            return web.Response(text=f"You sent {form}", status=500)
+        return web.json_response({"access_token": "access-s3cret", "refresh_token": "refresh-s3cret", "expires_in": 61})
+
+    imports.cloud.before = before
+    answers: list[Any] = []
+    connector, path, passcode = await _made(imports, "consent")
+    form = {"passcode": passcode, "client_id": "me", "client_secret": "entered-s3cret"}
+    answers.append(await _open(imports, path, form | {"passcode": "WRONG"}))
+    status, page, headers = await _open(imports, path, form)
+    assert (status, page) == (303, "")
+    state = parse_qs(urlsplit(headers["location"]).query)["state"][0]
+    answers.append(await _open(imports, f"/connect/callback?state={state}&code=c0de-s3cret"))
+    answers += [await imports.sync(connector) for _ in range(3)]
+    simple, path, passcode = await _made(imports)
+    answers.append(await _open(imports, path, {"passcode": passcode, "token": "token-s3cret"}))
+    answers.append(await imports.sync(simple))
+    for each in (connector, simple):
+        answers += [await imports.shown(each), await imports.acme.call("GET", f"/connectors/{each}/runs")]
+    assert "answered 400" in answers[-1]["items"][0]["error"]
+    assert said[0] == "authorization_code"
+    everything = caplog.text + repr(answers) + repr([record.__dict__ for record in caplog.records])
+    assert "connector_run_failed" in everything
+    assert not [secret for secret in (*secrets, passcode) if secret in everything]
+    rows = await imports.pool.fetch("SELECT row_to_json(c)::text FROM cloud_connectors c")
+    assert not [secret for secret in (*secrets, passcode) if secret in repr(rows)]
 
 
 async def test_only_providers_with_a_consent_can_renew_it(imports: Imports) -> None:

@@ -1,6 +1,7 @@
 """What a sync does, row by row of the contract's table, and the safety that is beyond it."""
 
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -108,6 +109,18 @@ async def test_a_device_that_a_user_deleted_stays_away_until_it_is_restored(impo
     again = (await imports.devices(connector, state="active"))["one"]["device_id"]
     assert again != first
     assert (await imports.acme.call("GET", f"/devices/{again}"))["name"] == "One"
+
+
+@pytest.mark.parametrize("vendor_id", ["hall/north/1", "/", "50%", "a?b", "æ ø"])
+async def test_a_device_of_any_vendor_id_can_be_restored(imports: Imports, vendor_id: str) -> None:
+    imports.cloud.devices = [{"id": vendor_id, "name": "One"}, {"id": "two", "name": "Two"}]
+    connector = await imports.connector()
+    await imports.sync(connector)
+    device_id = (await imports.devices(connector))[vendor_id]["device_id"]
+    await imports.acme.call("DELETE", f"/devices/{device_id}")
+    path = f"/connectors/{connector}/devices/{quote(vendor_id, safe='')}/restore"
+    assert await imports.acme.call("POST", path) == {"success": True}
+    assert (await imports.sync(connector))["created"] == 1
 
 
 @pytest.mark.parametrize("page", [1, 2, 3])
@@ -333,7 +346,7 @@ async def test_what_postgres_refuses_is_a_failed_run_and_not_the_end_of_the_proc
 
     with monkeypatch.context() as patched:
         patched.setattr(diff, "apply", refuse)
-        assert "could not be stored" in (await imports.sync(connector))["error"]
+        assert "could not be read or stored" in (await imports.sync(connector))["error"]
     assert await imports.devices(connector) == {}
     assert (await imports.sync(connector))["created"] == 1
 

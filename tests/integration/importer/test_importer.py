@@ -114,7 +114,7 @@ async def _ran(imports: Imports, connector: str, kind: str) -> bool:
 
 
 @pytest.mark.parametrize("change", ["disable", "delete", "authorise"])
-async def test_a_change_by_a_person_in_mid_sync_voids_it(imports: Imports, running: Any, change: str) -> None:
+async def test_a_change_by_a_person_in_mid_list_voids_the_run(imports: Imports, running: Any, change: str) -> None:
     """What was being read is not applied; with new credentials it begins anew."""
     imports.cloud.has(*"abcdef")
     reached, go = asyncio.Event(), asyncio.Event()
@@ -138,9 +138,94 @@ async def test_a_change_by_a_person_in_mid_sync_voids_it(imports: Imports, runni
         await until(lambda: _active(imports, connector, 6))
         assert await imports.pool.fetchval("SELECT count(*) FROM devices") == 6
         return
+    await _nobody_imports(imports)
+    assert await imports.pool.fetchval("SELECT count(*) FROM devices") == 0
+    if change == "disable":
+        void = await imports.last_run(connector)
+        assert (void["finished_at"] is not None, void["error"].split(":")[0]) == (True, "Cut off")
+
+
+async def _nobody_imports(imports: Imports) -> None:
     free = "SELECT NOT EXISTS (SELECT FROM cloud_connectors WHERE lease_holder IS NOT NULL)"
     await until(lambda: imports.pool.fetchval(free))
-    assert await imports.pool.fetchval("SELECT count(*) FROM devices") == 0
+
+
+@pytest.mark.parametrize("change", ["disable", "confirm", "authorise"])
+async def test_a_change_by_a_person_does_not_wait_for_a_list_that_is_being_applied(
+    imports: Imports, running: Any, change: str
+) -> None:
+    """However long that takes: the run is void, and what it had stored so far is gone."""
+    imports.cloud.has(*"abcdef")
+    async with imports.pool.acquire() as blocking, blocking.transaction():
+        await blocking.execute("LOCK TABLE cloud_devices IN SHARE MODE")
+        connector = await imports.connector()
+        await until(lambda: imports.pool.fetchval(_APPLYING))
+        if change == "confirm":
+            await imports.pool.execute("UPDATE cloud_connectors SET held = $1", dict.fromkeys(_COUNTS, 0))
+        if change == "authorise":
+            await imports.authorise(connector, token="other")
+        else:
+            await imports.acme.call("POST", f"/connectors/{connector}/{change}")
+        await until(lambda: _cut_off(imports, connector))
+        assert await imports.pool.fetchval("SELECT count(*) FROM devices") == 0
+    if change == "confirm":
+        await until(lambda: _active(imports, connector, 6))
+    await _nobody_imports(imports)
+
+
+_APPLYING = """SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'fleetgate importer'
+                                AND wait_event_type = 'Lock' AND datname = current_database())"""
+_COUNTS = ("found", "active", "created", "renamed", "excluded", "restored")
+
+
+async def _cut_off(imports: Imports, connector: str) -> bool:
+    return any((run["error"] or "").startswith("Cut off") for run in await _runs(imports, connector))
+
+
+async def test_a_list_takes_as_long_to_apply_as_it_takes(
+    imports: Imports, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease is kept meanwhile, several times as long as it lasts."""
+    monkeypatch.setattr(store, "LEASE_S", 1.5)
+    imports.cloud.has(*"abcdef")
+    async with imports.pool.acquire() as blocking, blocking.transaction():
+        await blocking.execute("LOCK TABLE cloud_devices IN SHARE MODE")
+        connector = await imports.connector()
+        await until(lambda: imports.pool.fetchval(_APPLYING))
+        await asyncio.sleep(4)
+    await until(lambda: _active(imports, connector, 6))
+    assert [run["kind"] for run in await _runs(imports, connector)].count("inventory") == 1
+
+
+async def test_a_connector_deleted_while_its_list_is_applied_leaves_nothing(imports: Imports, running: Any) -> None:
+    imports.cloud.has(*"abcdef")
+    async with imports.pool.acquire() as blocking, blocking.transaction():
+        await blocking.execute("LOCK TABLE cloud_devices IN SHARE MODE")
+        connector = await imports.connector()
+        await until(lambda: imports.pool.fetchval(_APPLYING))
+        deleting = asyncio.ensure_future(imports.acme.call("DELETE", f"/connectors/{connector}", name="Acme Cloud"))
+        await asyncio.sleep(0.2)
+    assert (await deleting).keys() == {"deleted_devices"}
+    assert await imports.acme.call("GET", f"/connectors/{connector}") == (404, "Connector not found")
+    assert await imports.pool.fetchval("SELECT count(*) FROM devices WHERE deleted_at IS NULL") == 0
+
+
+async def test_a_sync_that_is_asked_for_while_one_runs_is_not_forgotten(imports: Imports, running: Any) -> None:
+    """The list may have been read before whatever made the person ask."""
+    imports.cloud.has(*"abcdef")
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: web.Request, _: int) -> None:
+        if request.query.get("page") == "2" and not go.is_set():
+            reached.set()
+            await go.wait()
+
+    imports.cloud.before = wait
+    connector = await imports.connector()
+    await asyncio.wait_for(reached.wait(), 10)
+    await imports.acme.call("POST", f"/connectors/{connector}/sync")
+    go.set()
+    await until(lambda: imports.pool.fetchval("SELECT count(finished_at) = 2 FROM cloud_runs WHERE kind = 'inventory'"))
 
 
 async def test_a_lease_outlives_its_worker_and_then_ends(imports: Imports) -> None:

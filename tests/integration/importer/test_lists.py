@@ -1,6 +1,7 @@
 """Vendors' answers, good and bad: only a list that is proven complete counts."""
 
 import asyncio
+import zlib
 from typing import Any
 
 import pytest
@@ -55,6 +56,12 @@ async def _endless(request: web.Request) -> web.StreamResponse:
     return answer
 
 
+async def _bomb(request: web.Request) -> web.Response:
+    packer = zlib.compressobj(wbits=31)
+    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(64)) + packer.flush()
+    return web.Response(body=packed, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
+
+
 async def _drip(request: web.Request) -> web.StreamResponse:
     answer = web.StreamResponse(headers={"Content-Type": "application/json"})
     await answer.prepare(request)
@@ -95,6 +102,15 @@ BAD = {
         _on_page(2, lambda _: web.Response(text="[" * 100_000, content_type="application/json")),
         "not JSON",
     ),
+    "more than there is memory, packed": (_on_page(2, _bomb), "larger than 32 MiB"),
+    "a pause of ages": (
+        _on_page(2, lambda _: web.Response(status=429, headers={"Retry-After": "9" * 400})),
+        "asks for a pause of 86400 s",
+    ),
+    "a pause of no number": (
+        _on_page(2, lambda _: web.Response(status=500, headers={"Retry-After": "²"})),
+        "answered 500",
+    ),
     "a pause of an hour": (
         _on_page(2, lambda _: web.Response(status=429, headers={"Retry-After": "3600"})),
         "asks for a pause of 3600 s",
@@ -130,6 +146,54 @@ async def test_a_total_that_does_not_match_fails_the_run(imports: Imports) -> No
             f"The list is not complete: the vendor counts {total} devices and listed 6"
         )
     assert await imports.devices(connector) == {}
+
+
+@pytest.mark.parametrize("total", ["²", "9" * 5000, None, True, "", [1]])
+async def test_a_total_that_is_no_number_fails_the_run(imports: Imports, total: Any) -> None:
+    (imports.cloud.folder / "acme.toml").write_text(manifest("page", total=True))
+    manifests.available.cache_clear()
+    imports.cloud.before = lambda *_: web.json_response({"devices": [{"id": 1}], "total": total})
+    assert "has no number at `total`" in (await imports.sync(await imports.connector()))["error"]
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        '<{next}>; rel="next"',
+        "<{next}>;REL=next; title=more",
+        '</devices?page=9>; rel="prev", <{next}>; title="a"; rel="last next"',
+        '<{next}>; rel="next"; ' + "a=   ;" * 1000,
+    ],
+)
+async def test_links_to_the_next_page_are_found(imports: Imports, link: str) -> None:
+    """However they are written."""
+    (imports.cloud.folder / "acme.toml").write_text(manifest("link"))
+    manifests.available.cache_clear()
+
+    def before(request: web.Request, _: int) -> web.Response:
+        if request.query.get("page") == "2":
+            return web.json_response({"devices": [{"id": 2}]}, headers={"Link": "<x>;" + "a=   ;" * 1000 + "rel=nxt"})
+        return web.json_response({"devices": [{"id": 1}]}, headers={"Link": link.format(next="/devices?page=2")})
+
+    imports.cloud.before = before
+    run = await imports.sync(await imports.connector())
+    assert (run["error"], run["found"]) == (None, 2)
+
+
+async def test_a_large_page_is_read_in_parts(imports: Imports) -> None:
+    (imports.cloud.folder / "acme.toml").write_text(manifest("none"))
+    manifests.available.cache_clear()
+    imports.cloud.has(*(str(n) for n in range(2 * lists.ITEMS_AT_ONCE + 1)))
+    run = await imports.sync(await imports.connector())
+    assert (run["error"], run["found"]) == (None, 2 * lists.ITEMS_AT_ONCE + 1)
+
+
+async def test_a_list_of_more_devices_than_there_are_fails_the_run(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "ITEMS_MAX", 5)
+    imports.cloud.has(*"abcdefg")
+    assert "no end after 5 devices" in (await imports.sync(await imports.connector()))["error"]
 
 
 async def test_a_cursor_that_leads_in_a_circle_fails_the_run(imports: Imports) -> None:
