@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -114,13 +115,13 @@ class State(TypedDict):
 
 def make_app(settings: EdgeSettings, metrics: Metrics) -> Starlette:
     """The ASGI application of one edge. Connecting happens in its lifespan."""
-    api = openapi.document(ENDPOINTS, version("fleetgate"))
+    document, page = _documents()
     routes: list[Route] = [
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
         Route("/metrics", scrape.metrics),
-        Route("/openapi.json", _fixed(msgspec.json.encode(api), "application/json")),
-        Route("/docs", _fixed(docs.page(api).encode(), "text/html", docs.CONTENT_SECURITY_POLICY)),
+        Route("/openapi.json", _fixed(document, "application/json")),
+        Route("/docs", _fixed(page, "text/html", docs.CONTENT_SECURITY_POLICY)),
         *(endpoint.route() for endpoint in ENDPOINTS),
         *authorising.ROUTES,
     ]
@@ -135,6 +136,13 @@ def make_app(settings: EdgeSettings, metrics: Metrics) -> Starlette:
         lifespan=lifespan,
         exception_handlers={HTTPException: _refuse_http, Exception: _refuse_ours},  # type: ignore[dict-item]
     )
+
+
+@functools.cache
+def _documents() -> tuple[bytes, bytes]:
+    """The OpenAPI document, and the page that shows it."""
+    api = openapi.document(ENDPOINTS, version("fleetgate"))
+    return msgspec.json.encode(api), docs.page(api).encode()
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class RunningEdge:
     http: aiohttp.ClientSession
     gateway: Gateway
     server: Server
+    end: Callable[[], None]
+    """Tell it to shut down."""
 
 
 async def open_shards(client: Redis) -> None:
@@ -59,6 +61,14 @@ async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterat
         return JSONResponse({})
 
     server.config.app.router.routes.append(Route("/_tests/gateway", find))
+    told = asyncio.Event()
+
+    async def main_loop() -> None:
+        """As uvicorn's own, which would look for its end ten times a second."""
+        await server.on_tick(0)
+        await told.wait()
+
+    server.main_loop = main_loop
     serving = asyncio.create_task(server._serve(sockets=[listener]), name="edge")
     url = f"{'https' if 'tls_certificate' in settings else 'http'}://127.0.0.1:{port}"
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
@@ -68,8 +78,8 @@ async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterat
         async with http.get(f"{url}/_tests/gateway") as response:
             assert response.status == 200
         await _until_connected(http, url)
-        yield RunningEdge(url, port, http, found[0], server)
-    server.should_exit = True
+        yield RunningEdge(url, port, http, found[0], server, told.set)
+    told.set()
     await serving
 
 

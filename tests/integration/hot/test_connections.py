@@ -86,7 +86,7 @@ async def test_a_request_under_way_is_finished_when_the_edge_is_told_to_go(
         async with asyncio.timeout(5):
             while not any(protocol.arriving for protocol in edge.server.server_state.connections):  # type: ignore[union-attr]
                 await asyncio.sleep(0.01)
-        edge.server.should_exit = True
+        edge.end()
         assert await idle.end() == b""
         slow.writer.write(BODY[5:])
         answer = await slow.end()

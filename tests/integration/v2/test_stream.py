@@ -362,7 +362,7 @@ async def test_streams_end_when_the_gateway_shuts_down(dsn: str, redis_url: str,
         user = await account_of(await owner(running, "Acme"), "project.user")
         lines = await stack.enter_async_context(streaming(user))
         began = time.monotonic()
-        running.server.should_exit = True
+        running.end()
         assert (await lines.next())["error"]["code"] == 503
         assert await lines.next() is None
     assert time.monotonic() - began < 15
