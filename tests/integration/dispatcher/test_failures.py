@@ -140,56 +140,87 @@ async def test_what_the_operator_did_not_allow_is_not_connected_to(project: Proj
     assert receiver.received == []
 
 
-@pytest.fixture(params=["expired", "of nobody known", "good"])
-async def certified(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[str, str, ssl.SSLContext]]:
-    """A receiver with a certificate: which, its URL, and the TLS settings of a client that may know its issuer."""
+class Certified:
+    """A receiver on HTTPS, whose certificate changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = ""
+        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.client = ssl.create_default_context()
+        self.received = 0
+        self._folder = folder
+
+    def certify(self, *, days: int = 1, known: bool = True) -> None:
+        """From the next handshake on: a certificate that ends so soon, whose issuer the client knows or not."""
+        path = self._folder / "receiver.pem"
+        path.write_bytes(certificate(datetime.now(UTC) + timedelta(days=days)))
+        self.server.load_cert_chain(path)
+        if known:
+            self.client.load_verify_locations(path)
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.received += 1
+        return web.Response(headers={"connection": "close"})
+
+
+def certificate(ends: datetime) -> bytes:
+    """A certificate of localhost and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    ends = now + timedelta(days=-1 if request.param == "expired" else 1)
-    certificate = (
+    number = x509.random_serial_number()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"localhost {number}"[:60])])
+    made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=2))
+        .serial_number(number)
+        .not_valid_before(ends - timedelta(days=2))
         .not_valid_after(ends)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    path = tmp_path / "receiver.pem"
     encoding = serialization.Encoding.PEM
-    path.write_bytes(
-        certificate.public_bytes(encoding)
-        + key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return made.public_bytes(encoding) + key.private_bytes(
+        encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(path)
-    client = ssl.create_default_context()
-    if request.param != "of nobody known":
-        client.load_verify_locations(path)
 
-    async def answer(_request: web.Request) -> web.Response:
-        return web.Response()
 
+@pytest.fixture
+async def certified(tmp_path: Path) -> AsyncIterator[Certified]:
+    """It has a good certificate at first."""
+    made = Certified(tmp_path)
+    made.certify()
     app = web.Application()
-    app.router.add_post("/hook", answer)
+    app.router.add_post("/hook", made.answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server).start()
-    yield request.param, f"https://localhost:{runner.addresses[0][1]}/hook", client
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=made.server).start()
+    made.url = f"https://localhost:{runner.addresses[0][1]}/hook"
+    yield made
     await runner.cleanup()
 
 
-async def test_a_certificate_must_be_good(project: Project, certified: tuple[str, str, ssl.SSLContext]) -> None:
-    """One that has expired, or that nobody vouches for, is a failure."""
-    which, url, client = certified
-    connector = await project.connector(url)
-    async with project.dispatcher(tls=client):
+async def test_a_certificate_must_be_good(project: Project, certified: Certified) -> None:
+    """While it has expired, or nobody vouches for it, attempts fail; nothing is lost until there is a new one."""
+    connector = await project.connector(certified.url)
+    async with project.dispatcher(tls=certified.client, chance=lambda: 0.0):
         await project.happen()
-        [*_, noted] = await until(lambda: deliveries.attempts(project.pool, connector))
-    assert noted["cause"] == (None if which == "good" else "tls")
+        await until(lambda: project.settled(connector))
+        for bad in ({"days": -1}, {"known": False}):
+            certified.certify(**bad)
+            await project.happen()
+            noted = await until(lambda: _failed(project, connector))
+            assert noted["cause"] == "tls"
+            certified.certify()
+            await until(lambda: project.settled(connector))
+    ledger = await project.ledger(connector)
+    assert (ledger.delivered, ledger.expired, certified.received) == (3, 0, 3)
+
+
+async def _failed(project: Project, connector: str) -> Any:
+    """The newest attempt, if it failed."""
+    noted = await deliveries.attempts(project.pool, connector)
+    return noted[0] if noted and noted[0]["cause"] else None
 
 
 async def test_new_events_pass_those_that_failed(project: Project, receiver: Receiver) -> None:

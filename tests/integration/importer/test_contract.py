@@ -8,12 +8,13 @@ import pytest
 from aiohttp import web
 from imports import Imports
 from owners import owner
+from projects import account_of
 
 from workers.importer import diff, store
 
 
 async def test_a_device_that_existed_before_the_connector_is_imported_by_the_first_sync(imports: Imports) -> None:
-    """As a full device: claimed into the space, with its events, in the owner's API."""
+    """As a full device: claimed into the space, with its events, in both APIs."""
     imports.cloud.devices = [
         {
             "id": 17,
@@ -34,6 +35,10 @@ async def test_a_device_that_existed_before_the_connector_is_imported_by_the_fir
     assert (device["name"], device["sn"], device["mac"]) == ("Lobby", "A1", "aa:bb:cc:dd:ee:ff")
     assert (device["space"]["full_path"], device["firmware"]["version"]) == (f"{top}/Oslo/2nd floor", "2.1")
     assert device["model"]["vendor"] == "Acme Cloud"
+    user = await account_of(imports.acme, "project.user")
+    _, listed = await user.ask("GET", f"/v2/projects/{imports.acme.project_id}/devices")
+    assert [found["name"].rpartition("/")[2] for found in listed["devices"]] == [imported["device_id"]]
+    assert listed["devices"][0]["labels"]["name"] == "Lobby"
     assert await imports.outbox() == [("deviceRegistered", "17"), ("deviceClaimed", "17")]
     shown = await imports.shown(connector)
     assert (shown["status"], shown["devices_found"], shown["active_devices"]) == ("Active", 1, 1)
