@@ -1,6 +1,6 @@
 """How many requests an endpoint is sent at once, from what it answered."""
 
-from workers.dispatcher.governor import LANES_MIN, Governor
+from workers.dispatcher.governor import BACKLOG_LANES_MIN, LANES_MIN, Governor
 from workers.dispatcher.pace import PROBE_CAP_S, RUN_OF_FAILURES, START_LANES, Pace
 
 
@@ -111,3 +111,15 @@ def test_lanes_are_capped_only_while_this_process_uses_all_of_its_core() -> None
     for n in range(200, 240):
         governor.adjust(95.0 * n / 100, now + n, 0.0)
     assert governor.lanes == 32
+
+
+def test_a_backlog_leaves_a_third_of_the_core_while_others_are_live() -> None:
+    """And takes all of it when nobody else has anything to send."""
+    governor = Governor(32)
+    for n in range(100):
+        governor.live_at = float(n)
+        governor.adjust(0.8 * n, float(n), 0.0)
+    assert (governor.lanes, governor.backlog_lanes) == (32, BACKLOG_LANES_MIN)
+    for n in range(100, 200):
+        governor.adjust(0.8 * n, float(n), 0.0)
+    assert governor.backlog_lanes == 32
