@@ -174,5 +174,5 @@ async def test_the_demos_cloud_connector_imports_a_simulated_cloud(stack: Up) ->
     )
     table, told = await check.communicate(b"token=simulated\n")
     # One or two of the twelve rooms are missing at any time.
-    assert (check.returncode, b"in a complete list of 2" in told or b"in a complete list of 3" in told) == (0, True)
+    assert (check.returncode, b"in a complete list; 0 are no devices" in told) == (0, True)
     assert 10 <= table.count(b"\nroom-") <= 12

@@ -9,11 +9,15 @@ import getpass
 import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from schemas import manifests
 from schemas.cloud import Credentials
-from schemas.egress import EgressPolicy
+from schemas.egress import EgressError, EgressPolicy
 from schemas.manifests import AuthorizationCode, Manifest, ManifestError
 from schemas.settings import PREFIX
 from workers.importer.devices import Listed, Mapper, Skipped
@@ -22,7 +26,7 @@ from workers.importer.telemetry import Reader
 from workers.importer.vendor import Vendor, VendorError
 
 SHOWN = 20
-WIDTH_MAX = 28
+WIDTH_MAX = 40
 _COLUMNS = (*Listed._fields, "telemetry")
 
 
@@ -40,6 +44,8 @@ def main() -> int:
         return asyncio.run(_check(manifest, values))
     except (ManifestError, VendorError, OSError) as error:
         print(f"fleetgate admin connectors check: {error}", file=sys.stderr)
+        if isinstance(error.__cause__, EgressError):
+            print(f"{PREFIX}EGRESS_ALLOW and {PREFIX}EGRESS_HTTP say where connections may lead", file=sys.stderr)
         return 1
 
 
@@ -79,34 +85,41 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
     telemetry = manifest.telemetry
     reader = None if telemetry is None or telemetry.list is not None else Reader(manifest, telemetry)
     rows: list[tuple[str, ...]] = []
-    skipped: list[Skipped] = []
-    count = number = 0
+    skipped: Counter[str] = Counter()
+    first_skipped: Any = None
+    count = 0
     try:
         async for items in pages(vendor, manifest.list):
-            number += 1
             count += len(items)
             for item in items:
                 found = mapper.read(item)
                 if isinstance(found, Skipped):
-                    skipped.append(found)
+                    first_skipped = first_skipped or item
+                    skipped[found.reason] += 1
                 elif len(rows) < SHOWN:
                     message = None if reader is None else reader.message(item)
-                    rows.append((*(value or "" for value in found), (message or b"").decode()))
-            print(f"page {number}: {len(items)} items", file=sys.stderr)
+                    rows.append((*(value or "" for value in found), _told(message)))
+            print(f"{count} items so far", file=sys.stderr)
     finally:
         await vendor.close()
     _print(rows)
-    print(f"{count} items in a complete list of {number} pages; {len(skipped)} are no devices", file=sys.stderr)
-    for skip in skipped[:SHOWN]:
-        print(f"  {skip.vendor_id or 'an item'}: {skip.reason}", file=sys.stderr)
+    print(f"{count} items in a complete list; {skipped.total()} are no devices", file=sys.stderr)
+    for reason, times in skipped.items():
+        print(f"  {times} ×: {reason}", file=sys.stderr)
+    if isinstance(first_skipped, dict):
+        print(f"  the first of them has the members {', '.join(first_skipped)}", file=sys.stderr)
     return 0
 
 
+def _told(message: bytes | None) -> str:
+    """A telemetry message in few words: `online, temperature 21.5`."""
+    told = msgspec.json.decode(message or b"{}")
+    values = [f"{name} {value}" for name, value in told.get("telemetries", {}).items()]
+    return ", ".join([told["status"], *values] if "status" in told else values)
+
+
 def _print(rows: list[tuple[str, ...]]) -> None:
-    widths = [
-        min(WIDTH_MAX, max(len(name), *(len(row[n]) for row in rows))) if rows else len(name)
-        for n, name in enumerate(_COLUMNS)
-    ]
+    widths = [min(WIDTH_MAX, max(len(row[n]) for row in (_COLUMNS, *rows))) for n in range(len(_COLUMNS))]
     for row in (_COLUMNS, *rows):
         print("  ".join(_cut(value, width) for value, width in zip(row, widths, strict=True)).rstrip())
 

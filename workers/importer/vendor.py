@@ -241,7 +241,7 @@ class Vendor:
                         raise VendorError(f"The vendor's answer to {method} {_shown(url)} is larger than 32 MiB")
                 return answer.status, answer.headers, bytes(body)
         except EgressError as error:
-            raise VendorError(f"{_shown(url)} must not be connected to: {error}") from None
+            raise VendorError(f"{_shown(url)} must not be connected to: {error}") from error
         except TimeoutError:
             raise VendorError(f"The vendor did not answer {method} {_shown(url)} within {REQUEST_S:.0f} s") from None
         except (aiohttp.ClientError, ValueError) as error:

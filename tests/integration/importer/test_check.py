@@ -1,0 +1,60 @@
+"""`fleetgate admin connectors check`: what a person sees who writes a manifest."""
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import pytest
+from vendors import VendorCloud, manifest
+
+OPEN = {"FLEETGATE_EGRESS_HTTP": "true", "FLEETGATE_EGRESS_ALLOW": "127.0.0.0/8"}
+
+
+async def check(
+    cloud: VendorCloud, token: str = "", *, changed: tuple[str, str] = ("", ""), egress: Any = OPEN
+) -> tuple[int | None, str, str]:
+    """Exit code, table, and what is said beside it. `changed` is replaced in the manifest."""
+    (cloud.folder / "acme.toml").write_text(manifest().replace(*changed))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.cli.main", "admin", "connectors", "check", str(cloud.folder / "acme.toml")),
+        env={**os.environ, **egress},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    lines = f"url={cloud.url}\ntoken={token or cloud.token}\n"
+    table, told = await process.communicate(lines.encode())
+    return process.returncode, table.decode(), told.decode()
+
+
+async def test_a_good_manifest_shows_the_first_devices(cloud: VendorCloud) -> None:
+    cloud.devices = [
+        {"id": 7, "name": "Hall", "serial": "S7", "online": True, "temperature": 21.5},
+        {"name": "Nobody"},
+        {"name": "Nothing", "serial": 1},
+    ]
+    code, table, told = await check(cloud)
+    assert code == 0
+    [head, row] = table.splitlines()
+    assert head.split() == ["vendor_id", "name", "serial", "mac", "model", "firmware", "space", "telemetry"]
+    assert row.split(maxsplit=3) == ["7", "Hall", "S7", "online, temperature 21.5"]
+    assert "3 items in a complete list; 2 are no devices\n  2 ×: has no id\n" in told
+    assert "the first of them has the members name" in told
+    assert cloud.token not in table + told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"token": "wrong"}, "The vendor refused the credentials: it answered 401"),
+        ({"changed": ('items = "devices"', 'items = "device"')}, "has no list at `device`"),
+        ({"changed": ('kind = "page"', 'kind = "pages"')}, "line 17: list.paging.kind: Invalid value 'pages'"),
+        ({"changed": ('"{token}"', '"{key}"')}, "line 11: authentication.token: there is no setting or credential key"),
+        ({"egress": {}}, "FLEETGATE_EGRESS_ALLOW and FLEETGATE_EGRESS_HTTP say where connections may lead"),
+    ],
+)
+async def test_a_mistake_is_told_in_a_sentence(cloud: VendorCloud, arguments: dict[str, Any], sentence: str) -> None:
+    code, table, told = await check(cloud, **arguments)
+    assert (code, table, sentence in told) == (1, "", True), told
+    assert "Traceback" not in told
