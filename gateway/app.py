@@ -219,5 +219,7 @@ async def _refuse_http(request: Request, error: HTTPException) -> Response:
 
 
 async def _refuse_ours(request: Request, error: Exception) -> Response:
-    logs.event(log, logging.ERROR, "request_failed", path=request.url.path, cause=repr(error))
+    # The route and not the path, which may hold what a link is known by.
+    route = getattr(request.scope.get("route"), "path", "none")
+    logs.event(log, logging.ERROR, "request_failed", route=route, cause=repr(error))
     return refused(Refusal(500, "Internal error"))

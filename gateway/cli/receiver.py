@@ -5,10 +5,8 @@ is all in `verified`: a JWT in `X-Dt-Signature`, signed with the connector's sec
 """
 
 import argparse
-import asyncio
 import hashlib
 import hmac
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.cli.demo import Demo
+from gateway.cli.trying import serve
 
 BODY_BYTES_MAX = 1024 * 1024
 
@@ -37,9 +36,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 async def run(arguments: argparse.Namespace) -> int:
     """Receive until SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     async def receive(request: web.Request) -> web.Response:
         body = await request.read()
@@ -53,13 +49,7 @@ async def run(arguments: argparse.Namespace) -> int:
 
     application = web.Application(client_max_size=BODY_BYTES_MAX)
     application.router.add_post("/{path:.*}", receive)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", arguments.port).start()
-    print(f"receiving on http://127.0.0.1:{arguments.port}/", flush=True)
-    await stop.wait()
-    await runner.cleanup()
-    return 0
+    return await serve(application, arguments.port, f"receiving on http://127.0.0.1:{arguments.port}/")
 
 
 def verified(body: bytes, token: str, secret: str) -> bool:

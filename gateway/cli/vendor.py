@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.cli.stopping import stop_event
+from gateway.cli.trying import serve
 
 ROOMS = 12
 AWAY_S, CYCLE_S = 120, 900
@@ -32,16 +32,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 async def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
-    stop = stop_event("stopping")
     application = web.Application()
     application.router.add_get("/devices", _list)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", arguments.port).start()
-    print(f"listing devices on http://127.0.0.1:{arguments.port}/devices with the token {TOKEN}", flush=True)
-    await stop.wait()
-    await runner.cleanup()
-    return 0
+    told = f"listing devices on http://127.0.0.1:{arguments.port}/devices with the token {TOKEN}"
+    return await serve(application, arguments.port, told)
 
 
 async def _list(request: web.Request) -> web.Response:

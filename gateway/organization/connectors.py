@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 from uuid import UUID
 
@@ -19,6 +21,7 @@ from gateway.stores.cloud_connectors import CloudConnector, ImportedDevice, Run
 from gateway.validation import Name, Text
 from schemas import manifests
 from schemas.manifests import Manifest
+from schemas.postgres import Connection
 
 PATH = "/core/v1/organization/connectors"
 ONE = f"{PATH}/{{connector_id}}"
@@ -94,6 +97,15 @@ def _settings(fields: dict[str, manifests.Field]) -> list[Setting]:
     return [Setting(name, field.label, field.help, field.default) for name, field in fields.items()]
 
 
+@asynccontextmanager
+async def _held(
+    gateway: Gateway, organization: OrganizationCaller, connector_id: str
+) -> AsyncIterator[tuple[Connection, CloudConnector]]:
+    """A transaction that changes a connector. Raises Refusal (404)."""
+    async with gateway.postgres.acquire() as connection, connection.transaction():
+        yield connection, await store.hold(connection, organization.organization_id, connector_id)
+
+
 @endpoint("GET", f"{PATH}/providers")
 async def list_providers(gateway: Gateway, organization: OrganizationCaller) -> list[Provider]:
     """List the vendors' clouds that there are manifests for."""
@@ -153,8 +165,7 @@ async def update_connector(
     gateway: Gateway, organization: OrganizationCaller, connector_id: str, body: ConnectorChange
 ) -> CloudConnector:
     """Rename a connector or change its settings. A run under way begins anew."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, organization.organization_id, connector_id)
+    async with _held(gateway, organization, connector_id) as (connection, held):
         settings = held.settings
         if body.settings is not None:
             settings = _checked(_manifest(gateway, held.provider), body.settings)
@@ -175,8 +186,7 @@ async def delete_connector(
 @endpoint("POST", f"{ONE}/disable", errors=NOT_FOUND)
 async def disable_connector(gateway: Gateway, organization: OrganizationCaller, connector_id: str) -> CloudConnector:
     """Stop a connector. Its devices stay and show `disconnected`."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, organization.organization_id, connector_id)
+    async with _held(gateway, organization, connector_id) as (connection, held):
         await store.disable(connection, held.id)
         return await store.read(connection, organization.organization_id, connector_id)
 
@@ -184,8 +194,7 @@ async def disable_connector(gateway: Gateway, organization: OrganizationCaller, 
 @endpoint("POST", f"{ONE}/enable", errors=NOT_FOUND)
 async def enable_connector(gateway: Gateway, organization: OrganizationCaller, connector_id: str) -> CloudConnector:
     """Go on with the same credentials, at once."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, organization.organization_id, connector_id)
+    async with _held(gateway, organization, connector_id) as (connection, held):
         await store.enable(connection, held.id)
         return await store.read(connection, organization.organization_id, connector_id)
 
@@ -193,16 +202,14 @@ async def enable_connector(gateway: Gateway, organization: OrganizationCaller, c
 @endpoint("POST", f"{ONE}/regenerate_link", errors=NOT_FOUND)
 async def regenerate_link(gateway: Gateway, organization: OrganizationCaller, connector_id: str) -> Link:
     """A new link and passcode, for the same or other credentials; those before stop working at once."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, organization.organization_id, connector_id)
+    async with _held(gateway, organization, connector_id) as (connection, held):
         return await new_link(gateway, connection, held.id)
 
 
 @endpoint("POST", f"{ONE}/reauthenticate", errors={**NOT_FOUND, 422: "The provider has no consent to renew."})
 async def reauthenticate(gateway: Gateway, organization: OrganizationCaller, connector_id: str) -> Link:
     """A new link for passing the vendor's consent again; what was entered before need not be entered again."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, organization.organization_id, connector_id)
+    async with _held(gateway, organization, connector_id) as (connection, held):
         if not _manifest(gateway, held.provider).consents:
             raise Refusal(422, "This provider has no consent to renew: regenerate the link to enter credentials")
         return await new_link(gateway, connection, held.id)
@@ -211,8 +218,7 @@ async def reauthenticate(gateway: Gateway, organization: OrganizationCaller, con
 @endpoint("POST", f"{ONE}/sync", errors={**NOT_FOUND, 422: "It is disabled or was never authorised."})
 async def sync_now(gateway: Gateway, organization: OrganizationCaller, connector_id: str) -> Success:
     """Run at once."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, organization.organization_id, connector_id)
+    async with _held(gateway, organization, connector_id) as (connection, held):
         store.must_run(held)
         await store.sync(connection, held.id)
     return Success()
@@ -221,8 +227,7 @@ async def sync_now(gateway: Gateway, organization: OrganizationCaller, connector
 @endpoint("POST", f"{ONE}/confirm", errors={**NOT_FOUND, 422: "No list is held."})
 async def confirm(gateway: Gateway, organization: OrganizationCaller, connector_id: str) -> Success:
     """Agree to the list that is held: the next run, which begins at once, may exclude as many devices."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, organization.organization_id, connector_id)
+    async with _held(gateway, organization, connector_id) as (connection, held):
         await store.confirm(connection, held)
     return Success()
 
@@ -287,8 +292,7 @@ async def restore_device(
     gateway: Gateway, organization: OrganizationCaller, connector_id: str, vendor_id: str
 ) -> Success:
     """Let a device that a user deleted be imported again, at once, as a new one."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, organization.organization_id, connector_id)
+    async with _held(gateway, organization, connector_id) as (connection, held):
         await store.restore(connection, held.id, vendor_id)
     return Success()
 

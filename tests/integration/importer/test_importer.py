@@ -113,10 +113,8 @@ async def _ran(imports: Imports, connector: str, kind: str) -> bool:
     return any(run["kind"] == kind and run["finished_at"] for run in await _runs(imports, connector))
 
 
-@pytest.mark.parametrize("change", ["disable", "delete", "authorise"])
-async def test_a_change_by_a_person_in_mid_list_voids_the_run(imports: Imports, running: Any, change: str) -> None:
-    """What was being read is not applied; with new credentials it begins anew."""
-    imports.cloud.has(*"abcdef")
+async def _stopped_in_mid_list(imports: Imports) -> tuple[str, asyncio.Event]:
+    """A connector whose run waits for the second page, and what lets it go on."""
     reached, go = asyncio.Event(), asyncio.Event()
 
     async def wait(request: web.Request, _: int) -> None:
@@ -127,6 +125,14 @@ async def test_a_change_by_a_person_in_mid_list_voids_the_run(imports: Imports, 
     imports.cloud.before = wait
     connector = await imports.connector()
     await asyncio.wait_for(reached.wait(), 10)
+    return connector, go
+
+
+@pytest.mark.parametrize("change", ["disable", "delete", "authorise"])
+async def test_a_change_by_a_person_in_mid_list_voids_the_run(imports: Imports, running: Any, change: str) -> None:
+    """What was being read is not applied; with new credentials it begins anew."""
+    imports.cloud.has(*"abcdef")
+    connector, go = await _stopped_in_mid_list(imports)
     if change == "disable":
         await imports.acme.call("POST", f"/connectors/{connector}/disable")
     elif change == "delete":
@@ -213,16 +219,7 @@ async def test_a_connector_deleted_while_its_list_is_applied_leaves_nothing(impo
 async def test_a_sync_that_is_asked_for_while_one_runs_is_not_forgotten(imports: Imports, running: Any) -> None:
     """The list may have been read before whatever made the person ask."""
     imports.cloud.has(*"abcdef")
-    reached, go = asyncio.Event(), asyncio.Event()
-
-    async def wait(request: web.Request, _: int) -> None:
-        if request.query.get("page") == "2" and not go.is_set():
-            reached.set()
-            await go.wait()
-
-    imports.cloud.before = wait
-    connector = await imports.connector()
-    await asyncio.wait_for(reached.wait(), 10)
+    connector, go = await _stopped_in_mid_list(imports)
     await imports.acme.call("POST", f"/connectors/{connector}/sync")
     go.set()
     await until(lambda: imports.pool.fetchval("SELECT count(finished_at) = 2 FROM cloud_runs WHERE kind = 'inventory'"))
