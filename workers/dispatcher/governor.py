@@ -20,7 +20,7 @@ BUSY, BACKLOG_BUSY = 0.85, 0.65
 LONG_TURN_S = 0.003
 LANES_MIN, BACKLOG_LANES_MIN = 4, 1
 LIVE_S = 0.5
-"""Connectors that are up to date count as busy for so long after one of them sent something."""
+"""Connectors that are up to date count as busy for so long after one of them sent something new."""
 
 
 class Governor:
@@ -31,7 +31,7 @@ class Governor:
         self.backlog_lanes = lanes_max
         """Of connectors that catch up."""
         self.live_at = 0.0
-        """Monotonic time at which a connector that is up to date sent something."""
+        """Monotonic time at which a connector that is up to date sent something new."""
         self._max = lanes_max
         self._turn_s = 0.0
         self._busy = 0.0

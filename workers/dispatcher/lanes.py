@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 SHARE = 1 / 4
 UNPROVEN_SHARE = 1 / 32
 RESERVED = 1 / 4
+LIVE_AGE_S = 1.0
+"""An event older than this is no longer live: the last of a backlog, say."""
 REJECTED = frozenset((400, 401, 403))
 """What a receiver answers to a signature that it does not accept."""
 
@@ -141,7 +143,7 @@ class Lanes:
             self._line.append(connector)
 
     def _open(self, connector: Connector, delivery: Delivery) -> None:
-        if not connector.catching_up:
+        if not connector.catching_up and self._clock() - delivery.owed_since < LIVE_AGE_S:
             self._governor.live_at = delivery.began
         connector.lanes += 1
         self.in_flight += 1
