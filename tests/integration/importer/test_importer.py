@@ -15,6 +15,7 @@ from schemas import ids
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from tests.conftest import MASTER_KEY, SHARDS
+from workers.importer import importer as importers
 from workers.importer import store
 from workers.importer.importer import Importer
 
@@ -192,7 +193,8 @@ async def test_a_list_takes_as_long_to_apply_as_it_takes(
     imports: Imports, running: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lease is kept meanwhile, several times as long as it lasts."""
-    monkeypatch.setattr(store, "LEASE_S", 1.5)
+    monkeypatch.setattr(store, "LEASE_S", 2.0)
+    monkeypatch.setattr(importers, "GUARD_S", 0.1)
     imports.cloud.has(*"abcdef")
     async with imports.pool.acquire() as blocking, blocking.transaction():
         await blocking.execute("LOCK TABLE cloud_devices IN SHARE MODE")
