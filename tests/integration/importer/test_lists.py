@@ -196,6 +196,33 @@ async def test_a_list_of_more_devices_than_there_are_fails_the_run(
     assert "no end after 5 devices" in (await imports.sync(await imports.connector()))["error"]
 
 
+async def test_a_token_that_ends_in_mid_list_is_renewed_there(imports: Imports) -> None:
+    """The list goes on with the page that was refused; nothing comes twice."""
+    bearer = 'kind = "bearer"\ntoken = "{token}"'
+    renewable = 'kind = "client_credentials"\ntoken_url = "{url}/token"\nclient_id = "me"\nclient_secret = "{token}"'
+    (imports.cloud.folder / "acme.toml").write_text(manifest("page").replace(bearer, renewable))
+    manifests.available.cache_clear()
+    tokens: list[str] = []
+    asked: list[str] = []
+
+    def before(request: web.Request, _: int) -> web.Response | None:
+        if request.path == "/token":
+            tokens.append(f"token {len(tokens)}")
+            imports.cloud.token = tokens[-1]
+            return web.json_response({"access_token": imports.cloud.token, "expires_in": 3600})
+        asked.append(request.query["page"])
+        if asked == ["1", "2", "3"]:
+            imports.cloud.token = "ended"
+        return None
+
+    imports.cloud.before = before
+    imports.cloud.has(*(str(n) for n in range(20)))
+    run = await imports.sync(await imports.connector())
+    assert (run["error"], run["created"], run["skipped"]) == (None, 20, 0)
+    assert asked == ["1", "2", "3", "3", "4", "5", "6", "7", "8"]
+    assert len(tokens) == 2
+
+
 async def test_a_cursor_that_leads_in_a_circle_fails_the_run(imports: Imports) -> None:
     (imports.cloud.folder / "acme.toml").write_text(manifest("cursor"))
     manifests.available.cache_clear()
