@@ -10,7 +10,6 @@ secret is stored, which is enough because the secret has 256 random bits.
 
 import hashlib
 import hmac
-import os
 import secrets
 import time
 import zlib
@@ -24,17 +23,44 @@ _PAIRS = [high + low for high in _B32HEX for low in _B32HEX]
 _EMULATED_VERSION = 8
 
 
+class _Ascending:
+    """Random numbers that start with the time and only grow, so that what one process makes in a row stays in order."""
+
+    def __init__(self, random_bits: int) -> None:
+        self._random_bits = random_bits
+        self._latest = 0
+
+    def next(self, time_: int) -> int:
+        number = time_ << self._random_bits | secrets.randbits(self._random_bits)
+        if number <= self._latest:
+            number = self._latest + 1 + secrets.randbits(32)
+        self._latest = number
+        return number
+
+
+_ids = _Ascending(74)
+_xids = _Ascending(64)
+
+
 def new_id() -> UUID:
-    """A UUIDv7: random, and ordered by time so that indexes stay dense."""
-    value = (int(time.time() * 1000) << 80) | (int.from_bytes(os.urandom(10)))
-    value &= ~(0xF000 << 64) & ~(0xC000 << 48)
-    value |= (0x7000 << 64) | (0x8000 << 48)
-    return UUID(int=value)
+    """A UUIDv7: random, and ascending so that indexes stay dense and lists stay in the order of making."""
+    number = _ids.next(int(time.time() * 1000))
+    return _uuid(7, number >> 74, number >> 62 & 0xFFF, number & (1 << 62) - 1)
+
+
+def _uuid(version: int, high: int, middle: int, low: int) -> UUID:
+    """48 bits before the version, 12 beside it, 62 after the variant."""
+    return UUID(int=high << 80 | version << 76 | middle << 64 | 0b10 << 62 | low)
 
 
 def new_xid() -> str:
-    """A new id of the /v2 API: 20 characters of base 32, ordered by time."""
-    return _xid(int(time.time()) << 68 | int.from_bytes(os.urandom(8)) << 4)
+    """A new id of the /v2 API: 20 characters of base 32, ascending."""
+    return _xid(_new_number())
+
+
+def _new_number() -> int:
+    """100 bits for 20 characters, of which the last four are 0."""
+    return _xids.next(int(time.time())) << 4
 
 
 def _xid(number: int) -> str:
@@ -48,14 +74,11 @@ def _xid(number: int) -> str:
 
 def new_emulated_id() -> UUID:
     """The id of an emulated device: a UUIDv8 that its name, `emu` and 20 characters, tells whole."""
-    number = int(time.time()) << 68 | int.from_bytes(os.urandom(8)) << 4
-    return _emulated(number)
+    return _emulated(_new_number())
 
 
 def _emulated(number: int) -> UUID:
-    """100 bits in a UUIDv8: 48 before the version, 12 beside it, 40 after the variant."""
-    high, middle, low = number >> 52, number >> 40 & 0xFFF, number & (1 << 40) - 1
-    return UUID(int=high << 80 | 0x8 << 76 | middle << 64 | 0b10 << 62 | low)
+    return _uuid(_EMULATED_VERSION, number >> 52, number >> 40 & 0xFFF, number & (1 << 40) - 1)
 
 
 def device_name(device_id: UUID) -> str:
