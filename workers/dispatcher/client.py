@@ -7,25 +7,19 @@ decompressed. Every failure of the world becomes a cause; anything else is a fau
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from enum import StrEnum
-from ssl import SSLContext
+from ssl import SSLError
 from typing import NamedTuple
 
-import aiohttp
-from aiohttp.abc import AbstractResolver
-from multidict import CIMultiDict
-from yarl import URL
-
-from schemas.egress import EgressError, EgressPolicy, guarded_connector
+from schemas.egress import KEEP_ALIVE_S, Dialer, EgressError, LookupFailure, Origin
+from workers.dispatcher.connection import Connection, ProtocolError
 from workers.dispatcher.retry import parse_retry_after
 
-ANSWER_BYTES_MAX = 64 * 1024
 ANSWER_TIMEOUT_S = 1.0
 """How long the rest of an answer may take after its status line; the status has told all that matters."""
 ANSWER_KEPT_CHARS = 256
-HEADERS_MAX = 100
-HEADER_BYTES_MAX = 8190
 
 
 class Cause(StrEnum):
@@ -53,82 +47,118 @@ class Answer(NamedTuple):
 class Client:
     """Sends requests, with connections kept and shared between connectors of the same host."""
 
-    def __init__(
-        self,
-        policy: EgressPolicy,
-        timeout_s: float,
-        *,
-        tls: SSLContext | None = None,
-        resolver: AbstractResolver | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, dialer: Dialer, timeout_s: float, clock: Callable[[], float] = time.time) -> None:
+        self._dialer = dialer
+        self._timeout_s = timeout_s
         self._clock = clock
-        self._session = aiohttp.ClientSession(
-            connector=guarded_connector(policy, resolver, tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=timeout_s, ceil_threshold=float("inf")),
-            auto_decompress=False,
-            max_line_size=HEADER_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-            max_headers=HEADERS_MAX,
-            trust_env=False,
-        )
+        self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)
+        """Those used last at the end."""
+        self._sweeping: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._session.close()
+        """Close the connections that nobody uses."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.abort()
+        self._idle.clear()
+        await self._dialer.close()
 
-    async def post(self, url: URL, headers: CIMultiDict[str], body: bytes) -> Answer:
+    async def post(self, origin: Origin, request: bytes) -> Answer:
         """Make one attempt. Raises nothing that the receiver or the network can bring about."""
         began = time.perf_counter()
         try:
-            response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
-        except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
-            return Answer(cause_of(error), None, time.perf_counter() - began, _sentence(error))
+            connection = await self._exchange(origin, request)
+        except (OSError, ProtocolError) as error:
+            return Answer(cause_of(error), None, time.perf_counter() - began, self._sentence(error))
         latency_s = time.perf_counter() - began
-        status = response.status
-        if 200 <= status < 300 and response.content.at_eof():
-            return Answer(None, status, latency_s, "")
-        text = await self._read(response)
+        if not connection.complete:
+            await connection.rest(ANSWER_TIMEOUT_S)
+        if connection.usable():
+            self._keep(origin, connection)
+        else:
+            connection.abort()
+        status = connection.status
+        text = _text(connection.text) if connection.text else ""
         if 200 <= status < 300:
             return Answer(None, status, latency_s, text)
-        retry_after_s = parse_retry_after(response.headers.get("Retry-After"), self._clock())
+        retry_after_s = parse_retry_after(connection.retry_after, self._clock())
         return Answer(Cause.STATUS, status, latency_s, text, retry_after_s)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> str:
-        """The beginning of the answer as text. The connection is kept only if the answer ends soon."""
-        read = bytearray()
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                while len(read) < ANSWER_BYTES_MAX and (part := await response.content.readany()):
-                    read += part
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            pass
-        finally:
-            if response.content.at_eof():
-                response.release()
+    async def _exchange(self, origin: Origin, request: bytes) -> Connection:
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        connection = self._take(origin)
+        if connection is not None:
+            try:
+                await connection.exchange(request, deadline)
+                return connection
+            except ConnectionError:
+                if not connection.silent():
+                    raise
+                # The receiver closed it while it was idle, which says nothing of this request. Should it have arrived
+                # all the same, it comes twice: deliveries may.
+        async with asyncio.timeout_at(deadline):
+            connection = await self._dialer.dial(origin, Connection)
+        await connection.exchange(request, deadline)
+        return connection
+
+    def _take(self, origin: Origin) -> Connection | None:
+        """A connection that waits, if it has not waited for too long."""
+        connections = self._idle.get(origin)
+        if not connections:
+            return None
+        before = asyncio.get_running_loop().time() - KEEP_ALIVE_S
+        while connections:
+            connection = connections.pop()
+            if connection.idle_since >= before and connection.usable():
+                return connection
+            connection.abort()
+        return None
+
+    def _keep(self, origin: Origin, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self._idle[origin].append(connection)
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(KEEP_ALIVE_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what nobody has used for a while."""
+        loop = asyncio.get_running_loop()
+        before = loop.time() - KEEP_ALIVE_S
+        for origin, connections in list(self._idle.items()):
+            kept = [connection for connection in connections if connection.idle_since > before and connection.usable()]
+            for connection in set(connections).difference(kept):
+                connection.abort()
+            if kept:
+                self._idle[origin] = kept
             else:
-                response.close()
-        return bytes(read[: 4 * ANSWER_KEPT_CHARS]).decode(errors="replace").replace("\0", "\ufffd")[:ANSWER_KEPT_CHARS]
+                del self._idle[origin]
+        self._sweeping = loop.call_later(KEEP_ALIVE_S / 2, self._sweep) if self._idle else None
+
+    def _sentence(self, error: BaseException) -> str:
+        if isinstance(error, TimeoutError) and not str(error):
+            return f"No answer within {self._timeout_s:g} s."
+        return (str(error) or type(error).__name__).replace("\0", "\ufffd")[:ANSWER_KEPT_CHARS]
 
 
-def cause_of(error: BaseException) -> Cause:
+def cause_of(error: OSError | ProtocolError) -> Cause:
     """The class of a failure to get an answer."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        if isinstance(error.os_error, EgressError):
+    match error:
+        case ProtocolError():
+            return Cause.PROTOCOL
+        case EgressError():
             return Cause.EGRESS
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
+        case LookupFailure():
             return Cause.DNS
-    if isinstance(error, EgressError):
-        return Cause.EGRESS
-    if isinstance(error, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError):
-        return Cause.TLS
-    if isinstance(error, TimeoutError):
-        return Cause.TIMEOUT
-    if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError | OSError):
-        return Cause.CONNECT
-    return Cause.PROTOCOL
+        case SSLError():
+            return Cause.TLS
+        case TimeoutError():
+            return Cause.TIMEOUT
+        case _:
+            return Cause.CONNECT
 
 
-def _sentence(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).replace("\0", "\ufffd")[:ANSWER_KEPT_CHARS]
+def _text(answer: bytearray) -> str:
+    return answer.decode(errors="replace").replace("\0", "\ufffd")[:ANSWER_KEPT_CHARS]

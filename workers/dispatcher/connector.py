@@ -5,7 +5,7 @@ from uuid import UUID
 
 from workers.dispatcher.pace import Pace
 from workers.dispatcher.queue import DUE_MAX, FRESH_MAX, Queue
-from workers.dispatcher.request import Signatures, Target
+from workers.dispatcher.request import Requests, Target
 
 
 class Health:
@@ -49,7 +49,7 @@ class Connector:
         "project_id",
         "queue",
         "reading",
-        "signatures",
+        "requests",
         "starts",
         "target",
     )
@@ -61,7 +61,7 @@ class Connector:
         epoch: int,
         starts: int,
         target: Target,
-        signatures: Signatures,
+        requests: Requests,
         pace: Pace,
         queue: Queue,
         health: Health,
@@ -71,7 +71,7 @@ class Connector:
         self.epoch = epoch
         self.starts = starts
         self.target = target
-        self.signatures = signatures
+        self.requests = requests
         self.pace = pace
         self.queue = queue
         self.health = health

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp.abc import AbstractResolver
 
 from schemas import postgres
-from schemas.egress import EgressPolicy
+from schemas.egress import Dialer, EgressPolicy
 from schemas.metrics import Metrics
 from schemas.postgres import AWAY
 from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
@@ -110,7 +110,7 @@ class Dispatcher:
         """Run all loops until `stop` is set and every slot is handed over. A loop that dies ends the process."""
         settings, roster, clock = self._settings, self.roster, self._clock
         pool = await postgres.create_pool(settings.postgres_dsn, "dispatcher", POOL)
-        client = Client(self._policy, settings.delivery_timeout_s, tls=self._tls, resolver=self._resolver, clock=clock)
+        client = Client(Dialer(self._policy, self._resolver, self._tls), settings.delivery_timeout_s, clock)
         governor = Governor(max(1, settings.connector_deliveries_max // 2))
         notes = Journal(pool, self._metrics)
         lanes = Lanes(client, notes, governor, settings.deliveries_max, clock=clock, random=self._chance)
@@ -129,7 +129,7 @@ class Dispatcher:
         self.sweep = sweep = FailingSweep(pool, roster, self._metrics, clock)
         lanes.done, lanes.low = commits.mark, feeder.look
 
-        trials = Trials(pool, roster, client, lanes, notes, clock)
+        trials = Trials(pool, roster, lanes, notes, clock)
         roster.elsewhere = trials.wake
 
         def keyed(key: SigningKey) -> None:

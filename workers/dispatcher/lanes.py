@@ -24,6 +24,7 @@ from workers.dispatcher.connector import Connector
 from workers.dispatcher.governor import Governor
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.queue import Delivery, End
+from workers.dispatcher.request import Requests
 from workers.dispatcher.retry import Random, delay_s
 
 log = logging.getLogger(__name__)
@@ -163,21 +164,22 @@ class Lanes:
         self.pump(connector)
 
     async def _attempt(self, connector: Connector, delivery: Delivery) -> None:
-        target, signatures = connector.target, connector.signatures
         if delivery.body is not None and not delivery.event_id:
             delivery.event_id = event_id_of(delivery.body)
-        if target.url is None:
-            answer = Answer(Cause.EGRESS, None, 0.0, target.refusal)
-        else:
-            body = delivery.body
-            if body is None:
-                assert delivery.event is not None
-                body = delivery.event.body(target.label_keys)
-            headers = signatures.headers(delivery.event_id, body, self.key if target.asymmetric else None)
-            answer = await self._client.post(target.url, headers, body)
-        self._conclude(connector, delivery, answer)
+        body = delivery.body
+        if body is None:
+            assert delivery.event is not None
+            body = delivery.event.body(connector.target.label_keys)
+        self._conclude(connector, delivery, await self.send(connector.requests, delivery.event_id, body))
+
+    async def send(self, requests: Requests, event_id: str, body: bytes) -> Answer:
+        """One attempt, now."""
+        if requests.origin is None:
+            return Answer(Cause.EGRESS, None, 0.0, requests.target.refusal)
+        answer = await self._client.post(requests.origin, requests.make(event_id, body, self.key))
         if answer.status in REJECTED:
-            signatures.refused()
+            requests.refused()
+        return answer
 
     def _conclude(self, connector: Connector, delivery: Delivery, answer: Answer) -> None:
         now_s, now = self._clock(), time.monotonic()

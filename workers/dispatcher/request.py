@@ -11,7 +11,7 @@ import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
-from schemas.egress import EgressError, EgressPolicy, check_url
+from schemas.egress import EgressError, EgressPolicy, Origin, check_url
 from schemas.secrets import Vault
 from schemas.signing import SigningKey, checksums, standard_key, standard_signature, symmetric_token
 
@@ -71,49 +71,72 @@ class Target(msgspec.Struct, frozen=True):
         return not self.event_types or event_type in self.event_types
 
 
-class Signatures:
-    """Makes the headers of one connector's requests.
+class Requests:
+    """Makes the requests of one connector.
 
     While a previous secret overlaps, `X-Dt-Signature` (which has room for one signature) is made with whichever of the
     two the receiver accepted last: `refused` is called when it turned a request down.
     """
 
     def __init__(self, target: Target, issuer: str, clock: Callable[[], float] = time.time) -> None:
-        self._target = target
+        self.origin = Origin.of_url(target.url) if target.url else None
+        """Where to; None: nowhere, for the target's `refusal`."""
+        self.target = target
         self._issuer = issuer
         self._clock = clock
         self._use_previous = False
-        self._fixed = CIMultiDict(
-            {"Content-Type": "application/json", "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-        )
-        self._fixed.update(target.headers)
+        self._head = _head(target.url, target.headers) if target.url else b""
 
     def _overlaps(self, now: float) -> bool:
-        return bool(self._target.previous_secret) and now < self._target.previous_secret_until_s
+        return bool(self.target.previous_secret) and now < self.target.previous_secret_until_s
 
     def refused(self) -> None:
         """The receiver answered 400, 401 or 403: it may know the other secret only."""
         self._use_previous = not self._use_previous and self._overlaps(self._clock())
 
-    def headers(self, event_id: str, body: bytes, key: SigningKey | None) -> CIMultiDict[str]:
-        """The headers of an attempt that begins now."""
-        target, now = self._target, self._clock()
-        headers = self._fixed.copy()
-        if not target.secret and key is None:
-            return headers
+    def make(self, event_id: str, body: bytes, key: SigningKey | None) -> bytes:
+        """The request of an attempt that begins now, as it goes over the wire. `key` is for asymmetric signatures."""
+        return b"%b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+            self._head,
+            self._signatures(event_id, body, key).encode(),
+            len(body),
+            body,
+        )
+
+    def _signatures(self, event_id: str, body: bytes, key: SigningKey | None) -> str:
+        """Header lines."""
+        target, now = self.target, self._clock()
+        if not target.secret and not target.asymmetric:
+            return ""
+        lines = ""
         sums = checksums(body)
         now_s = int(now)
-        overlaps = self._overlaps(now)
         if target.secret:
+            overlaps = self._overlaps(now)
             secret = target.previous_secret if overlaps and self._use_previous else target.secret
-            headers["X-Dt-Signature"] = symmetric_token(secret.encode(), sums, now_s)
+            lines = f"X-Dt-Signature: {symmetric_token(secret.encode(), sums, now_s)}\r\n"
             if target.standard:
                 secrets = [target.secret, target.previous_secret] if overlaps else [target.secret]
-                headers["webhook-id"] = event_id
-                headers["webhook-timestamp"] = str(now_s)
-                headers["webhook-signature"] = standard_signature(
-                    [standard_key(secret) for secret in secrets], event_id, now_s, body
-                )
-        if key is not None:
-            headers["DT-Asymmetric-Signature"] = key.token(self._issuer, str(target.organization_id), sums, now_s)
-        return headers
+                signature = standard_signature([standard_key(secret) for secret in secrets], event_id, now_s, body)
+                lines += f"webhook-id: {event_id}\r\nwebhook-timestamp: {now_s}\r\nwebhook-signature: {signature}\r\n"
+        if target.asymmetric and key is not None:
+            token = key.token(self._issuer, str(target.organization_id), sums, now_s)
+            lines += f"DT-Asymmetric-Signature: {token}\r\n"
+        return lines
+
+
+def _head(url: URL, own: Mapping[str, str]) -> bytes:
+    """The request line and the headers that are the same in all requests; `own` headers replace ours."""
+    headers = CIMultiDict(
+        {
+            "Host": url.host_port_subcomponent or "",
+            "Content-Type": "application/json",
+            "User-Agent": USER_AGENT,
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+        }
+    )
+    headers.update(own)
+    return "\r\n".join(
+        [f"POST {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    ).encode()

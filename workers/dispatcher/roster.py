@@ -23,7 +23,7 @@ from workers.dispatcher import store
 from workers.dispatcher.connector import Connector, Health
 from workers.dispatcher.pace import Pace
 from workers.dispatcher.queue import CLOCK_SLACK, Cursor, Queue, Shard
-from workers.dispatcher.request import Signatures, Target
+from workers.dispatcher.request import Requests, Target
 from workers.dispatcher.session import Session
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class Roster:
         if target.url != connector.target.url:
             connector.pace = Pace(self._lanes_max)
         connector.target = target
-        connector.signatures = Signatures(target, self.issuer, self._clock)
+        connector.requests = Requests(target, self.issuer, self._clock)
         self.pump(connector)
 
     def target(self, row: Any) -> Target | None:
@@ -209,7 +209,7 @@ class Roster:
                 row["epoch"],
                 row["starts"],
                 target,
-                Signatures(target, self.issuer, self._clock),
+                Requests(target, self.issuer, self._clock),
                 Pace(self._lanes_max, row["failures_in_a_row"]),
                 Queue(cursors.get(row["id"], {}), self._exposed_max),
                 Health(failing_since.timestamp() if failing_since else None),

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from schemas import logs
 from schemas.postgres import AWAY, Pool
 from workers.dispatcher import store
-from workers.dispatcher.client import Answer, Cause, Client
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.lanes import Lanes, event_id_of
 from workers.dispatcher.queue import Delivery
-from workers.dispatcher.request import Signatures
+from workers.dispatcher.request import Requests
 from workers.dispatcher.roster import Roster, slot_of
 
 log = logging.getLogger(__name__)
@@ -25,12 +24,9 @@ RECHECK_S = 5.0
 class Trials:
     """Sends the test events of this process's slots that wait for nobody else."""
 
-    def __init__(
-        self, pool: Pool, roster: Roster, client: Client, lanes: Lanes, journal: Journal, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, pool: Pool, roster: Roster, lanes: Lanes, journal: Journal, clock: Callable[[], float]) -> None:
         self._pool = pool
         self._roster = roster
-        self._client = client
         self._lanes = lanes
         self._journal = journal
         self._clock = clock
@@ -64,10 +60,6 @@ class Trials:
         delivery.attempts = 1
         delivery.event_id = event_id_of(row.body)
         delivery.began = time.monotonic()
-        if target.url is None:
-            answer = Answer(Cause.EGRESS, None, 0.0, target.refusal)
-        else:
-            signatures = Signatures(target, self._roster.issuer, self._clock)
-            headers = signatures.headers(delivery.event_id, row.body, self._lanes.key if target.asymmetric else None)
-            answer = await self._client.post(target.url, headers, row.body)
+        requests = Requests(target, self._roster.issuer, self._clock)
+        answer = await self._lanes.send(requests, delivery.event_id, row.body)
         self._journal.note(row.connector["id"], delivery, answer, self._clock())

@@ -2,17 +2,20 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from schemas.egress import (
+    Dialer,
     EgressError,
     EgressPolicy,
     GuardedResolver,
+    Origin,
     check_target,
     check_url,
     guarded_connector,
@@ -161,53 +164,90 @@ async def inside() -> AsyncIterator[tuple[int, list[str]]]:
     await runner.cleanup()
 
 
-async def refused(policy: EgressPolicy, resolver: GuardedResolver | None, url: str) -> bool:
-    """Whether a request ends in EgressError."""
+Reach = Callable[[EgressPolicy, GuardedResolver | None, str], Awaitable[None]]
+"""Connects to where a URL leads, and asks for its path."""
+
+
+async def by_dialer(policy: EgressPolicy, resolver: GuardedResolver | None, url: str) -> None:
+    connected = await Dialer(policy, resolver).dial(Origin.of_url(URL(url)), Asking)
+    connected.ask(URL(url).raw_path)
+    await connected.answered
+
+
+class Asking(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.answered = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def ask(self, path: str) -> None:
+        self.transport.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.abort()
+        self.answered.set_result(data)
+
+
+async def by_aiohttp(policy: EgressPolicy, resolver: GuardedResolver | None, url: str) -> None:
     async with aiohttp.ClientSession(connector=guarded_connector(policy, resolver)) as session:
         try:
             await session.get(url, allow_redirects=False)
         except aiohttp.ClientConnectorError as error:
-            return isinstance(error.os_error, EgressError)
-    return False
+            raise error.os_error from None
+
+
+@pytest.fixture(params=[by_dialer, by_aiohttp])
+def reach(request: pytest.FixtureRequest) -> Reach:
+    """Both ways out."""
+    return request.param
 
 
 @pytest.mark.parametrize("answer", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "64:ff9b::7f00:1"])
-async def test_a_name_that_leads_inward_is_not_connected_to(inside: tuple[int, list[str]], answer: str) -> None:
+async def test_a_name_that_leads_inward_is_not_connected_to(
+    inside: tuple[int, list[str]], reach: Reach, answer: str
+) -> None:
     """What counts is the address, not the name."""
     port, reached = inside
     policy = EgressPolicy(http=True)
-    assert await refused(policy, Answers(policy, [answer]), f"http://harmless.example:{port}/")
+    with pytest.raises(EgressError):
+        await reach(policy, Answers(policy, [answer]), f"http://harmless.example:{port}/")
     assert reached == []
 
 
-async def test_an_address_in_the_url_is_judged_when_connecting_too(inside: tuple[int, list[str]]) -> None:
-    """The connector is a guard of its own: it does not rely on the URL having been checked."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_an_address_in_the_url_is_judged_when_connecting_too(
+    inside: tuple[int, list[str]], reach: Reach, host: str
+) -> None:
+    """This is a guard of its own: it does not rely on the URL having been checked."""
     port, reached = inside
-    assert await refused(EgressPolicy(http=True), None, f"http://127.0.0.1:{port}/")
+    with pytest.raises(EgressError):
+        await reach(EgressPolicy(http=True), None, f"http://{host}:{port}/")
     assert reached == []
 
 
-async def test_an_answer_that_changes_after_the_check_leads_nowhere(inside: tuple[int, list[str]]) -> None:
+async def test_an_answer_that_changes_after_the_check_leads_nowhere(
+    inside: tuple[int, list[str]], reach: Reach
+) -> None:
     """The name is good when it is checked and leads inward when it is connected to."""
     port, reached = inside
     policy = EgressPolicy(http=True)
     resolver = Answers(policy, ["8.8.8.8"], ["127.0.0.1"])
     url = check_url(f"http://rebinding.example:{port}/", policy)
     await check_target(url, resolver)
-    assert await refused(policy, resolver, str(url))
+    with pytest.raises(EgressError):
+        await reach(policy, resolver, str(url))
     assert (reached, resolver.lookups) == ([], 2)
 
 
-async def test_of_several_addresses_only_the_permitted_are_connected_to(inside: tuple[int, list[str]]) -> None:
+async def test_of_several_addresses_only_the_permitted_are_connected_to(
+    inside: tuple[int, list[str]], reach: Reach
+) -> None:
     """One look-up, whose refused answers are left out."""
     port, reached = inside
     policy = EgressPolicy("127.0.0.1/32", http=True)
     resolver = Answers(policy, ["127.0.0.2", "127.0.0.1"])
-    async with (
-        aiohttp.ClientSession(connector=guarded_connector(policy, resolver)) as session,
-        session.get(f"http://two.example:{port}/x") as response,
-    ):
-        assert response.status == 200
+    await reach(policy, resolver, f"http://two.example:{port}/x")
     assert (reached, resolver.lookups) == (["/x"], 1)
 
 
