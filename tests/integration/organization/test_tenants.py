@@ -53,7 +53,7 @@ def bodies(tenant: Owner) -> dict[str, Any]:
     }
 
 
-def test_the_walk_knows_a_body_for_every_call_that_takes_one(acme: Owner) -> None:
+async def test_the_walk_knows_a_body_for_every_call_that_takes_one(acme: Owner) -> None:
     """A new call cannot be forgotten here."""
     assert {one.function.__name__ for one in ENDPOINTS if one.body is not None} == set(bodies(acme))
 
