@@ -5,7 +5,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as SingleRedis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError  # noqa: A004
 
 Redis = SingleRedis | RedisCluster
 """Either client: both take the same commands as long as every key of a command has the same shard."""
@@ -33,6 +33,29 @@ def connect(url: str, *, blocking: bool = False) -> Redis:
     plain, cluster = plain_url(url)
     options: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": None if blocking else 5}
     if cluster:
-        return RedisCluster.from_url(plain, **options)
+        client = RedisCluster.from_url(plain, **options)
+        made = _for_uvloop(client.connection_kwargs["connection_class"])
+        client.connection_kwargs["connection_class"] = made
+        for node in client.nodes_manager.startup_nodes.values():
+            node.connection_class = made
+        return client
     pool = BlockingConnectionPool.from_url(plain, max_connections=CONNECTIONS_MAX, timeout=WAIT_S, **options)
+    pool.connection_class = _for_uvloop(pool.connection_class)
     return SingleRedis.from_pool(pool)
+
+
+class _UvloopConnection:
+    """A connection that was lost unnoticed raises ConnectionError when it is used, on every event loop.
+
+    asyncio drops what is written to a closed transport, uvloop raises RuntimeError, which the client does not expect.
+    """
+
+    async def send_packed_command(self, *words: Any, **options: Any) -> None:
+        try:
+            await super().send_packed_command(*words, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            raise ConnectionError(str(error)) from error
+
+
+def _for_uvloop(connection_class: type) -> Any:
+    return type(connection_class.__name__, (_UvloopConnection, connection_class), {})
