@@ -98,12 +98,17 @@ class Pipe(asyncio.Protocol):
         self._lost.clear()
         loop, at = asyncio.get_running_loop(), self.address
         context = ssl.create_default_context() if at.tls else None
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            if at.path:
-                await loop.create_unix_connection(lambda: self, at.path, ssl=context)
-            else:
-                await loop.create_connection(lambda: self, at.host, at.port, ssl=context)
-            await self._greet()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                if at.path:
+                    await loop.create_unix_connection(lambda: self, at.path, ssl=context)
+                else:
+                    await loop.create_connection(lambda: self, at.host, at.port, ssl=context)
+                await self._greet()
+        except BaseException:
+            # Late replies to this greeting must never be taken for replies to what is sent over the next connection.
+            self.abort()
+            raise
         self.connected = True
         logs.event(log, logging.INFO, "redis_connected", node=repr(self.address))
         self._on_change()
@@ -117,13 +122,17 @@ class Pipe(asyncio.Protocol):
         if at.database:
             greeting.append(command(b"SELECT", b"%d" % at.database))
         answered: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
-        self.send(b"".join(greeting), len(greeting), answered.set_result)
+
+        def arrived(replies: Replies) -> None:
+            if not answered.done():
+                answered.set_result(replies)
+
+        self.send(b"".join(greeting), len(greeting), arrived)
         replies = await answered
         if replies is None:
             raise ConnectionResetError("lost during the greeting")
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
-                self.abort()
                 raise reply
 
     # asyncio.Protocol

@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from schemas import ids, postgres
 from tests.conftest import MASTER_KEY, SHARDS
 
 RECOVERY_S = 40.0
+LOG_CHARS = 5_000
 
 
 class Process:
@@ -147,6 +149,13 @@ class Stack:
         finally:
             await connection.close()
 
+    def logs(self) -> str:
+        """How the log of each process ends."""
+        return "\n".join(
+            f"{process.log.name}, exit code {process.child.returncode}:\n{process.log.read_text()[-LOG_CHARS:]}"
+            for process in self._processes
+        )
+
     async def call(self, method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any, Any]:
         """One request: status, JSON, headers. As the owner unless told otherwise."""
         headers = {"authorization": self.organization_key if key is None else key}
@@ -221,16 +230,17 @@ class Load:
 async def assert_stored_once(stack: Stack, load: Load) -> None:
     """Every acknowledged message comes to be in history, each message at most once, and the ledger agrees."""
     assert load.acknowledged, load.statuses
-    found: list[int] = []
-    async with asyncio.timeout(RECOVERY_S):
-        while True:
-            found = await stack.query(
-                """SELECT coalesce(array_agg((data->'telemetry'->'telemetries'->>'n')::int), '{}')
-                     FROM events WHERE type = 'telemetry'"""
-            )
-            if load.acknowledged <= set(found):
-                break
-            await asyncio.sleep(0.05)
+    deadline = time.monotonic() + RECOVERY_S
+    while True:
+        found: list[int] = await stack.query(
+            """SELECT coalesce(array_agg((data->'telemetry'->'telemetries'->>'n')::int), '{}')
+                 FROM events WHERE type = 'telemetry'"""
+        )
+        missing = load.acknowledged.difference(found)
+        if not missing:
+            break
+        assert time.monotonic() < deadline, f"{len(missing)} not stored, like {min(missing)}\n{stack.logs()}"
+        await asyncio.sleep(0.05)
     assert len(found) == len(set(found)), [number for number, times in Counter(found).items() if times > 1][:10]
     ledger = await stack.query("SELECT coalesce(sum(count), 0)::int FROM ingest_ledger WHERE outcome = 'stored'")
     stored = await stack.query("SELECT count(*) FROM events WHERE type = 'telemetry'")
@@ -241,14 +251,13 @@ async def assert_stored_once(stack: Stack, load: Load) -> None:
 async def assert_told_of_command(stack: Stack, device_id: str, command_id: str, *, soon: bool = False) -> None:
     """The device's next answer says that a command waits (or with `soon` one of the next), and the command is there."""
     key = stack.access_key(device_id)
-    async with asyncio.timeout(RECOVERY_S):
-        while True:
-            status, answer, _ = await stack.call(
-                "POST", f"/v1/devices/{device_id}/telemetry", {"status": "online"}, key
-            )
-            if status == 201 and (answer["command"] or not soon):
-                break
-            await asyncio.sleep(0.05)
+    deadline = time.monotonic() + RECOVERY_S
+    while True:
+        status, answer, _ = await stack.call("POST", f"/v1/devices/{device_id}/telemetry", {"status": "online"}, key)
+        if status == 201 and (answer["command"] or not soon):
+            break
+        assert time.monotonic() < deadline, f"answered {status} {answer}\n{stack.logs()}"
+        await asyncio.sleep(0.05)
     assert answer["command"] is True
     _, command, _ = await stack.call("GET", f"/v1/devices/{device_id}/command", None, key)
     assert command["id"] == command_id
