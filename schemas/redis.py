@@ -16,6 +16,7 @@ CLUSTER = "+cluster"
 CONNECTIONS_MAX = 50
 """Of one process; who finds them all busy waits. Without a bound a burst of calls would open thousands."""
 WAIT_S = 5
+TIMEOUT_S = 5.0
 
 
 def plain_url(url: str) -> tuple[str, bool]:
@@ -24,14 +25,14 @@ def plain_url(url: str) -> tuple[str, bool]:
     return f"{scheme.removesuffix(CLUSTER)}://{rest}", scheme.endswith(CLUSTER)
 
 
-def connect(url: str, *, blocking: bool = False) -> Redis:
+def connect(url: str) -> Redis:
     """A client for `url`. Nothing is sent before its first command.
 
-    With `blocking` its commands may wait for ever (stop such a reader by a flag and a server-side timeout, never by
-    cancelling it in mid-read).
+    A command that is not answered within `TIMEOUT_S` fails, since a host that vanishes says nothing: one that blocks on
+    purpose must block for less.
     """
     plain, cluster = plain_url(url)
-    options: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": None if blocking else 5}
+    options: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": TIMEOUT_S}
     if cluster:
         client = RedisCluster.from_url(plain, **options)
         made = _for_uvloop(client.connection_kwargs["connection_class"])

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Redis that can stand still, cut, or answer in Redis' place."""
+"""A TCP proxy in front of Redis that can stand still, cut, fall silent, or answer in Redis' place."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,12 @@ class Proxy:
         self.complaint = b""
         self._to = port
         self._writers: set[asyncio.StreamWriter] = set()
+        self._lines: list[_Line] = []
 
-    async def start(self) -> int:
-        """Listen on loopback; the port."""
+    async def start(self) -> None:
+        """Listen on loopback."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return int(self._server.sockets[0].getsockname()[1])
+        self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         self._server.close()
@@ -29,11 +30,17 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def forget(self) -> None:
+        """All connections there are stay open and say nothing any more, as when a host vanishes; new ones work."""
+        for line in self._lines:
+            line.forgotten = True
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._to)
             self._writers |= {writer, to_redis}
             line = _Line()
+            self._lines.append(line)
             await asyncio.gather(
                 self._requests(reader, to_redis, writer, line), self._answers(from_redis, writer, line)
             )
@@ -45,6 +52,8 @@ class Proxy:
         commands = hiredis.Reader()
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if line.forgotten:
+                    continue
                 commands.feed(data)
                 while (command := commands.gets()) is not False:
                     if self.complaint and command[0] == b"XADD":
@@ -63,6 +72,8 @@ class Proxy:
             while data := await reader.read(65536):
                 while self.stalled.is_set():
                     await asyncio.sleep(0.01)
+                if line.forgotten:
+                    continue
                 writer.write(data)
                 answers.feed(data)
                 while answers.gets() is not False:
@@ -76,6 +87,7 @@ class _Line:
     def __init__(self) -> None:
         self.sent = 0
         self.answered = 0
+        self.forgotten = False
 
     async def empty(self) -> None:
         """Wait until all are answered."""

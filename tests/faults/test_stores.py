@@ -1,7 +1,10 @@
 """Redis and Postgres that die, lose everything, fill up, or stand still, under load."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
+
+import pytest
 
 from schemas import redis
 from tests.faults.proxy import Proxy
@@ -12,6 +15,15 @@ async def start(stack: Stack, **settings: str) -> None:
     await stack.edge(**settings)
     await stack.worker()
     await stack.until_answers("/readyz")
+
+
+@pytest.fixture
+async def proxy(stack: Stack) -> AsyncIterator[Proxy]:
+    """In front of the stack's Valkey."""
+    made = Proxy(stack.valkey.port)
+    await made.start()
+    yield made
+    await made.stop()
 
 
 async def test_redis_killed_and_started_again_keeps_what_was_acknowledged(stack: Stack) -> None:
@@ -129,11 +141,10 @@ async def test_a_full_redis_refuses_telemetry_and_nothing_else(stack: Stack) -> 
     await assert_told_of_command(stack, device_id, command_id, soon=True)
 
 
-async def test_a_redis_whose_disk_is_full_accepts_nothing(stack: Stack) -> None:
+async def test_a_redis_whose_disk_is_full_accepts_nothing(stack: Stack, proxy: Proxy) -> None:
     """503 with the reason; nothing is acknowledged that is not in its log; then all goes on."""
     await stack.worker()
-    proxy = Proxy(stack.valkey.port)
-    stack.redis_url = f"redis://127.0.0.1:{await proxy.start()}/0"
+    stack.redis_url = f"redis://127.0.0.1:{proxy.port}/0"
     await stack.edge()
     await stack.until_answers("/readyz")
     async with Load(stack) as load:
@@ -151,14 +162,12 @@ async def test_a_redis_whose_disk_is_full_accepts_nothing(stack: Stack) -> None:
         proxy.complaint = b""
         await load.until(200)
     await assert_stored_once(stack, load)
-    await proxy.stop()
 
 
-async def test_a_redis_that_stands_still_or_is_cut_off_is_noticed(stack: Stack) -> None:
+async def test_a_redis_that_stands_still_or_is_cut_off_is_noticed(stack: Stack, proxy: Proxy) -> None:
     """503 within the set time, on a new connection when it moves again; nothing that was acknowledged is lost."""
     await stack.worker()
-    proxy = Proxy(stack.valkey.port)
-    stack.redis_url = f"redis://127.0.0.1:{await proxy.start()}/0"
+    stack.redis_url = f"redis://127.0.0.1:{proxy.port}/0"
     await stack.edge(FLEETGATE_REDIS_TIMEOUT_S="0.5")
     await stack.until_answers("/readyz")
     async with Load(stack) as load:
@@ -170,4 +179,17 @@ async def test_a_redis_that_stands_still_or_is_cut_off_is_noticed(stack: Stack) 
         proxy.cut()
         await load.until(200)
     await assert_stored_once(stack, load)
-    await proxy.stop()
+
+
+async def test_a_redis_whose_host_vanished_is_noticed_by_edges_and_workers(stack: Stack, proxy: Proxy) -> None:
+    """No connection is closed, none is answered: all make new ones by themselves."""
+    stack.redis_url = f"redis://127.0.0.1:{proxy.port}/0"
+    await stack.worker()
+    await stack.edge(FLEETGATE_REDIS_TIMEOUT_S="0.5")
+    await stack.until_answers("/readyz")
+    async with Load(stack) as load:
+        await load.until(200)
+        proxy.forget()
+        await load.until_status(503)
+        await load.until(200)
+    await assert_stored_once(stack, load)
