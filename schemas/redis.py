@@ -35,28 +35,35 @@ def connect(url: str) -> Redis:
     options: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": TIMEOUT_S}
     if cluster:
         client = RedisCluster.from_url(plain, **options)
-        made = _for_uvloop(client.connection_kwargs["connection_class"])
+        made = _losable(client.connection_kwargs["connection_class"])
         client.connection_kwargs["connection_class"] = made
         for node in client.nodes_manager.startup_nodes.values():
             node.connection_class = made
         return client
     pool = BlockingConnectionPool.from_url(plain, max_connections=CONNECTIONS_MAX, timeout=WAIT_S, **options)
-    pool.connection_class = _for_uvloop(pool.connection_class)
+    pool.connection_class = _losable(pool.connection_class)
     return SingleRedis.from_pool(pool)
 
 
-class _UvloopConnection:
-    """A connection that was lost unnoticed raises ConnectionError when it is used, on every event loop.
+class _Connection:
+    """A connection that is lost or closed while it is used raises ConnectionError, whatever else the client would.
 
-    asyncio drops what is written to a closed transport, uvloop raises RuntimeError, which the client does not expect.
+    The client looks at its streams only before it waits, and uvloop raises RuntimeError for a write to a closed
+    transport, which asyncio drops: unforeseen by callers, either would end a worker.
     """
 
     async def send_packed_command(self, *words: Any, **options: Any) -> None:
         try:
             await super().send_packed_command(*words, **options)  # type: ignore[misc]
-        except RuntimeError as error:
-            raise ConnectionError(str(error)) from error
+        except (AttributeError, RuntimeError) as error:
+            raise ConnectionError(f"closed while sending: {error}") from error
+
+    async def read_response(self, *words: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*words, **options)  # type: ignore[misc]
+        except (AttributeError, RuntimeError) as error:
+            raise ConnectionError(f"closed while reading: {error}") from error
 
 
-def _for_uvloop(connection_class: type) -> Any:
-    return type(connection_class.__name__, (_UvloopConnection, connection_class), {})
+def _losable(connection_class: type) -> Any:
+    return type(connection_class.__name__, (_Connection, connection_class), {})
