@@ -265,9 +265,11 @@ class Dialer:
     async def dial(self, origin: Origin, protocol: Callable[[], _Protocol]) -> _Protocol:
         """A new connection. Raises EgressError, LookupFailure, or whatever OSError connecting and TLS end in."""
         host, port, encrypted = origin
-        made = await start_connection(
-            await self._addresses(host, port), happy_eyeballs_delay=0.25, socket_factory=self._make_socket
-        )
+        addresses = await self._addresses(host, port)
+        try:
+            made = await start_connection(addresses, happy_eyeballs_delay=0.25, socket_factory=self._make_socket)
+        except RuntimeError as error:  # which uvloop may raise where others raise OSError
+            raise ConnectionError(str(error)) from error
         tls, name = (self._tls, host) if encrypted else (None, None)
         loop = asyncio.get_running_loop()
         _, connected = await loop.create_connection(protocol, sock=made, ssl=tls, server_hostname=name)

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_failures import certificate
 
+from schemas import egress
 from schemas.egress import Dialer, EgressPolicy, Origin
 from workers.dispatcher import client as clients
 from workers.dispatcher.client import ANSWER_KEPT_CHARS, Answer, Cause, Client
@@ -289,3 +290,17 @@ async def test_a_name_is_looked_up_once_for_many_and_again_after_it_failed() -> 
             assert {answer.cause for answer in answers} == {expected}
         await client.close()
     assert lookups == 2
+
+
+async def test_whatever_the_event_loop_makes_of_a_failed_connection_is_a_failed_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """uvloop has errors of its own, and an attempt must not end the dispatcher."""
+
+    async def refuse(*_: Any, **__: Any) -> socket.socket:
+        raise RuntimeError("unable to perform operation")
+
+    monkeypatch.setattr(egress, "start_connection", refuse)
+    async with a_client() as client:
+        answer = await client.post(Origin("127.0.0.1", 9, False), REQUEST)
+    assert (answer.cause, answer.text) == (Cause.CONNECT, "unable to perform operation")
