@@ -20,8 +20,8 @@ from bench import load
 from bench.end_to_end import ALL
 from bench.results import Report
 from bench.rig import MASTER_KEY, REST, SHARDS, UNDER_TEST, Process, Rig, pinned, until_ready
-from gateway.cli.embedded import EmbeddedValkey, free_port
-from gateway.stores import projects
+from gateway.cli.local.embedded import EmbeddedValkey, free_port
+from gateway.stores.tenants import projects
 from schemas import ids, keys, postgres, redis
 from schemas.postgres import Pool
 from schemas.secrets import CONNECTOR_SECRETS, Vault

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from bench.results import Report
 from bench.rig import SHARDS, Rig
-from gateway.stores import event_history
+from gateway.stores.events import history as event_history
 from schemas import postgres
 from schemas.postgres import Pool
 

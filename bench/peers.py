@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from bench.rig import Rig
-from gateway.cli.embedded import free_port
+from gateway.cli.local.embedded import free_port
 
 _NGINX = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log /dev/null; user {user};

@@ -19,8 +19,9 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
-from gateway.cli.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
-from gateway.stores import models, organizations, projects, spaces
+from gateway.cli.local.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
+from gateway.stores import models
+from gateway.stores.tenants import organizations, projects, spaces
 from schemas import ids, keys, postgres, redis
 
 MASTER_KEY = "b0" * 32

@@ -17,23 +17,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway import authorising, docs, health, openapi, scrape
+from gateway.api import docs, openapi
+from gateway.api.endpoint import Endpoint, refused
+from gateway.connect import authorization
 from gateway.device import children, config, device, registration, space, telemetry
 from gateway.device import commands as device_commands
-from gateway.endpoint import Endpoint, refused
-from gateway.errors import Refusal
 from gateway.event_tail import EventTail
-from gateway.hot import HotState
-from gateway.ingest import Ingest
-from gateway.limits import CallLimit
-from gateway.nodes import Nodes
+from gateway.ingest.call_limit import CallLimit
+from gateway.ingest.ingest import Ingest
+from gateway.ingest.nodes import Nodes
+from gateway.ingest.pressure import Pressure
+from gateway.ingest.protocol import HotState
+from gateway.operations import health
+from gateway.operations import metrics as scrape
 from gateway.organization import (
     api_keys,
     claims,
+    cloud_connectors,
     command_definitions,
     commands,
     configs,
-    connectors,
     devices,
     hardware_keys,
     histories,
@@ -42,8 +45,8 @@ from gateway.organization import (
     spaces,
 )
 from gateway.partner import devices as partner_devices
-from gateway.pressure import Pressure
-from gateway.services import Gateway
+from gateway.refusals import Refusal
+from gateway.services import Services
 from gateway.v2 import claims as project_claims
 from gateway.v2 import (
     data_connectors,
@@ -77,7 +80,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *device.ENDPOINTS,
     *space.ENDPOINTS,
     *claims.ENDPOINTS,
-    *connectors.ENDPOINTS,
+    *cloud_connectors.ENDPOINTS,
     *histories.ENDPOINTS,
     *devices.ENDPOINTS,
     *commands.ENDPOINTS,
@@ -109,7 +112,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 class State(TypedDict):
     """The lifespan state, as requests and the HTTP protocol see it."""
 
-    gateway: Gateway
+    services: Services
     hot: HotState
 
 
@@ -123,7 +126,7 @@ def make_app(settings: EdgeSettings, metrics: Metrics) -> Starlette:
         Route("/openapi.json", _fixed(document, "application/json")),
         Route("/docs", _fixed(page, "text/html", docs.CONTENT_SECURITY_POLICY)),
         *(endpoint.route() for endpoint in ENDPOINTS),
-        *authorising.ROUTES,
+        *authorization.ROUTES,
     ]
 
     @contextlib.asynccontextmanager
@@ -165,7 +168,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics) -> AsyncIterator[S
     )
     hot = HotState(ingest, connections_max=settings.connections_max, request_timeout_s=settings.request_timeout_s)
     tail = EventTail(pool)
-    gateway = Gateway(
+    services = Services(
         settings=settings,
         postgres=pool,
         redis=client,
@@ -186,7 +189,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics) -> AsyncIterator[S
         asyncio.create_task(tail.run(), name="event tail"),
     ]
     try:
-        yield {"gateway": gateway, "hot": hot}
+        yield {"services": services, "hot": hot}
     finally:
         for task in tasks:
             task.cancel()

@@ -7,7 +7,7 @@ import socket
 import uvicorn
 
 from gateway.app import make_app
-from gateway.hot import HotProtocol
+from gateway.ingest.protocol import HotProtocol
 from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings
 

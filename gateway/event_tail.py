@@ -19,9 +19,9 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from gateway.errors import Refusal, retry_after_s
-from gateway.stores import event_log
-from gateway.stores.event_log import Span
+from gateway.refusals import Refusal, retry_after_s
+from gateway.stores.events import log as event_log
+from gateway.stores.events.log import Span
 from schemas import ids, logs, rendering
 from schemas.postgres import AWAY, Pool
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from msgspec import Struct
 
 from gateway.event_tail import EventTail
-from gateway.ingest import Ingest
-from gateway.limits import CallLimit
+from gateway.ingest.call_limit import CallLimit
+from gateway.ingest.ingest import Ingest
 from schemas.ids import AccessKeys
 from schemas.metrics import Metrics
 from schemas.postgres import Pool
@@ -16,7 +16,7 @@ from schemas.redis import Redis
 from schemas.settings import EdgeSettings
 
 
-class Gateway(Struct, frozen=True, kw_only=True):
+class Services(Struct, frozen=True, kw_only=True):
     """The services of one edge process."""
 
     settings: EdgeSettings

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import uvloop
 
-from gateway.cli.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
+from gateway.cli.local.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 from schemas import postgres, redis
 from schemas.postgres import Pool
 from schemas.redis import Redis

@@ -15,19 +15,14 @@ from uuid import UUID
 import msgspec
 
 from gateway.cli.servers import ServersError, connect, find
-from gateway.errors import Refusal
-from gateway.stores import (
-    accounts,
-    cloud_connectors,
-    command_definitions,
-    credentials,
-    models,
-    organizations,
-    projects,
-    sealed_secrets,
-)
-from gateway.stores.command_definitions import DEFAULT_TIMEOUT_S, CommandField
+from gateway.refusals import Refusal
+from gateway.stores import models
+from gateway.stores.accounts import credentials, sealed_secrets, service_accounts
+from gateway.stores.commands import definitions
+from gateway.stores.commands.definitions import DEFAULT_TIMEOUT_S, CommandField
+from gateway.stores.connectors import cloud_connectors
 from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S
+from gateway.stores.tenants import organizations, projects
 from gateway.v2.members import ORGANIZATION_ROLES, PROJECT_ROLES
 from gateway.v2.service_accounts import email_of
 from schemas import postgres
@@ -190,7 +185,7 @@ async def _list_models(connection: Connection, arguments: argparse.Namespace) ->
 
 
 async def _add_command(connection: Connection, arguments: argparse.Namespace) -> Any:
-    return await command_definitions.add(
+    return await definitions.add(
         connection,
         arguments.model,
         name=arguments.name,
@@ -202,7 +197,7 @@ async def _add_command(connection: Connection, arguments: argparse.Namespace) ->
 
 
 async def _list_commands(connection: Connection, arguments: argparse.Namespace) -> Any:
-    return await command_definitions.listed(connection, arguments.model)
+    return await definitions.listed(connection, arguments.model)
 
 
 async def _create_hardware_key(connection: Connection, arguments: argparse.Namespace) -> Any:
@@ -254,12 +249,14 @@ async def _rotate_api_key(connection: Connection, arguments: argparse.Namespace)
 
 
 async def _create_account(connection: Connection, arguments: argparse.Namespace) -> Any:
-    organization_id = await accounts.organization_of_project(connection, arguments.project)
+    organization_id = await service_accounts.organization_of_project(connection, arguments.project)
     if organization_id is None:
         raise Refusal(404, projects.UNKNOWN)
-    made = await accounts.create(connection, arguments.project, arguments.name, basic_auth_enabled=arguments.basic_auth)
+    made = await service_accounts.create(
+        connection, arguments.project, arguments.name, basic_auth_enabled=arguments.basic_auth
+    )
     whole = arguments.role in ORGANIZATION_ROLES
-    await accounts.add_member(
+    await service_accounts.add_member(
         connection,
         organization_id,
         None if whole else arguments.project,
@@ -270,37 +267,37 @@ async def _create_account(connection: Connection, arguments: argparse.Namespace)
 
 
 async def _account_key(connection: Connection, account_id: str, project_id: UUID) -> dict[str, Any]:
-    key_id, _ = await accounts.create_key(connection, account_id)
+    key_id, _ = await service_accounts.create_key(connection, account_id)
     secret = derived_secret(find().master_key, key_id)
     return {"id": account_id, "email": email_of(account_id, project_id), "key_id": key_id, "key": secret}
 
 
 async def _list_accounts(connection: Connection, arguments: argparse.Namespace) -> Any:
-    found = await accounts.listed(connection, arguments.project, "", LISTED_MAX)
+    found = await service_accounts.listed(connection, arguments.project, "", LISTED_MAX)
     return [
         {"id": one.id, "name": one.display_name, "email": email_of(one.id, arguments.project)}
-        | {"keys": " ".join(key_id for key_id, _ in await accounts.keys(connection, one.id))}
+        | {"keys": " ".join(key_id for key_id, _ in await service_accounts.keys(connection, one.id))}
         for one in found
     ]
 
 
 async def _rotate_account(connection: Connection, arguments: argparse.Namespace) -> Any:
     project_id = await _home(connection, arguments.id)
-    for key_id, _ in await accounts.keys(connection, arguments.id):
-        await accounts.delete_key(connection, arguments.id, key_id)
+    for key_id, _ in await service_accounts.keys(connection, arguments.id):
+        await service_accounts.delete_key(connection, arguments.id, key_id)
     return await _account_key(connection, arguments.id, project_id)
 
 
 async def _home(connection: Connection, account_id: str) -> UUID:
     """The project of an account that there is. Raises Refusal (404)."""
-    project_id = await accounts.home(connection, account_id)
-    await accounts.read(connection, project_id, account_id)
+    project_id = await service_accounts.home(connection, account_id)
+    await service_accounts.read(connection, project_id, account_id)
     return project_id
 
 
 async def _delete_account(connection: Connection, arguments: argparse.Namespace) -> Any:
     await _home(connection, arguments.id)
-    await accounts.delete(connection, arguments.id)
+    await service_accounts.delete(connection, arguments.id)
     return {"deleted": arguments.id}
 
 

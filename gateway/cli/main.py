@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Iterator
 
-from gateway.cli import admin, agent, doctor, fleet, migrate, receiver, up, vendor
-from gateway.cli.embedded import EmbeddedError
+from gateway.cli import admin, doctor, migrate
+from gateway.cli.local import up
+from gateway.cli.local.embedded import EmbeddedError
+from gateway.cli.local.up import UpError
 from gateway.cli.servers import ServersError
-from gateway.cli.up import UpError
+from gateway.cli.simulated import agent, fleet, receiver, vendor
 from schemas.settings import SettingsError
 
 PROCESSES = {"edge": ("gateway", "one edge process"), "worker": ("workers", "one worker process")}

@@ -9,14 +9,15 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.callers import DeviceCaller
+from gateway.api.callers import DeviceCaller
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.validation import Label
 from gateway.device.registration import access_key, new_device, publish_new
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import children, devices, registrations
-from gateway.stores.children import Child
-from gateway.validation import Label
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import children, device_view
+from gateway.stores.devices import registration as registrations
+from gateway.stores.devices.children import Child
 
 
 class NewChild(Struct, kw_only=True):
@@ -44,18 +45,18 @@ class RegisteredChild(Struct):
     status=201,
     errors={404: "Neither the vendor nor the owner of the parent has such a model."},
 )
-async def register_child(gateway: Gateway, device: DeviceCaller, body: NewChild) -> RegisteredChild:
+async def register_child(services: Services, device: DeviceCaller, body: NewChild) -> RegisteredChild:
     """Register a child."""
     model_id = _model_id(body.model_id)
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
             parent = await registrations.hold_parent(connection, device.id)
             if parent is None:
-                raise devices.gone()
+                raise device_view.gone()
             vendor_id, place = parent
             model = await registrations.model_for_child(connection, model_id, vendor_id, place.organization_id)
             new = new_device(
-                gateway,
+                services,
                 model,
                 parent_id=device.id,
                 sn=body.sn or None,
@@ -66,15 +67,15 @@ async def register_child(gateway: Gateway, device: DeviceCaller, body: NewChild)
                 firmware_version=body.firmware_version,
                 details=body.details,
             )
-            await registrations.insert(connection, new, place, gateway.clock())
-        await publish_new(gateway, connection, new, place)
-    return RegisteredChild(new.id, access_key(gateway, new.id))
+            await registrations.insert(connection, new, place, services.clock())
+        await publish_new(services, connection, new, place)
+    return RegisteredChild(new.id, access_key(services, new.id))
 
 
 @endpoint("GET", "/v1/devices/{device_id}/children")
-async def list_children(gateway: Gateway, device: DeviceCaller) -> list[Child]:
+async def list_children(services: Services, device: DeviceCaller) -> list[Child]:
     """List the device's children, oldest registration first."""
-    return await children.listed(gateway.postgres, device.id)
+    return await children.listed(services.postgres, device.id)
 
 
 def _model_id(text: str) -> UUID:

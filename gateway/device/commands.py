@@ -5,14 +5,15 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway.callers import DeviceCaller
-from gateway.endpoint import Endpoint, Success, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import children, device_commands
-from gateway.stores.device_commands import NO_COMMAND, NextCommand, Reported
-from gateway.stores.reply_writer import publish
-from gateway.validation import Text
+from gateway.api.callers import DeviceCaller
+from gateway.api.endpoint import Endpoint, Success, endpoint
+from gateway.api.validation import Text
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.commands import delivery
+from gateway.stores.commands.delivery import NO_COMMAND, NextCommand, Reported
+from gateway.stores.devices import children
+from gateway.stores.replies import publish
 
 INVALID_STATUS = "invalid status: done/in-progress/failed"
 STATUSES: dict[str, Reported] = {
@@ -43,10 +44,10 @@ class CommandReport(Struct):
 
 
 @endpoint("GET", "/v1/devices/{device_id}/command")
-async def next_command(gateway: Gateway, device: DeviceCaller) -> CommandOrNothing:
+async def next_command(services: Services, device: DeviceCaller) -> CommandOrNothing:
     """Read the device's next command: first in, first out, the same one until it has ended."""
-    async with gateway.postgres.acquire() as connection:
-        found = await device_commands.hand_out(connection, [device.id], gateway.clock())
+    async with services.postgres.acquire() as connection:
+        found = await delivery.hand_out(connection, [device.id], services.clock())
     if not found:
         return CommandOrNothing()
     command = found[0]
@@ -54,11 +55,11 @@ async def next_command(gateway: Gateway, device: DeviceCaller) -> CommandOrNothi
 
 
 @endpoint("GET", "/v1/devices/{device_id}/command/pending_commands")
-async def pending_commands(gateway: Gateway, device: DeviceCaller) -> list[NextCommand]:
+async def pending_commands(services: Services, device: DeviceCaller) -> list[NextCommand]:
     """Read the next command of the device and of each of its children."""
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         below = await children.ids(connection, device.id)
-        return await device_commands.hand_out(connection, [device.id, *below], gateway.clock())
+        return await delivery.hand_out(connection, [device.id, *below], services.clock())
 
 
 @endpoint(
@@ -66,7 +67,7 @@ async def pending_commands(gateway: Gateway, device: DeviceCaller) -> list[NextC
     "/v1/devices/{device_id}/command",
     errors={404: "The device has no such command, or it has ended otherwise.", 422: "The status is none of the three."},
 )
-async def report_command(gateway: Gateway, device: DeviceCaller, body: CommandReport) -> Success:
+async def report_command(services: Services, device: DeviceCaller, body: CommandReport) -> Success:
     """Report that a command was begun, or how it ended; without `status` that it is done."""
     status = STATUSES.get("done" if body.status is None else body.status)
     if status is None:
@@ -75,13 +76,11 @@ async def report_command(gateway: Gateway, device: DeviceCaller, body: CommandRe
         command_id = UUID(body.id)
     except ValueError:
         raise Refusal(404, NO_COMMAND) from None
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            changed = await device_commands.report(
-                connection, device, command_id, status, body.message, gateway.clock()
-            )
+            changed = await delivery.report(connection, device, command_id, status, body.message, services.clock())
         if changed:
-            await publish(gateway, connection, [device.id])
+            await publish(services, connection, [device.id])
     return Success()
 
 

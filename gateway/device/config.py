@@ -4,14 +4,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.callers import DeviceCaller
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import device_configs
-from gateway.stores.owned_devices import Config
-from gateway.stores.reply_writer import publish
-from gateway.validation import VERSION_MAX, check_depth
+from gateway.api.callers import DeviceCaller
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.validation import VERSION_MAX, check_depth
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import config as device_configs
+from gateway.stores.devices.owner_view import Config
+from gateway.stores.replies import publish
 
 CONFIG_BYTES_MAX = 64 * 1024
 
@@ -24,9 +24,9 @@ class ConfigStored(Struct):
 
 
 @endpoint("GET", "/v1/devices/{device_id}/config")
-async def read_config(gateway: Gateway, device: DeviceCaller) -> Config:
+async def read_config(services: Services, device: DeviceCaller) -> Config:
     """Read the device's config; version 0 was never set."""
-    return await device_configs.read(gateway.postgres, device.id)
+    return await device_configs.read(services.postgres, device.id)
 
 
 @endpoint(
@@ -35,16 +35,16 @@ async def read_config(gateway: Gateway, device: DeviceCaller) -> Config:
     errors={422: "The version is not newer than the stored one."},
     body_bytes_max=CONFIG_BYTES_MAX,
 )
-async def put_config(gateway: Gateway, device: DeviceCaller, body: dict[str, Any]) -> ConfigStored:
+async def put_config(services: Services, device: DeviceCaller, body: dict[str, Any]) -> ConfigStored:
     """Store the device's whole config: every member but `version`, which is the next one unless it is given."""
     version = body.pop("version", None)
     if version is not None and (type(version) is not int or not 1 <= version <= VERSION_MAX):
         raise Refusal(422, f"Version must be a whole number between 1 and {VERSION_MAX}")
     check_depth("Config", body)
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            version = await device_configs.put(connection, device, body, version, gateway.clock())
-        await publish(gateway, connection, [device.id])
+            version = await device_configs.put(connection, device, body, version, services.clock())
+        await publish(services, connection, [device.id])
     return ConfigStored(success=True, version=version)
 
 

@@ -7,15 +7,15 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway import validation
-from gateway.callers import DeviceCaller
-from gateway.endpoint import Endpoint, Success, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import device_deletion, devices
-from gateway.stores.devices import Device, Own
-from gateway.stores.reply_writer import publish
-from gateway.validation import Label, Name, Version
+from gateway.api import validation
+from gateway.api.callers import DeviceCaller
+from gateway.api.endpoint import Endpoint, Success, endpoint
+from gateway.api.validation import Label, Name, Version
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import deletion, device_view
+from gateway.stores.devices.device_view import Device, Own
+from gateway.stores.replies import publish
 from schemas import keys, logs
 from schemas.redis import RedisError
 
@@ -56,9 +56,9 @@ class CloudSetting(Struct):
 
 
 @endpoint("GET", "/v1/devices/{device_id}")
-async def read_device(gateway: Gateway, device: DeviceCaller) -> Device:
+async def read_device(services: Services, device: DeviceCaller) -> Device:
     """Read what is known of the device."""
-    return await devices.read(gateway.postgres, device.id)
+    return await device_view.read(services.postgres, device.id)
 
 
 @endpoint(
@@ -66,22 +66,22 @@ async def read_device(gateway: Gateway, device: DeviceCaller) -> Device:
     "/v1/devices/{device_id}",
     errors={400: "A member is not known.", 429: f"More than {PUTS_MAX} calls in an hour."},
 )
-async def put_device(gateway: Gateway, device: DeviceCaller, body: DeviceReport) -> Device:
+async def put_device(services: Services, device: DeviceCaller, body: DeviceReport) -> Device:
     """Tell what is new on the device."""
-    await _count_put(gateway, device)
+    await _count_put(services, device)
     if body.firmware_version is not UNSET:
         validation.semantic_version("Firmware version", body.firmware_version)
     if body.details is not UNSET:
         validation.details(body.details)
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
             if isinstance(body.parent_id, UUID) and body.parent_id != device.parent_id:
-                await devices.hold_new_parent(connection, device, body.parent_id)
-            was = await devices.hold(connection, device.id)
-            renamed = await devices.update(connection, device.id, was, _merged(was, body), gateway.clock())
+                await device_view.hold_new_parent(connection, device, body.parent_id)
+            was = await device_view.hold(connection, device.id)
+            renamed = await device_view.update(connection, device.id, was, _merged(was, body), services.clock())
         if renamed:
-            await publish(gateway, connection, [device.id])
-        return await devices.read(connection, device.id)
+            await publish(services, connection, [device.id])
+        return await device_view.read(connection, device.id)
 
 
 def _merged(was: Own, body: DeviceReport) -> Own:
@@ -90,14 +90,14 @@ def _merged(was: Own, body: DeviceReport) -> Own:
     return msgspec.structs.replace(was, **{name: value for name, value in told.items() if value is not UNSET})
 
 
-async def _count_put(gateway: Gateway, device: DeviceCaller) -> None:
+async def _count_put(services: Services, device: DeviceCaller) -> None:
     """Count one PUT. Raises Refusal (429) when the device made too many in its hour.
 
     With Redis away or full the call passes uncounted: what a device reports matters more than how often.
     """
     key = keys.puts(device.shard, str(device.id))
     try:
-        calls, left_s = await gateway.redis.eval(_COUNT_PUT, 1, key, str(PUTS_WINDOW_S))
+        calls, left_s = await services.redis.eval(_COUNT_PUT, 1, key, str(PUTS_WINDOW_S))
     except (RedisError, OSError) as error:
         logs.event(log, logging.WARNING, "put_uncounted", device=device.id, cause=str(error))
         return
@@ -106,21 +106,21 @@ async def _count_put(gateway: Gateway, device: DeviceCaller) -> None:
 
 
 @endpoint("DELETE", "/v1/devices/{device_id}")
-async def delete_device(gateway: Gateway, device: DeviceCaller) -> Success:
+async def delete_device(services: Services, device: DeviceCaller) -> Success:
     """Remove the device, and all devices below it; their keys end."""
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            deleted = await device_deletion.delete(connection, device.id, gateway.clock())
-        await publish(gateway, connection, deleted)
+            deleted = await deletion.delete(connection, device.id, services.clock())
+        await publish(services, connection, deleted)
     return Success()
 
 
 @endpoint("PUT", "/v1/devices/{device_id}/cloud_settings", body_bytes_max=SETTING_BYTES_MAX)
-async def put_cloud_setting(gateway: Gateway, device: DeviceCaller, body: CloudSetting) -> Success:
+async def put_cloud_setting(services: Services, device: DeviceCaller, body: CloudSetting) -> Success:
     """Set one property that the device keeps in the cloud."""
     validation.check_depth("Value", body.value)
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        await devices.put_cloud_setting(connection, device.id, body.property, body.value)
+    async with services.postgres.acquire() as connection, connection.transaction():
+        await device_view.put_cloud_setting(connection, device.id, body.property, body.value)
     return Success()
 
 

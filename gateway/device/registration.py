@@ -15,14 +15,14 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from starlette.responses import Response
 
-from gateway import validation
-from gateway.endpoint import Endpoint, ErrorBody, endpoint, sentence
-from gateway.errors import Refusal, away
-from gateway.services import Gateway
-from gateway.stores import registrations
-from gateway.stores.registrations import UNCLAIMED, Model, NewDevice, Place
-from gateway.stores.reply_writer import publish
-from gateway.validation import Label
+from gateway.api import validation
+from gateway.api.endpoint import Endpoint, ErrorBody, endpoint, sentence
+from gateway.api.validation import Label
+from gateway.refusals import Refusal, away
+from gateway.services import Services
+from gateway.stores.devices import registration as registrations
+from gateway.stores.devices.registration import UNCLAIMED, Model, NewDevice, Place
+from gateway.stores.replies import publish
 from schemas import ids, logs
 from schemas.postgres import AWAY, Connection
 from schemas.replies import DEFAULT_RATE_LIMIT
@@ -70,10 +70,10 @@ def hub_url(settings: EdgeSettings) -> str:
     status=201,
     errors={400: "The hardware key is invalid.", 422: "A member is missing, malformed or already taken."},
 )
-async def register(gateway: Gateway, body: Registration) -> Registered:
+async def register(services: Services, body: Registration) -> Registered:
     """Register a device; keep what is answered."""
-    async with gateway.postgres.acquire() as connection:
-        return await _register(gateway, connection, body)
+    async with services.postgres.acquire() as connection:
+        return await _register(services, connection, body)
 
 
 @endpoint(
@@ -84,7 +84,7 @@ async def register(gateway: Gateway, body: Registration) -> Registered:
     mixed_status=422,
     reads=Annotated[list[Registration], Meta(max_length=BULK_MAX)],
 )
-async def register_many(gateway: Gateway, body: list[Raw]) -> list[Registered | ErrorBody]:
+async def register_many(services: Services, body: list[Raw]) -> list[Registered | ErrorBody]:
     """Register up to 25 devices, each on its own.
 
     The answer has for each, in order, what its registration alone would have answered: 201 when all are fine, else 422.
@@ -92,10 +92,10 @@ async def register_many(gateway: Gateway, body: list[Raw]) -> list[Registered | 
     if len(body) > BULK_MAX:
         raise Refusal(422, TOO_MANY)
     results: list[Registered | ErrorBody] = []
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         for item in body:
             try:
-                results.append(await _register(gateway, connection, _decode(item)))
+                results.append(await _register(services, connection, _decode(item)))
             except Refusal as refusal:
                 results.append(ErrorBody(refusal.text))
             except AWAY as error:
@@ -115,10 +115,10 @@ def _decode(item: Raw) -> Registration:
         raise Refusal(400, "Device is not valid JSON") from None
 
 
-async def _register(gateway: Gateway, connection: Connection, body: Registration) -> Registered:
+async def _register(services: Services, connection: Connection, body: Registration) -> Registered:
     model = await registrations.model_of_hardware_key(connection, body.hardware_key)
     new = new_device(
-        gateway,
+        services,
         model,
         parent_id=body.parent_id,
         sn=validation.filled("Sn", body.sn),
@@ -134,14 +134,14 @@ async def _register(gateway: Gateway, connection: Connection, body: Registration
             parent = await registrations.hold_parent(connection, body.parent_id)
             if parent is None or parent[0] != model.vendor_id:
                 raise Refusal(422, registrations.PARENT_UNKNOWN)
-        await registrations.insert(connection, new, UNCLAIMED, gateway.clock())
-    await publish_new(gateway, connection, new, UNCLAIMED)
-    url = hub_url(gateway.settings)
-    return Registered(new.id, access_key(gateway, new.id), url, url)
+        await registrations.insert(connection, new, UNCLAIMED, services.clock())
+    await publish_new(services, connection, new, UNCLAIMED)
+    url = hub_url(services.settings)
+    return Registered(new.id, access_key(services, new.id), url, url)
 
 
 def new_device(
-    gateway: Gateway,
+    services: Services,
     model: Model,
     *,
     parent_id: UUID | None,
@@ -157,7 +157,7 @@ def new_device(
     device_id = ids.new_id()
     return NewDevice(
         id=device_id,
-        shard=ids.shard_of(str(device_id).encode(), gateway.shards),
+        shard=ids.shard_of(str(device_id).encode(), services.shards),
         model=model,
         parent_id=parent_id,
         sn=sn,
@@ -170,12 +170,12 @@ def new_device(
     )
 
 
-def access_key(gateway: Gateway, device_id: UUID) -> str:
+def access_key(services: Services, device_id: UUID) -> str:
     """The access key of a new device."""
-    return gateway.access_keys.issue(str(device_id), 0)
+    return services.access_keys.issue(str(device_id), 0)
 
 
-async def publish_new(gateway: Gateway, connection: Connection, new: NewDevice, place: Place) -> None:
+async def publish_new(services: Services, connection: Connection, new: NewDevice, place: Place) -> None:
     """Prepare the first reply of a new device, if it differs from that of a device for which nothing waits.
 
     The device is registered already and its key must reach it, so with Postgres away this is left to a worker.
@@ -183,7 +183,7 @@ async def publish_new(gateway: Gateway, connection: Connection, new: NewDevice, 
     if place.space_id is None and new.model.rate_limit == DEFAULT_RATE_LIMIT:
         return
     try:
-        await publish(gateway, connection, [new.id])
+        await publish(services, connection, [new.id])
     except AWAY as error:
         logs.event(log, logging.WARNING, "reply_deferred", devices=1, cause=str(error))
 

@@ -7,12 +7,13 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from gateway.callers import DeviceCaller
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import devices, held_devices, spaces
-from gateway.stores.reply_writer import publish
+from gateway.api.callers import DeviceCaller
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import device_view, owner_changes
+from gateway.stores.replies import publish
+from gateway.stores.tenants import spaces
 from schemas.postgres import Connection
 
 NOT_IN_SPACE = "Device not in space"
@@ -53,12 +54,12 @@ class Move(Struct):
 
 
 @endpoint("GET", "/v1/devices/{device_id}/space", errors={422: "Nobody claimed the device."})
-async def read_space(gateway: Gateway, device: DeviceCaller) -> DevicePlace:
+async def read_space(services: Services, device: DeviceCaller) -> DevicePlace:
     """Read the device's space."""
-    place = await devices.place(gateway.postgres, device.id)
+    place = await device_view.place(services.postgres, device.id)
     if place is None:
         raise Refusal(422, NOT_IN_SPACE)
-    return _shown(place, device.id, gateway.clock())
+    return _shown(place, device.id, services.clock())
 
 
 @endpoint(
@@ -66,16 +67,16 @@ async def read_space(gateway: Gateway, device: DeviceCaller) -> DevicePlace:
     "/v1/devices/{device_id}/space/move",
     errors={422: "Nobody claimed the device, or it has no parent in a space of the same owner."},
 )
-async def move(gateway: Gateway, device: DeviceCaller, body: Move) -> DevicePlace:
+async def move(services: Services, device: DeviceCaller, body: Move) -> DevicePlace:
     """Move the device, with the devices below it that share its space; answers the space it is in then."""
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            moved = await _move(connection, device, body.target, gateway.clock())
-        await publish(gateway, connection, moved)
-        place = await devices.place(connection, device.id)
+            moved = await _move(connection, device, body.target, services.clock())
+        await publish(services, connection, moved)
+        place = await device_view.place(connection, device.id)
     if place is None:
-        raise devices.gone()
-    return _shown(place, device.id, gateway.clock())
+        raise device_view.gone()
+    return _shown(place, device.id, services.clock())
 
 
 async def _move(connection: Connection, device: DeviceCaller, target: str, moment: datetime) -> list[UUID]:
@@ -87,17 +88,17 @@ async def _move(connection: Connection, device: DeviceCaller, target: str, momen
     elif device.parent_id is None:
         raise Refusal(422, NO_PARENT)
     else:
-        parents = await devices.space_of_parent(connection, device.parent_id, owner)
+        parents = await device_view.space_of_parent(connection, device.parent_id, owner)
         if parents is None:
             raise Refusal(422, PARENT_NOT_IN_SPACE)
         space_id = parents
     # The space is locked before the device, as by whoever changes a space and tells the devices in it.
-    project_id = await held_devices.space_project(connection, owner, space_id)
-    held = await held_devices.hold(connection, owner, device.id)
-    return await held_devices.move(connection, held, owner, project_id, space_id, moment)
+    project_id = await owner_changes.space_project(connection, owner, space_id)
+    held = await owner_changes.hold(connection, owner, device.id)
+    return await owner_changes.move(connection, held, owner, project_id, space_id, moment)
 
 
-def _shown(place: devices.Place, device_id: UUID, now: datetime) -> DevicePlace:
+def _shown(place: device_view.Place, device_id: UUID, now: datetime) -> DevicePlace:
     local = now.astimezone(UTC if place.time_zone == "UTC" else ZoneInfo(place.time_zone))
     offset = local.utcoffset()
     assert offset is not None

@@ -1,7 +1,7 @@
 """Telemetry on the ordinary path, and many messages in one request.
 
-Single telemetry normally never gets here: `gateway.hot` answers it. This route serves the same address for requests
-that the hot path leaves alone (pipelined, `Expect: 100-continue`, HTTP/1.0), through the same `Ingest.offer`.
+Single telemetry normally never gets here: `gateway.ingest.protocol` answers it. This route serves the same address for
+requests that the hot path leaves alone (pipelined, `Expect: 100-continue`, HTTP/1.0), through the same `Ingest.offer`.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from msgspec import Meta, Raw, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import callers
-from gateway.endpoint import Endpoint, ErrorBody, endpoint, read_body
-from gateway.errors import Refusal
-from gateway.hot import refusal
-from gateway.ingest import Ingest
-from gateway.services import Gateway
-from gateway.stores import children
+from gateway.api import callers
+from gateway.api.endpoint import Endpoint, ErrorBody, endpoint, read_body
+from gateway.ingest.ingest import Ingest
+from gateway.ingest.protocol import refusal
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import children
 from schemas import telemetry
 from schemas.replies import ResponseMap
 from schemas.telemetry import Telemetry
@@ -75,7 +75,7 @@ class Place:
     reads=Telemetry,
     proves=callers.DeviceCaller,
 )
-async def post_telemetry(gateway: Gateway, request: Request, device_id: str) -> ResponseMap:
+async def post_telemetry(services: Services, request: Request, device_id: str) -> ResponseMap:
     """Send one telemetry message; the answer says what waits for the device."""
     answers = Answers(1)
     place = Place(answers, 0)
@@ -85,9 +85,9 @@ async def post_telemetry(gateway: Gateway, request: Request, device_id: str) -> 
     except Refusal as error:
         if error.status != 413:
             raise
-        gateway.ingest.refuse_too_large(place)
+        services.ingest.refuse_too_large(place)
     else:
-        gateway.ingest.offer(place, device_id.encode("utf-8", "replace"), key, body)
+        services.ingest.offer(place, device_id.encode("utf-8", "replace"), key, body)
     await answers.done.wait()
     return _response(answers.statuses[0], answers.bodies[0], answers.retry_after_s)  # type: ignore[return-value]
 
@@ -124,14 +124,14 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
     body_bytes_max=MASS_BODY_BYTES_MAX,
 )
 async def post_telemetries(
-    gateway: Gateway, request: Request, device_id: str, body: MassItem
+    services: Services, request: Request, device_id: str, body: MassItem
 ) -> dict[UUID, ResponseMap | ErrorBody]:
     """Send messages of many devices at once: one's own children, or any device whose `access_token` is in its message.
 
     The answer maps each id to its response map or error: 201 when all are stored, else 422.
     """
     answers = Answers(len(body))
-    ingest = gateway.ingest
+    ingest = services.ingest
     of_parent: list[tuple[int, str, bytes]] = []
     for place, (child_id, raw) in enumerate(body.items()):
         body_of_one = bytes(raw)
@@ -145,7 +145,7 @@ async def post_telemetries(
                 body_of_one = _encoder.encode(message)
             ingest.offer(Place(answers, place), child_id.encode(), token.encode(), body_of_one, message)
     if of_parent or not body:
-        await _offer_children(gateway, request, device_id, of_parent, answers)
+        await _offer_children(services, request, device_id, of_parent, answers)
     if body:
         await answers.done.wait()
     members = b",".join(
@@ -156,12 +156,12 @@ async def post_telemetries(
 
 
 async def _offer_children(
-    gateway: Gateway, request: Request, device_id: str, messages: list[tuple[int, str, bytes]], answers: Answers
+    services: Services, request: Request, device_id: str, messages: list[tuple[int, str, bytes]], answers: Answers
 ) -> None:
     """Offer messages without a token: the caller must be the parent of their devices."""
-    parent = await callers.device(gateway, request, device_id)
-    versions = await children.key_versions(gateway.postgres, parent.id, [child for _, child, _ in messages])
-    ingest: Ingest = gateway.ingest
+    parent = await callers.device(services, request, device_id)
+    versions = await children.key_versions(services.postgres, parent.id, [child for _, child, _ in messages])
+    ingest: Ingest = services.ingest
     for place, child_id, message in messages:
         version = versions.get(child_id)
         if version is None:

@@ -4,14 +4,14 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.callers import OrganizationCaller
-from gateway.endpoint import endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import claims, held_devices, owned_devices
-from gateway.stores.owned_devices import Device
-from gateway.stores.reply_writer import publish
-from gateway.validation import Label, Name, normalized_mac
+from gateway.api.callers import OrganizationCaller
+from gateway.api.endpoint import endpoint
+from gateway.api.validation import Label, Name, normalized_mac
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import claiming, owner_changes, owner_view
+from gateway.stores.devices.owner_view import Device
+from gateway.stores.replies import publish
 
 ONE_PROOF = "Give either cloud id, or mac and sn"
 
@@ -31,29 +31,29 @@ class Claim(Struct):
     "/core/v1/organization/devices/claim",
     errors={404: "No unclaimed device has this proof; a wrong pair and an unknown device are told nothing more."},
 )
-async def claim_device(gateway: Gateway, organization: OrganizationCaller, body: Claim) -> Device:
+async def claim_device(services: Services, organization: OrganizationCaller, body: Claim) -> Device:
     """Claim a registered device, and all devices below it, into a space."""
     owner = organization.organization_id
     if body.cloud_id is not None and (body.mac is not None or body.sn is not None):
         raise Refusal(422, ONE_PROOF)
     if body.cloud_id is None and body.mac is None and body.sn is None:
         raise Refusal(422, ONE_PROOF)
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            await held_devices.space_project(connection, owner, body.space_id)
+            await owner_changes.space_project(connection, owner, body.space_id)
             if body.cloud_id is not None:
-                device_id = await claims.by_cloud_id(connection, owner, body.cloud_id)
+                device_id = await claiming.by_cloud_id(connection, owner, body.cloud_id)
             elif body.mac is None:
                 raise Refusal(422, "Mac can't be blank")
             elif body.sn is None:
                 raise Refusal(422, "Sn can't be blank")
             else:
-                device_id = await claims.by_mac_and_sn(connection, owner, normalized_mac(body.mac), body.sn)
-            claimed = await claims.claim(
-                connection, owner, device_id, space_id=body.space_id, name=body.name, moment=gateway.clock()
+                device_id = await claiming.by_mac_and_sn(connection, owner, normalized_mac(body.mac), body.sn)
+            claimed = await claiming.claim(
+                connection, owner, device_id, space_id=body.space_id, name=body.name, moment=services.clock()
             )
-        await publish(gateway, connection, claimed)
-        return await owned_devices.read(connection, owner, device_id)
+        await publish(services, connection, claimed)
+        return await owner_view.read(connection, owner, device_id)
 
 
 ENDPOINTS = (claim_device,)

@@ -6,14 +6,15 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from gateway import paging
-from gateway.callers import OrganizationCaller
-from gateway.endpoint import Success, endpoint
-from gateway.paging import Page, PageQuery
-from gateway.services import Gateway
-from gateway.stores import command_definitions, models
-from gateway.stores.command_definitions import DEFAULT_TIMEOUT_S, CommandDefinition, CommandField
-from gateway.validation import Label, Name, Text
+from gateway.api import paging
+from gateway.api.callers import OrganizationCaller
+from gateway.api.endpoint import Success, endpoint
+from gateway.api.paging import Page, PageQuery
+from gateway.api.validation import Label, Name, Text
+from gateway.services import Services
+from gateway.stores import models
+from gateway.stores.commands import definitions
+from gateway.stores.commands.definitions import DEFAULT_TIMEOUT_S, CommandDefinition, CommandField
 
 FIELDS_MAX = 50
 
@@ -56,21 +57,21 @@ class DefinitionChange(Struct, kw_only=True):
 
 @endpoint("POST", "/core/v1/organization/models/{model_id}/commands", status=201, errors={404: "Model not found."})
 async def create_definition(
-    gateway: Gateway, organization: OrganizationCaller, model_id: UUID, body: NewDefinition
+    services: Services, organization: OrganizationCaller, model_id: UUID, body: NewDefinition
 ) -> CommandDefinition:
     """Define a command of a model."""
-    await models.read(gateway.postgres, organization.organization_id, model_id)
+    await models.read(services.postgres, organization.organization_id, model_id)
     given = msgspec.structs.asdict(body) | {"fields": _stored(body.fields)}
-    return await command_definitions.add(gateway.postgres, model_id, **given)
+    return await definitions.add(services.postgres, model_id, **given)
 
 
 @endpoint("GET", "/core/v1/organization/models/{model_id}/commands", errors={404: "Model not found."})
 async def list_definitions(
-    gateway: Gateway, organization: OrganizationCaller, model_id: UUID, query: PageQuery
+    services: Services, organization: OrganizationCaller, model_id: UUID, query: PageQuery
 ) -> Page[CommandDefinition]:
     """List a model's commands by name."""
-    await models.read(gateway.postgres, organization.organization_id, model_id)
-    rows = await command_definitions.listed(gateway.postgres, model_id, *paging.slice_of(query))
+    await models.read(services.postgres, organization.organization_id, model_id)
+    rows = await definitions.listed(services.postgres, model_id, *paging.slice_of(query))
     return paging.cut(rows, query.page, query.per_page)
 
 
@@ -80,17 +81,17 @@ async def list_definitions(
     errors={404: "Model or command not found."},
 )
 async def change_definition(
-    gateway: Gateway, organization: OrganizationCaller, model_id: UUID, definition_id: UUID, body: DefinitionChange
+    services: Services, organization: OrganizationCaller, model_id: UUID, definition_id: UUID, body: DefinitionChange
 ) -> CommandDefinition:
     """Change a command's definition; commands already sent stay as they are."""
     changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
     if body.fields is not UNSET:
         changes["fields"] = _stored(body.fields)
-    async with gateway.postgres.acquire() as connection, connection.transaction():
+    async with services.postgres.acquire() as connection, connection.transaction():
         await models.read(connection, organization.organization_id, model_id)
-        held = await command_definitions.hold(connection, model_id, definition_id)
+        held = await definitions.hold(connection, model_id, definition_id)
         changed = msgspec.structs.replace(held, **changes)
-        await command_definitions.replace(connection, changed)
+        await definitions.replace(connection, changed)
     return changed
 
 
@@ -100,11 +101,11 @@ async def change_definition(
     errors={404: "Model or command not found."},
 )
 async def delete_definition(
-    gateway: Gateway, organization: OrganizationCaller, model_id: UUID, definition_id: UUID
+    services: Services, organization: OrganizationCaller, model_id: UUID, definition_id: UUID
 ) -> Success:
     """Remove a command from a model; commands already sent run on."""
-    await models.read(gateway.postgres, organization.organization_id, model_id)
-    await command_definitions.delete(gateway.postgres, model_id, definition_id)
+    await models.read(services.postgres, organization.organization_id, model_id)
+    await definitions.delete(services.postgres, model_id, definition_id)
     return Success()
 
 

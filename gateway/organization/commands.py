@@ -7,17 +7,18 @@ from uuid import UUID
 
 from msgspec import Meta, Struct, field
 
-from gateway import paging
-from gateway.callers import OrganizationCaller
-from gateway.endpoint import endpoint
-from gateway.errors import Refusal
-from gateway.paging import PER_PAGE, Page, PageNumber, Window
-from gateway.services import Gateway
-from gateway.stores import command_definitions, held_devices, owned_commands, owned_devices
-from gateway.stores.command_definitions import CommandDefinition
-from gateway.stores.owned_commands import Command, Status
-from gateway.stores.reply_writer import publish
-from gateway.validation import Name
+from gateway.api import paging
+from gateway.api.callers import OrganizationCaller
+from gateway.api.endpoint import endpoint
+from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
+from gateway.api.validation import Name
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.commands import definitions, sending
+from gateway.stores.commands.definitions import CommandDefinition
+from gateway.stores.commands.sending import Command, Status
+from gateway.stores.devices import owner_changes, owner_view
+from gateway.stores.replies import publish
 
 BODY_BYTES_MAX = 64 * 1024
 PER_PAGE_MAX = 500
@@ -58,20 +59,20 @@ class CommandsQuery(Struct, kw_only=True):
     body_bytes_max=BODY_BYTES_MAX,
 )
 async def send_command(
-    gateway: Gateway, organization: OrganizationCaller, device_id: UUID, body: NewCommand
+    services: Services, organization: OrganizationCaller, device_id: UUID, body: NewCommand
 ) -> Command:
     """Send a command, now or at `scheduled_at`."""
-    moment = gateway.clock()
+    moment = services.clock()
     if (body.command is None) == (body.friendly_name is None):
         raise Refusal(422, "Give either command or friendly name")
     if body.scheduled_at is not None and not moment < body.scheduled_at <= moment + AHEAD_MAX:
         raise Refusal(422, f"Scheduled at must be in the future, at most {AHEAD_MAX.days} days ahead")
     if body.file_id is not None:
         raise Refusal(422, "File not found")
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            held = await held_devices.hold(connection, organization.organization_id, device_id)
-            definition = await command_definitions.find(
+            held = await owner_changes.hold(connection, organization.organization_id, device_id)
+            definition = await definitions.find(
                 connection, held.model_id, name=body.command, friendly_name=body.friendly_name
             )
             if definition is None:
@@ -80,20 +81,20 @@ async def send_command(
             if definition.needs_file:
                 raise Refusal(422, "File id can't be blank: this command needs a file")
             check_parameters(definition, body.extra_params)
-            command = await owned_commands.create(
+            command = await sending.create(
                 connection, held, definition, body.extra_params, scheduled_at=body.scheduled_at, moment=moment
             )
-        await publish(gateway, connection, [device_id])
+        await publish(services, connection, [device_id])
     return command
 
 
 @endpoint("GET", "/core/v1/organization/devices/{device_id}/commands", errors={404: "Device not found."})
 async def list_commands(
-    gateway: Gateway, organization: OrganizationCaller, device_id: UUID, query: CommandsQuery
+    services: Services, organization: OrganizationCaller, device_id: UUID, query: CommandsQuery
 ) -> Page[Command]:
     """List a device's commands, newest first."""
-    await owned_devices.read(gateway.postgres, organization.organization_id, device_id)
-    return await command_page(gateway, device_id, query)
+    await owner_view.read(services.postgres, organization.organization_id, device_id)
+    return await command_page(services, device_id, query)
 
 
 @endpoint(
@@ -102,24 +103,24 @@ async def list_commands(
     errors={404: "Command not found.", 409: "The device has begun it, or it has ended."},
 )
 async def cancel_command(
-    gateway: Gateway, organization: OrganizationCaller, device_id: UUID, command_id: UUID
+    services: Services, organization: OrganizationCaller, device_id: UUID, command_id: UUID
 ) -> Command:
     """Cancel a command that the device has not begun."""
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            command = await owned_commands.cancel(
-                connection, organization.organization_id, device_id, command_id, gateway.clock()
+            command = await sending.cancel(
+                connection, organization.organization_id, device_id, command_id, services.clock()
             )
-        await publish(gateway, connection, [device_id])
+        await publish(services, connection, [device_id])
     return command
 
 
-async def command_page(gateway: Gateway, device_id: UUID, query: CommandsQuery) -> Page[Command]:
+async def command_page(services: Services, device_id: UUID, query: CommandsQuery) -> Page[Command]:
     """A page of the commands of a device that the caller may see."""
 
     async def read(window: Window) -> list[Command]:
-        return await owned_commands.page(
-            gateway.postgres,
+        return await sending.page(
+            services.postgres,
             device_id,
             status=query.status,
             before=None if window.after is None else int(window.after[0]),
@@ -128,7 +129,7 @@ async def command_page(gateway: Gateway, device_id: UUID, query: CommandsQuery) 
         )
 
     return await paging.read_page(
-        gateway,
+        services,
         ("commands", device_id, query.status),
         query.page,
         query.per_page,

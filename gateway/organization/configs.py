@@ -5,14 +5,14 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.callers import OrganizationCaller
-from gateway.endpoint import endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import held_devices, owned_devices
-from gateway.stores.owned_devices import Config
-from gateway.stores.reply_writer import publish
-from gateway.validation import check_depth
+from gateway.api.callers import OrganizationCaller
+from gateway.api.endpoint import endpoint
+from gateway.api.validation import check_depth
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import owner_changes, owner_view
+from gateway.stores.devices.owner_view import Config
+from gateway.stores.replies import publish
 from schemas import events
 from schemas.events import EventType
 
@@ -27,9 +27,9 @@ class ConfigChange(Struct):
 
 
 @endpoint("GET", "/core/v1/organization/devices/{device_id}/config", errors={404: "Device not found."})
-async def read_config(gateway: Gateway, organization: OrganizationCaller, device_id: UUID) -> Config:
+async def read_config(services: Services, organization: OrganizationCaller, device_id: UUID) -> Config:
     """Read a device's config."""
-    return await owned_devices.read_config(gateway.postgres, organization.organization_id, device_id)
+    return await owner_view.read_config(services.postgres, organization.organization_id, device_id)
 
 
 @endpoint(
@@ -38,16 +38,18 @@ async def read_config(gateway: Gateway, organization: OrganizationCaller, device
     errors={404: "Device not found."},
     body_bytes_max=CONFIG_BYTES_MAX,
 )
-async def put_config(gateway: Gateway, organization: OrganizationCaller, device_id: UUID, body: ConfigChange) -> Config:
+async def put_config(
+    services: Services, organization: OrganizationCaller, device_id: UUID, body: ConfigChange
+) -> Config:
     """Replace a device's config; it becomes the next version, which the device is told of."""
     check_depth("Config", body.config)
-    moment = gateway.clock()
-    async with gateway.postgres.acquire() as connection:
+    moment = services.clock()
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            held = await held_devices.hold(connection, organization.organization_id, device_id)
+            held = await owner_changes.hold(connection, organization.organization_id, device_id)
             if body.version is not None and body.version != held.config_version:
                 raise Refusal(422, f"Error setting config with old version, latest is {held.config_version}")
-            version = await held_devices.put_config(connection, held, body.config, moment)
+            version = await owner_changes.put_config(connection, held, body.config, moment)
             await events.append(
                 connection,
                 EventType.CONFIG_CHANGED,
@@ -57,7 +59,7 @@ async def put_config(gateway: Gateway, organization: OrganizationCaller, device_
                 moment=moment,
                 version=version,
             )
-        await publish(gateway, connection, [device_id])
+        await publish(services, connection, [device_id])
     return Config(held.name, version, moment, body.config, device_id)
 
 

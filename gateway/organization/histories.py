@@ -6,14 +6,16 @@ from uuid import UUID
 
 from msgspec import Meta, Struct, field
 
-from gateway import paging
-from gateway.callers import OrganizationCaller
-from gateway.endpoint import endpoint
-from gateway.errors import Refusal
-from gateway.paging import PER_PAGE, Page, PageNumber, Window
-from gateway.services import Gateway
-from gateway.stores import histories, owned_devices, spaces
-from gateway.stores.histories import Found, HistoryItem, Status
+from gateway.api import paging
+from gateway.api.callers import OrganizationCaller
+from gateway.api.endpoint import endpoint
+from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import owner_view
+from gateway.stores.events import telemetry_history
+from gateway.stores.events.telemetry_history import Found, HistoryItem, Status
+from gateway.stores.tenants import spaces
 from schemas.telemetry import AHEAD_MAX
 
 PER_PAGE_MAX = 1_000
@@ -55,33 +57,33 @@ class HistoriesQuery(RangeQuery, kw_only=True):
     "GET", "/core/v1/organization/devices/histories", errors={404: "The device or space is not the organisation's."}
 )
 async def list_histories(
-    gateway: Gateway, organization: OrganizationCaller, query: HistoriesQuery
+    services: Services, organization: OrganizationCaller, query: HistoriesQuery
 ) -> Page[HistoryItem]:
     """List telemetry messages, newest first; also of devices that were deleted since."""
     owner = organization.organization_id
-    since, until = query.range(gateway.clock())
+    since, until = query.range(services.clock())
     if query.device_id is not None:
-        await owned_devices.ever_owned(gateway.postgres, owner, query.device_id)
+        await owner_view.ever_owned(services.postgres, owner, query.device_id)
     if query.space_id is not None:
-        await spaces.read(gateway.postgres, owner, query.space_id)
-    project_ids = await histories.projects(gateway.postgres, owner)
+        await spaces.read(services.postgres, owner, query.space_id)
+    project_ids = await telemetry_history.projects(services.postgres, owner)
 
     async def read(window: Window) -> list[Found]:
-        return await histories.page(
-            gateway.postgres,
+        return await telemetry_history.page(
+            services.postgres,
             project_ids,
             since=since,
             until=until,
             device_id=query.device_id,
             space_id=query.space_id,
             status=query.status,
-            before=None if window.after is None else histories.place(window.after),
+            before=None if window.after is None else telemetry_history.place(window.after),
             offset=window.offset,
             limit=window.limit,
         )
 
     scope = ("histories", owner, query.since, query.until, query.device_id, query.space_id, query.status)
-    found = await paging.read_page(gateway, scope, query.page, query.per_page, read, boundary=Found.place)
+    found = await paging.read_page(services, scope, query.page, query.per_page, read, boundary=Found.place)
     return Page([one.item for one in found.items], found.has_next_page, found.next_page)
 
 

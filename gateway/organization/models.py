@@ -6,14 +6,14 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway import paging
-from gateway.callers import OrganizationCaller
-from gateway.endpoint import Success, endpoint
-from gateway.paging import Page, PageQuery
-from gateway.services import Gateway
+from gateway.api import paging
+from gateway.api.callers import OrganizationCaller
+from gateway.api.endpoint import Success, endpoint
+from gateway.api.paging import Page, PageQuery
+from gateway.api.validation import NO_NUL, Name
+from gateway.services import Services
 from gateway.stores import models
 from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S, GENERIC, Model
-from gateway.validation import NO_NUL, Name
 from schemas.replies import DEFAULT_RATE_LIMIT
 
 OfflineThreshold = Annotated[int, Meta(ge=10, le=2_592_000, description="Seconds of silence.")]
@@ -51,28 +51,30 @@ class ModelChange(Struct, kw_only=True):
 
 
 @endpoint("POST", "/core/v1/organization/models", status=201)
-async def create_model(gateway: Gateway, organization: OrganizationCaller, body: NewModel) -> Model:
+async def create_model(services: Services, organization: OrganizationCaller, body: NewModel) -> Model:
     """Create a device model."""
-    return await models.create(gateway.postgres, organization.organization_id, **msgspec.structs.asdict(body))
+    return await models.create(services.postgres, organization.organization_id, **msgspec.structs.asdict(body))
 
 
 @endpoint("GET", "/core/v1/organization/models")
-async def list_models(gateway: Gateway, organization: OrganizationCaller, query: PageQuery) -> Page[Model]:
+async def list_models(services: Services, organization: OrganizationCaller, query: PageQuery) -> Page[Model]:
     """List the organisation's own models by name."""
-    rows = await models.listed(gateway.postgres, organization.organization_id, *paging.slice_of(query))
+    rows = await models.listed(services.postgres, organization.organization_id, *paging.slice_of(query))
     return paging.cut(rows, query.page, query.per_page)
 
 
 @endpoint("GET", "/core/v1/organization/models/{model_id}", errors={404: "Model not found."})
-async def read_model(gateway: Gateway, organization: OrganizationCaller, model_id: UUID) -> Model:
+async def read_model(services: Services, organization: OrganizationCaller, model_id: UUID) -> Model:
     """Read one model."""
-    return await models.read(gateway.postgres, organization.organization_id, model_id)
+    return await models.read(services.postgres, organization.organization_id, model_id)
 
 
 @endpoint("PATCH", "/core/v1/organization/models/{model_id}", errors={404: "Model not found."})
-async def change_model(gateway: Gateway, organization: OrganizationCaller, model_id: UUID, body: ModelChange) -> Model:
+async def change_model(
+    services: Services, organization: OrganizationCaller, model_id: UUID, body: ModelChange
+) -> Model:
     """Change a model; a new rate limit reaches its devices within seconds, a new mapping counts at once."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
+    async with services.postgres.acquire() as connection, connection.transaction():
         change = msgspec.structs.asdict(body)
         return await models.update(connection, organization.organization_id, model_id, **change)
 
@@ -82,9 +84,9 @@ async def change_model(gateway: Gateway, organization: OrganizationCaller, model
     "/core/v1/organization/models/{model_id}",
     errors={404: "Model not found.", 422: "It still has devices."},
 )
-async def delete_model(gateway: Gateway, organization: OrganizationCaller, model_id: UUID) -> Success:
+async def delete_model(services: Services, organization: OrganizationCaller, model_id: UUID) -> Success:
     """Delete a model that no device was registered with; its hardware keys and commands go with it."""
-    await models.delete(gateway.postgres, organization.organization_id, model_id)
+    await models.delete(services.postgres, organization.organization_id, model_id)
     return Success()
 
 

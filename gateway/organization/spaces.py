@@ -7,16 +7,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway import paging
-from gateway.callers import OrganizationCaller
-from gateway.endpoint import Success, endpoint
-from gateway.errors import Refusal
-from gateway.paging import Page, PageQuery, Window
-from gateway.services import Gateway
-from gateway.stores import projects, spaces
-from gateway.stores.reply_writer import publish
-from gateway.stores.spaces import DEPTH_MAX, PATH_BYTES_MAX, Space
-from gateway.validation import NAME_CHARACTERS_MAX, Name
+from gateway.api import paging
+from gateway.api.callers import OrganizationCaller
+from gateway.api.endpoint import Success, endpoint
+from gateway.api.paging import Page, PageQuery, Window
+from gateway.api.validation import NAME_CHARACTERS_MAX, Name
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.replies import publish
+from gateway.stores.tenants import projects, spaces
+from gateway.stores.tenants.spaces import DEPTH_MAX, PATH_BYTES_MAX, Space
 
 TOLD_AT_ONCE_MAX = 1_000
 """Of a space with more devices than these, a worker tells the rest within seconds."""
@@ -71,15 +71,15 @@ class Path(Struct):
 
 
 @endpoint("POST", "/core/v1/organization/spaces", status=201, errors={404: "Project not found."})
-async def create_space(gateway: Gateway, organization: OrganizationCaller, body: NewSpace) -> Space:
+async def create_space(services: Services, organization: OrganizationCaller, body: NewSpace) -> Space:
     """Create a space."""
     _check_place(body.latitude, body.longitude, body.time_zone)
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         return await spaces.create(connection, organization.organization_id, **msgspec.structs.asdict(body))
 
 
 @endpoint("POST", "/core/v1/organization/spaces/find_or_create", errors={404: "Project not found."})
-async def find_or_create_space(gateway: Gateway, organization: OrganizationCaller, body: Path) -> Space:
+async def find_or_create_space(services: Services, organization: OrganizationCaller, body: Path) -> Space:
     """The space at a path; it and what is missing above it are created."""
     names = body.path
     if isinstance(names, str):
@@ -87,21 +87,21 @@ async def find_or_create_space(gateway: Gateway, organization: OrganizationCalle
             names = msgspec.convert(names.split("/"), list[SpaceName])
         except msgspec.ValidationError:
             raise Refusal(422, "Path: each name between two / must have 1 to 255 characters") from None
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         return await spaces.find_or_create(connection, organization.organization_id, body.project_id, names)
 
 
 @endpoint("GET", "/core/v1/organization/spaces", errors={404: "Project not found."})
-async def list_spaces(gateway: Gateway, organization: OrganizationCaller, query: SpacesQuery) -> Page[Space]:
+async def list_spaces(services: Services, organization: OrganizationCaller, query: SpacesQuery) -> Page[Space]:
     """List spaces by project and full path."""
     owner = organization.organization_id
     if query.project_id is not None:
-        await projects.read(gateway.postgres, owner, query.project_id)
+        await projects.read(services.postgres, owner, query.project_id)
 
     async def read(window: Window) -> list[Space]:
         after = window.after
         return await spaces.page(
-            gateway.postgres,
+            services.postgres,
             owner,
             query.project_id,
             after=None if after is None else (str(after[0]), str(after[1])),
@@ -110,7 +110,7 @@ async def list_spaces(gateway: Gateway, organization: OrganizationCaller, query:
         )
 
     return await paging.read_page(
-        gateway,
+        services,
         ("spaces", owner, query.project_id),
         query.page,
         query.per_page,
@@ -120,22 +120,24 @@ async def list_spaces(gateway: Gateway, organization: OrganizationCaller, query:
 
 
 @endpoint("GET", "/core/v1/organization/spaces/{space_id}", errors={404: "Space not found."})
-async def read_space(gateway: Gateway, organization: OrganizationCaller, space_id: UUID) -> Space:
+async def read_space(services: Services, organization: OrganizationCaller, space_id: UUID) -> Space:
     """Read one space."""
-    return await spaces.read(gateway.postgres, organization.organization_id, space_id)
+    return await spaces.read(services.postgres, organization.organization_id, space_id)
 
 
 @endpoint("PATCH", "/core/v1/organization/spaces/{space_id}", errors={404: "Space not found."})
-async def change_space(gateway: Gateway, organization: OrganizationCaller, space_id: UUID, body: SpaceChange) -> Space:
+async def change_space(
+    services: Services, organization: OrganizationCaller, space_id: UUID, body: SpaceChange
+) -> Space:
     """Change a space; a new name or parent changes the paths of all below it. Its devices are told."""
     changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
             was = await spaces.hold(connection, organization.organization_id, space_id)
             changed = msgspec.structs.replace(was, **changes)
             _check_place(changed.latitude, changed.longitude, changed.time_zone)
             told = await spaces.update(connection, was, changed)
-        await publish(gateway, connection, told[:TOLD_AT_ONCE_MAX])
+        await publish(services, connection, told[:TOLD_AT_ONCE_MAX])
     return changed
 
 
@@ -144,9 +146,9 @@ async def change_space(gateway: Gateway, organization: OrganizationCaller, space
     "/core/v1/organization/spaces/{space_id}",
     errors={404: "Space not found.", 422: "It still has devices or spaces in it."},
 )
-async def delete_space(gateway: Gateway, organization: OrganizationCaller, space_id: UUID) -> Success:
+async def delete_space(services: Services, organization: OrganizationCaller, space_id: UUID) -> Success:
     """Delete an empty space."""
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         await spaces.delete(connection, organization.organization_id, space_id)
     return Success()
 

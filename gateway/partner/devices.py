@@ -6,19 +6,21 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway import paging
-from gateway.callers import PartnerCaller
-from gateway.endpoint import Success, endpoint
+from gateway.api import paging
+from gateway.api.callers import PartnerCaller
+from gateway.api.endpoint import Success, endpoint
+from gateway.api.paging import Page, PageQuery, Window
+from gateway.api.validation import Name, normalized_mac
 from gateway.organization.commands import CommandsQuery, command_page
 from gateway.organization.histories import RangeQuery
-from gateway.paging import Page, PageQuery, Window
-from gateway.services import Gateway
-from gateway.stores import device_deletion, held_devices, histories, models, owned_devices
-from gateway.stores.histories import Found, HistoryItem
-from gateway.stores.owned_commands import Command
-from gateway.stores.owned_devices import Config, Device
-from gateway.stores.reply_writer import publish
-from gateway.validation import Name, normalized_mac
+from gateway.services import Services
+from gateway.stores import models
+from gateway.stores.commands.sending import Command
+from gateway.stores.devices import deletion, owner_changes, owner_view
+from gateway.stores.devices.owner_view import Config, Device
+from gateway.stores.events import telemetry_history
+from gateway.stores.events.telemetry_history import Found, HistoryItem
+from gateway.stores.replies import publish
 
 
 class DevicesQuery(PageQuery, kw_only=True):
@@ -39,16 +41,16 @@ class Telemetries(Struct):
 
 
 @endpoint("GET", "/core/v1/partner/devices", errors={404: "Model not found."})
-async def list_devices(gateway: Gateway, partner: PartnerCaller, query: DevicesQuery) -> Page[Device]:
+async def list_devices(services: Services, partner: PartnerCaller, query: DevicesQuery) -> Page[Device]:
     """List the devices of the partner's models, oldest registration first."""
     vendor = partner.organization_id
     mac = None if query.mac is None else normalized_mac(query.mac)
     if query.model_id is not None:
-        await models.read(gateway.postgres, vendor, query.model_id)
+        await models.read(services.postgres, vendor, query.model_id)
 
     async def read(window: Window) -> list[Device]:
-        return await owned_devices.page_of_vendor(
-            gateway.postgres,
+        return await owner_view.page_of_vendor(
+            services.postgres,
             vendor,
             model_id=query.model_id,
             sn=query.sn,
@@ -59,7 +61,7 @@ async def list_devices(gateway: Gateway, partner: PartnerCaller, query: DevicesQ
         )
 
     return await paging.read_page(
-        gateway,
+        services,
         ("partner devices", vendor, query.model_id, query.sn, mac),
         query.page,
         query.per_page,
@@ -69,65 +71,65 @@ async def list_devices(gateway: Gateway, partner: PartnerCaller, query: DevicesQ
 
 
 @endpoint("GET", "/core/v1/partner/devices/{device_id}", errors={404: "Device not found."})
-async def read_device(gateway: Gateway, partner: PartnerCaller, device_id: UUID) -> Device:
+async def read_device(services: Services, partner: PartnerCaller, device_id: UUID) -> Device:
     """Read one device."""
-    return await owned_devices.read_of_vendor(gateway.postgres, partner.organization_id, device_id)
+    return await owner_view.read_of_vendor(services.postgres, partner.organization_id, device_id)
 
 
 @endpoint("DELETE", "/core/v1/partner/devices/{device_id}", errors={404: "Device not found."})
-async def delete_device(gateway: Gateway, partner: PartnerCaller, device_id: UUID) -> Success:
+async def delete_device(services: Services, partner: PartnerCaller, device_id: UUID) -> Success:
     """Delete a device; its keys end, and it has to register again to come back."""
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            await held_devices.hold_of_vendor(connection, partner.organization_id, device_id)
-            deleted = await device_deletion.delete(connection, device_id, gateway.clock())
-        await publish(gateway, connection, deleted)
+            await owner_changes.hold_of_vendor(connection, partner.organization_id, device_id)
+            deleted = await deletion.delete(connection, device_id, services.clock())
+        await publish(services, connection, deleted)
     return Success()
 
 
 @endpoint("GET", "/core/v1/partner/devices/{device_id}/telemetries", errors={404: "Device not found."})
-async def read_telemetries(gateway: Gateway, partner: PartnerCaller, device_id: UUID) -> Telemetries:
+async def read_telemetries(services: Services, partner: PartnerCaller, device_id: UUID) -> Telemetries:
     """The latest state of a device."""
-    device = await owned_devices.read_of_vendor(gateway.postgres, partner.organization_id, device_id)
+    device = await owner_view.read_of_vendor(services.postgres, partner.organization_id, device_id)
     return Telemetries(device.id, device.state, device.state_at, device.last_seen_at)
 
 
 @endpoint("GET", "/core/v1/partner/devices/{device_id}/config", errors={404: "Device not found."})
-async def read_config(gateway: Gateway, partner: PartnerCaller, device_id: UUID) -> Config:
+async def read_config(services: Services, partner: PartnerCaller, device_id: UUID) -> Config:
     """The config of a device."""
-    return await owned_devices.read_config_of_vendor(gateway.postgres, partner.organization_id, device_id)
+    return await owner_view.read_config_of_vendor(services.postgres, partner.organization_id, device_id)
 
 
 @endpoint("GET", "/core/v1/partner/devices/{device_id}/commands", errors={404: "Device not found."})
 async def list_commands(
-    gateway: Gateway, partner: PartnerCaller, device_id: UUID, query: CommandsQuery
+    services: Services, partner: PartnerCaller, device_id: UUID, query: CommandsQuery
 ) -> Page[Command]:
     """The commands that a device was sent, newest first."""
-    await owned_devices.read_of_vendor(gateway.postgres, partner.organization_id, device_id)
-    return await command_page(gateway, device_id, query)
+    await owner_view.read_of_vendor(services.postgres, partner.organization_id, device_id)
+    return await command_page(services, device_id, query)
 
 
 @endpoint("GET", "/core/v1/partner/devices/{device_id}/history", errors={404: "Device not found."})
 async def list_history(
-    gateway: Gateway, partner: PartnerCaller, device_id: UUID, query: RangeQuery
+    services: Services, partner: PartnerCaller, device_id: UUID, query: RangeQuery
 ) -> Page[HistoryItem]:
     """The telemetry messages of a device, newest first."""
-    since, until = query.range(gateway.clock())
-    await owned_devices.read_of_vendor(gateway.postgres, partner.organization_id, device_id)
+    since, until = query.range(services.clock())
+    await owner_view.read_of_vendor(services.postgres, partner.organization_id, device_id)
 
     async def read(window: Window) -> list[Found]:
-        return await histories.page_of_device(
-            gateway.postgres,
+        return await telemetry_history.page_of_device(
+            services.postgres,
             device_id,
             since=since,
             until=until,
-            before=None if window.after is None else histories.place(window.after),
+            before=None if window.after is None else telemetry_history.place(window.after),
             offset=window.offset,
             limit=window.limit,
         )
 
     scope = ("partner history", device_id, query.since, query.until)
-    found = await paging.read_page(gateway, scope, query.page, query.per_page, read, boundary=Found.place)
+    found = await paging.read_page(services, scope, query.page, query.per_page, read, boundary=Found.place)
     return Page([one.item for one in found.items], found.has_next_page, found.next_page)
 
 

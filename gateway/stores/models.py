@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.errors import Refusal
+from gateway.refusals import Refusal
 from schemas import ids, mappings
 from schemas.mappings import MappingError
 from schemas.postgres import Connection, Executor

@@ -9,15 +9,16 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import claims, spaces
-from gateway.stores.claims import Found
-from gateway.stores.reply_writer import publish
-from gateway.v2.accounts import AccountCaller, ProjectScope
+from gateway.api.accounts import AccountCaller, ProjectScope
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import Permission
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import claiming
+from gateway.stores.devices.claiming import Found
+from gateway.stores.replies import publish
+from gateway.stores.tenants import spaces
 from gateway.v2.organizations import PREFIX
-from gateway.v2.permissions import Permission
 from schemas.postgres import Connection
 
 DEVICES_MAX = 1_000
@@ -103,51 +104,51 @@ def _device(found: Found, identifier: str) -> ClaimDevice:
     "/v2/claimInfo",
     errors={404: "No device has this printed on it, or another organisation owns it; nothing more is told."},
 )
-async def claim_info(gateway: Gateway, account: AccountCaller, query: ClaimQuery) -> ClaimInfo:
+async def claim_info(services: Services, account: AccountCaller, query: ClaimQuery) -> ClaimInfo:
     """Look up what is printed on a device."""
     owners = {grant.organization_id for grant in account.grants}
     if query.organization:
         owners = {owner for owner in owners if query.organization == f"{PREFIX}{owner}"}
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         for owner in sorted(owners):
-            found = await claims.by_identifier(connection, owner, query.identifier)
+            found = await claiming.by_identifier(connection, owner, query.identifier)
             if found is not None:
                 return ClaimInfo("DEVICE", _device(found, query.identifier))
-    raise Refusal(404, claims.UNKNOWN)
+    raise Refusal(404, claiming.UNKNOWN)
 
 
 @endpoint("POST", "/v2/projects/{project}/devices:claim", permission=Permission.ADMINISTER)
-async def claim_devices(gateway: Gateway, project: ProjectScope, query: DryRun, body: NewClaims) -> Claimed:
+async def claim_devices(services: Services, project: ProjectScope, query: DryRun, body: NewClaims) -> Claimed:
     """Claim devices, with those below them, into the project's space `Unsorted`."""
     done: list[ClaimDevice] = []
     errors: list[DeviceClaimError] = []
     published: list[UUID] = []
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         for identifier in dict.fromkeys(body.device_ids):
-            found = await claims.by_identifier(connection, project.organization_id, identifier)
+            found = await claiming.by_identifier(connection, project.organization_id, identifier)
             if found is not None and not found.claimed and not query.dry_run:
-                claimed = await _claim(gateway, connection, project, found.device_id)
+                claimed = await _claim(services, connection, project, found.device_id)
                 published += claimed
                 found = found._replace(claimed=True)
                 if claimed:
                     done.append(_device(found, identifier))
                     continue
             if found is None:
-                errors.append(DeviceClaimError(identifier, "NOT_FOUND", claims.UNKNOWN))
+                errors.append(DeviceClaimError(identifier, "NOT_FOUND", claiming.UNKNOWN))
             elif found.claimed:
-                errors.append(DeviceClaimError(identifier, "ALREADY_CLAIMED", claims.ALREADY))
+                errors.append(DeviceClaimError(identifier, "ALREADY_CLAIMED", claiming.ALREADY))
             else:
                 done.append(_device(found, identifier))
-        await publish(gateway, connection, published)
+        await publish(services, connection, published)
     kits = [KitClaimError(kit, "NOT_FOUND", NO_KITS) for kit in dict.fromkeys(body.kit_ids)]
     return Claimed(done, ClaimErrors(errors, kits))
 
 
-async def _claim(gateway: Gateway, connection: Connection, project: ProjectScope, device_id: UUID) -> list[UUID]:
+async def _claim(services: Services, connection: Connection, project: ProjectScope, device_id: UUID) -> list[UUID]:
     async with connection.transaction():
         space = await spaces.find_or_create(connection, project.organization_id, project.id, [spaces.UNSORTED])
-        return await claims.claim(
-            connection, project.organization_id, device_id, space_id=space.id, name=None, moment=gateway.clock()
+        return await claiming.claim(
+            connection, project.organization_id, device_id, space_id=space.id, name=None, moment=services.clock()
         )
 
 

@@ -13,15 +13,15 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import data_connectors as store
-from gateway.stores.data_connectors import Connector
-from gateway.v2.accounts import ProjectScope
+from gateway.api.accounts import ProjectScope
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import Permission
+from gateway.api.validation import Label
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.connectors import data_connectors as store
+from gateway.stores.connectors.data_connectors import Connector
 from gateway.v2.paging import PageQuery
-from gateway.v2.permissions import Permission
-from gateway.validation import Label
 from schemas import deliveries, ids
 from schemas.egress import EgressError, EgressPolicy, check_url
 from schemas.events import EventType, rfc3339
@@ -171,9 +171,9 @@ class NewSecret(Struct, rename="camel"):
 class _Draft:
     """A connector while it is being changed, its secrets opened."""
 
-    def __init__(self, gateway: Gateway, connector: Connector) -> None:
-        self.vault = gateway.settings.vault(CONNECTOR_SECRETS)
-        self.policy = EgressPolicy(gateway.settings.egress_allow, http=gateway.settings.egress_http)
+    def __init__(self, services: Services, connector: Connector) -> None:
+        self.vault = services.settings.vault(CONNECTOR_SECRETS)
+        self.policy = EgressPolicy(services.settings.egress_allow, http=services.settings.egress_http)
         self.connector = connector
 
     def display_name(self, value: str | None) -> None:
@@ -277,8 +277,8 @@ def _set(draft: _Draft, name: str, value: Any) -> None:
     getattr(draft, name)(None if value is UNSET else value)
 
 
-def _shown(gateway: Gateway, connector: Connector, scope: ProjectScope) -> DataConnector:
-    vault = gateway.settings.vault(CONNECTOR_SECRETS)
+def _shown(services: Services, connector: Connector, scope: ProjectScope) -> DataConnector:
+    vault = services.settings.vault(CONNECTOR_SECRETS)
     may_change = Permission.DEVELOP in scope.permissions
     secret = vault.open(connector.secret, connector.id).decode() if may_change else ""
     return DataConnector(
@@ -310,79 +310,79 @@ NOT_ACTIVE = {400: "The data connector is not active."}
 
 
 @endpoint("GET", CONNECTORS, permission=Permission.READ)
-async def list_connectors(gateway: Gateway, project: ProjectScope, query: PageQuery) -> DataConnectors:
+async def list_connectors(services: Services, project: ProjectScope, query: PageQuery) -> DataConnectors:
     """List the data connectors of a project."""
-    found = await store.listed(gateway.postgres, project.id, query.page_token, query.page_size + 1)
+    found = await store.listed(services.postgres, project.id, query.page_token, query.page_size + 1)
     page = found[: query.page_size]
-    shown = [_shown(gateway, connector, project) for connector in page]
+    shown = [_shown(services, connector, project) for connector in page]
     return DataConnectors(shown, page[-1].id if len(found) > len(page) else "")
 
 
 @endpoint("POST", CONNECTORS, permission=Permission.DEVELOP, errors={409: "The project has too many."})
-async def create_connector(gateway: Gateway, project: ProjectScope, body: Change) -> DataConnector:
+async def create_connector(services: Services, project: ProjectScope, body: Change) -> DataConnector:
     """Make a data connector. It gets the events that are stored from now on."""
-    draft = _Draft(gateway, store.new(project.id))
+    draft = _Draft(services, store.new(project.id))
     _apply(draft, body)
-    async with gateway.postgres.acquire() as connection, connection.transaction():
+    async with services.postgres.acquire() as connection, connection.transaction():
         made = await store.create(connection, draft.finish())
-    return _shown(gateway, made, project)
+    return _shown(services, made, project)
 
 
 @endpoint("GET", CONNECTOR + ":metrics", permission=Permission.READ)
-async def read_metrics(gateway: Gateway, project: ProjectScope, connector: str) -> MetricsAnswer:
+async def read_metrics(services: Services, project: ProjectScope, connector: str) -> MetricsAnswer:
     """Read how its attempts went in the last three hours."""
-    found = await store.read(gateway.postgres, project.id, connector)
-    recent = await deliveries.recent(gateway.postgres, found.id, gateway.clock())
+    found = await store.read(services.postgres, project.id, connector)
+    recent = await deliveries.recent(services.postgres, found.id, services.clock())
     return MetricsAnswer(Metrics(recent.successes, recent.errors, f"{recent.latency_p99_s:.3f}s"))
 
 
 @endpoint("GET", CONNECTOR + ":attempts", permission=Permission.READ)
-async def list_attempts(gateway: Gateway, project: ProjectScope, connector: str) -> Attempts:
+async def list_attempts(services: Services, project: ProjectScope, connector: str) -> Attempts:
     """List its last attempts: all that failed, and some that did not."""
-    found = await store.read(gateway.postgres, project.id, connector)
-    return Attempts([_attempt(row) for row in await deliveries.attempts(gateway.postgres, found.id)])
+    found = await store.read(services.postgres, project.id, connector)
+    return Attempts([_attempt(row) for row in await deliveries.attempts(services.postgres, found.id)])
 
 
 @endpoint("GET", CONNECTOR + ":ledger", permission=Permission.READ)
-async def read_ledger(gateway: Gateway, project: ProjectScope, connector: str) -> deliveries.Ledger:
+async def read_ledger(services: Services, project: ProjectScope, connector: str) -> deliveries.Ledger:
     """Read what became of every event that it accepted, and what lies ahead of it."""
-    await store.read(gateway.postgres, project.id, connector)
-    found = await deliveries.ledger(gateway.postgres, connector)
+    await store.read(services.postgres, project.id, connector)
+    found = await deliveries.ledger(services.postgres, connector)
     if found is None:
         raise Refusal(404, store.UNKNOWN)
     return found
 
 
 @endpoint("POST", CONNECTOR + ":sync", permission=Permission.DEVELOP, errors=NOT_ACTIVE)
-async def synchronize(gateway: Gateway, project: ProjectScope, connector: str) -> dict[str, Any]:
+async def synchronize(services: Services, project: ProjectScope, connector: str) -> dict[str, Any]:
     """Send it the newest event of each type of each device."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await _hold_active(gateway, connection, project, connector)
+    async with services.postgres.acquire() as connection, connection.transaction():
+        held = await _hold_active(services, connection, project, connector)
         await store.synchronize(connection, held)
     return {}
 
 
 @endpoint("POST", CONNECTOR + ":replay", permission=Permission.DEVELOP, errors=NOT_ACTIVE)
-async def replay(gateway: Gateway, project: ProjectScope, connector: str, body: Replay) -> Replayed:
+async def replay(services: Services, project: ProjectScope, connector: str, body: Replay) -> Replayed:
     """Send it all events of a time range once more."""
     start, end = _utc(body.start_time), _utc(body.end_time)
     if end <= start:
         raise Refusal(400, "EndTime must be after startTime")
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await _hold_active(gateway, connection, project, connector)
+    async with services.postgres.acquire() as connection, connection.transaction():
+        held = await _hold_active(services, connection, project, connector)
         return Replayed(await store.replay(connection, held, start, end))
 
 
 @endpoint("POST", CONNECTOR + ":test", permission=Permission.DEVELOP, errors={504: "No dispatcher sent it in time."})
-async def send_test(gateway: Gateway, project: ProjectScope, connector: str) -> Attempt:
+async def send_test(services: Services, project: ProjectScope, connector: str) -> Attempt:
     """Send it one event now, even while it is disabled, and read what the receiver answered."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
+    async with services.postgres.acquire() as connection, connection.transaction():
         held = await store.hold(connection, project.id, connector)
-        waiting_id = await store.add_test(connection, held, _test_event(project, gateway.clock()))
+        waiting_id = await store.add_test(connection, held, _test_event(project, services.clock()))
     async with asyncio.timeout(TEST_WAIT_S) as waiting:
         try:
             while True:
-                row = await store.attempt_of(gateway.postgres, connector, waiting_id)
+                row = await store.attempt_of(services.postgres, connector, waiting_id)
                 if row is not None:
                     return _attempt(dict(row))
                 await asyncio.sleep(TEST_POLL_S)
@@ -393,43 +393,43 @@ async def send_test(gateway: Gateway, project: ProjectScope, connector: str) -> 
 
 
 @endpoint("POST", CONNECTOR + ":rotateSecret", permission=Permission.DEVELOP)
-async def rotate_secret(gateway: Gateway, project: ProjectScope, connector: str, body: NewSecret) -> DataConnector:
+async def rotate_secret(services: Services, project: ProjectScope, connector: str, body: NewSecret) -> DataConnector:
     """Sign with another secret. Standard Webhooks are signed with both for a day, so that receivers can follow."""
-    vault = gateway.settings.vault(CONNECTOR_SECRETS)
-    async with gateway.postgres.acquire() as connection, connection.transaction():
+    vault = services.settings.vault(CONNECTOR_SECRETS)
+    async with services.postgres.acquire() as connection, connection.transaction():
         held = await store.hold(connection, project.id, connector)
         await store.rotate_secret(connection, held, vault.seal(body.signature_secret.encode(), held.id), OVERLAP)
-        return _shown(gateway, await store.read(connection, project.id, connector), project)
+        return _shown(services, await store.read(connection, project.id, connector), project)
 
 
 @endpoint("GET", CONNECTOR, permission=Permission.READ, errors={404: "There is no such data connector."})
-async def read_connector(gateway: Gateway, project: ProjectScope, connector: str) -> DataConnector:
+async def read_connector(services: Services, project: ProjectScope, connector: str) -> DataConnector:
     """Read one data connector."""
-    return _shown(gateway, await store.read(gateway.postgres, project.id, connector), project)
+    return _shown(services, await store.read(services.postgres, project.id, connector), project)
 
 
 @endpoint("PATCH", CONNECTOR, permission=Permission.DEVELOP)
 async def update_connector(
-    gateway: Gateway, project: ProjectScope, connector: str, query: UpdateQuery, body: Change
+    services: Services, project: ProjectScope, connector: str, query: UpdateQuery, body: Change
 ) -> DataConnector:
     """Change a data connector, from its next attempt on. Disabled, it drops what it owes; enabled, it begins anew."""
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        draft = _Draft(gateway, await store.hold(connection, project.id, connector))
+    async with services.postgres.acquire() as connection, connection.transaction():
+        draft = _Draft(services, await store.hold(connection, project.id, connector))
         if query.update_mask is None:
             _apply(draft, body)
         else:
             _apply_masked(draft, body, query.update_mask)
-        return _shown(gateway, await store.update(connection, draft.finish()), project)
+        return _shown(services, await store.update(connection, draft.finish()), project)
 
 
 @endpoint("DELETE", CONNECTOR, permission=Permission.DEVELOP)
-async def delete_connector(gateway: Gateway, project: ProjectScope, connector: str) -> dict[str, Any]:
+async def delete_connector(services: Services, project: ProjectScope, connector: str) -> dict[str, Any]:
     """Delete a data connector; nothing more is sent."""
-    await store.delete(gateway.postgres, (await store.read(gateway.postgres, project.id, connector)).id)
+    await store.delete(services.postgres, (await store.read(services.postgres, project.id, connector)).id)
     return {}
 
 
-async def _hold_active(gateway: Gateway, connection: Any, project: ProjectScope, connector: str) -> Connector:
+async def _hold_active(services: Services, connection: Any, project: ProjectScope, connector: str) -> Connector:
     held = await store.hold(connection, project.id, connector)
     if held.status != "ACTIVE":
         raise Refusal(400, "The data connector is not active")

@@ -7,16 +7,17 @@ import asyncpg
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import histories, project_devices
-from gateway.stores.project_devices import Filters, Order, ProjectDevice
-from gateway.v2 import accounts, cursors
-from gateway.v2.accounts import NOT_FOUND, AccountCaller
+from gateway.api import accounts, page_tokens
+from gateway.api.accounts import NOT_FOUND, AccountCaller
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import Permission
+from gateway.api.validation import Label
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import project_view
+from gateway.stores.devices.project_view import Filters, Order, ProjectDevice
+from gateway.stores.events import telemetry_history
 from gateway.v2.names import device_in, id_of, label_filter
-from gateway.v2.permissions import Permission
-from gateway.validation import Label
 from schemas import ids, rendering, typed_events
 
 PAGE_SIZE_MAX = 100
@@ -61,7 +62,7 @@ class DevicesQuery(Struct, kw_only=True):
     organization: str = ""
     projects: list[str] = []
     page_size: Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_MAX
-    page_token: Annotated[str, Meta(max_length=cursors.TOKEN_CHARACTERS_MAX)] = ""
+    page_token: Annotated[str, Meta(max_length=page_tokens.TOKEN_CHARACTERS_MAX)] = ""
 
 
 def words_of(query: str) -> list[str]:
@@ -114,32 +115,32 @@ def shown(device: ProjectDevice, reported: dict[str, msgspec.Raw]) -> Device:
 
 
 async def read_page(
-    gateway: Gateway, project_ids: list[UUID], query: DevicesQuery, filters: Filters, order: Order
+    services: Services, project_ids: list[UUID], query: DevicesQuery, filters: Filters, order: Order
 ) -> Devices:
     """One page of a list."""
-    after = cursors.unseal((query.order_by,), query.page_token, Place)
-    async with gateway.postgres.acquire() as connection:
+    after = page_tokens.unseal((query.order_by,), query.page_token, Place)
+    async with services.postgres.acquire() as connection:
         try:
-            found = await project_devices.page(connection, project_ids, filters, order, after, query.page_size + 1)
+            found = await project_view.page(connection, project_ids, filters, order, after, query.page_size + 1)
         except asyncpg.DataError:  # only a token that somebody made up can hold what Postgres does not read
-            raise Refusal(400, cursors.UNKNOWN) from None
+            raise Refusal(400, page_tokens.UNKNOWN) from None
         items = found[: query.page_size]
-        reported = await project_devices.reported(connection, [device.id for device in items])
+        reported = await project_view.reported(connection, [device.id for device in items])
     more = len(found) > len(items)
-    token = cursors.seal((query.order_by,), [items[-1].sort_key, items[-1].id]) if more else ""
+    token = page_tokens.seal((query.order_by,), [items[-1].sort_key, items[-1].id]) if more else ""
     return Devices([shown(device, reported[device.id]) for device in items], token)
 
 
-async def _projects(gateway: Gateway, account: AccountCaller, project: str, query: DevicesQuery) -> list[UUID]:
+async def _projects(services: Services, account: AccountCaller, project: str, query: DevicesQuery) -> list[UUID]:
     """The projects that a list covers. Raises Refusal."""
     if project != ANY_PROJECT:
-        return [(await accounts.project_scope(gateway, account, project, Permission.READ)).id]
+        return [(await accounts.project_scope(services, account, project, Permission.READ)).id]
     organization_id = id_of("organizations", query.organization)
     if organization_id is None:
         raise Refusal(400, "Organization is required where the project is -, as organizations/<id>")
     visible = [
         project_id
-        for project_id in await histories.projects(gateway.postgres, organization_id)
+        for project_id in await telemetry_history.projects(services.postgres, organization_id)
         if Permission.READ in account.permissions(organization_id, project_id)
     ]
     wanted = [id_of("projects", name) for name in query.projects] or visible
@@ -150,22 +151,22 @@ async def _projects(gateway: Gateway, account: AccountCaller, project: str, quer
 
 
 @endpoint("GET", "/v2/projects/{project}/devices", errors={404: "There is no such project, or not for the caller."})
-async def list_devices(gateway: Gateway, account: AccountCaller, project: str, query: DevicesQuery) -> Devices:
+async def list_devices(services: Services, account: AccountCaller, project: str, query: DevicesQuery) -> Devices:
     """List the devices of a project, or with `-` of all projects of an organisation that the caller may read."""
-    project_ids = await _projects(gateway, account, project, query)
-    return await read_page(gateway, project_ids, query, filters_of(query), order_of(query.order_by))
+    project_ids = await _projects(services, account, project, query)
+    return await read_page(services, project_ids, query, filters_of(query), order_of(query.order_by))
 
 
 @endpoint("GET", "/v2/projects/{project}/devices/{device}", errors={404: "Device not found."})
-async def read_device(gateway: Gateway, account: AccountCaller, project: str, device: str) -> Device:
+async def read_device(services: Services, account: AccountCaller, project: str, device: str) -> Device:
     """Read one device; with `-` as project, wherever the caller may read it."""
     if project != ANY_PROJECT:
-        await accounts.project_scope(gateway, account, project, Permission.READ)
-    found = await device_in(gateway, device)
+        await accounts.project_scope(services, account, project, Permission.READ)
+    found = await device_in(services, device)
     if project not in (ANY_PROJECT, str(found.project_id)):
         raise Refusal(404, NOT_FOUND)
-    await accounts.project_scope(gateway, account, str(found.project_id), Permission.READ)
-    return shown(found, (await project_devices.reported(gateway.postgres, [found.id]))[found.id])
+    await accounts.project_scope(services, account, str(found.project_id), Permission.READ)
+    return shown(found, (await project_view.reported(services.postgres, [found.id]))[found.id])
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (list_devices, read_device)

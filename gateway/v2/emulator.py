@@ -8,18 +8,18 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import device_deletion, emulated_devices, held_devices, project_devices
-from gateway.stores.project_devices import Filters, Order
-from gateway.stores.reply_writer import publish
-from gateway.v2.accounts import ProjectScope
+from gateway.api.accounts import ProjectScope
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import Permission
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import deletion, emulation, owner_changes, project_view
+from gateway.stores.devices.project_view import Filters, Order
+from gateway.stores.replies import publish
 from gateway.v2.devices import Device, Devices, DevicesQuery, read_page, shown
 from gateway.v2.labels import Labels
 from gateway.v2.names import DEVICE_UNKNOWN, device_in
 from gateway.v2.paging import PageQuery
-from gateway.v2.permissions import Permission
 from schemas import ids, typed_events
 from schemas.events import EventType
 from schemas.typed_events import DEVICE_TYPES, EventError
@@ -39,50 +39,50 @@ class NewDevice(Struct, kw_only=True):
 
 
 @endpoint("GET", DEVICES, permission=Permission.READ)
-async def list_emulated_devices(gateway: Gateway, project: ProjectScope, query: PageQuery) -> Devices:
+async def list_emulated_devices(services: Services, project: ProjectScope, query: PageQuery) -> Devices:
     """List the emulated devices of a project."""
     page = DevicesQuery(page_size=query.page_size, page_token=query.page_token)
-    return await read_page(gateway, [project.id], page, Filters(emulated=True), Order())
+    return await read_page(services, [project.id], page, Filters(emulated=True), Order())
 
 
 @endpoint("POST", DEVICES, permission=Permission.DEVELOP, errors={409: "The project has too many emulated devices."})
-async def create_emulated_device(gateway: Gateway, project: ProjectScope, body: NewDevice) -> Device:
+async def create_emulated_device(services: Services, project: ProjectScope, body: NewDevice) -> Device:
     """Create an emulated device."""
     if body.type not in DEVICE_TYPES:
         raise Refusal(400, f"Type must be one of {', '.join(DEVICE_TYPES)}")
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            device_id = await emulated_devices.create(
+            device_id = await emulation.create(
                 connection,
                 project.organization_id,
                 project.id,
                 body.type,
                 {key: value for key, value in body.labels.items() if value or key not in ("name", "description")},
-                gateway.shards,
-                gateway.clock(),
+                services.shards,
+                services.clock(),
             )
-        await publish(gateway, connection, [device_id])
-    return shown(await device_in(gateway, ids.device_name(device_id), project.id, emulated=True), {})
+        await publish(services, connection, [device_id])
+    return shown(await device_in(services, ids.device_name(device_id), project.id, emulated=True), {})
 
 
 @endpoint("GET", DEVICES + "/{device}", permission=Permission.READ, errors=UNKNOWN)
-async def read_emulated_device(gateway: Gateway, project: ProjectScope, device: str) -> Device:
+async def read_emulated_device(services: Services, project: ProjectScope, device: str) -> Device:
     """Read one emulated device."""
-    found = await device_in(gateway, device, project.id, emulated=True)
-    return shown(found, (await project_devices.reported(gateway.postgres, [found.id]))[found.id])
+    found = await device_in(services, device, project.id, emulated=True)
+    return shown(found, (await project_view.reported(services.postgres, [found.id]))[found.id])
 
 
 @endpoint("DELETE", DEVICES + "/{device}", permission=Permission.DEVELOP, errors=UNKNOWN)
-async def delete_emulated_device(gateway: Gateway, project: ProjectScope, device: str) -> dict[str, Any]:
+async def delete_emulated_device(services: Services, project: ProjectScope, device: str) -> dict[str, Any]:
     """Delete an emulated device; its history stays."""
-    found = await device_in(gateway, device, project.id, emulated=True)
-    async with gateway.postgres.acquire() as connection:
+    found = await device_in(services, device, project.id, emulated=True)
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            held = await held_devices.hold(connection, project.organization_id, found.id)
+            held = await owner_changes.hold(connection, project.organization_id, found.id)
             if held.project_id != project.id:
                 raise Refusal(404, DEVICE_UNKNOWN)
-            deleted = await device_deletion.delete(connection, found.id, gateway.clock())
-        await publish(gateway, connection, deleted)
+            deleted = await deletion.delete(connection, found.id, services.clock())
+        await publish(services, connection, deleted)
     return {}
 
 
@@ -93,23 +93,23 @@ async def delete_emulated_device(gateway: Gateway, project: ProjectScope, device
     errors=UNKNOWN,
     body_bytes_max=BODY_BYTES_MAX,
 )
-async def publish_event(gateway: Gateway, project: ProjectScope, device: str, body: dict[str, Any]) -> dict[str, Any]:
+async def publish_event(services: Services, project: ProjectScope, device: str, body: dict[str, Any]) -> dict[str, Any]:
     """Publish one event for an emulated device, as `{"<eventType>": {…}}`; the type must fit the device."""
     event_type, data = _only(body)
     device_id = ids.device_of_name(device)
     if device_id is None:
         raise Refusal(404, DEVICE_UNKNOWN)
-    async with gateway.postgres.acquire() as connection, connection.transaction():
-        held = await emulated_devices.hold(connection, project.id, device_id)
+    async with services.postgres.acquire() as connection, connection.transaction():
+        held = await emulation.hold(connection, project.id, device_id)
         if held is None:
             raise Refusal(404, DEVICE_UNKNOWN)
         if not typed_events.fits(held.device_type, event_type):
             raise Refusal(400, f"A device of type {held.device_type} emits no {event_type} events")
         try:
-            made = typed_events.read(event_type, data, gateway.clock())
+            made = typed_events.read(event_type, data, services.clock())
         except EventError as error:
             raise Refusal(400, str(error)) from None
-        await emulated_devices.publish(connection, held, event_type, made)
+        await emulation.publish(connection, held, event_type, made)
     return {}
 
 

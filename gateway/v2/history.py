@@ -6,14 +6,14 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import event_history
-from gateway.v2 import cursors
-from gateway.v2.accounts import ProjectScope
+from gateway.api import page_tokens
+from gateway.api.accounts import ProjectScope
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import Permission
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.events import history
 from gateway.v2.names import DEVICE_UNKNOWN
-from gateway.v2.permissions import Permission
 from schemas import ids
 from schemas.events import EventType
 from schemas.telemetry import AHEAD_MAX, EARLIEST
@@ -32,7 +32,7 @@ class HistoryQuery(Struct, kw_only=True):
     start_time: datetime | None = None
     end_time: datetime | None = None
     page_size: Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_MAX
-    page_token: Annotated[str, Meta(max_length=cursors.TOKEN_CHARACTERS_MAX)] = ""
+    page_token: Annotated[str, Meta(max_length=page_tokens.TOKEN_CHARACTERS_MAX)] = ""
 
     def range(self, now: datetime) -> tuple[datetime, datetime]:
         """Begin and end. Raises Refusal (400)."""
@@ -71,28 +71,28 @@ def _aware(moment: datetime | None) -> datetime | None:
     permission=Permission.READ,
     errors={404: "Device not found."},
 )
-async def list_events(gateway: Gateway, project: ProjectScope, device: str, query: HistoryQuery) -> Events:
+async def list_events(services: Services, project: ProjectScope, device: str, query: HistoryQuery) -> Events:
     """List what happened to a device while it was in the project; of the last day, if nothing else is asked for."""
     device_id = ids.device_of_name(device)
     if device_id is None:
         raise Refusal(404, DEVICE_UNKNOWN)
-    since, until = query.range(gateway.clock())
+    since, until = query.range(services.clock())
     scope = (device_id, query.start_time, query.end_time)
-    found = await event_history.page(
-        gateway.postgres,
+    found = await history.page(
+        services.postgres,
         project.id,
         device_id,
         since=since,
         until=until,
         event_types=query.event_types,
-        before=cursors.unseal(scope, query.page_token, Place),
+        before=page_tokens.unseal(scope, query.page_token, Place),
         limit=query.page_size + 1,
     )
-    if not found and not await event_history.belongs(gateway.postgres, project.id, device_id):
+    if not found and not await history.belongs(services.postgres, project.id, device_id):
         raise Refusal(404, DEVICE_UNKNOWN)
     events: list[Any] = [msgspec.Raw(event.json) for event in found[: query.page_size]]
     last = found[len(events) - 1] if len(found) > len(events) else None
-    return Events(events, cursors.seal(scope, [last.ts, last.seq]) if last else "")
+    return Events(events, page_tokens.seal(scope, [last.ts, last.seq]) if last else "")
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (list_events,)

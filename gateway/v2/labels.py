@@ -5,16 +5,16 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import device_labels
-from gateway.stores.device_labels import LABELS_MAX, Labelled
-from gateway.stores.reply_writer import publish
-from gateway.v2.accounts import ProjectScope
+from gateway.api.accounts import ProjectScope
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import Permission
+from gateway.api.validation import Label, Name
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import labels as device_labels
+from gateway.stores.devices.labels import LABELS_MAX, Labelled
+from gateway.stores.replies import publish
 from gateway.v2.names import DEVICE_UNKNOWN, device_of
-from gateway.v2.permissions import Permission
-from gateway.validation import Label, Name
 
 DEVICES_MAX = 1_000
 
@@ -68,7 +68,7 @@ def changed(labels: dict[str, str], body: LabelUpdate) -> dict[str, str]:
 
 
 @endpoint("POST", "/v2/projects/{project}/devices:batchUpdate", permission=Permission.DEVELOP)
-async def update_labels(gateway: Gateway, project: ProjectScope, body: LabelUpdate) -> LabelErrors:
+async def update_labels(services: Services, project: ProjectScope, body: LabelUpdate) -> LabelErrors:
     """Add, change and remove labels; devices that it cannot be done for are named, all others are changed."""
     if not body.add_labels and not body.remove_labels:
         raise Refusal(400, "One of addLabels and removeLabels is required")
@@ -78,8 +78,8 @@ async def update_labels(gateway: Gateway, project: ProjectScope, body: LabelUpda
     wanted = [place[1] for place in names.values() if place is not None and place[0] == project.id]
     errors: list[DeviceError] = []
     renamed: list[UUID] = []
-    moment = gateway.clock()
-    async with gateway.postgres.acquire() as connection:
+    moment = services.clock()
+    async with services.postgres.acquire() as connection:
         async with connection.transaction():
             held = await device_labels.hold(connection, project.id, wanted)
             for name, place in names.items():
@@ -92,7 +92,7 @@ async def update_labels(gateway: Gateway, project: ProjectScope, body: LabelUpda
                     errors.append(invalid(name, f"A device has at most {LABELS_MAX} labels"))
                 elif await device_labels.store(connection, device, labels, moment):
                     renamed.append(device.id)
-        await publish(gateway, connection, renamed)
+        await publish(services, connection, renamed)
     return LabelErrors(errors)
 
 

@@ -5,13 +5,13 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import accounts
-from gateway.v2.accounts import OrganizationScope, ProjectScope
+from gateway.api.accounts import OrganizationScope, ProjectScope
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import Permission, names
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.accounts import service_accounts
 from gateway.v2.paging import PageQuery
-from gateway.v2.permissions import Permission, names
 from gateway.v2.service_accounts import DOMAIN, email_of
 from schemas.events import rfc3339
 
@@ -65,7 +65,7 @@ class InviteUrl(Struct, rename="camel"):
     invite_url: str
 
 
-def _shown(place: str, member: accounts.Member) -> Member:
+def _shown(place: str, member: service_accounts.Member) -> Member:
     is_account = member.service_account_id is not None
     email = member.email or ""
     if member.service_account_id is not None and member.account_project_id is not None:
@@ -89,20 +89,22 @@ def _role(roles: list[str], known: tuple[str, ...]) -> str:
 
 
 async def _page(
-    gateway: Gateway, place: str, organization_id: UUID, project_id: UUID | None, query: PageQuery
+    services: Services, place: str, organization_id: UUID, project_id: UUID | None, query: PageQuery
 ) -> Members:
-    found = await accounts.members(gateway.postgres, organization_id, project_id, query.page_token, query.page_size + 1)
+    found = await service_accounts.members(
+        services.postgres, organization_id, project_id, query.page_token, query.page_size + 1
+    )
     page = found[: query.page_size]
     return Members([_shown(place, member) for member in page], page[-1].id if len(found) > len(page) else "")
 
 
 async def _add(
-    gateway: Gateway, place: str, organization_id: UUID, project_id: UUID | None, role: str, email: str
+    services: Services, place: str, organization_id: UUID, project_id: UUID | None, role: str, email: str
 ) -> Member:
     local, _, domain = email.partition("@")
     is_account = domain.endswith(f".{DOMAIN}")
-    async with gateway.postgres.acquire() as connection:
-        added = await accounts.add_member(
+    async with services.postgres.acquire() as connection:
+        added = await service_accounts.add_member(
             connection,
             organization_id,
             project_id,
@@ -119,92 +121,94 @@ TAKEN = {409: "It is a member already."}
 
 
 @endpoint("GET", PROJECT + "/members", permission=Permission.READ)
-async def list_project_members(gateway: Gateway, project: ProjectScope, query: PageQuery) -> Members:
+async def list_project_members(services: Services, project: ProjectScope, query: PageQuery) -> Members:
     """List the members of a project."""
-    return await _page(gateway, f"projects/{project.id}", project.organization_id, project.id, query)
+    return await _page(services, f"projects/{project.id}", project.organization_id, project.id, query)
 
 
 @endpoint("POST", PROJECT + "/members", permission=Permission.ADMINISTER, errors=TAKEN)
-async def add_project_member(gateway: Gateway, project: ProjectScope, body: Invitation) -> Member:
+async def add_project_member(services: Services, project: ProjectScope, body: Invitation) -> Member:
     """Give a service account (by its email) or a person a role in a project."""
     role = _role(body.roles, PROJECT_ROLES)
-    return await _add(gateway, f"projects/{project.id}", project.organization_id, project.id, role, body.email)
+    return await _add(services, f"projects/{project.id}", project.organization_id, project.id, role, body.email)
 
 
 @endpoint("GET", PROJECT + "/members/{member}:getInviteUrl", permission=Permission.ADMINISTER)
-async def project_invite_url(gateway: Gateway, project: ProjectScope, member: str) -> InviteUrl:
+async def project_invite_url(services: Services, project: ProjectScope, member: str) -> InviteUrl:
     """Read where a person accepts an invitation to a project."""
-    found = await accounts.member(gateway.postgres, project.organization_id, project.id, member)
-    return InviteUrl(f"{gateway.settings.public_url}/invitations/{found.id}")
+    found = await service_accounts.member(services.postgres, project.organization_id, project.id, member)
+    return InviteUrl(f"{services.settings.public_url}/invitations/{found.id}")
 
 
 @endpoint("GET", PROJECT + "/members/{member}", permission=Permission.READ)
-async def read_project_member(gateway: Gateway, project: ProjectScope, member: str) -> Member:
+async def read_project_member(services: Services, project: ProjectScope, member: str) -> Member:
     """Read one member of a project."""
-    found = await accounts.member(gateway.postgres, project.organization_id, project.id, member)
+    found = await service_accounts.member(services.postgres, project.organization_id, project.id, member)
     return _shown(f"projects/{project.id}", found)
 
 
 @endpoint("PATCH", PROJECT + "/members/{member}", permission=Permission.ADMINISTER)
-async def change_project_member(gateway: Gateway, project: ProjectScope, member: str, body: RoleChange) -> Member:
+async def change_project_member(services: Services, project: ProjectScope, member: str, body: RoleChange) -> Member:
     """Give a member of a project another role."""
     role = _role(body.roles, PROJECT_ROLES)
-    async with gateway.postgres.acquire() as connection:
-        changed = await accounts.change_role(connection, project.organization_id, project.id, member, role)
+    async with services.postgres.acquire() as connection:
+        changed = await service_accounts.change_role(connection, project.organization_id, project.id, member, role)
     return _shown(f"projects/{project.id}", changed)
 
 
 @endpoint("DELETE", PROJECT + "/members/{member}", permission=Permission.ADMINISTER)
-async def remove_project_member(gateway: Gateway, project: ProjectScope, member: str) -> dict[str, Any]:
+async def remove_project_member(services: Services, project: ProjectScope, member: str) -> dict[str, Any]:
     """Take a member's role in a project away."""
-    async with gateway.postgres.acquire() as connection:
-        await accounts.remove_member(connection, project.organization_id, project.id, member)
+    async with services.postgres.acquire() as connection:
+        await service_accounts.remove_member(connection, project.organization_id, project.id, member)
     return {}
 
 
 @endpoint("GET", PROJECT + "/permissions", permission=Permission.READ)
-async def project_permissions(gateway: Gateway, project: ProjectScope) -> Permissions:
+async def project_permissions(services: Services, project: ProjectScope) -> Permissions:
     """List what the caller may do in a project."""
     return Permissions(names(project.permissions), "")
 
 
 @endpoint("GET", ORGANIZATION + "/members", permission=Permission.ORGANIZE)
-async def list_organization_members(gateway: Gateway, organization: OrganizationScope, query: PageQuery) -> Members:
+async def list_organization_members(services: Services, organization: OrganizationScope, query: PageQuery) -> Members:
     """List the administrators of an organisation."""
-    return await _page(gateway, f"organizations/{organization.id}", organization.id, None, query)
+    return await _page(services, f"organizations/{organization.id}", organization.id, None, query)
 
 
 @endpoint("POST", ORGANIZATION + "/members", permission=Permission.ORGANIZE, errors=TAKEN)
-async def add_organization_member(gateway: Gateway, organization: OrganizationScope, body: Invitation) -> Member:
+async def add_organization_member(services: Services, organization: OrganizationScope, body: Invitation) -> Member:
     """Make a service account or a person an administrator of an organisation."""
     role = _role(body.roles, ORGANIZATION_ROLES)
-    return await _add(gateway, f"organizations/{organization.id}", organization.id, None, role, body.email)
+    return await _add(services, f"organizations/{organization.id}", organization.id, None, role, body.email)
 
 
 @endpoint("GET", ORGANIZATION + "/members/{member}:getInviteUrl", permission=Permission.ORGANIZE)
-async def organization_invite_url(gateway: Gateway, organization: OrganizationScope, member: str) -> InviteUrl:
+async def organization_invite_url(services: Services, organization: OrganizationScope, member: str) -> InviteUrl:
     """Read where a person accepts an invitation to an organisation."""
-    found = await accounts.member(gateway.postgres, organization.id, None, member)
-    return InviteUrl(f"{gateway.settings.public_url}/invitations/{found.id}")
+    found = await service_accounts.member(services.postgres, organization.id, None, member)
+    return InviteUrl(f"{services.settings.public_url}/invitations/{found.id}")
 
 
 @endpoint("GET", ORGANIZATION + "/members/{member}", permission=Permission.ORGANIZE)
-async def read_organization_member(gateway: Gateway, organization: OrganizationScope, member: str) -> Member:
+async def read_organization_member(services: Services, organization: OrganizationScope, member: str) -> Member:
     """Read one administrator of an organisation."""
-    found = await accounts.member(gateway.postgres, organization.id, None, member)
+    found = await service_accounts.member(services.postgres, organization.id, None, member)
     return _shown(f"organizations/{organization.id}", found)
 
 
 @endpoint("DELETE", ORGANIZATION + "/members/{member}", permission=Permission.ORGANIZE)
-async def remove_organization_member(gateway: Gateway, organization: OrganizationScope, member: str) -> dict[str, Any]:
+async def remove_organization_member(
+    services: Services, organization: OrganizationScope, member: str
+) -> dict[str, Any]:
     """Take an administrator's role away."""
-    async with gateway.postgres.acquire() as connection:
-        await accounts.remove_member(connection, organization.id, None, member)
+    async with services.postgres.acquire() as connection:
+        await service_accounts.remove_member(connection, organization.id, None, member)
     return {}
 
 
 @endpoint("GET", ORGANIZATION + "/permissions", permission=Permission.READ)
-async def organization_permissions(gateway: Gateway, organization: OrganizationScope) -> Permissions:
+async def organization_permissions(services: Services, organization: OrganizationScope) -> Permissions:
     """List what the caller may do in an organisation."""
     return Permissions(names(organization.caller.permissions(organization.id, None)), "")
 

@@ -2,10 +2,10 @@
 
 from uuid import UUID
 
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import project_devices
-from gateway.stores.project_devices import ProjectDevice
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import project_view
+from gateway.stores.devices.project_view import ProjectDevice
 from schemas import ids
 
 DEVICE_UNKNOWN = "Device not found"
@@ -28,11 +28,11 @@ def device_of(name: str) -> tuple[UUID, UUID] | None:
 
 
 async def device_in(
-    gateway: Gateway, name: str, project_id: UUID | None = None, *, emulated: bool = False
+    services: Services, name: str, project_id: UUID | None = None, *, emulated: bool = False
 ) -> ProjectDevice:
     """The device of this name, in any project or in this one. Raises Refusal (404)."""
     device_id = ids.device_of_name(name)
-    found = device_id and await project_devices.read(gateway.postgres, device_id, emulated=emulated)
+    found = device_id and await project_view.read(services.postgres, device_id, emulated=emulated)
     if not found or project_id not in (None, found.project_id):
         raise Refusal(404, DEVICE_UNKNOWN)
     return found

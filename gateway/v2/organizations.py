@@ -5,16 +5,16 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import organizations, projects, visible_projects
-from gateway.stores.visible_projects import VisibleProject
-from gateway.v2 import accounts
-from gateway.v2.accounts import AccountCaller, OrganizationScope, ProjectScope
+from gateway.api import accounts
+from gateway.api.accounts import AccountCaller, OrganizationScope, ProjectScope
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import Permission
+from gateway.api.validation import Name
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.tenants import organizations, projects, visible_projects
+from gateway.stores.tenants.visible_projects import VisibleProject
 from gateway.v2.paging import PageQuery
-from gateway.v2.permissions import Permission
-from gateway.validation import Name
 
 PREFIX = "organizations/"
 
@@ -85,24 +85,24 @@ def _shown(project: VisibleProject) -> Project:
 
 
 @endpoint("GET", "/v2/organizations")
-async def list_organizations(gateway: Gateway, account: AccountCaller) -> Organizations:
+async def list_organizations(services: Services, account: AccountCaller) -> Organizations:
     """List the organisations in which the caller has a role."""
-    found = await visible_projects.organizations(gateway.postgres, {grant.organization_id for grant in account.grants})
+    found = await visible_projects.organizations(services.postgres, {grant.organization_id for grant in account.grants})
     return Organizations([Organization(f"{PREFIX}{organization_id}", name) for organization_id, name in found], "")
 
 
 @endpoint("GET", "/v2/organizations/{organization}", permission=Permission.READ)
-async def read_organization(gateway: Gateway, organization: OrganizationScope) -> Organization:
+async def read_organization(services: Services, organization: OrganizationScope) -> Organization:
     """Read one organisation."""
-    found = await organizations.read(gateway.postgres, organization.id)
+    found = await organizations.read(services.postgres, organization.id)
     return Organization(f"{PREFIX}{found.id}", found.name)
 
 
 @endpoint("GET", "/v2/projects")
-async def list_projects(gateway: Gateway, account: AccountCaller, query: ProjectsQuery) -> Projects:
+async def list_projects(services: Services, account: AccountCaller, query: ProjectsQuery) -> Projects:
     """List the projects in which the caller has a role, all of an organisation for its administrators."""
     found = await visible_projects.listed(
-        gateway.postgres,
+        services.postgres,
         whole={grant.organization_id for grant in account.grants if grant.project_id is None},
         single={grant.project_id for grant in account.grants if grant.project_id is not None},
         organization=query.organization.removeprefix(PREFIX),
@@ -119,37 +119,37 @@ async def list_projects(gateway: Gateway, account: AccountCaller, query: Project
     "/v2/projects",
     errors={403: "Only administrators of an organisation make projects.", 404: "There is no such organisation."},
 )
-async def create_project(gateway: Gateway, account: AccountCaller, body: NewProject) -> Project:
+async def create_project(services: Services, account: AccountCaller, body: NewProject) -> Project:
     """Make a project."""
     scope = accounts.organization_scope(account, body.organization.removeprefix(PREFIX), Permission.ORGANIZE)
-    made = await projects.create(gateway.postgres, scope.id, body.display_name)
-    return await _read(gateway, made.id)
+    made = await projects.create(services.postgres, scope.id, body.display_name)
+    return await _read(services, made.id)
 
 
 @endpoint("GET", "/v2/projects/{project}", permission=Permission.READ)
-async def read_project(gateway: Gateway, project: ProjectScope) -> Project:
+async def read_project(services: Services, project: ProjectScope) -> Project:
     """Read one project."""
-    return await _read(gateway, project.id)
+    return await _read(services, project.id)
 
 
 @endpoint("PATCH", "/v2/projects/{project}", permission=Permission.ADMINISTER)
-async def update_project(gateway: Gateway, project: ProjectScope, body: ProjectChange) -> Project:
+async def update_project(services: Services, project: ProjectScope, body: ProjectChange) -> Project:
     """Rename a project."""
     if body.display_name is not None:
-        await projects.rename(gateway.postgres, project.organization_id, project.id, body.display_name)
-    return await _read(gateway, project.id)
+        await projects.rename(services.postgres, project.organization_id, project.id, body.display_name)
+    return await _read(services, project.id)
 
 
 @endpoint("DELETE", "/v2/projects/{project}", permission=Permission.ADMINISTER, errors={400: "It is not empty."})
-async def delete_project(gateway: Gateway, project: ProjectScope) -> dict[str, Any]:
+async def delete_project(services: Services, project: ProjectScope) -> dict[str, Any]:
     """Delete a project that has neither devices nor spaces."""
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         await projects.delete(connection, project.organization_id, project.id)
     return {}
 
 
-async def _read(gateway: Gateway, project_id: UUID) -> Project:
-    found = await visible_projects.read(gateway.postgres, project_id)
+async def _read(services: Services, project_id: UUID) -> Project:
+    found = await visible_projects.read(services.postgres, project_id)
     if found is None:
         raise Refusal(404, accounts.NOT_FOUND)
     return _shown(found)

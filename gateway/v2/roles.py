@@ -2,11 +2,11 @@
 
 from msgspec import Struct
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.v2.accounts import AccountCaller
-from gateway.v2.permissions import GRANTED, ROLES, names
+from gateway.api.accounts import AccountCaller
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import GRANTED, ROLES, names
+from gateway.refusals import Refusal
+from gateway.services import Services
 
 
 class Role(Struct, rename="camel"):
@@ -31,13 +31,13 @@ def _shown(role: str) -> Role:
 
 
 @endpoint("GET", "/v2/roles")
-async def list_roles(gateway: Gateway, account: AccountCaller) -> Roles:
+async def list_roles(services: Services, account: AccountCaller) -> Roles:
     """List the roles."""
     return Roles([_shown(role) for role in ROLES], "")
 
 
 @endpoint("GET", "/v2/roles/{role}", errors={404: "There is no such role."})
-async def read_role(gateway: Gateway, account: AccountCaller, role: str) -> Role:
+async def read_role(services: Services, account: AccountCaller, role: str) -> Role:
     """Read one role."""
     if role not in ROLES:
         raise Refusal(404, "Role not found")

@@ -6,13 +6,13 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.services import Gateway
-from gateway.stores import accounts
-from gateway.v2.accounts import ProjectScope
+from gateway.api.accounts import ProjectScope
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import Permission
+from gateway.api.validation import Label
+from gateway.services import Services
+from gateway.stores.accounts import service_accounts as accounts
 from gateway.v2.paging import PageQuery
-from gateway.v2.permissions import Permission
-from gateway.validation import Label
 from schemas.events import rfc3339
 from schemas.secrets import derived_secret
 
@@ -92,18 +92,18 @@ def _key(project_id: UUID, account_id: str, key_id: str, created_at: datetime) -
 
 
 @endpoint("GET", ACCOUNTS, permission=Permission.READ)
-async def list_accounts(gateway: Gateway, project: ProjectScope, query: PageQuery) -> ServiceAccounts:
+async def list_accounts(services: Services, project: ProjectScope, query: PageQuery) -> ServiceAccounts:
     """List the accounts of a project."""
-    found = await accounts.listed(gateway.postgres, project.id, query.page_token, query.page_size + 1)
+    found = await accounts.listed(services.postgres, project.id, query.page_token, query.page_size + 1)
     page = found[: query.page_size]
     return ServiceAccounts([_shown(account) for account in page], page[-1].id if len(found) > len(page) else "")
 
 
 @endpoint("POST", ACCOUNTS, permission=Permission.ADMINISTER, errors={409: "The project has too many."})
-async def create_account(gateway: Gateway, project: ProjectScope, body: NewAccount) -> ServiceAccount:
+async def create_account(services: Services, project: ProjectScope, body: NewAccount) -> ServiceAccount:
     """Make an account. It may do nothing until it is made a member."""
     made = await accounts.create(
-        gateway.postgres,
+        services.postgres,
         project.id,
         body.display_name or "",
         basic_auth_enabled=body.enable_basic_auth is True,
@@ -112,56 +112,56 @@ async def create_account(gateway: Gateway, project: ProjectScope, body: NewAccou
 
 
 @endpoint("GET", ACCOUNT, permission=Permission.READ)
-async def read_account(gateway: Gateway, project: ProjectScope, account: str) -> ServiceAccount:
+async def read_account(services: Services, project: ProjectScope, account: str) -> ServiceAccount:
     """Read one account."""
-    return _shown(await accounts.read(gateway.postgres, project.id, account))
+    return _shown(await accounts.read(services.postgres, project.id, account))
 
 
 @endpoint("PATCH", ACCOUNT, permission=Permission.ADMINISTER)
-async def update_account(gateway: Gateway, project: ProjectScope, account: str, body: NewAccount) -> ServiceAccount:
+async def update_account(services: Services, project: ProjectScope, account: str, body: NewAccount) -> ServiceAccount:
     """Change an account; absent members stay."""
-    was = await accounts.read(gateway.postgres, project.id, account)
+    was = await accounts.read(services.postgres, project.id, account)
     name = was.display_name if body.display_name is UNSET else body.display_name
     basic = was.basic_auth_enabled if body.enable_basic_auth is UNSET else body.enable_basic_auth
-    return _shown(await accounts.update(gateway.postgres, was, name, basic))
+    return _shown(await accounts.update(services.postgres, was, name, basic))
 
 
 @endpoint("DELETE", ACCOUNT, permission=Permission.ADMINISTER)
-async def delete_account(gateway: Gateway, project: ProjectScope, account: str) -> dict[str, Any]:
+async def delete_account(services: Services, project: ProjectScope, account: str) -> dict[str, Any]:
     """Delete an account, its keys and its roles; its tokens end with it."""
-    await accounts.delete(gateway.postgres, (await accounts.read(gateway.postgres, project.id, account)).id)
+    await accounts.delete(services.postgres, (await accounts.read(services.postgres, project.id, account)).id)
     return {}
 
 
 @endpoint("GET", ACCOUNT + "/keys", permission=Permission.READ)
-async def list_keys(gateway: Gateway, project: ProjectScope, account: str) -> Keys:
+async def list_keys(services: Services, project: ProjectScope, account: str) -> Keys:
     """List the keys of an account."""
-    owner = await accounts.read(gateway.postgres, project.id, account)
-    found = await accounts.keys(gateway.postgres, owner.id)
+    owner = await accounts.read(services.postgres, project.id, account)
+    found = await accounts.keys(services.postgres, owner.id)
     return Keys([_key(project.id, owner.id, *key) for key in found], "")
 
 
 @endpoint("POST", ACCOUNT + "/keys", permission=Permission.ADMINISTER, errors={409: "The account has too many."})
-async def create_key(gateway: Gateway, project: ProjectScope, account: str) -> KeyWithSecret:
+async def create_key(services: Services, project: ProjectScope, account: str) -> KeyWithSecret:
     """Make a key; keep the secret, it is not shown again."""
-    owner = await accounts.read(gateway.postgres, project.id, account)
-    key = await accounts.create_key(gateway.postgres, owner.id)
-    return KeyWithSecret(_key(project.id, owner.id, *key), derived_secret(gateway.settings.master_key, key[0]))
+    owner = await accounts.read(services.postgres, project.id, account)
+    key = await accounts.create_key(services.postgres, owner.id)
+    return KeyWithSecret(_key(project.id, owner.id, *key), derived_secret(services.settings.master_key, key[0]))
 
 
 @endpoint("GET", ACCOUNT + "/keys/{key}", permission=Permission.READ, errors={404: "There is no such key."})
-async def read_key(gateway: Gateway, project: ProjectScope, account: str, key: str) -> Key:
+async def read_key(services: Services, project: ProjectScope, account: str, key: str) -> Key:
     """Read one key, without its secret."""
-    owner = await accounts.read(gateway.postgres, project.id, account)
-    found = await accounts.key(gateway.postgres, owner.id, key)
+    owner = await accounts.read(services.postgres, project.id, account)
+    found = await accounts.key(services.postgres, owner.id, key)
     return _key(project.id, owner.id, *found)
 
 
 @endpoint("DELETE", ACCOUNT + "/keys/{key}", permission=Permission.ADMINISTER)
-async def delete_key(gateway: Gateway, project: ProjectScope, account: str, key: str) -> dict[str, Any]:
+async def delete_key(services: Services, project: ProjectScope, account: str, key: str) -> dict[str, Any]:
     """End a key, and the tokens that were had with it."""
-    owner = await accounts.read(gateway.postgres, project.id, account)
-    await accounts.delete_key(gateway.postgres, owner.id, key)
+    owner = await accounts.read(services.postgres, project.id, account)
+    await accounts.delete_key(services.postgres, owner.id, key)
     return {}
 
 

@@ -18,17 +18,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.endpoint import Endpoint, StreamErrorBody, endpoint, refused
-from gateway.errors import Refusal, away
+from gateway.api import accounts
+from gateway.api.accounts import ProjectScope
+from gateway.api.endpoint import Endpoint, StreamErrorBody, endpoint, refused
+from gateway.api.permissions import Permission
+from gateway.api.validation import Label
 from gateway.event_tail import BUFFER_EVENTS_MAX, Watch, WatchFilter
-from gateway.hot import ABORT, ENDLESS
-from gateway.services import Gateway
-from gateway.v2 import accounts
-from gateway.v2.accounts import ProjectScope
+from gateway.ingest.protocol import ABORT, ENDLESS
+from gateway.refusals import Refusal, away
+from gateway.services import Services
 from gateway.v2.devices import words_of
 from gateway.v2.names import label_filter
-from gateway.v2.permissions import Permission
-from gateway.validation import Label
 from schemas import ids
 from schemas.events import EventType, rfc3339
 from schemas.postgres import AWAY
@@ -77,7 +77,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        gateway: Gateway,
+        services: Services,
         watch: Watch,
         ping_s: float,
         recheck: Callable[[], Awaitable[None]],
@@ -88,7 +88,7 @@ class EventStream(Response):
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no", "content-type": f"{kind}; charset=utf-8"}
         super().__init__(headers=headers)
         del self.headers["content-length"]
-        self._gateway = gateway
+        self._services = services
         self._watch = watch
         self._ping_s = ping_s
         self._recheck = recheck
@@ -96,7 +96,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._gateway.events.begin(self._watch)
+            await self._services.events.begin(self._watch)
         except Refusal as refusal:
             await refused(refusal, v2=True, stream=True)(scope, receive, send)
             return
@@ -118,7 +118,7 @@ class EventStream(Response):
         except _GoneError:
             pass
         finally:
-            self._gateway.events.end(self._watch)
+            self._services.events.end(self._watch)
             for task in watchers:
                 task.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
@@ -163,7 +163,7 @@ class EventStream(Response):
         return None
 
     def _ping(self) -> bytes:
-        stamp = rfc3339(self._gateway.clock())
+        stamp = rfc3339(self._services.clock())
         return msgspec.json.encode(
             {
                 "eventId": ids.new_xid(),
@@ -180,7 +180,7 @@ class EventStream(Response):
         self._watch.news.set()
 
     async def _until_closing(self) -> None:
-        await self._gateway.closing.wait()
+        await self._services.closing.wait()
         self._watch.news.set()
 
 
@@ -215,14 +215,14 @@ class _Sender:
     stream=True,
     answers=Said,
 )
-async def stream_events(gateway: Gateway, request: Request, project: ProjectScope, query: StreamQuery) -> Response:
+async def stream_events(services: Services, request: Request, project: ProjectScope, query: StreamQuery) -> Response:
     """Follow the events of a project as they are stored; nothing is replayed."""
 
     async def recheck() -> None:
-        await accounts.check_again(gateway, request, project, Permission.READ)
+        await accounts.check_again(services, request, project, Permission.READ)
 
     return EventStream(
-        gateway,
+        services,
         Watch(project.id, _filter(query)),
         float(query.ping_interval.removesuffix("s")),
         recheck,

@@ -12,11 +12,11 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from gateway.api.accounts import TOKEN_LIFE_S, issue_token
+from gateway.api.endpoint import Endpoint, endpoint, read_body
 from gateway.device.registration import hub_url
-from gateway.endpoint import Endpoint, endpoint, read_body
-from gateway.services import Gateway
-from gateway.stores import accounts
-from gateway.v2.accounts import TOKEN_LIFE_S, issue_token
+from gateway.services import Services
+from gateway.stores.accounts import service_accounts
 from gateway.v2.service_accounts import email_of
 from schemas.secrets import derived_secret
 
@@ -48,7 +48,7 @@ class Grant(Struct):
     reads=Grant,
     reads_as="application/x-www-form-urlencoded",
 )
-async def issue(gateway: Gateway, request: Request) -> Token:
+async def issue(services: Services, request: Request) -> Token:
     """Exchange an assertion for an access token."""
     form = parse_qs((await read_body(request, FORM_BYTES_MAX)).decode("utf-8", "replace"))
     if form.get("grant_type") != [GRANT_TYPE]:
@@ -58,22 +58,24 @@ async def issue(gateway: Gateway, request: Request) -> Token:
         key_id = jwt.get_unverified_header(assertion).get("kid")
     except jwt.PyJWTError:
         key_id = None
-    account = await accounts.of_key(gateway.postgres, key_id) if isinstance(key_id, str) else None
-    if account is None or not await _is_signed(gateway, request, assertion, account):
+    account = await service_accounts.of_key(services.postgres, key_id) if isinstance(key_id, str) else None
+    if account is None or not await _is_signed(services, request, assertion, account):
         return _refuse("invalid_grant", "The assertion is not good")  # type: ignore[no-any-return]
-    now_s = int(gateway.clock().timestamp())
-    token = issue_token(gateway.settings.master_key, account.id, account.key_id, now_s)
+    now_s = int(services.clock().timestamp())
+    token = issue_token(services.settings.master_key, account.id, account.key_id, now_s)
     return Token(token, "Bearer", TOKEN_LIFE_S)
 
 
-async def _is_signed(gateway: Gateway, request: Request, assertion: str, account: accounts.AccountOfKey) -> bool:
-    home = await accounts.home(gateway.postgres, account.id)
+async def _is_signed(
+    services: Services, request: Request, assertion: str, account: service_accounts.AccountOfKey
+) -> bool:
+    home = await service_accounts.home(services.postgres, account.id)
     try:
         claims = jwt.decode(
             assertion,
-            derived_secret(gateway.settings.master_key, account.key_id),
+            derived_secret(services.settings.master_key, account.key_id),
             algorithms=["HS256"],
-            audience=_audiences(gateway, request),
+            audience=_audiences(services, request),
             issuer=email_of(account.id, home),
             leeway=LEEWAY_S,
             options={"require": ["iss", "aud", "iat", "exp"]},
@@ -83,11 +85,11 @@ async def _is_signed(gateway: Gateway, request: Request, assertion: str, account
     return bool(claims["exp"] - claims["iat"] <= TOKEN_LIFE_S)
 
 
-def _audiences(gateway: Gateway, request: Request) -> list[str]:
+def _audiences(services: Services, request: Request) -> list[str]:
     """The token URL as operators set it, or else as the caller reached it: one meant for another server is no good."""
-    if gateway.settings.public_url:
-        return [f"{gateway.settings.public_url}{PATH}"]
-    return [f"{hub_url(gateway.settings)}{PATH}", f"{request.url.scheme}://{request.headers.get('host', '')}{PATH}"]
+    if services.settings.public_url:
+        return [f"{services.settings.public_url}{PATH}"]
+    return [f"{hub_url(services.settings)}{PATH}", f"{request.url.scheme}://{request.headers.get('host', '')}{PATH}"]
 
 
 def _refuse(error: str, text: str) -> Any:

@@ -5,16 +5,17 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.endpoint import Endpoint, endpoint
-from gateway.errors import Refusal
-from gateway.services import Gateway
-from gateway.stores import held_devices, project_devices, spaces
-from gateway.stores.reply_writer import publish
-from gateway.v2 import accounts
-from gateway.v2.accounts import ProjectScope
+from gateway.api import accounts
+from gateway.api.accounts import ProjectScope
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.permissions import Permission
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.devices import owner_changes, project_view
+from gateway.stores.replies import publish
+from gateway.stores.tenants import spaces
 from gateway.v2.labels import DeviceError, invalid, not_found
 from gateway.v2.names import device_of
-from gateway.v2.permissions import Permission
 from schemas import rendering
 from schemas.postgres import Connection
 
@@ -40,15 +41,15 @@ class Transferred(Struct, rename="camel"):
     permission=Permission.ADMINISTER,
     errors={403: "The caller does not administer a project that devices come from."},
 )
-async def transfer_devices(gateway: Gateway, project: ProjectScope, body: Transfer) -> Transferred:
+async def transfer_devices(services: Services, project: ProjectScope, body: Transfer) -> Transferred:
     """Move devices into this project's space `Unsorted`; devices below them that share their space come along."""
     places = {name: device_of(name) for name in body.devices}
     sources = {place[0] for place in places.values() if place is not None} - {project.id}
-    visible = {source for source in sources if await _administers(gateway, project, source)}
+    visible = {source for source in sources if await _administers(services, project, source)}
     done: list[str] = []
     errors: list[DeviceError] = []
     moved: list[UUID] = []
-    async with gateway.postgres.acquire() as connection:
+    async with services.postgres.acquire() as connection:
         for name, place in places.items():
             if place is not None and place[1] in moved:
                 done.append(rendering.device_path(project.id, place[1]))
@@ -57,20 +58,20 @@ async def transfer_devices(gateway: Gateway, project: ProjectScope, body: Transf
                 errors.append(invalid(name, "Device is in this project already"))
                 continue
             async with connection.transaction():
-                came = await _move(gateway, connection, project, *place) if place and place[0] in visible else None
+                came = await _move(services, connection, project, *place) if place and place[0] in visible else None
             if place is None or came is None:
                 errors.append(not_found(name))
                 continue
             moved += came
             done.append(rendering.device_path(project.id, place[1]))
-        await publish(gateway, connection, moved)
+        await publish(services, connection, moved)
     return Transferred(done, errors)
 
 
-async def _administers(gateway: Gateway, project: ProjectScope, source: UUID) -> bool:
+async def _administers(services: Services, project: ProjectScope, source: UUID) -> bool:
     """Whether the caller sees that project at all. Raises Refusal (403) where its role there is not enough."""
     try:
-        await accounts.project_scope(gateway, project.caller, str(source), Permission.ADMINISTER)
+        await accounts.project_scope(services, project.caller, str(source), Permission.ADMINISTER)
     except Refusal as refusal:
         if refusal.status != 404:
             raise
@@ -79,28 +80,28 @@ async def _administers(gateway: Gateway, project: ProjectScope, source: UUID) ->
 
 
 async def _move(
-    gateway: Gateway, connection: Connection, target: ProjectScope, source: UUID, device_id: UUID
+    services: Services, connection: Connection, target: ProjectScope, source: UUID, device_id: UUID
 ) -> list[UUID] | None:
     """Move one device, in a transaction; returns it and what came along, None when it is not in that project."""
-    owner = await project_devices.owner_of(connection, source, device_id)
+    owner = await project_view.owner_of(connection, source, device_id)
     if owner is None:
         return None
     # The space is locked before the device, as by whoever changes a space and tells the devices in it.
     space = await spaces.find_or_create(connection, target.organization_id, target.id, [spaces.UNSORTED])
-    await held_devices.space_project(connection, target.organization_id, space.id)
+    await owner_changes.space_project(connection, target.organization_id, space.id)
     try:
-        held = await held_devices.hold(connection, owner, device_id)
+        held = await owner_changes.hold(connection, owner, device_id)
     except Refusal:
         return None
     if held.project_id != source:
         return None
-    return await held_devices.move(
+    return await owner_changes.move(
         connection,
         held,
         owner,
         target.id,
         space.id,
-        gateway.clock(),
+        services.clock(),
         to_organization_id=target.organization_id,
     )
 

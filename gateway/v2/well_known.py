@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from gateway.api.endpoint import Endpoint, endpoint
 from gateway.device.registration import hub_url
-from gateway.endpoint import Endpoint, endpoint
-from gateway.services import Gateway
+from gateway.services import Services
 from schemas import signing_keys
 from schemas.signing import issuer
 
@@ -12,17 +12,17 @@ PREFIX = "/data-connector"
 
 
 @endpoint("GET", f"{PREFIX}/.well-known/openid-configuration")
-async def discover(gateway: Gateway) -> dict[str, Any]:
+async def discover(services: Services) -> dict[str, Any]:
     """Read where the public keys are."""
-    base = issuer(hub_url(gateway.settings))
+    base = issuer(hub_url(services.settings))
     return {"issuer": base, "jwks_uri": f"{base}/jwks.json", "id_token_signing_alg_values_supported": ["ES256"]}
 
 
 @endpoint("GET", f"{PREFIX}/jwks.json")
-async def public_keys(gateway: Gateway) -> dict[str, Any]:
+async def public_keys(services: Services) -> dict[str, Any]:
     """Read the public keys, as a JSON Web Key Set."""
-    async with gateway.postgres.acquire() as connection:
-        return {"keys": await signing_keys.shown(connection, gateway.clock())}
+    async with services.postgres.acquire() as connection:
+        return {"keys": await signing_keys.shown(connection, services.clock())}
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (discover, public_keys)

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from gateway.cli.embedded import free_port
+from gateway.cli.local.embedded import free_port
 
 
 class Up:

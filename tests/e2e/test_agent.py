@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.cli.embedded import EmbeddedValkey, free_port
+from gateway.cli.local.embedded import EmbeddedValkey, free_port
 from tests.e2e.stack import Up
 
 

@@ -13,8 +13,11 @@ from uuid import UUID
 
 import aiohttp
 
-from gateway.cli.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
-from gateway.stores import command_definitions, credentials, models, organizations, projects, spaces
+from gateway.cli.local.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
+from gateway.stores import models
+from gateway.stores.accounts import credentials
+from gateway.stores.commands import definitions
+from gateway.stores.tenants import organizations, projects, spaces
 from schemas import ids, postgres
 from tests.conftest import MASTER_KEY, SHARDS
 
@@ -70,7 +73,7 @@ class Stack:
         project = await projects.create(connection, organization.id, "Main")
         space = await spaces.create(connection, organization.id, project.id, "Hall")
         model = await models.create(connection, organization.id, vendor="Acme", name="Sensor", rate_limit=1_000_000)
-        await command_definitions.add(connection, model.id, name="reboot", friendly_name="Restart")
+        await definitions.add(connection, model.id, name="reboot", friendly_name="Restart")
         key = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name="faults")
         hardware = await credentials.mint_and_store(connection, "hardware", owner_id=model.id, name="faults")
         self.organization_key, self.hardware_key, self.space_id = key.text, hardware.text, str(space.id)

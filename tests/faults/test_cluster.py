@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from gateway.cli.embedded import EmbeddedValkey, free_port
+from gateway.cli.local.embedded import EmbeddedValkey, free_port
 from schemas import keys
 from tests.faults.stack import SHARDS, Load, Stack, assert_stored_once, assert_told_of_command, send_command
 

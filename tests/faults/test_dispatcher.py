@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from webhooks import Project, make_project, until
 
-from gateway.cli.embedded import EmbeddedPostgres
+from gateway.cli.local.embedded import EmbeddedPostgres
 from schemas import deliveries, keys, postgres, redis
 from tests.conftest import SHARDS
 from tests.faults.stack import Load, Process, Stack

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from uvicorn import Server
 
 from gateway.edge import bind, make_server
-from gateway.services import Gateway
+from gateway.services import Services
 from schemas import keys
 from schemas.metrics import Metrics
 from schemas.redis import Redis
@@ -29,7 +29,7 @@ class RunningEdge:
     url: str
     port: int
     http: aiohttp.ClientSession
-    gateway: Gateway
+    services: Services
     server: Server
     end: Callable[[], None]
     """Tell it to shut down."""
@@ -54,10 +54,10 @@ async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterat
         Metrics(CollectorRegistry()),
         loop="asyncio",
     )
-    found: list[Gateway] = []
+    found: list[Services] = []
 
     async def find(request: Request) -> JSONResponse:
-        found.append(request.state.gateway)
+        found.append(request.state.services)
         return JSONResponse({})
 
     server.config.app.router.routes.append(Route("/_tests/gateway", find))

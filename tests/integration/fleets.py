@@ -6,7 +6,7 @@ from typing import Any
 
 from owners import Owner
 
-from gateway.stores import credentials
+from gateway.stores.accounts import credentials
 
 _numbers = itertools.count(1)
 

@@ -15,7 +15,10 @@ def flushers(edge: Any, redis_client: Redis, count: int = 1) -> list[list[Flushe
     """`count` sets of flushers, one for each shard."""
     settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
     return [
-        [Flusher(s, edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()), settings) for s in range(SHARDS)]
+        [
+            Flusher(s, edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
+            for s in range(SHARDS)
+        ]
         for _ in range(count)
     ]
 
@@ -40,6 +43,6 @@ async def store_all(edge: Any, redis_client: Redis) -> int:
 async def send(edge: Any, device_id: Any, **message: Any) -> None:
     """One telemetry message of a device."""
     url = f"{edge.url}/v1/devices/{device_id}/telemetry"
-    key = edge.gateway.access_keys.issue(str(device_id), 0)
+    key = edge.services.access_keys.issue(str(device_id), 0)
     async with edge.http.post(url, json=message, headers={"authorization": key}) as response:
         assert response.status == 201

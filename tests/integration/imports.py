@@ -8,7 +8,7 @@ import msgspec
 from owners import Owner
 from vendors import VendorCloud
 
-from gateway.stores import cloud_connectors
+from gateway.stores.connectors import cloud_connectors
 from schemas.cloud import Credentials
 from schemas.postgres import Pool
 from schemas.secrets import Vault

@@ -6,8 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from gateway.stores import command_definitions, credentials, models, organizations, projects, spaces
-from gateway.stores.command_definitions import CommandField
+from gateway.stores import models
+from gateway.stores.accounts import credentials
+from gateway.stores.commands import definitions
+from gateway.stores.commands.definitions import CommandField
+from gateway.stores.tenants import organizations, projects, spaces
 from schemas import ids
 from schemas.postgres import Executor, Pool
 
@@ -116,14 +119,14 @@ class Owner:
 
 async def owner(edge: Any, name: str) -> Owner:
     """A new tenant."""
-    pool = edge.gateway.postgres
+    pool = edge.services.postgres
     async with pool.acquire() as connection:
         organization = await organizations.create(connection, name)
         project = await projects.create(connection, organization.id, "Main")
         space = await spaces.create(connection, organization.id, project.id, "Hall")
         model = await models.create(connection, organization.id, vendor=name, name="Sensor")
-        await command_definitions.add(connection, model.id, name="reboot", friendly_name="Restart")
-        await command_definitions.add(
+        await definitions.add(connection, model.id, name="reboot", friendly_name="Restart")
+        await definitions.add(
             connection,
             model.id,
             name="tune",
@@ -140,7 +143,7 @@ async def owner(edge: Any, name: str) -> Owner:
         pool=pool,
         http=edge.http,
         url=edge.url,
-        shards=edge.gateway.shards,
+        shards=edge.services.shards,
         organization_id=organization.id,
         project_id=project.id,
         space_id=space.id,

@@ -10,7 +10,7 @@ import disruptive
 from disruptive.authentication import ServiceAccountAuth
 from owners import Owner
 
-from gateway.stores import accounts
+from gateway.stores.accounts import service_accounts
 from gateway.v2.service_accounts import email_of
 from schemas.secrets import derived_secret
 from tests.conftest import MASTER_KEY
@@ -50,9 +50,11 @@ async def account_of(owner: Owner, role: str | None, *, basic: bool = True) -> A
     disruptive.emulator_base_url = f"{owner.url}/emulator/v2"
     disruptive.request_attempts = 1
     async with owner.pool.acquire() as connection:
-        made = await accounts.create(connection, owner.project_id, f"Role {role}", basic_auth_enabled=basic)
-        key_id, _ = await accounts.create_key(connection, made.id)
+        made = await service_accounts.create(connection, owner.project_id, f"Role {role}", basic_auth_enabled=basic)
+        key_id, _ = await service_accounts.create_key(connection, made.id)
         if role is not None:
             project_id = None if role == "organization.admin" else owner.project_id
-            await accounts.add_member(connection, owner.organization_id, project_id, role, service_account_id=made.id)
+            await service_accounts.add_member(
+                connection, owner.organization_id, project_id, role, service_account_id=made.id
+            )
     return Account(owner, made.id, key_id, derived_secret(MASTER_KEY, key_id), email_of(made.id, owner.project_id))

@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 
 from gateway.cli import admin
-from gateway.stores import cloud_connectors, data_connectors, spaces
+from gateway.stores.connectors import cloud_connectors, data_connectors
+from gateway.stores.tenants import spaces
 from schemas import ids, signing_keys
 from schemas.postgres import Pool
 from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS, Vault, derived_secret

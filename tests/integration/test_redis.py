@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from redis.exceptions import ConnectionError  # noqa: A004
 
-from gateway.cli.embedded import EmbeddedValkey
+from gateway.cli.local.embedded import EmbeddedValkey
 from schemas import redis
 
 

@@ -14,7 +14,8 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from gateway.stores import models, organizations, projects, spaces
+from gateway.stores import models
+from gateway.stores.tenants import organizations, projects, spaces
 from schemas import deliveries, ids
 from schemas.metrics import Metrics
 from schemas.postgres import Executor, Pool

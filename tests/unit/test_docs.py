@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jwt
 
-from gateway.cli.receiver import verified
+from gateway.cli.simulated.receiver import verified
 from schemas.signing import checksums, symmetric_token
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "receivers.md").read_text()

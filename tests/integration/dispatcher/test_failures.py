@@ -13,18 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from webhooks import (
-    Behaviour,
-    MovedClock,
-    Project,
-    Receiver,
-    answers,
-    answers_after,
-    endless,
-    hangs,
-    resets,
-    until,
-)
+from webhooks import Behaviour, MovedClock, Project, Receiver, answers, answers_after, endless, hangs, resets, until
 
 from schemas import deliveries
 from schemas.egress import EgressPolicy, GuardedResolver

@@ -1,6 +1,6 @@
 """What the hot path must keep of what uvicorn gives: how connections live and end.
 
-These pin the internals that gateway.hot leans on: when one of them changes under it, a test here fails.
+These pin the internals that gateway.ingest.protocol leans on: when one of them changes under it, a test here fails.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class Client:
     def __init__(self, edge: RunningEdge) -> None:
         self.edge = edge
         self.device_id = str(ids.new_id())
-        self.key = edge.gateway.access_keys.issue(self.device_id, 0)
+        self.key = edge.services.access_keys.issue(self.device_id, 0)
 
     async def connect(self, context: ssl.SSLContext | None = None) -> "Client":
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.edge.port, ssl=context)
@@ -136,7 +136,7 @@ async def test_a_client_that_is_gone_before_its_answer_harms_nobody(edge: Runnin
     other.writer.write(other.head() + BODY)
     assert (await other.answer())[0] == 201
     other.writer.close()
-    assert edge.gateway.metrics.refused._metrics == {}
+    assert edge.services.metrics.refused._metrics == {}
 
 
 async def test_too_many_connections_are_told_so(dsn: str, redis_url: str, redis_client: Redis) -> None:

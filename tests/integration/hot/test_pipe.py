@@ -5,8 +5,8 @@ import contextlib
 
 import pytest
 
-from gateway import pipe as pipes
-from gateway.pipe import Address, Pipe, command
+from gateway.ingest import pipe as pipes
+from gateway.ingest.pipe import Address, Pipe, command
 
 
 async def test_a_late_reply_to_a_greeting_is_not_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from tests.conftest import SHARDS
 def device(edge: Any) -> tuple[str, str]:
     """The id and access key of a device that need not exist: nothing is looked up."""
     device_id = str(ids.new_id())
-    return device_id, edge.gateway.access_keys.issue(device_id, 0)
+    return device_id, edge.services.access_keys.issue(device_id, 0)
 
 
 async def post(edge: Any, device_id: str, key: str, body: bytes) -> tuple[int, Any]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from owners import Owner, outbox
 
-from gateway.stores.claims import ALREADY, UNKNOWN
-from gateway.stores.held_devices import SPACE_UNKNOWN
+from gateway.stores.devices.claiming import ALREADY, UNKNOWN
+from gateway.stores.devices.owner_changes import SPACE_UNKNOWN
 from schemas import ids, keys
 
 
@@ -25,7 +25,7 @@ async def test_a_device_is_claimed_by_mac_and_serial_however_the_mac_is_spelt(ed
     assert (device["info_version"], device["space_data_version"]) == (1, 1)
     assert await outbox(acme.pool) == [("deviceClaimed", device_id)]
     shard = (await acme.row(device_id))["shard"]
-    assert b'"space_data_version":1' in await edge.gateway.redis.hget(keys.reply(shard), str(device_id))
+    assert b'"space_data_version":1' in await edge.services.redis.hget(keys.reply(shard), str(device_id))
 
 
 async def test_a_device_is_claimed_by_cloud_id(acme: Owner) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from owners import Owner, ago
 
-from gateway.services import Gateway
+from gateway.services import Services
 from schemas import ids
 
 BASE = ago(hours=2).replace(microsecond=0)
@@ -93,7 +93,7 @@ async def test_a_range_that_does_not_fit_is_422(acme: Owner) -> None:
 @pytest.mark.parametrize("remembered", [True, False])
 async def test_pages_hold_every_message_once_also_among_equals(edge: Any, acme: Owner, remembered: bool) -> None:
     """Messages of the same time keep an order, whether pages are found by key or by offset."""
-    gateway: Gateway = edge.gateway
+    services: Services = edge.services
     devices = [await acme.device() for _ in range(3)]
     for n in range(11):
         await acme.message(devices[n % 3], BASE + timedelta(seconds=n // 4), telemetries={"n": n})
@@ -101,7 +101,7 @@ async def test_pages_hold_every_message_once_also_among_equals(edge: Any, acme: 
     page: int | None = 1
     while page is not None:
         if not remembered:
-            await gateway.redis.flushall()
+            await services.redis.flushall()
         answer = await acme.call("GET", "/devices/histories", page=page, per_page=2)
         seen += [item["telemetries"]["n"] for item in answer["items"]]
         page = answer["next_page"]

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from owners import Owner
 
-from gateway.stores import projects, spaces
+from gateway.stores.tenants import projects, spaces
 
 
 async def told(owner: Owner) -> list[tuple[str, UUID, UUID, Any]]:
@@ -37,7 +37,7 @@ async def test_a_new_name_is_a_changed_label_whoever_gives_it(edge: Any, acme: O
     await name("Hall")
     await acme.call("PATCH", f"/devices/{device_id}", {"details": {"a": 1}})
     assert await told(acme) == []
-    key = edge.gateway.access_keys.issue(str(device_id), 0)
+    key = edge.services.access_keys.issue(str(device_id), 0)
     status, _ = await acme.ask("PUT", f"/v1/devices/{device_id}", {"name": "Cellar"}, key=key)
     assert status == 200
     modified = {"added": {}, "modified": {"name": "Cellar"}, "removed": []}
@@ -50,7 +50,7 @@ async def test_a_new_name_is_a_changed_label_whoever_gives_it(edge: Any, acme: O
 async def test_nobody_is_told_of_a_device_that_nobody_claimed(edge: Any, acme: Owner) -> None:
     """It may call itself what it wants."""
     device_id = await acme.device(claimed=False)
-    key = edge.gateway.access_keys.issue(str(device_id), 0)
+    key = edge.services.access_keys.issue(str(device_id), 0)
     assert (await acme.ask("PUT", f"/v1/devices/{device_id}", {"name": "X"}, key=key))[0] == 200
     assert (await acme.ask("DELETE", f"/v1/devices/{device_id}", key=key))[0] == 200
     assert await told(acme) == []

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from owners import Owner, ago, outbox
 
-from gateway.stores import owned_commands
+from gateway.stores.commands import sending
 from schemas import ids, keys
 
 
@@ -23,7 +23,7 @@ async def test_a_command_goes_out_by_name_or_by_friendly_name(edge: Any, acme: O
     assert await outbox(acme.pool) == [("commandUpdated", device_id)] * 2
     row = await acme.row(device_id)
     assert row["open_commands"] == 2
-    assert b'"command":true' in await edge.gateway.redis.hget(keys.reply(row["shard"]), str(device_id))
+    assert b'"command":true' in await edge.services.redis.hget(keys.reply(row["shard"]), str(device_id))
 
 
 async def test_parameters_that_fit_their_fields_are_sent(acme: Owner) -> None:
@@ -87,7 +87,7 @@ async def test_a_scheduled_command_waits_and_lives_seven_days_from_its_time(acme
 
 async def test_a_device_has_a_limit_of_open_commands(acme: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Full means later: 429, scheduled ones count too, and room comes back when one ends."""
-    monkeypatch.setattr(owned_commands, "OPEN_MAX", 2)
+    monkeypatch.setattr(sending, "OPEN_MAX", 2)
     path = f"/devices/{await acme.device()}/commands"
     later = {"command": "reboot", "scheduled_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
     first = await acme.call("POST", path, later)

@@ -19,7 +19,7 @@ async def test_each_edit_is_the_next_version_and_the_device_is_told(edge: Any, a
         assert await acme.call("GET", path) == stored
     assert await outbox(acme.pool) == [("configChanged", device_id)] * 2
     shard = (await acme.row(device_id))["shard"]
-    assert b'"config_version":2' in await edge.gateway.redis.hget(keys.reply(shard), str(device_id))
+    assert b'"config_version":2' in await edge.services.redis.hget(keys.reply(shard), str(device_id))
 
 
 async def test_an_edit_of_an_old_version_is_refused(acme: Owner) -> None:

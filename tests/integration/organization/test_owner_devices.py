@@ -4,7 +4,7 @@ from typing import Any
 
 from owners import NOW, Owner
 
-from gateway.stores.held_devices import SPACE_UNKNOWN
+from gateway.stores.devices.owner_changes import SPACE_UNKNOWN
 from schemas import ids, keys
 
 
@@ -93,7 +93,7 @@ async def test_a_change_is_told_to_the_device_only_when_something_is_different(e
     assert (await acme.call("PATCH", f"/devices/{device_id}", {"details": {"on": 1}}))["info_version"] == 1
     assert (await acme.call("PATCH", f"/devices/{device_id}", {"details": {"on": True}}))["info_version"] == 2
     shard = (await acme.row(device_id))["shard"]
-    assert b'"info_version":2' in await edge.gateway.redis.hget(keys.reply(shard), str(device_id))
+    assert b'"info_version":2' in await edge.services.redis.hget(keys.reply(shard), str(device_id))
     assert await acme.pool.fetchval("SELECT count(*) FROM reply_queue") == 0
 
 
@@ -150,7 +150,7 @@ async def test_a_deleted_device_is_gone_and_its_key_is_marked(edge: Any, acme: O
     assert await acme.call("DELETE", f"/devices/{device_id}") == {"success": True}
     for method in ("GET", "DELETE"):
         assert await acme.call(method, f"/devices/{device_id}") == (404, "Device not found")
-    reply = await edge.gateway.redis.hget(keys.reply(shard), str(device_id))
+    reply = await edge.services.redis.hget(keys.reply(shard), str(device_id))
     assert reply.endswith(b"x")
 
 

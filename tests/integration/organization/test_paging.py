@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from owners import Owner
 
-from gateway import paging
-from gateway.paging import Window
-from gateway.services import Gateway
+from gateway.api import paging
+from gateway.api.paging import Window
+from gateway.services import Services
 from schemas import redis
 
 
@@ -65,14 +65,14 @@ async def test_the_place_of_a_page_is_not_shared_between_lists(acme: Owner, glob
 async def test_without_redis_pages_are_read_by_offset(edge: Any) -> None:
     """A list is a convenience: it does not fail with Redis, only its deep pages become slower."""
     away = redis.connect("redis://127.0.0.1:1/0")
-    gateway: Gateway = msgspec.structs.replace(edge.gateway, redis=away)
+    services: Services = msgspec.structs.replace(edge.services, redis=away)
     windows: list[Window] = []
 
     async def read(window: Window) -> list[int]:
         windows.append(window)
         return list(range(10))[window.offset :][: window.limit]
 
-    second = await paging.read_page(gateway, ("numbers",), 2, 4, read, boundary=lambda number: [number])
+    second = await paging.read_page(services, ("numbers",), 2, 4, read, boundary=lambda number: [number])
     await away.aclose()
     assert (second.items, second.next_page) == ([4, 5, 6, 7], 3)
     assert windows == [Window(None, 4, 5)]
@@ -80,16 +80,16 @@ async def test_without_redis_pages_are_read_by_offset(edge: Any) -> None:
 
 async def test_a_key_that_makes_no_sense_is_passed_over(edge: Any) -> None:
     """What another version left in Redis does not break a list."""
-    gateway: Gateway = edge.gateway
+    services: Services = edge.services
 
     async def read(window: Window) -> list[int]:
         return list(range(10))[window.offset :][: window.limit]
 
     async def page(number: int) -> list[int]:
-        return (await paging.read_page(gateway, ("numbers",), number, 4, read, boundary=lambda one: [one])).items
+        return (await paging.read_page(services, ("numbers",), number, 4, read, boundary=lambda one: [one])).items
 
     await page(1)
-    (key,) = await gateway.redis.keys("*:page:*")
-    assert 0 < await gateway.redis.ttl(key) <= paging.REMEMBERED_S
-    await gateway.redis.set(key, b"\xff")
+    (key,) = await services.redis.keys("*:page:*")
+    assert 0 < await services.redis.ttl(key) <= paging.REMEMBERED_S
+    await services.redis.set(key, b"\xff")
     assert await page(2) == [4, 5, 6, 7]

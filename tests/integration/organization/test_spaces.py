@@ -5,7 +5,7 @@ from typing import Any
 
 from owners import Owner
 
-from gateway.stores.spaces import DEPTH_MAX, PARENT_UNKNOWN, PATH_TAKEN, PATH_TOO_LONG
+from gateway.stores.tenants.spaces import DEPTH_MAX, PARENT_UNKNOWN, PATH_TAKEN, PATH_TOO_LONG
 from schemas import ids, keys
 
 
@@ -178,7 +178,7 @@ async def test_devices_in_a_space_are_told_of_what_they_see_of_it(edge: Any, acm
         await acme.call("PATCH", path, change)
         assert await versions() == [number, 1]
     shard = (await acme.row(here))["shard"]
-    assert b'"space_data_version":7' in await edge.gateway.redis.hget(keys.reply(shard), str(here))
+    assert b'"space_data_version":7' in await edge.services.redis.hget(keys.reply(shard), str(here))
     assert (await acme.call("PATCH", path, {"latitude": None}))[0] == 422
     cleared = await acme.call("PATCH", path, {"latitude": None, "longitude": None, "location_name": None})
     assert (cleared["latitude"], cleared["location_name"], await versions()) == (None, None, [8, 1])

@@ -8,7 +8,7 @@ from owners import Owner
 
 import gateway.organization
 import gateway.partner
-from gateway.endpoint import Endpoint
+from gateway.api.endpoint import Endpoint
 from schemas import ids
 from schemas.ids import AccessKeys
 from schemas.postgres import Pool

@@ -81,4 +81,4 @@ async def test_a_partner_deletes_a_device_of_its_model(edge: Any, acme: Owner, g
     assert await acme.partner("DELETE", f"/devices/{device_id}") == (404, "Device not found")
     assert await globex.call("GET", f"/devices/{device_id}") == (404, "Device not found")
     shard = (await acme.row(device_id))["shard"]
-    assert (await edge.gateway.redis.hget(keys.reply(shard), str(device_id))).endswith(b"x")
+    assert (await edge.services.redis.hget(keys.reply(shard), str(device_id))).endswith(b"x")

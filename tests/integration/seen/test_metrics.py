@@ -8,7 +8,7 @@ from owners import Owner
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.cli.embedded import EmbeddedValkey
+from gateway.cli.local.embedded import EmbeddedValkey
 from schemas.logs import _Formatter
 from schemas.metrics import Metrics
 from schemas.redis import Redis
@@ -29,10 +29,10 @@ async def scrape(edge: Any) -> dict[tuple[str, ...], float]:
 async def test_the_ledger_adds_up_from_the_edge_to_postgres(edge: Any, acme: Owner, redis_client: Redis) -> None:
     """received = accepted + refused at the edge; accepted = stored + rejected + what still waits."""
     kept, deleted = await acme.device(), await acme.device()
-    edge_metrics = edge.gateway.metrics
+    edge_metrics = edge.services.metrics
 
     async def send(device_id: Any, body: bytes, key: str | None = None) -> int:
-        headers = {"authorization": key or edge.gateway.access_keys.issue(str(device_id), 0)}
+        headers = {"authorization": key or edge.services.access_keys.issue(str(device_id), 0)}
         url = f"{edge.url}/v1/devices/{device_id}/telemetry"
         async with edge.http.post(url, data=body, headers=headers) as response:
             return int(response.status)
@@ -54,7 +54,7 @@ async def test_the_ledger_adds_up_from_the_edge_to_postgres(edge: Any, acme: Own
     assert max(value for (name, *_), value in waiting.items() if name == "fleetgate_backlog_age_seconds") > 0
     for shard in range(4):
         settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
-        flusher = Flusher(shard, edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()), settings)
+        flusher = Flusher(shard, edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
         await flusher.open()
         while await flusher.flush():
             pass
@@ -83,7 +83,7 @@ async def test_requests_are_counted_by_route_not_by_path(edge: Any, acme: Owner)
     await acme.call("GET", f"/devices/{device_id}")
     async with edge.http.get(f"{edge.url}/no/such/path") as response:
         assert (response.status, await response.json()) == (404, {"error": "Not found"})
-    labels = set(edge.gateway.metrics.requests._metrics)
+    labels = set(edge.services.metrics.requests._metrics)
     assert ("GET", "/core/v1/organization/devices/{device_id}", "200") in labels
     assert not any("such" in route for _, route, _ in labels)
 
@@ -94,8 +94,8 @@ async def test_no_secret_reaches_the_logs(
     """Neither of a good call nor of a bad one, nor while a store is away, at the most talkative level."""
     caplog.set_level(logging.DEBUG)
     device_id = await acme.device()
-    key = edge.gateway.access_keys.issue(str(device_id), 0)
-    secrets = [key, acme.key, acme.partner_key, edge.gateway.settings.master_key]
+    key = edge.services.access_keys.issue(str(device_id), 0)
+    secrets = [key, acme.key, acme.partner_key, edge.services.settings.master_key]
     await acme.call("GET", "/devices")
     await acme.call("GET", "/devices", key=acme.key[:-1])
     await acme.partner("GET", "/devices")

@@ -16,10 +16,10 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
+from gateway.api import accounts
+from gateway.api.openapi import document
 from gateway.app import ENDPOINTS
 from gateway.device import device
-from gateway.openapi import document
-from gateway.v2 import accounts
 from schemas.redis import Redis
 
 DOCUMENT = document(ENDPOINTS, "0")
@@ -58,7 +58,7 @@ async def everything(edge: Any, acme: Owner, redis_client: Redis, monkeypatch: p
     """One of everything, and no limit of calls in the way."""
     monkeypatch.setattr(accounts, "CALLS_MAX", FAR)
     monkeypatch.setattr(device, "PUTS_MAX", FAR)
-    return await everything_of(acme, redis_client, edge.gateway.access_keys.issue)
+    return await everything_of(acme, redis_client, edge.services.access_keys.issue)
 
 
 async def test_every_operation_refuses_who_has_no_credential_or_another_kind_of_it(

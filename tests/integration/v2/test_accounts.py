@@ -10,9 +10,9 @@ from disruptive import errors
 from owners import Owner
 from projects import Account, account_of
 
+from gateway.api.accounts import _token_key, issue_token
+from gateway.api.permissions import GRANTED, Permission
 from gateway.app import ENDPOINTS
-from gateway.v2.accounts import _token_key, issue_token
-from gateway.v2.permissions import GRANTED, Permission
 from schemas.redis import Redis
 from tests.conftest import MASTER_KEY
 

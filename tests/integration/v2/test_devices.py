@@ -13,8 +13,8 @@ from flushing import send, store_all
 from owners import Owner
 from projects import Account, account_of
 
-from gateway.stores import projects, spaces
-from gateway.v2 import cursors
+from gateway.api import page_tokens
+from gateway.stores.tenants import projects, spaces
 from schemas.events import rfc3339
 from schemas.redis import Redis
 
@@ -205,9 +205,9 @@ async def test_page_tokens_that_somebody_made_up_are_refused(acme: Owner) -> Non
     """Also such that hold what is no JSON, or no place of this order."""
     user = await account_of(acme, "project.user")
     for place in (['"\\u0000"', acme.devices], ["{", str(acme.model_id)], ["1"], [1, 2], ["[" * 100, "x"]):
-        token = cursors.seal(("type",), place)
+        token = page_tokens.seal(("type",), place)
         assert (await user.ask("GET", path(acme, f"?order_by=type&page_token={token}")))[0] == 400
-    token = cursors.seal(("type",), ['"a"', str(acme.model_id)])
+    token = page_tokens.seal(("type",), ['"a"', str(acme.model_id)])
     assert (await user.ask("GET", path(acme, f"?order_by=type&page_token={token}")))[0] == 200
     assert (await user.ask("GET", path(acme, f"?page_token={token}")))[0] == 400
     deep = base64.urlsafe_b64encode(msgspec.json.encode(["x"]) + b"[" * 500).decode()
@@ -254,7 +254,7 @@ async def test_a_device_is_told_of_its_new_name(edge: Any, acme: Owner) -> None:
     """By its info version, in the answer to its next message; of other labels it is not told."""
     developer = await account_of(acme, "project.developer")
     device_id = await acme.device()
-    key = edge.gateway.access_keys.issue(str(device_id), 0)
+    key = edge.services.access_keys.issue(str(device_id), 0)
 
     async def info_version() -> int:
         _, answer = await acme.ask("POST", f"/v1/devices/{device_id}/telemetry", {"status": "online"}, key=key)

@@ -12,7 +12,7 @@ from owners import Owner
 from projects import account_of
 from webhooks import Receiver, make_project, until
 
-from gateway.stores import emulated_devices
+from gateway.stores.devices import emulation
 from schemas import ids, typed_events
 from schemas.postgres import Pool
 from schemas.redis import Redis
@@ -123,11 +123,11 @@ async def test_published_events_reach_receivers(
     made_id = await _emulated(pool, project.organization_id, project.project_id)
     await project.connector(receiver.url, labels=["name"])
     async with pool.acquire() as connection, connection.transaction():
-        held = await emulated_devices.hold(connection, project.project_id, made_id)
+        held = await emulation.hold(connection, project.project_id, made_id)
         assert held is not None
         event_type = typed_events.EventType.TOUCH
         made = typed_events.read(event_type, {}, datetime.now(UTC))
-        await emulated_devices.publish(connection, held, event_type, made)
+        await emulation.publish(connection, held, event_type, made)
     async with project.dispatcher():
         await store_all(edge, redis_client)
         await until(lambda: any(b'"touch"' in one.body for one in receiver.received))
@@ -142,7 +142,7 @@ async def test_published_events_reach_receivers(
 
 async def _emulated(pool: Pool, organization_id: Any, project_id: Any) -> Any:
     async with pool.acquire() as connection, connection.transaction():
-        return await emulated_devices.create(
+        return await emulation.create(
             connection, organization_id, project_id, "touch", {"name": "Lab"}, 4, datetime.now(UTC)
         )
 
@@ -227,7 +227,7 @@ async def test_a_device_that_makes_no_sense_is_not_created(acme: Owner, body: An
 
 async def test_emulated_devices_are_bounded_and_paged(acme: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A project has so many of them; a list comes page by page."""
-    monkeypatch.setattr(emulated_devices, "DEVICES_MAX", 3)
+    monkeypatch.setattr(emulation, "DEVICES_MAX", 3)
     developer = await account_of(acme, "project.developer")
     for _ in range(3):
         assert (await developer.ask("POST", base(acme), {"type": "touch"}))[0] == 200

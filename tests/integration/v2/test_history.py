@@ -13,7 +13,7 @@ from flushing import send, store_all
 from owners import Owner
 from projects import Account, account_of
 
-from gateway.stores import event_history
+from gateway.stores.events import history as event_history
 from schemas.events import rfc3339
 from schemas.redis import Redis
 

@@ -21,8 +21,8 @@ from owners import Owner, owner
 from projects import Account, account_of
 
 from gateway import event_tail
-from gateway.hot import ABORT
-from gateway.v2.accounts import AUDIENCE, _token_key, issue_token
+from gateway.api.accounts import AUDIENCE, _token_key, issue_token
+from gateway.ingest.protocol import ABORT
 from gateway.v2.stream import _GoneError, _Sender
 from schemas.postgres import Pool
 from schemas.redis import Redis
@@ -88,7 +88,7 @@ async def test_the_client_streams_events(edge: Any, acme: Owner, redis_client: R
         auth=auth,
     )
     first = asyncio.create_task(asyncio.to_thread(next, stream))
-    while not edge.gateway.events._count:
+    while not edge.services.events._count:
         assert not first.done(), first.exception()
         await asyncio.sleep(0.01)
     await user.client(dt.Emulator.publish_event, other.device_id, project, dt.events.Touch())
@@ -136,7 +136,7 @@ async def test_every_stored_event_is_streamed_once_in_order_and_nothing_from_bef
         assert await numbers(first, 4) == [1, 2, 3, 4]
     # Nobody watches for a while: what happens then is not streamed.
     async with asyncio.timeout(WAIT_S):
-        while edge.gateway.events._count:
+        while edge.services.events._count:
             await asyncio.sleep(0.01)
     await store(5)
     async with streaming(user) as third:
@@ -229,7 +229,7 @@ async def test_a_reader_that_is_too_slow_is_told_so_and_dropped(
     request = f"GET {stream_path(acme)} HTTP/1.1\r\nHost: x\r\nAuthorization: {user.basic}\r\n\r\n"
     await asyncio.to_thread(slow.sendall, request.encode())
     async with streaming(user) as fast:
-        while edge.gateway.events._count < 2:
+        while edge.services.events._count < 2:
             await asyncio.sleep(0.01)
         seen = 0
         for first in range(0, count, 500):
@@ -371,7 +371,7 @@ async def test_streams_end_when_the_gateway_shuts_down(dsn: str, redis_url: str,
 async def test_streams_are_bounded(acme: Owner, edge: Any) -> None:
     """One more than an edge serves is refused with 503, and a place that is free again can be had."""
     user = await account_of(acme, "project.user")
-    tail = edge.gateway.events
+    tail = edge.services.events
     watches = [event_tail.Watch(acme.project_id, event_tail.WatchFilter()) for _ in range(event_tail.WATCHES_MAX)]
     for watch in watches:
         await tail.begin(watch)

@@ -17,7 +17,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 async def clock(edge: Any, redis_client: Redis) -> CommandClock:
-    return CommandClock(edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()))
+    return CommandClock(edge.services.postgres, redis_client, Metrics(CollectorRegistry()))
 
 
 async def sent(acme: Owner, device_id: Any, **options: Any) -> Any:

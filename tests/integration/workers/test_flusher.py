@@ -12,7 +12,7 @@ from workers.shares import LostPieceError
 
 
 async def values(edge: Any) -> list[int]:
-    rows = await edge.gateway.postgres.fetch("SELECT data FROM events WHERE type = 'telemetry' ORDER BY shard, seq")
+    rows = await edge.services.postgres.fetch("SELECT data FROM events WHERE type = 'telemetry' ORDER BY shard, seq")
     return [row["data"]["telemetry"]["telemetries"]["n"] for row in rows]
 
 
@@ -26,9 +26,9 @@ async def test_every_accepted_message_is_stored_once_and_the_stream_is_trimmed(
     [shards] = flushers(edge, redis_client)
     assert await drain(shards) == 5
     assert await values(edge) == [0, 1, 2, 3, 4]
-    state = await edge.gateway.postgres.fetchrow("SELECT * FROM device_state WHERE device_id = $1", device_id)
+    state = await edge.services.postgres.fetchrow("SELECT * FROM device_state WHERE device_id = $1", device_id)
     assert (state["status"], state["telemetries"], state["times"]) == ("online", {"n": 4, "last": True}, {})
-    ledger = await edge.gateway.postgres.fetch("SELECT outcome, sum(count)::int AS n FROM ingest_ledger GROUP BY 1")
+    ledger = await edge.services.postgres.fetch("SELECT outcome, sum(count)::int AS n FROM ingest_ledger GROUP BY 1")
     assert [tuple(row) for row in ledger] == [("stored", 5)]
     assert [await redis_client.xlen(keys.ingest(shard)) for shard in range(4)] == [0, 0, 0, 0]
     # Nothing is left to do, so nothing is done again.
@@ -62,7 +62,7 @@ async def test_after_redis_was_emptied_the_shard_is_rebuilt_above_its_offset(
     [shards] = flushers(edge, redis_client)
     await drain(shards)
     shard = (await acme.row(device_id))["shard"]
-    offset = await edge.gateway.postgres.fetchval("SELECT stream_offset FROM shards WHERE shard = $1", shard)
+    offset = await edge.services.postgres.fetchval("SELECT stream_offset FROM shards WHERE shard = $1", shard)
     await redis_client.flushall()
     await drain(shards)
     info = await redis_client.xinfo_stream(keys.ingest(shard))
@@ -79,11 +79,11 @@ async def test_messages_of_deleted_devices_and_old_keys_are_counted_and_not_stor
     kept, deleted = await acme.device(), await acme.device()
     await send(edge, kept, telemetries={"n": 1})
     await send(edge, deleted, telemetries={"n": 2})
-    await edge.gateway.postgres.execute("UPDATE devices SET deleted_at = now() WHERE id = $1", deleted)
-    await edge.gateway.postgres.execute("UPDATE devices SET key_version = 1 WHERE id = $1", kept)
+    await edge.services.postgres.execute("UPDATE devices SET deleted_at = now() WHERE id = $1", deleted)
+    await edge.services.postgres.execute("UPDATE devices SET key_version = 1 WHERE id = $1", kept)
     [shards] = flushers(edge, redis_client)
     await drain(shards)
-    ledger = await edge.gateway.postgres.fetch("SELECT outcome, sum(count)::int AS n FROM ingest_ledger GROUP BY 1")
+    ledger = await edge.services.postgres.fetch("SELECT outcome, sum(count)::int AS n FROM ingest_ledger GROUP BY 1")
     assert {tuple(row) for row in ledger} == {("rejected_deleted", 1), ("rejected_old_key", 1)}
     assert await values(edge) == []
 
@@ -101,5 +101,5 @@ async def test_what_cannot_be_decoded_is_kept_in_quarantine(edge: Any, acme: Own
     [shards] = flushers(edge, redis_client)
     await drain(shards)
     assert await values(edge) == [7]
-    rows = await edge.gateway.postgres.fetch("SELECT position, message FROM ingest_quarantine ORDER BY id")
+    rows = await edge.services.postgres.fetch("SELECT position, message FROM ingest_quarantine ORDER BY id")
     assert [tuple(row) for row in rows] == [(-1, b"\xc1"), (0, bad)]

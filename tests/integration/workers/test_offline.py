@@ -23,7 +23,7 @@ THRESHOLD = timedelta(seconds=300)
 @pytest.fixture
 async def sweep(edge: Any, redis_client: Redis) -> OfflineSweep:
     """A sweep that has been there for long enough to judge."""
-    made = OfflineSweep(edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()), 4)
+    made = OfflineSweep(edge.services.postgres, redis_client, Metrics(CollectorRegistry()), 4)
     assert await made.sweep(NOW - GRACE) == 0
     return made
 
@@ -65,7 +65,7 @@ async def test_the_next_message_brings_it_back(
     body = entries.pack(int(NOW.timestamp() * 1e6), [str(device_id).encode(), b"00", b'{"status":"online"}'])
     await redis_client.xadd(keys.ingest(shard), {entries.FIELD: body})
     settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
-    flusher = Flusher(shard, edge.gateway.postgres, redis_client, Metrics(CollectorRegistry()), settings)
+    flusher = Flusher(shard, edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
     await flusher.open()
     assert await flusher.flush() == 1
     assert await offline(acme, device_id) is False

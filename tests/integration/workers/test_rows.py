@@ -21,13 +21,13 @@ def stamp(moment: datetime) -> str:
 
 async def log(edge: Any) -> list[tuple[str, Any]]:
     """Types and data of all events, as stored."""
-    rows = await edge.gateway.postgres.fetch("SELECT type, data FROM events ORDER BY shard, seq")
+    rows = await edge.services.postgres.fetch("SELECT type, data FROM events ORDER BY shard, seq")
     return [(row["type"], row["data"][row["type"]]) for row in rows]
 
 
 async def reported(edge: Any, device_id: UUID) -> dict[str, Any]:
     """What is remembered of a device, and that it is the event that the log has at that place."""
-    rows = await edge.gateway.postgres.fetch(
+    rows = await edge.services.postgres.fetch(
         """SELECT r.type, r.data, e.data::text = r.data::text AND e.ts = r.ts AND e.type = r.type AS same
              FROM device_reported r JOIN events e USING (shard, seq, stored_at) WHERE r.device_id = $1""",
         device_id,

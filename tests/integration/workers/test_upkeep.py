@@ -16,14 +16,14 @@ async def test_a_change_whose_author_died_still_reaches_the_device(edge: Any, ac
     """The row in the queue leads to the reply, and is gone once that is written; a young row is left alone."""
     device_id = await acme.device()
     row = await acme.row(device_id)
-    await edge.gateway.postgres.execute("DELETE FROM reply_queue")
-    await edge.gateway.postgres.execute("UPDATE devices SET config_version = 7 WHERE id = $1", device_id)
-    refresher = ReplyRefresher(edge.gateway.postgres, redis_client)
+    await edge.services.postgres.execute("DELETE FROM reply_queue")
+    await edge.services.postgres.execute("UPDATE devices SET config_version = 7 WHERE id = $1", device_id)
+    refresher = ReplyRefresher(edge.services.postgres, redis_client)
     assert await refresher.refresh() == 0
     assert await refresher.refresh(datetime.now(UTC) + timedelta(seconds=5)) == 1
     reply = await redis_client.hget(keys.reply(row["shard"]), str(device_id))
     assert b'"config_version":7' in reply
-    assert await edge.gateway.postgres.fetchval("SELECT count(*) FROM reply_queue") == 0
+    assert await edge.services.postgres.fetchval("SELECT count(*) FROM reply_queue") == 0
 
 
 async def test_partitions_are_made_ahead_and_dropped_after_the_retention(pool: Pool) -> None:

@@ -1,0 +1,258 @@
+"""The OpenAPI 3.1 document, made from the same structs that decode requests and encode answers."""
+
+import inspect
+import json
+import re
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.api import callers
+from gateway.api.accounts import AccountCaller
+from gateway.api.endpoint import Endpoint, ErrorBody, StreamErrorBody, V2ErrorBody
+
+REFERENCE = "#/components/schemas/{name}"
+SECURITY: dict[Any, tuple[str, ...]] = {
+    callers.DeviceCaller: ("device",),
+    callers.OrganizationCaller: ("organization",),
+    callers.PartnerCaller: ("partner",),
+    AccountCaller: ("account", "token"),
+}
+"""What proves a caller: any one of these schemes."""
+_KEY = {"type": "apiKey", "in": "header", "name": "Authorization"}
+SCHEMES: dict[str, dict[str, str]] = {
+    "device": {**_KEY, "description": "The device's access key: 32 hex characters."},
+    "organization": {**_KEY, "description": "An organisation key, `fgo_…`."},
+    "partner": {**_KEY, "description": "A partner key, `fgp_…`."},
+    "account": {"type": "http", "scheme": "basic", "description": "Id and secret of a service account's key."},
+    "token": {"type": "http", "scheme": "bearer", "description": "A service account's token of `/oauth2/token`."},
+}
+HEAD_TOO_LARGE = 431
+"""Told before it is known which call it would have been, so in the same shape for all."""
+COMMON = {
+    400: "The body is not valid JSON, or below `/v2` does not fit.",
+    401: "The credential is missing, wrong, or no longer good.",
+    403: "The account's role does not permit it.",
+    404: "There is no such thing, or it is not the caller's.",
+    413: "The body is too large.",
+    422: "A member or parameter does not fit; the text says which and why.",
+    429: "Too many calls; `Retry-After` says when to come back.",
+    HEAD_TOO_LARGE: "URL and headers together are too large.",
+    503: "Not possible at the moment; `Retry-After` says when to come back.",
+}
+RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+STREAM_TYPES = ("application/x-ndjson", "text/event-stream")
+
+
+def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
+    """The document of these endpoints."""
+    wanted: list[Any] = [ErrorBody, V2ErrorBody, StreamErrorBody]
+    for endpoint in endpoints:
+        for kind in (endpoint.answer, endpoint.described_body, endpoint.query):
+            wanted += [leaf for leaf in _leaves(kind) if leaf not in (None, bytes)]
+    schemas, components = msgspec.json.schema_components(wanted, ref_template=REFERENCE)
+    by_type = list(zip(wanted, schemas, strict=True))
+
+    def schema_of(kind: Any) -> dict[str, Any]:
+        """As msgspec's, which does not know unions of structs: those stand only in answers."""
+        origin, inside = typing.get_origin(kind), typing.get_args(kind)
+        if origin in (types.UnionType, typing.Union):
+            return {"anyOf": [schema_of(option) for option in inside]}
+        if origin is list:
+            return {"type": "array", "items": schema_of(inside[0])}
+        if origin is dict:
+            return {"type": "object", "additionalProperties": schema_of(inside[1])}
+        return next(schema for known, schema in by_type if known is kind)
+
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        operation = _operation(endpoint, schema_of, components)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
+    for query in {endpoint.query for endpoint in endpoints if endpoint.query is not None}:
+        components.pop(_name(schema_of(query)), None)  # its members stand as parameters
+    tags = {_tag(endpoint): _purpose(endpoint) for endpoint in endpoints}
+    found = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "fleetgate",
+            "version": version,
+            "description": "Devices talk in, events go out, owners look and command. Every refusal is "
+            '`{"error": "<text for a person>"}`, below `/v2` with `code` and `help` beside it.',
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [{"name": tag, "description": text} for tag, text in sorted(tags.items())],
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": SCHEMES},
+    }
+    return _with_short_names(found)
+
+
+def _with_short_names(found: dict[str, Any]) -> dict[str, Any]:
+    """Where structs share a name, msgspec puts their modules before it; as little of those as tells them apart does."""
+    schemas = found["components"]["schemas"]
+    text = json.dumps(found)
+    taken = {name for name in schemas if "." not in name}
+    for name in [name for name in schemas if "." in name]:
+        *modules, struct = name.split(".")
+        words = [word.capitalize() for module in modules for word in module.split("_")]
+        short = next(n for n in ("".join(words[-k:]) + struct for k in range(1, len(words) + 1)) if n not in taken)
+        taken.add(short)
+        text = text.replace(json.dumps(REFERENCE.format(name=name)), json.dumps(REFERENCE.format(name=short)))
+        text = text.replace(f"{json.dumps(name)}: ", f"{json.dumps(short)}: ")
+    shortened: dict[str, Any] = json.loads(text)
+    return shortened
+
+
+def _leaves(kind: Any) -> list[Any]:
+    """The types that a type is made of by lists, maps and unions."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union, list, dict):
+        return [leaf for option in typing.get_args(kind) for leaf in _leaves(option)]
+    return [kind]
+
+
+def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -> dict[str, Any]:
+    text = inspect.getdoc(endpoint.function) or ""
+    summary, _, rest = text.partition("\n")
+    operation: dict[str, Any] = {
+        "operationId": f"{_area(endpoint)}_{endpoint.function.__name__}",
+        "summary": summary,
+        "tags": [_tag(endpoint)],
+        "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint, schema_of, components)],
+        "responses": {
+            str(endpoint.status): {
+                "description": "Line after line, until the stream ends." if endpoint.stream else "Done.",
+                "content": {kind: {"schema": schema_of(endpoint.answer)} for kind in _media_types(endpoint)},
+            }
+        },
+    }
+    if rest.strip():
+        operation["description"] = rest.strip()
+    if endpoint.described_caller is not None:
+        operation["security"] = [{name: []} for name in SECURITY[endpoint.described_caller]]
+    if endpoint.described_body is bytes:
+        operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
+    elif endpoint.described_body is not None:
+        content = {endpoint.reads_as: {"schema": schema_of(endpoint.described_body)}}
+        operation["requestBody"] = {"required": True, "content": content}
+    error = StreamErrorBody if endpoint.stream else V2ErrorBody if endpoint.is_v2 else ErrorBody
+    for status, described in sorted(_refusals(endpoint).items()):
+        shape = ErrorBody if status == HEAD_TOO_LARGE else error
+        response: dict[str, Any] = {
+            "description": described,
+            "content": {"application/json": {"schema": schema_of(shape)}},
+        }
+        if status in (429, 503):
+            response["headers"] = RETRY_AFTER
+        if status == endpoint.mixed_status:
+            either = [schema_of(error), schema_of(endpoint.answer)]
+            response["content"] = {"application/json": {"schema": {"anyOf": either}}}
+        operation["responses"][str(status)] = response
+    return operation
+
+
+def _refusals(endpoint: Endpoint) -> dict[int, str]:
+    """The refusals that follow from the signature, and those that the endpoint describes itself."""
+    implied = {503, HEAD_TOO_LARGE}
+    if endpoint.described_caller is not None:
+        implied.add(401)
+        if endpoint.described_caller is callers.DeviceCaller:
+            implied.add(429)
+    if endpoint.described_body is not None:
+        implied |= {400, 413, 422}
+    if endpoint.query is not None:
+        implied.add(422)
+    if any(kind is not str for kind in endpoint.in_path.values()):
+        implied.add(404)
+    if endpoint.account:
+        implied |= {429}
+    if any(kind is not AccountCaller for kind in endpoint.account.values()):
+        implied |= {403, 404}
+    if endpoint.is_v2 and 422 in implied:
+        implied = implied - {422} | {400}
+    return {status: COMMON[status] for status in implied} | endpoint.errors
+
+
+def _media_types(endpoint: Endpoint) -> tuple[str, ...]:
+    return STREAM_TYPES if endpoint.stream else ("application/json",)
+
+
+def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    names = re.findall(r"{(\w+)}", endpoint.path)
+    parameters = []
+    for name in names:
+        schema: dict[str, Any] = {"type": "string"}
+        if endpoint.in_path.get(name) is not str and name not in endpoint.account:
+            schema["format"] = "uuid"
+        parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
+    return parameters
+
+
+def _query_parameters(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -> list[dict[str, Any]]:
+    if endpoint.query is None:
+        return []
+    schema = components[_name(schema_of(endpoint.query))]
+    required = schema.get("required", [])
+    found = []
+    for name, member in schema["properties"].items():
+        parameter = {"name": name, "in": "query", "required": name in required, "schema": member}
+        if "description" in member:
+            parameter["description"] = member["description"]
+        found.append(parameter)
+    return found
+
+
+def _area(endpoint: Endpoint) -> str:
+    return "_".join(endpoint.function.__module__.split(".")[1:])
+
+
+def _tag(endpoint: Endpoint) -> str:
+    area, _, resource = endpoint.function.__module__.removeprefix("gateway.").partition(".")
+    return f"{area}: {resource.replace('_', ' ')}"
+
+
+def _purpose(endpoint: Endpoint) -> str:
+    """The first sentence of the endpoint's module."""
+    text = inspect.getdoc(sys.modules[endpoint.function.__module__]) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def fields(schema: dict[str, Any], components: dict[str, Any]) -> list[tuple[str, str, bool, str]]:
+    """The members of a schema for a person to read: name, type, whether it must be there, and its description."""
+    schema = _resolved(schema, components)
+    required = schema.get("required", [])
+    return [
+        (name, type_name(member, components), name in required, member.get("description", ""))
+        for name, member in schema.get("properties", {}).items()
+    ]
+
+
+def type_name(schema: dict[str, Any], components: dict[str, Any]) -> str:
+    """A schema in a few words."""
+    if "$ref" in schema:
+        return _name(schema)
+    for word in ("anyOf", "oneOf"):
+        if word in schema:
+            return " or ".join(dict.fromkeys(type_name(option, components) for option in schema[word]))
+    if "enum" in schema:
+        return " | ".join(str(value) for value in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        return f"array of {type_name(schema.get('items', {}), components)}"
+    if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"map to {type_name(schema['additionalProperties'], components)}"
+    return str(schema.get("format", schema.get("type", "any")))
+
+
+def _resolved(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in schema:
+        return typing.cast(dict[str, Any], components[_name(schema)])
+    return schema
+
+
+def _name(reference: dict[str, Any]) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]

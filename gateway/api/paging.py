@@ -1,0 +1,115 @@
+"""Lists by page number, read by key.
+
+A caller asks for page 7; `OFFSET` would walk over the six before it and shift when rows come and go. So whoever reads
+page 6 leaves the key of its last row in Redis, under a digest of caller, list, filters and page size, and page 7 begins
+right behind it, however deep it lies. A reader that goes through the pages in order so sees every row once, also while
+rows are added.
+
+Where no key is remembered (a jump, a pause of more than `REMEMBERED_S`, Redis away or full) the page is read by
+`OFFSET`: slower when it lies deep, never refused.
+"""
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.services import Services
+from schemas import ids, keys, logs
+from schemas.redis import RedisError
+
+log = logging.getLogger(__name__)
+
+REMEMBERED_S = 600
+PAGE_MAX = 1_000_000
+PER_PAGE = 50
+PER_PAGE_MAX = 100
+
+T = TypeVar("T")
+Boundary = list[str | int]
+"""The key of a row: what the list is ordered by."""
+
+PageNumber = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
+
+
+class PageQuery(Struct, kw_only=True):
+    """Which page of a list, and how many items it has."""
+
+    page: PageNumber = 1
+    per_page: Annotated[int, Meta(ge=1, le=PER_PAGE_MAX)] = PER_PAGE
+
+
+class Page(Struct, Generic[T]):
+    """One page of a list; `next_page` is null on the last."""
+
+    items: list[T]
+    has_next_page: bool
+    next_page: int | None
+
+
+class Window(Struct, frozen=True):
+    """The rows to read: at most `limit` from behind the key `after`, or else from `offset` on."""
+
+    after: Boundary | None
+    offset: int
+    limit: int
+
+
+_boundary = msgspec.json.Decoder(Boundary)
+
+
+async def read_page(
+    services: Services,
+    scope: tuple[object, ...],
+    page: int,
+    per_page: int,
+    read: Callable[[Window], Awaitable[list[T]]],
+    boundary: Callable[[T], Boundary],
+) -> Page[T]:
+    """One page of the list that `scope` (caller, route, filters) tells apart from all others."""
+    after = None if page == 1 else await _recall(services, _digest(scope, page, per_page))
+    offset = (page - 1) * per_page if after is None else 0
+    rows = await read(Window(after, offset, per_page + 1))
+    result = cut(rows, page, per_page)
+    if result.has_next_page:
+        await _remember(services, _digest(scope, page + 1, per_page), boundary(result.items[-1]))
+    return result
+
+
+def slice_of(query: PageQuery) -> tuple[int, int]:
+    """Offset and limit, one more than a page has, for lists too short to need keys."""
+    return (query.page - 1) * query.per_page, query.per_page + 1
+
+
+def cut(rows: list[T], page: int, per_page: int) -> Page[T]:
+    """The page made of rows that were read with one more than `per_page` as limit."""
+    more = len(rows) > per_page
+    return Page(rows[:per_page], more, page + 1 if more else None)
+
+
+def _digest(scope: tuple[object, ...], page: int, per_page: int) -> str:
+    text = msgspec.json.encode((*scope, page, per_page))
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def _key(services: Services, digest: str) -> str:
+    return keys.page(ids.shard_of(digest.encode(), services.shards), digest)
+
+
+async def _recall(services: Services, digest: str) -> Boundary | None:
+    try:
+        value = await services.redis.get(_key(services, digest))
+        return None if value is None else _boundary.decode(value)
+    except (RedisError, OSError, msgspec.MsgspecError) as error:
+        logs.event(log, logging.WARNING, "page_not_recalled", cause=str(error))
+        return None
+
+
+async def _remember(services: Services, digest: str, boundary: Boundary) -> None:
+    try:
+        await services.redis.set(_key(services, digest), msgspec.json.encode(boundary), ex=REMEMBERED_S)
+    except (RedisError, OSError) as error:
+        logs.event(log, logging.WARNING, "page_not_remembered", cause=str(error))

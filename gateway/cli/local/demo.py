@@ -1,0 +1,224 @@
+"""The demo tenant: made once, its keys kept in `demo.json`."""
+
+import os
+import secrets
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from gateway.cli.secret_file import write_secret
+from gateway.cli.simulated.vendor import TOKEN
+from gateway.refusals import Refusal
+from gateway.stores import models
+from gateway.stores.accounts import credentials, service_accounts
+from gateway.stores.commands import definitions
+from gateway.stores.commands.definitions import CommandField
+from gateway.stores.connectors import cloud_connectors, data_connectors
+from gateway.stores.devices import registration
+from gateway.stores.tenants import organizations, projects, spaces
+from gateway.v2.service_accounts import email_of
+from schemas import postgres
+from schemas.cloud import Credentials
+from schemas.postgres import Connection
+from schemas.secrets import CONNECTOR_SECRETS, VENDOR_CREDENTIALS, derived_secret
+from schemas.settings import PREFIX, Keys, SettingsError, UpSettings, load
+
+ORGANIZATION, PROJECT, SPACE, MODEL = "Demo", "Demo fleet", "Headquarters", "Demo device"
+CONNECTOR, KEY = "Demo receiver", "demo"
+CLOUD_CONNECTOR, PROVIDER = "Demo cloud", "simulated"
+RATE_LIMIT = 6_000
+OFFLINE_THRESHOLD_S = 60
+
+
+class DemoAccount(Struct):
+    """A service account of the demo, an administrator of its organisation."""
+
+    key_id: str
+    secret: str
+    email: str
+
+
+class Demo(Struct):
+    """What `demo.json` holds: where the gateway is, and credentials of each kind."""
+
+    base_url: str
+    hardware_key: str
+    model_id: str
+    organization_id: str
+    organization_key: str
+    partner_key: str
+    project_id: str
+    space_id: str
+    service_account: DemoAccount
+    data_connector_id: str
+    signature_secret: str
+    cloud_connector_id: str
+    v2_url: str = ""
+    emulator_url: str = ""
+    token_url: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> "Demo":
+        """Raises SettingsError when nobody made a demo there."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            reason = f"there is no {path}"
+        except msgspec.DecodeError as error:
+            reason = f"{path} is not of this version: {error}"
+        raise SettingsError(f"{reason}; start `fleetgate up --demo` first, or say which gateway is meant")
+
+
+def default_path() -> Path:
+    """Where `fleetgate up --demo` keeps it."""
+    given = {name: value for name, value in os.environ.items() if name == f"{PREFIX}HOME"}
+    return Path(load(UpSettings, given).home) / "demo.json"
+
+
+async def prepare(dsn: str, keys: Keys, path: Path, base_url: str, receiver_url: str, cloud_url: str) -> None:
+    """Write `path` (mode 600) for this base URL, and make the tenant that it tells of if there is none yet.
+
+    A file that is gone, or holds keys that do not work (any more), is made anew: the tenant stays, its keys change.
+    The tenant's data connector sends to `receiver_url` from now on, its cloud connector imports from `cloud_url`.
+    Beside the file lies `credentials.json` for clients of the /v2 API that read their credentials from there.
+    """
+    connection = await postgres.connect(dsn, "demo")
+    try:
+        async with connection.transaction():
+            demo = await _kept(connection, path) or await _made(connection, keys)
+            await data_connectors.redirect(connection, demo.data_connector_id, receiver_url)
+            await _import_from(connection, demo, cloud_url)
+    finally:
+        await connection.close()
+    demo.base_url = base_url
+    demo.v2_url, demo.emulator_url = f"{base_url}/v2", f"{base_url}/emulator/v2"
+    demo.token_url = f"{base_url}/oauth2/token"
+    write_secret(path, demo)
+    account = demo.service_account
+    credentials = {"keyId": account.key_id, "secret": account.secret, "email": account.email}
+    credentials |= {"algorithm": "HS256", "tokenEndpoint": demo.token_url}
+    write_secret(path.with_name("credentials.json"), {"serviceAccount": credentials})
+
+
+async def _kept(connection: Connection, path: Path) -> Demo | None:
+    """What the file tells, if its keys open this database."""
+    try:
+        demo = Demo.read(path)
+        await registration.model_of_hardware_key(connection, demo.hardware_key)
+    except (SettingsError, Refusal):
+        return None
+    return demo
+
+
+async def _made(connection: Connection, keys: Keys) -> Demo:
+    """The tenant, found by its names or created, with new keys."""
+    organization = next((o for o in await organizations.listed(connection) if o.name == ORGANIZATION), None)
+    organization = organization or await organizations.create(connection, ORGANIZATION)
+    project = next((p for p in await projects.listed(connection, organization.id) if p.name == PROJECT), None)
+    project = project or await projects.create(connection, organization.id, PROJECT)
+    space = await spaces.find_or_create(connection, organization.id, project.id, [SPACE])
+    model = next((m for m in await models.listed(connection, organization.id) if m.name == MODEL), None)
+    model = model or await _model(connection, organization.id)
+    for hardware_key in await credentials.hardware_keys(connection, model.id):
+        if hardware_key.name == KEY:
+            await credentials.revoke_hardware_key(connection, model.id, hardware_key.id)
+    for api_key in await credentials.api_keys(connection, organization.id):
+        if api_key.name == KEY:
+            await credentials.revoke_api_key(connection, organization.id, api_key.id)
+    hardware = await credentials.mint_and_store(connection, "hardware", owner_id=model.id, name=KEY)
+    owner = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name=KEY)
+    partner = await credentials.mint_and_store(connection, "partner", owner_id=organization.id, name=KEY)
+    connector_id, secret = await _connector(connection, project.id, keys)
+    cloud_connector_id = await _cloud_connector(connection, organization.id, project.id, space.id, keys)
+    return Demo(
+        base_url="",
+        hardware_key=hardware.text,
+        model_id=str(model.id),
+        organization_id=str(organization.id),
+        organization_key=owner.text,
+        partner_key=partner.text,
+        project_id=str(project.id),
+        space_id=str(space.id),
+        data_connector_id=connector_id,
+        signature_secret=secret,
+        cloud_connector_id=cloud_connector_id,
+        service_account=await _account(connection, organization.id, project.id, keys),
+    )
+
+
+async def _model(connection: Connection, organization_id: UUID) -> models.Model:
+    model = await models.create(
+        connection,
+        organization_id,
+        vendor="Demo",
+        name=MODEL,
+        rate_limit=RATE_LIMIT,
+        offline_threshold_s=OFFLINE_THRESHOLD_S,
+    )
+    name = CommandField(name="name", type="string", required=True)
+    for command, title, fields in (("reboot", "Reboot", []), ("ping", "Ping", []), ("set_name", "Set name", [name])):
+        await definitions.add(connection, model.id, name=command, friendly_name=title, fields=fields)
+    return model
+
+
+async def _account(connection: Connection, organization_id: UUID, project_id: UUID, keys: Keys) -> DemoAccount:
+    """The project's service account, an administrator; the secret of its key is derived, so it can be told again."""
+    found = next(
+        (a for a in await service_accounts.listed(connection, project_id, "", 1_000) if a.display_name == KEY), None
+    )
+    if found is None:
+        found = await service_accounts.create(connection, project_id, KEY, basic_auth_enabled=True)
+        await service_accounts.add_member(
+            connection, organization_id, None, "organization.admin", service_account_id=found.id
+        )
+    known = await service_accounts.keys(connection, found.id)
+    key_id, _ = known[0] if known else await service_accounts.create_key(connection, found.id)
+    return DemoAccount(key_id, derived_secret(keys.master_key, key_id), email_of(found.id, project_id))
+
+
+async def _connector(connection: Connection, project_id: UUID, keys: Keys) -> tuple[str, str]:
+    """The project's data connector and its signature secret, which is kept sealed and can be told again."""
+    vault = keys.vault(CONNECTOR_SECRETS)
+    for connector in await data_connectors.listed(connection, project_id, "", 1_000):
+        if connector.display_name == CONNECTOR:
+            return connector.id, vault.open(connector.secret, connector.id).decode()
+    connector = data_connectors.new(project_id)
+    secret = secrets.token_hex(16)
+    connector.display_name = CONNECTOR
+    connector.secret = vault.seal(secret.encode(), connector.id)
+    await data_connectors.create(connection, connector)
+    return connector.id, secret
+
+
+async def _cloud_connector(
+    connection: Connection, organization_id: UUID, project_id: UUID, space_id: UUID, keys: Keys
+) -> str:
+    """The connector that imports the simulated cloud, authorised."""
+    for connector in await cloud_connectors.page(connection, organization_id, after=None, offset=0, limit=1_000):
+        if connector.name == CLOUD_CONNECTOR:
+            return connector.id
+    connector_id = await cloud_connectors.create(
+        connection,
+        organization_id,
+        project_id=project_id,
+        space_id=space_id,
+        provider=PROVIDER,
+        name=CLOUD_CONNECTOR,
+        settings={},
+    )
+    entered = msgspec.json.encode(Credentials(entered={"token": TOKEN}))
+    sealed = keys.vault(VENDOR_CREDENTIALS).seal(entered, connector_id)
+    await cloud_connectors.authorise(connection, connector_id, sealed)
+    return connector_id
+
+
+async def _import_from(connection: Connection, demo: Demo, cloud_url: str) -> None:
+    """Where the simulated cloud is this time; it is synced at once, unless somebody has disabled or deleted it."""
+    try:
+        connector = await cloud_connectors.hold(connection, UUID(demo.organization_id), demo.cloud_connector_id)
+    except Refusal:
+        return
+    await cloud_connectors.change(connection, connector.id, name=connector.name, settings={"url": cloud_url})
+    await cloud_connectors.sync(connection, connector.id)

@@ -1,0 +1,252 @@
+"""`fleetgate up`: the whole stack on this machine, from one command.
+
+Starts PostgreSQL and Valkey where no URL is given, migrates, binds the listening socket, starts edges and workers and
+restarts whatever dies, servers too. The socket is the supervisor's, so connections wait while an edge is restarted.
+Children die with the supervisor; what a crashed run left behind does not stop the next start.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import resource
+import secrets
+import shlex
+import shutil
+import socket
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.cli import servers
+from gateway.cli.arguments import count
+from gateway.cli.local import demo
+from gateway.cli.local.embedded import EmbeddedPostgres, EmbeddedValkey, Server, free_port
+from gateway.cli.local.supervision import answering, keep, keep_server
+from gateway.cli.migrate import migrate
+from gateway.cli.secret_file import write_secret
+from gateway.cli.stopping import stop_event, stopped
+from gateway.edge import bind
+from schemas import postgres
+from schemas.settings import PREFIX, EdgeSettings, MigrateSettings, UpSettings, WorkerSettings, load
+
+READY_TIMEOUT_S = 60
+TELL_S = (5.0, 60.0)
+PROCESSES_MAX = 256
+DEFAULT_BIND = "127.0.0.1:8080"
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""Who listens everywhere is reached here."""
+DEMO_SETTINGS = {f"{PREFIX}EGRESS_HTTP": "true", f"{PREFIX}EGRESS_ALLOW": "127.0.0.0/8"}
+"""The demo's connectors talk to this machine; real ones may not."""
+_COMMAND = [sys.executable, "-m", "gateway.cli.main"]
+
+
+class UpError(Exception):
+    """The stack cannot start; the text says why and what to change."""
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "up", help="run the whole stack here", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--demo", action="store_true", help="with a demo tenant (keys in demo.json) and a small fleet")
+    parser.add_argument("--edges", type=count(PROCESSES_MAX), default=1, metavar="N", help="edge processes (default 1)")
+    parser.add_argument(
+        "--workers", type=count(PROCESSES_MAX), default=1, metavar="N", help="worker processes (default 1)"
+    )
+    parser.set_defaults(run=run)
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Run until SIGINT or SIGTERM; a second one does not wait for anything."""
+    home = Path(load(UpSettings, os.environ).home).resolve()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    stop = stop_event("stopping")
+    with _locked(home), _listening() as listener, contextlib.ExitStack() as cleaning:
+        base_url = _base_url(listener)
+        environment, embedded = _environment(home, listener, base_url, demo=arguments.demo)
+        for settings in (EdgeSettings, WorkerSettings):
+            load(settings, environment)
+        for server in embedded:
+            server.launch()
+            cleaning.callback(server.stop)
+            await answering(server, stop)
+        if not stop.is_set():
+            servers.note(home, environment)
+            await migrate(load(MigrateSettings, environment))
+            await _serve(arguments, home, environment, embedded, listener, base_url, stop)
+    return 0
+
+
+async def _serve(
+    arguments: argparse.Namespace,
+    home: Path,
+    environment: dict[str, str],
+    embedded: list[Server],
+    listener: socket.socket,
+    base_url: str,
+    stop: asyncio.Event,
+) -> None:
+    """Keep everything running until `stop`."""
+
+    async with asyncio.TaskGroup() as group:
+
+        def child(name: str, command: list[str], *fds: int) -> None:
+            group.create_task(keep(command, environment, _log(home, name), stop, fds), name=name)
+
+        for server in embedded:
+            group.create_task(keep_server(server, stop), name=server.name)
+        for n in range(arguments.edges):
+            child(f"edge-{n}", [sys.executable, "-m", "gateway", "--fd", str(listener.fileno())], listener.fileno())
+        for n in range(arguments.workers):
+            child(f"worker-{n}", [sys.executable, "-m", "workers"])
+        told, port, cloud = home / "demo.json", free_port(), free_port()
+        if arguments.demo:
+            child("vendor", [*_COMMAND, "vendor", "--port", str(cloud)])
+            child("receiver", [*_COMMAND, "receiver", "--port", str(port), "--demo", str(told)])
+        await _until_ready(base_url, home, stop)
+        if stop.is_set():
+            return
+        if arguments.demo:
+            keys = load(WorkerSettings, environment)
+            urls = f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{cloud}"
+            await demo.prepare(keys.postgres_dsn, keys, told, base_url, *urls)
+            child("fleet", [*_COMMAND, "fleet", "--demo", str(told)])
+            group.create_task(_tell(keys.postgres_dsn, stop), name="progress")
+            _explain(base_url, home)
+        print(f"ready {base_url}", flush=True)
+
+
+def _explain(base_url: str, home: Path) -> None:
+    told = shlex.quote(str(home / "demo.json"))
+    read = "import json, sys; print(json.load(open(sys.argv[1]))['organization_key'])"
+    key = f'$(python3 -c "{read}" {told})'
+    print(f'devices:  curl -H "Authorization: {key}" {base_url}/core/v1/organization/devices')
+    print(f"metrics:  curl {base_url}/metrics")
+    print(f'imported: curl -H "Authorization: {key}" {base_url}/core/v1/organization/connectors')
+    print(f"webhooks: tail -f {shlex.quote(str(home / 'log' / 'receiver.log'))}    API: {base_url}/docs")
+    print(f"keys:     {home / 'demo.json'}    logs: {home / 'log'}    stop: Ctrl-C")
+
+
+async def _tell(dsn: str, stop: asyncio.Event) -> None:
+    """Say now and then what has been stored: soon after the start, later once a minute."""
+    wait_s = TELL_S[0]
+    while not await stopped(stop, wait_s):
+        wait_s = min(2 * wait_s, TELL_S[1])
+        with contextlib.suppress(*postgres.AWAY):
+            connection = await postgres.connect(dsn, "up")
+            try:
+                row = await connection.fetchrow(
+                    """SELECT (SELECT coalesce(sum(count), 0) FROM ingest_ledger WHERE outcome = 'stored') AS stored,
+                              count(*) AS devices, count(*) FILTER (WHERE NOT s.offline) AS heard
+                         FROM devices d LEFT JOIN device_state s ON s.device_id = d.id WHERE d.deleted_at IS NULL"""
+                )
+            finally:
+                await connection.close()
+            assert row is not None
+            print(f"stored {row['stored']} messages; {row['heard']} of {row['devices']} devices online", flush=True)
+
+
+@contextlib.contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (home / "lock").open("w")
+    except OSError as error:
+        raise UpError(f"cannot use {home}: {error.strerror}; set {PREFIX}HOME to a folder of yours") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UpError(f"another fleetgate runs in {home}: stop it or set {PREFIX}HOME") from None
+        yield
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[socket.socket]:
+    address = os.environ.get(f"{PREFIX}BIND", DEFAULT_BIND)
+    try:
+        listener = bind(address)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not host:port"
+        raise UpError(f"cannot listen on {address}: {reason}; stop what uses it or set {PREFIX}BIND") from None
+    with listener:
+        yield listener
+
+
+def _base_url(listener: socket.socket) -> str:
+    """Where the stack is reached from this machine."""
+    host, port = listener.getsockname()[:2]
+    host = EVERYWHERE.get(host, host)
+    scheme = "https" if os.environ.get(f"{PREFIX}TLS_CERTIFICATE") else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _environment(
+    home: Path, listener: socket.socket, base_url: str, *, demo: bool
+) -> tuple[dict[str, str], list[Server]]:
+    """What the children get: the stores, master key and URL; and the servers to start where none are given."""
+    metrics = home / "run" / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir(mode=0o700, parents=True)
+    environment = {**(DEMO_SETTINGS if demo else {}), **os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    host, port = listener.getsockname()[:2]
+    environment[f"{PREFIX}BIND"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    environment.setdefault(f"{PREFIX}PUBLIC_URL", base_url)
+    if certificate := environment.get(f"{PREFIX}TLS_CERTIFICATE"):
+        environment.setdefault("SSL_CERT_FILE", certificate)  # the demo fleet trusts it, whoever signed it
+    embedded: list[Server] = []
+    if f"{PREFIX}POSTGRES_DSN" not in environment:
+        database = EmbeddedPostgres(home / "postgres")
+        embedded.append(database)
+        environment[f"{PREFIX}POSTGRES_DSN"] = database.dsn()
+    if f"{PREFIX}REDIS_URL" not in environment:
+        valkey = EmbeddedValkey(home / "valkey")
+        embedded.append(valkey)
+        environment[f"{PREFIX}REDIS_URL"] = valkey.url
+    if f"{PREFIX}MASTER_KEY" not in environment:
+        environment[f"{PREFIX}MASTER_KEY"] = _master_key(home / "secrets.json")
+    return environment, embedded
+
+
+def _master_key(path: Path) -> str:
+    """The master key of this home, made at the first start (mode 600)."""
+    if not path.exists():
+        write_secret(path, {"master_key": secrets.token_hex(32)})
+    key: str = json.loads(path.read_text())["master_key"]
+    return key
+
+
+def _log(home: Path, name: str) -> Path:
+    """The log file of a child; the one of the previous start is kept beside it."""
+    folder = home / "log"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{name}.log"
+    if path.exists():
+        path.replace(path.with_suffix(".log.1"))
+    return path
+
+
+async def _until_ready(base_url: str, home: Path, stop: asyncio.Event) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is ourselves that we ask
+
+    def ask() -> bool:
+        with urllib.request.urlopen(f"{base_url}/readyz", timeout=2, context=context) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while not await stopped(stop, 0.05):
+                with contextlib.suppress(urllib.error.URLError, OSError):
+                    if await asyncio.to_thread(ask):
+                        return
+    except TimeoutError:
+        raise UpError(f"not ready after {READY_TIMEOUT_S} s; the logs are in {home / 'log'}") from None

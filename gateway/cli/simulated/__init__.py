@@ -1,0 +1,1 @@
+"""Devices, vendors and receivers to try the gateway with."""

@@ -1,0 +1,251 @@
+"""How a cloud connector gets a vendor's credentials from someone who has no account here: a link and a passcode.
+
+    /connect/<token>    a form: the passcode and what the manifest asks for; then, where the vendor has one, its
+                        consent page (OAuth 2.0 with PKCE), which leads back to /connect/callback
+
+Token, passcode and state are random and stored as digests. Five wrong passcodes or seven days end a link, and so does
+its success. Pages hold no script and nothing from elsewhere.
+"""
+
+import base64
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from html import escape
+from typing import TypeAlias
+from urllib.parse import parse_qs, urlencode
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from gateway.api.endpoint import read_body
+from gateway.device.registration import hub_url
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.connectors import cloud_connectors as store
+from gateway.stores.connectors.cloud_connectors import Authorising
+from schemas import logs, manifests
+from schemas.cloud import Credentials
+from schemas.manifests import AuthorizationCode, Manifest, filled
+from schemas.postgres import AWAY, Connection
+from schemas.secrets import VENDOR_CREDENTIALS, SecretError, Vault
+
+log = logging.getLogger(__name__)
+
+PATH = "/connect"
+LINK_LIFE = timedelta(days=7)
+CONSENT_LIFE = timedelta(minutes=30)
+PASSCODE_FAILURES_MAX = 5
+FORM_BYTES_MAX = 64 * 1024
+ENDED = "This link does not work any more. Ask whoever sent it for a new one."
+_ALPHABET = "ABCDEFGHJKMNPQRSTVWXYZ23456789"
+_STYLE = """
+:root { color-scheme: light dark } body { font: 16px/1.5 system-ui, sans-serif; max-width: 30rem; margin: 12vh auto;
+  padding: 0 1rem } h1 { font-size: 1.3rem } label { display: block; margin: 1rem 0 .2rem; font-weight: 600 }
+input { font: inherit; width: 100%; box-sizing: border-box; padding: .5rem .6rem; border: 1px solid #8888;
+  border-radius: 6px } small { opacity: .7 } button { font: inherit; margin-top: 1.4rem; padding: .5rem 1.2rem;
+  border: 0; border-radius: 6px; background: #2a7de1; color: #fff; cursor: pointer } .wrong { color: #d64545 }
+"""
+_POLICY = (
+    "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
+    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+}
+
+
+Given: TypeAlias = dict[str, str]
+
+
+class Link(Struct):
+    """Where a connector is authorised, and the passcode that opens it. Both are shown this once."""
+
+    url: str
+    passcode: str
+    expires_at: str
+
+
+async def new_link(services: Services, connection: Connection, connector_id: str) -> Link:
+    """A new link and passcode of a connector; those before end."""
+    token = secrets.token_urlsafe(24)
+    passcode = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(2))
+    until = services.clock() + LINK_LIFE
+    await store.set_link(connection, connector_id, _digest(token), _digest(connector_id, passcode), until)
+    return Link(f"{hub_url(services.settings)}{PATH}/{token}", passcode, until.isoformat())
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).digest()
+
+
+async def form(services: Services, connection: Connection, request: Request, given: Given) -> Response:
+    """The page behind a link."""
+    found = await _by_link(services, connection, request)
+    return _gone() if found is None else _form(services, found)
+
+
+async def submitted(services: Services, connection: Connection, request: Request, given: Given) -> Response:
+    """What was entered there."""
+    found = await _by_link(services, connection, request)
+    if found is None:
+        return _gone()
+    passcode = _digest(found.id, given.pop("passcode", "").upper().replace(" ", ""))
+    if not hmac.compare_digest(passcode, found.passcode_digest):
+        if await store.passcode_failed(connection, found.id) >= PASSCODE_FAILURES_MAX:
+            return _gone()
+        return _form(services, found, "The passcode is not right.", 403)
+    manifest = _manifest(services, found)
+    vault = services.settings.vault(VENDOR_CREDENTIALS)
+    known = _kept(vault, found)
+    for name, field in manifest.credentials.items():
+        value = given.get(name) or known.entered.get(name) or field.default or ""
+        if not re.fullmatch(field.pattern, value):
+            return _form(services, found, f"{field.label} is missing or not as it should be.", 422)
+        known.entered[name] = value
+    if not isinstance(manifest.authentication, AuthorizationCode):
+        fresh = Credentials(entered=known.entered)
+        await store.authorise(connection, found.id, vault.seal(msgspec.json.encode(fresh), found.id))
+        return _done(found)
+    return await _to_consent(services, connection, found, manifest, manifest.authentication, known, vault)
+
+
+async def _to_consent(
+    services: Services,
+    connection: Connection,
+    found: Authorising,
+    manifest: Manifest,
+    kind: AuthorizationCode,
+    known: Credentials,
+    vault: Vault,
+) -> Response:
+    state = secrets.token_urlsafe(24)
+    known.verifier = secrets.token_urlsafe(48)
+    known.redirect_uri = f"{hub_url(services.settings)}{PATH}/callback"
+    values = {**found.settings, **known.entered}
+    query = {
+        "response_type": "code",
+        "client_id": filled(kind.client_id, values),
+        "redirect_uri": known.redirect_uri,
+        "state": state,
+        "code_challenge": base64.urlsafe_b64encode(_digest(known.verifier)).decode().rstrip("="),
+        "code_challenge_method": "S256",
+    }
+    query |= {"scope": kind.scope} if kind.scope else {}
+    until = services.clock() + CONSENT_LIFE
+    sealed = vault.seal(msgspec.json.encode(known), found.id)
+    await store.ask_consent(connection, found.id, sealed, _digest(state), until)
+    url = filled(kind.authorize_url, values)
+    return RedirectResponse(f"{url}{'&' if '?' in url else '?'}{urlencode(query)}", 303, _HEADERS)
+
+
+async def consented(services: Services, connection: Connection, request: Request, given: Given) -> Response:
+    """Where the vendor's consent page leads back to. The code is exchanged by the first run."""
+    state, code = given.get("state", ""), given.get("code", "")
+    found = await store.by_consent(connection, _digest(state), services.clock())
+    if found is None:
+        return _gone()
+    if not code or len(code) > 4000:
+        told = given.get("error", "no code came with it")[:200]
+        return _page(
+            "The vendor did not consent", f"It said: {escape(told)}. Open the link again to try once more.", 422
+        )
+    vault = services.settings.vault(VENDOR_CREDENTIALS)
+    known = _kept(vault, found)
+    fresh = Credentials(entered=known.entered, code=code, verifier=known.verifier, redirect_uri=known.redirect_uri)
+    await store.authorise(connection, found.id, vault.seal(msgspec.json.encode(fresh), found.id))
+    return _done(found)
+
+
+def _kept(vault: Vault, found: Authorising) -> Credentials:
+    """What was entered before; nothing, where that cannot be read any more."""
+    try:
+        return msgspec.json.decode(vault.open(found.credentials, found.id) or b"{}", type=Credentials)
+    except SecretError:
+        return Credentials()
+
+
+async def _by_link(services: Services, connection: Connection, request: Request) -> Authorising | None:
+    """The connector of the link; None when that has ended, or the manifest is gone."""
+    digest = _digest(request.path_params["token"])
+    found = await store.by_link(connection, digest, services.clock(), PASSCODE_FAILURES_MAX)
+    known = manifests.available(services.settings.manifests)
+    return found if found is not None and found.provider in known else None
+
+
+def _manifest(services: Services, found: Authorising) -> Manifest:
+    return manifests.available(services.settings.manifests)[found.provider]
+
+
+def _form(services: Services, found: Authorising, wrong: str = "", status: int = 200) -> Response:
+    manifest = _manifest(services, found)
+    fields = "".join(
+        f"<label for={name}>{escape(field.label)}</label><input id={name} name={name} type=password autocomplete=off>"
+        f"<small>{escape(field.help)}</small>"
+        for name, field in manifest.credentials.items()
+    )
+    told = f"<p class=wrong role=alert>{escape(wrong)}</p>" if wrong else ""
+    then = "You are then asked by the vendor itself." if manifest.consents else "They are stored encrypted."
+    return _page(
+        f"Connect {escape(manifest.title)}",
+        f"<p>Enter the passcode that came with this link, and the credentials for “{escape(found.name)}”. {then}</p>"
+        f"{told}"
+        "<form method=post><label for=passcode>Passcode</label><input id=passcode name=passcode required"
+        f" autocomplete=off autofocus>{fields}<button>Connect</button></form>",
+        status,
+    )
+
+
+def _done(found: Authorising) -> Response:
+    return _page("Connected", f"“{escape(found.name)}” imports its devices now. You can close this page.", 200)
+
+
+def _gone() -> Response:
+    return _page("This link has ended", ENDED, 410)
+
+
+def _page(title: str, body: str, status: int) -> Response:
+    return HTMLResponse(
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1><div>{body}</div></html>",
+        status,
+        _HEADERS,
+    )
+
+
+def _route(
+    path: str, method: str, page: Callable[[Services, Connection, Request, Given], Awaitable[Response]]
+) -> Route:
+    """A page that is made in one transaction, from what the form or the query says."""
+
+    async def serve(request: Request) -> Response:
+        services: Services = request.state.services
+        try:
+            body = (await read_body(request, FORM_BYTES_MAX)).decode("utf-8", "replace")
+            given = {name: values[0].strip() for name, values in parse_qs(body or request.url.query).items()}
+            async with services.postgres.acquire() as connection, connection.transaction():
+                return await page(services, connection, request, given)
+        except Refusal as refusal:
+            return _page("That did not work", escape(refusal.text), refusal.status)
+        except AWAY as error:
+            logs.event(log, logging.WARNING, "postgres_unavailable", path=path, cause=str(error))
+            return _page("That did not work", "The database is away. Try again in a minute.", 503)
+
+    return Route(path, serve, methods=[method])
+
+
+ROUTES = (
+    _route(f"{PATH}/callback", "GET", consented),
+    _route(f"{PATH}/{{token}}", "GET", form),
+    _route(f"{PATH}/{{token}}", "POST", submitted),
+)

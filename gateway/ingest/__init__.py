@@ -1,0 +1,1 @@
+"""The hot path: telemetry from the socket into Redis."""

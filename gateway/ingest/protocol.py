@@ -1,0 +1,367 @@
+"""The hot path: telemetry answered inside the HTTP protocol, without an ASGI task.
+
+A subclass of uvicorn's httptools protocol. A plain ``POST /v1/devices/{id}/telemetry`` on a connection with nothing
+else under way is handed to `Ingest` as soon as its body is complete, and answered when Redis has it on disk. Every
+other request goes to Starlette exactly as uvicorn would have sent it: other routes, ``Expect``, upgrades, HTTP/1.0,
+and telemetry that was pipelined behind a request still under way (the ASGI route of the same address serves it).
+
+A request that arrives whole in one piece, with none but everyday headers, does not even meet the parser: one regular
+expression takes it apart. Whatever that does not know, down to a header it has not heard of, goes to the parser, so it
+needs to understand little and to be exact in that.
+
+It also adds what uvicorn lacks: a request must arrive whole within a set time, a half-closed client still gets its
+answer, a refusal by the parser is JSON, connections are bounded, and so is what a client can make wait that sends
+without reading.
+
+What it leans on in uvicorn is pinned by tests/integration/hot: the parser callbacks, `cycle` with `response_complete`,
+`disconnected`, `keep_alive` and `message_event`, `pipeline`, `flow`, `connections`, `default_headers`.
+"""
+
+import asyncio
+import re
+from asyncio import TimerHandle, Transport
+from typing import Any
+
+import httptools
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.ingest.ingest import Ingest
+from schemas import replies
+from schemas.telemetry import BODY_BYTES_MAX
+
+PREFIX, SUFFIX = b"/v1/devices/", b"/telemetry"
+ID_END = len(PREFIX) + 36
+PATH_LENGTH = ID_END + len(SUFFIX)
+
+HEAD_BYTES_MAX = 64 * 1024
+SLICE_BYTES = 16 * 1024
+REQUESTS_AHEAD_MAX = 50
+"""Requests that wait behind one under way on a connection; more stay unparsed, and then unread."""
+ABORT = "fleetgate.abort"
+"""The scope's extension that ends a connection whose client takes nothing, without waiting for it."""
+ENDLESS = "fleetgate.endless"
+"""The extension that an answer sets which never ends by itself: for who hears no more of the client, it is gone."""
+
+_HEADERS = b"content-type: application/json\r\ncontent-length: %d\r\n"
+_ACCEPTED = STATUS_LINE[201]
+
+
+# Each header at most in one form, key and length once each, and nothing that changes how the rest is to be read.
+_OTHER = rb"(?:Host|Content-Type|User-Agent|Accept|Accept-Encoding): [^\r\n\0]*\r\n"
+_KEY = rb"[Aa]uthorization: (?:Bearer )?([0-9a-f]{32})\r\n"
+_LENGTH = rb"[Cc]ontent-[Ll]ength: ([0-9]{1,6})\r\n"
+_WHOLE = re.compile(
+    rb"POST /v1/devices/([0-9a-f-]{36})/telemetry HTTP/1\.1\r\n"
+    rb"(?:%b)*(?:%b(?:%b)*%b|%b(?:%b)*%b)(?:%b)*\r\n" % (_OTHER, _KEY, _OTHER, _LENGTH, _LENGTH, _OTHER, _KEY, _OTHER)
+).match
+
+
+class _Unwatched:
+    """Stands for the event that wakes an ASGI application; here nothing sleeps."""
+
+    def set(self) -> None:
+        """Nothing waits for it."""
+
+
+class HotCycle:
+    """One telemetry request on the hot path, from its headers to its answer; a Receiver of Ingest.
+
+    Looks to uvicorn's protocol like its own RequestResponseCycle.
+    """
+
+    __slots__ = ("body", "device_id", "disconnected", "keep_alive", "key", "protocol", "response_complete")
+
+    message_event = _Unwatched()
+
+    def __init__(self, protocol: "HotProtocol", device_id: bytes, key: bytes, keep_alive: bool) -> None:
+        self.protocol = protocol
+        self.device_id = device_id
+        self.key = key
+        self.keep_alive = keep_alive
+        self.body = b""
+        self.disconnected = False
+        self.response_complete = False
+
+    def accepted(self, response_map: bytes) -> None:
+        """Answer 201 with the response map."""
+        if self.keep_alive and response_map is replies.NOTHING_WAITS:
+            self._answer(self.protocol.hot.nothing_waits)
+        else:
+            self._answer(self._response(_ACCEPTED, response_map))
+
+    def refused(self, status: int, text: str, response_map: bytes | None, retry_after_s: int | None) -> None:
+        """Answer with an error, and with the response map where there is one."""
+        extra = b"" if retry_after_s is None else b"retry-after: %d\r\n" % retry_after_s
+        self._answer(self._response(STATUS_LINE[status], refusal(text, response_map), extra))
+
+    def _response(self, status_line: bytes, body: bytes, extra: bytes = b"") -> bytes:
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        return b"".join(
+            (status_line, self.protocol.hot.date, _HEADERS % len(body), extra, close, b"\r\n", body),
+        )
+
+    def _answer(self, response: bytes) -> None:
+        self.response_complete = True
+        if self.disconnected:
+            return
+        protocol = self.protocol
+        protocol.transport.write(response)
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+
+def refusal(text: str, response_map: bytes | None) -> bytes:
+    """The JSON of a refusal; with a response map its members follow the error."""
+    error = msgspec.json.encode(text)
+    if response_map is None:
+        return b'{"error":%b}' % error
+    return b'{"error":%b,"success":false,%b' % (error, response_map[len(replies.SUCCESS_PREFIX) :])
+
+
+class HotState:
+    """What all connections of one edge share. Lives in the application's lifespan state under ``hot``."""
+
+    def __init__(self, ingest: Ingest, *, connections_max: int, request_timeout_s: float) -> None:
+        self.ingest = ingest
+        self.connections_max = connections_max
+        self.request_timeout_s = request_timeout_s
+        self.incomplete: dict[HotProtocol, float] = {}
+        self.closing = asyncio.Event()
+        self.date = b""
+        self.nothing_waits = b""
+
+    def __repr__(self) -> str:
+        return f"<HotState incomplete={len(self.incomplete)}>"
+
+    def tick(self, now: float, date: bytes) -> None:
+        """Once a second: renew the date of answers, close connections whose request does not arrive.
+
+        `now` is the event loop's time, `date` an HTTP date.
+        """
+        self.date = b"date: %b\r\n" % date
+        body = replies.NOTHING_WAITS
+        self.nothing_waits = b"".join((_ACCEPTED, self.date, _HEADERS % len(body), b"\r\n", body))
+        for protocol, since in list(self.incomplete.items()):
+            if now - since < self.request_timeout_s:
+                break
+            protocol.give_up_waiting()
+
+
+class HotProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    # Python keeps the attributes of a class's instances together only up to 30 of them; uvicorn's own are near that,
+    # and these beside them would cost every idle connection 2 KiB.
+    __slots__ = ("arriving", "head_bytes", "hot", "idle_since", "idle_timer", "in_head", "unparsed")
+
+    def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.hot: HotState = app_state["hot"]
+        self.idle_since = 0.0
+        self.idle_timer: TimerHandle | None = None
+        self.arriving = False
+        self.in_head = False
+        self.head_bytes = 0
+        self.unparsed = b""
+
+    # The connection
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        hot = self.hot
+        if len(self.connections) > hot.connections_max:
+            self._refuse_connection(503, "Too many connections")
+            return
+        hot.incomplete[self] = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        if self.cycle is None and not self.arriving and not self.unparsed and self._take_whole(data):
+            return
+        self._parse(self.unparsed + data)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse slice by slice, and stop while as many requests wait as a client may send ahead."""
+        self.unparsed = b""
+        for start in range(0, len(data), SLICE_BYTES):
+            if len(self.pipeline) >= REQUESTS_AHEAD_MAX:
+                self.unparsed = data[start:]
+                self.flow.pause_reading()
+                return
+            piece = data[start : start + SLICE_BYTES]
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserError:
+                self._refuse_connection(400, "Invalid HTTP request")
+            except httptools.HttpParserUpgrade:
+                self._unsupported_upgrade_warning()
+            self.head_bytes = self.head_bytes + len(piece) if self.in_head else 0
+            if self.head_bytes > HEAD_BYTES_MAX:
+                self._refuse_connection(431, "The headers are too large")
+            if self.transport.is_closing():
+                return
+        if self.arriving and self not in self.hot.incomplete:
+            self.hot.incomplete[self] = self.loop.time()
+
+    def _go_on(self) -> None:
+        """Take up again what waited for answers to be written, or for requests before it."""
+        if self.transport.is_closing() or self.flow.write_paused:
+            return
+        if self.unparsed:
+            self._parse(self.unparsed)
+        if not self.unparsed:
+            self.flow.resume_reading()
+
+    def pause_writing(self) -> None:
+        """The client does not read: read nothing from it either."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._go_on()
+
+    def _take_whole(self, data: bytes) -> bool:
+        """Serve a hot request that arrived in one piece without the parser; False when it is anything else."""
+        found = _WHOLE(data)
+        if found is None:
+            return False
+        device_id, key, length, length_first, key_second = found.groups()
+        body = data[found.end() :]
+        if len(body) != int(length or length_first):
+            return False
+        if self.hot.incomplete:
+            self.hot.incomplete.pop(self, None)
+        cycle = self.cycle = HotCycle(self, device_id, key or key_second, True)  # type: ignore[assignment]
+        self.hot.ingest.offer(cycle, device_id, key or key_second, body)
+        return True
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that only stopped sending still gets the answer to what it sent."""
+        cycle: Any = self.pipeline[0][0] if self.pipeline else self.cycle
+        if self.arriving or cycle is None or cycle.response_complete or self.scheme == "https":
+            return False
+        if type(cycle) is not HotCycle and cycle.scope.get("extensions", {}).get(ENDLESS):
+            return False
+        cycle.keep_alive = False
+        return True
+
+    def shutdown(self) -> None:
+        self.hot.closing.set()
+        super().shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.hot.incomplete.pop(self, None)
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
+            self.idle_timer = None
+
+    def give_up_waiting(self) -> None:
+        """The request took too long to arrive."""
+        self.hot.incomplete.pop(self, None)
+        if self.arriving:
+            self._refuse_connection(408, "Request did not arrive in time")
+        else:
+            self.transport.close()
+
+    def _refuse_connection(self, status: int, text: str) -> None:
+        body = refusal(text, None)
+        headers = (self.hot.date, _HEADERS % len(body), b"connection: close\r\n\r\n")
+        self.transport.write(b"".join((STATUS_LINE[status], *headers, body)))
+        self.transport.close()
+
+    # The parser's callbacks
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.arriving = self.in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        if not self._is_hot():
+            url, headers = self.url, self.headers
+            super().on_message_begin()
+            self.url = url
+            for name, value in headers:
+                super().on_header(name, value)
+            super().on_headers_complete()
+            extensions: Any = {ABORT: self.transport.abort}
+            self.scope["extensions"] = extensions
+
+    def _is_hot(self) -> bool:
+        url = self.url
+        if len(url) != PATH_LENGTH or url[ID_END:] != SUFFIX or url[: len(PREFIX)] != PREFIX:
+            return False
+        cycle, parser = self.cycle, self.parser
+        if (cycle is not None and not cycle.response_complete) or parser.get_method() != b"POST":
+            return False
+        key = b""
+        for name, value in self.headers:
+            length = len(name)
+            if length == 13:
+                if name.lower() == b"authorization":
+                    key = value
+            elif length == 6 and name.lower() == b"expect":
+                return False
+        if parser.should_upgrade() or parser.get_http_version() != "1.1":
+            return False
+        if len(key) != 32 and key[:7].lower() == b"bearer ":
+            key = key[7:].strip()
+        self.cycle = HotCycle(self, url[len(PREFIX) : ID_END], key, parser.should_keep_alive())  # type: ignore[assignment]
+        return True
+
+    def on_body(self, body: bytes) -> None:
+        cycle: Any = self.cycle
+        if type(cycle) is not HotCycle:
+            super().on_body(body)
+            return
+        cycle.body = cycle.body + body if cycle.body else body
+        if len(cycle.body) > BODY_BYTES_MAX and not cycle.response_complete:
+            cycle.keep_alive = False
+            self.hot.ingest.refuse_too_large(cycle)
+
+    def on_message_complete(self) -> None:
+        self.arriving = False
+        if self.hot.incomplete:
+            self.hot.incomplete.pop(self, None)
+        cycle: Any = self.cycle
+        if type(cycle) is not HotCycle:
+            super().on_message_complete()
+        elif not cycle.response_complete:
+            self.hot.ingest.offer(cycle, cycle.device_id, cycle.key, cycle.body)
+
+    # The end of a response
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, with one timer a connection instead of one a request, and nothing kept while idle."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.unparsed or self.flow.read_paused:
+            self.loop.call_soon(self._go_on)
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        if not self.arriving:
+            self.cycle = self.scope = None  # type: ignore[assignment]
+            self.headers = []
+        self.idle_since = self.loop.time()
+        if self.idle_timer is None:
+            self.idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        left_s = self.timeout_keep_alive - (self.loop.time() - self.idle_since)
+        if self.arriving or (self.cycle is not None and not self.cycle.response_complete):
+            left_s = self.timeout_keep_alive
+        if left_s <= 0:
+            self.idle_timer = None
+            self.transport.close()
+        else:
+            self.idle_timer = self.loop.call_later(left_s, self._close_if_idle)

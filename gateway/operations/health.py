@@ -1,0 +1,33 @@
+"""Is it alive, and is it ready."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from gateway.services import Services
+from schemas import keys
+from schemas.postgres import AWAY
+from schemas.redis import RedisError
+
+
+async def livez(request: Request) -> Response:
+    """200 as long as this process answers."""
+    return PlainTextResponse("ok\n")
+
+
+async def readyz(request: Request) -> Response:
+    """200 when telemetry would be taken: Redis is there and every shard is ready; else 503 with the reasons."""
+    services: Services = request.state.services
+    problems: list[str] = []
+    try:
+        for shard in range(services.shards):
+            if not services.ingest.is_connected(shard):
+                problems.append(f"shard {shard} is not connected")
+            elif not await services.redis.exists(keys.ingest(shard)):
+                problems.append(f"shard {shard} is being rebuilt")
+    except (RedisError, OSError):
+        problems.append("Redis is not available")
+    try:
+        await services.postgres.fetchval("SELECT 1")
+    except AWAY:
+        problems.append("Postgres is not available")
+    return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)

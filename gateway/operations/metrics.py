@@ -1,0 +1,144 @@
+"""`/metrics`: the counters of all processes, and what the stores look like at the moment of the scrape.
+
+Counters and histograms are summed over the processes that share PROMETHEUS_MULTIPROC_DIR (see `schemas.metrics`).
+Gauges are read from Redis and Postgres now, so they are the same whichever edge is asked. A store that is away costs
+its gauges and a second, not the scrape.
+
+Who may read: whoever has FLEETGATE_METRICS_TOKEN, sent as `Authorization: Bearer`; where none is set, whoever calls
+from this machine.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Metric, multiprocess
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api import callers
+from gateway.api.endpoint import refused
+from gateway.refusals import Refusal
+from gateway.services import Services
+from schemas import deliveries, keys
+from schemas.postgres import AWAY
+from schemas.redis import RedisError
+
+STORE_TIMEOUT_S = 1.0
+
+_FROM_POSTGRES = """
+    SELECT (SELECT count(*) FROM event_outbox) AS outbox, (SELECT count(*) FROM reply_queue) AS replies,
+           (SELECT count(*) FROM ingest_quarantine) AS quarantined,
+           (SELECT count(*) FROM cloud_connectors WHERE status = 'Active') AS importing,
+           (SELECT count(*) FROM cloud_connectors WHERE status = 'Error') AS stuck,
+           (SELECT count(*) FROM cloud_connectors WHERE held IS NOT NULL) AS held,
+           (SELECT coalesce(json_object_agg(outcome, total), '{}')
+              FROM (SELECT outcome, sum(count) AS total FROM ingest_ledger GROUP BY outcome) l) AS ledger
+"""
+
+
+class _Found(Collector):
+    """Families that were gathered before the exposition is written."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+async def metrics(request: Request) -> Response:
+    """The metrics in Prometheus' text format; 401 or 403 for those who may not read them."""
+    services: Services = request.state.services
+    try:
+        _check(request, services.settings.metrics_token)
+    except Refusal as refusal:
+        return refused(refusal)
+    families: list[Metric] = []
+    for name, read in (("redis", _redis), ("postgres", _postgres)):
+        up = GaugeMetricFamily(f"fleetgate_{name}_up", f"1 when {name} answers.")
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                families += await read(services)
+            up.add_metric([], 1)
+        except (RedisError, *AWAY):
+            up.add_metric([], 0)
+        families.append(up)
+    registry = prometheus_client.REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    stores = CollectorRegistry()
+    stores.register(_Found(families))
+    text = prometheus_client.generate_latest(registry) + prometheus_client.generate_latest(stores)
+    return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+def _check(request: Request, token: str) -> None:
+    if token:
+        if not hmac.compare_digest(callers.presented_key(request).encode(), token.encode()):
+            raise Refusal(401, "Metrics need the token of FLEETGATE_METRICS_TOKEN")
+    elif request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
+        raise Refusal(403, "Metrics are for this machine only; set FLEETGATE_METRICS_TOKEN to read them from elsewhere")
+
+
+async def _redis(services: Services) -> list[Metric]:
+    backlog = GaugeMetricFamily("fleetgate_backlog_entries", "Entries that wait in a shard's stream.", labels=["shard"])
+    age = GaugeMetricFamily(
+        "fleetgate_backlog_age_seconds", "Age of the oldest entry that waits; 0 when none does.", labels=["shard"]
+    )
+    for shard in range(services.shards):
+        stream = keys.ingest(shard)
+        backlog.add_metric([str(shard)], await services.redis.xlen(stream))
+        oldest: Any = await services.redis.xrange(stream, count=1)
+        since_s = int(oldest[0][0].partition(b"-")[0]) / 1000 if oldest else time.time()
+        age.add_metric([str(shard)], max(0.0, time.time() - since_s))
+    info: Any = await services.redis.info("memory")
+    nodes = [info] if "used_memory" in info else list(info.values())
+    used = GaugeMetricFamily("fleetgate_redis_memory_bytes", "Memory that Redis uses.")
+    used.add_metric([], sum(node["used_memory"] for node in nodes))
+    limit = GaugeMetricFamily("fleetgate_redis_memory_limit_bytes", "Memory that Redis may use; 0 is no limit.")
+    limit.add_metric([], sum(node["maxmemory"] for node in nodes))
+    return [backlog, age, used, limit]
+
+
+async def _postgres(services: Services) -> list[Metric]:
+    row = await services.postgres.fetchrow(_FROM_POSTGRES)
+    assert row is not None
+    ledger = CounterMetricFamily(
+        "fleetgate_ledger_messages", "What became of every accepted message, by outcome.", labels=["outcome"]
+    )
+    for outcome, total in row["ledger"].items():
+        ledger.add_metric([outcome], total)
+    webhooks = await deliveries.totals(services.postgres)
+    accepted = CounterMetricFamily("fleetgate_deliveries_accepted", "Events that data connectors took over.")
+    accepted.add_metric([], webhooks.accepted)
+    ended = CounterMetricFamily(
+        "fleetgate_deliveries_ended", "What became of the events that data connectors took over.", labels=["outcome"]
+    )
+    for outcome in ("delivered", "expired", "dropped", "superseded"):
+        ended.add_metric([outcome], getattr(webhooks, outcome))
+    gauges = [
+        ("fleetgate_deliveries_pending", "Events taken over and set apart, with no end yet.", webhooks.pending),
+        (
+            "fleetgate_deliveries_oldest_s",
+            "Age of the oldest event still owed to a connector.",
+            webhooks.oldest_pending_s,
+        ),
+        ("fleetgate_connectors_active", "Data connectors that are sent to.", webhooks.active),
+        ("fleetgate_connectors_failing", "Of those, the ones whose last attempts failed.", webhooks.failing),
+        ("fleetgate_cloud_connectors_active", "Cloud connectors that import.", row["importing"]),
+        ("fleetgate_cloud_connectors_error", "Cloud connectors that people must look at.", row["stuck"]),
+        ("fleetgate_cloud_connectors_held", "Of those, the ones that hold a list to confirm.", row["held"]),
+        ("fleetgate_outbox_events", "Life-cycle events that wait for the log.", row["outbox"]),
+        ("fleetgate_replies_deferred", "Devices whose prepared reply waits to be written.", row["replies"]),
+        ("fleetgate_quarantined_messages", "Messages that could not be stored as events.", row["quarantined"]),
+    ]
+    return [ledger, accepted, ended, *(GaugeMetricFamily(name, text, value=value) for name, text, value in gauges)]

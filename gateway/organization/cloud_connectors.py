@@ -1,0 +1,342 @@
+"""Cloud connectors: each imports the devices of one vendor's cloud into a space."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+from gateway.api import paging
+from gateway.api.callers import OrganizationCaller
+from gateway.api.endpoint import Success, endpoint
+from gateway.api.paging import Page, PageQuery, Window
+from gateway.api.validation import Name, Text
+from gateway.connect.authorization import Link, new_link
+from gateway.refusals import Refusal
+from gateway.services import Services
+from gateway.stores.connectors import cloud_connectors as store
+from gateway.stores.connectors.cloud_connectors import CloudConnector, ImportedDevice, Run
+from schemas import manifests
+from schemas.manifests import Manifest
+from schemas.postgres import Connection
+
+PATH = "/core/v1/organization/connectors"
+ONE = f"{PATH}/{{connector_id}}"
+NOT_FOUND = {404: "Connector not found."}
+PREVIEW_WAIT_S = 30.0
+PREVIEW_POLL_S = 0.1
+
+
+class Setting(Struct):
+    """Something to enter: a setting when the connector is made, a credential when it is authorised."""
+
+    name: str
+    label: str
+    help: str
+    default: str | None
+
+
+class Provider(Struct):
+    """A vendor's cloud that devices can be imported from."""
+
+    id: str
+    title: str
+    notes: str
+    consent: bool
+    telemetry: bool
+    settings: list[Setting]
+    credentials: list[Setting]
+
+
+class NewConnector(Struct):
+    """A connector to make. Project and space are fixed for good."""
+
+    provider: Name
+    project_id: UUID
+    space_id: UUID
+    name: Name | None = None
+    settings: dict[Name, Text] = {}
+
+
+class Made(Struct):
+    """A connector, and how it is authorised; the passcode is shown this once."""
+
+    connector: CloudConnector
+    authentication: Link
+
+
+class ConnectorChange(Struct):
+    """What changes; absent members stay, `settings` are replaced whole."""
+
+    name: Name | None = None
+    settings: dict[Name, Text] | None = None
+
+
+class Deletion(Struct):
+    """The connector's name, as proof that it is meant."""
+
+    name: str = ""
+
+
+class Deleted(Struct):
+    """How many devices went with it."""
+
+    deleted_devices: int
+
+
+class ImportedQuery(PageQuery, kw_only=True):
+    """All devices, or those of one state."""
+
+    state: Literal["active", "excluded"] | None = None
+
+
+def _settings(fields: dict[str, manifests.Field]) -> list[Setting]:
+    return [Setting(name, field.label, field.help, field.default) for name, field in fields.items()]
+
+
+@asynccontextmanager
+async def _held(
+    services: Services, organization: OrganizationCaller, connector_id: str
+) -> AsyncIterator[tuple[Connection, CloudConnector]]:
+    """A transaction that changes a connector. Raises Refusal (404)."""
+    async with services.postgres.acquire() as connection, connection.transaction():
+        yield connection, await store.hold(connection, organization.organization_id, connector_id)
+
+
+@endpoint("GET", f"{PATH}/providers")
+async def list_providers(services: Services, organization: OrganizationCaller) -> list[Provider]:
+    """List the vendors' clouds that there are manifests for."""
+    return [
+        Provider(
+            provider,
+            manifest.title,
+            manifest.notes,
+            manifest.consents,
+            manifest.telemetry is not None,
+            _settings(manifest.settings),
+            _settings(manifest.credentials),
+        )
+        for provider, manifest in manifests.available(services.settings.manifests).items()
+    ]
+
+
+@endpoint("POST", PATH, status=201, errors={422: "The provider, a setting or the space is not there."})
+async def create_connector(services: Services, organization: OrganizationCaller, body: NewConnector) -> Made:
+    """Make a connector. Whoever opens the link and knows the passcode enters the vendor's credentials."""
+    manifest = _manifest(services, body.provider)
+    settings = _checked(manifest, body.settings)
+    async with services.postgres.acquire() as connection, connection.transaction():
+        connector_id = await store.create(
+            connection,
+            organization.organization_id,
+            project_id=body.project_id,
+            space_id=body.space_id,
+            provider=body.provider,
+            name=body.name or manifest.title,
+            settings=settings,
+        )
+        link = await new_link(services, connection, connector_id)
+        return Made(await store.read(connection, organization.organization_id, connector_id), link)
+
+
+@endpoint("GET", PATH)
+async def list_connectors(
+    services: Services, organization: OrganizationCaller, query: PageQuery
+) -> Page[CloudConnector]:
+    """List the connectors in the order in which they were made."""
+    owner = organization.organization_id
+
+    async def read(window: Window) -> list[CloudConnector]:
+        after = None if window.after is None else str(window.after[0])
+        return await store.page(services.postgres, owner, after=after, offset=window.offset, limit=window.limit)
+
+    return await paging.read_page(services, (owner, PATH), query.page, query.per_page, read, lambda item: [item.id])
+
+
+@endpoint("GET", ONE, errors=NOT_FOUND)
+async def read_connector(services: Services, organization: OrganizationCaller, connector_id: str) -> CloudConnector:
+    """Read one connector."""
+    return await store.read(services.postgres, organization.organization_id, connector_id)
+
+
+@endpoint("PATCH", ONE, errors={**NOT_FOUND, 422: "A setting does not fit."})
+async def update_connector(
+    services: Services, organization: OrganizationCaller, connector_id: str, body: ConnectorChange
+) -> CloudConnector:
+    """Rename a connector or change its settings. A run under way begins anew."""
+    async with _held(services, organization, connector_id) as (connection, held):
+        settings = held.settings
+        if body.settings is not None:
+            settings = _checked(_manifest(services, held.provider), body.settings)
+        await store.change(connection, held.id, name=body.name or held.name, settings=settings)
+        return await store.read(connection, organization.organization_id, connector_id)
+
+
+@endpoint("DELETE", ONE, errors={**NOT_FOUND, 422: "The name is not the connector's; the sentence has the count."})
+async def delete_connector(
+    services: Services, organization: OrganizationCaller, connector_id: str, query: Deletion
+) -> Deleted:
+    """Delete a connector and all its devices, which cannot be undone. The spaces stay."""
+    owner = organization.organization_id
+    async with services.postgres.acquire() as connection, connection.transaction():
+        return Deleted(await store.delete(connection, owner, connector_id, query.name, services.clock()))
+
+
+@endpoint("POST", f"{ONE}/disable", errors=NOT_FOUND)
+async def disable_connector(services: Services, organization: OrganizationCaller, connector_id: str) -> CloudConnector:
+    """Stop a connector. Its devices stay and show `disconnected`."""
+    async with _held(services, organization, connector_id) as (connection, held):
+        await store.disable(connection, held.id)
+        return await store.read(connection, organization.organization_id, connector_id)
+
+
+@endpoint("POST", f"{ONE}/enable", errors=NOT_FOUND)
+async def enable_connector(services: Services, organization: OrganizationCaller, connector_id: str) -> CloudConnector:
+    """Go on with the same credentials, at once."""
+    async with _held(services, organization, connector_id) as (connection, held):
+        await store.enable(connection, held.id)
+        return await store.read(connection, organization.organization_id, connector_id)
+
+
+@endpoint("POST", f"{ONE}/regenerate_link", errors=NOT_FOUND)
+async def regenerate_link(services: Services, organization: OrganizationCaller, connector_id: str) -> Link:
+    """A new link and passcode, for the same or other credentials; those before stop working at once."""
+    async with _held(services, organization, connector_id) as (connection, held):
+        return await new_link(services, connection, held.id)
+
+
+@endpoint("POST", f"{ONE}/reauthenticate", errors={**NOT_FOUND, 422: "The provider has no consent to renew."})
+async def reauthenticate(services: Services, organization: OrganizationCaller, connector_id: str) -> Link:
+    """A new link for passing the vendor's consent again; what was entered before need not be entered again."""
+    async with _held(services, organization, connector_id) as (connection, held):
+        if not _manifest(services, held.provider).consents:
+            raise Refusal(422, "This provider has no consent to renew: regenerate the link to enter credentials")
+        return await new_link(services, connection, held.id)
+
+
+@endpoint("POST", f"{ONE}/sync", errors={**NOT_FOUND, 422: "It is disabled or was never authorised."})
+async def sync_now(services: Services, organization: OrganizationCaller, connector_id: str) -> Success:
+    """Run at once."""
+    async with _held(services, organization, connector_id) as (connection, held):
+        store.must_run(held)
+        await store.sync(connection, held.id)
+    return Success()
+
+
+@endpoint("POST", f"{ONE}/confirm", errors={**NOT_FOUND, 422: "No list is held."})
+async def confirm(services: Services, organization: OrganizationCaller, connector_id: str) -> Success:
+    """Agree to the list that is held: the next run, which begins at once, may exclude as many devices."""
+    async with _held(services, organization, connector_id) as (connection, held):
+        await store.confirm(connection, held)
+    return Success()
+
+
+@endpoint(
+    "GET",
+    f"{ONE}/preview",
+    errors={**NOT_FOUND, 422: "It is disabled or was never authorised.", 504: "No worker finished it in time."},
+)
+async def preview(services: Services, organization: OrganizationCaller, connector_id: str) -> Run:
+    """See what a sync would change now; nothing is changed."""
+    found = await store.read(services.postgres, organization.organization_id, connector_id)
+    store.must_run(found)
+    run_id = await store.request_preview(services.postgres, found.id)
+    for _ in range(int(PREVIEW_WAIT_S / PREVIEW_POLL_S)):
+        run = await store.run(services.postgres, run_id)
+        if run is None or run.finished_at is not None:
+            break
+        await asyncio.sleep(PREVIEW_POLL_S)
+    if run is None or run.finished_at is None:
+        await store.forget_preview(services.postgres, run_id)
+        raise Refusal(504, "No worker finished the preview in time; a long one appears among the runs")
+    return run
+
+
+@endpoint("GET", f"{ONE}/runs", errors=NOT_FOUND)
+async def list_runs(
+    services: Services, organization: OrganizationCaller, connector_id: str, query: PageQuery
+) -> Page[Run]:
+    """List the last 100 runs, the newest first."""
+    found = await store.read(services.postgres, organization.organization_id, connector_id)
+
+    async def read(window: Window) -> list[Run]:
+        after = None if window.after is None else int(window.after[0])
+        return await store.runs(services.postgres, found.id, after=after, offset=window.offset, limit=window.limit)
+
+    return await paging.read_page(
+        services, (found.id, "runs"), query.page, query.per_page, read, lambda item: [item.id]
+    )
+
+
+@endpoint("GET", f"{ONE}/devices", errors=NOT_FOUND)
+async def list_imported(
+    services: Services, organization: OrganizationCaller, connector_id: str, query: ImportedQuery
+) -> Page[ImportedDevice]:
+    """List what a connector imported, by the vendor's ids."""
+    found = await store.read(services.postgres, organization.organization_id, connector_id)
+    excluded = None if query.state is None else query.state == "excluded"
+
+    async def read(window: Window) -> list[ImportedDevice]:
+        after = None if window.after is None else str(window.after[0])
+        return await store.devices(
+            services.postgres, found.id, excluded, after=after, offset=window.offset, limit=window.limit
+        )
+
+    scope = (found.id, "devices", query.state)
+    return await paging.read_page(services, scope, query.page, query.per_page, read, lambda item: [item.vendor_id])
+
+
+@endpoint(
+    "POST", f"{ONE}/devices/{{vendor_id:path}}/restore", errors={404: "No device of this id was deleted by a user."}
+)
+async def restore_device(
+    services: Services, organization: OrganizationCaller, connector_id: str, vendor_id: str
+) -> Success:
+    """Let a device that a user deleted be imported again, at once, as a new one."""
+    async with _held(services, organization, connector_id) as (connection, held):
+        await store.restore(connection, held.id, vendor_id)
+    return Success()
+
+
+def _manifest(services: Services, provider: str) -> Manifest:
+    found = manifests.available(services.settings.manifests).get(provider)
+    if found is None:
+        raise Refusal(422, "Provider: there is none of this name; GET /core/v1/organization/connectors/providers")
+    return found
+
+
+def _checked(manifest: Manifest, given: dict[str, Any]) -> dict[str, str]:
+    """The settings, which must be those of the manifest. Raises Refusal (422)."""
+    for name in given:
+        if name not in manifest.settings:
+            raise Refusal(422, f"Settings: the provider has no {name}")
+    for name, field in manifest.settings.items():
+        value = given.get(name, field.default)
+        if value is None:
+            raise Refusal(422, f"Settings: {name} ({field.label}) can't be blank")
+        if not re.fullmatch(field.pattern, value):
+            raise Refusal(422, f"Settings: {name} ({field.label}) does not have the form {field.pattern}")
+    return given
+
+
+ENDPOINTS = (
+    list_providers,
+    create_connector,
+    list_connectors,
+    read_connector,
+    update_connector,
+    delete_connector,
+    disable_connector,
+    enable_connector,
+    regenerate_link,
+    reauthenticate,
+    sync_now,
+    confirm,
+    preview,
+    list_runs,
+    list_imported,
+    restore_device,
+)

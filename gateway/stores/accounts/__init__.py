@@ -1,0 +1,1 @@
+"""Who may call: keys, service accounts, members; and the secrets at rest."""

@@ -1,0 +1,155 @@
+"""API keys of organisations and partners, and hardware keys of models: minted, listed, revoked.
+
+The text of a credential is shown once, when it is minted; the tables hold a digest of its secret.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from gateway.refusals import Refusal
+from schemas import ids
+from schemas.ids import Minted
+from schemas.postgres import Executor
+
+UNKNOWN_API_KEY = "API key not found"
+UNKNOWN_HARDWARE_KEY = "Hardware key not found"
+
+
+class ApiKey(Struct):
+    """An API key without its secret."""
+
+    id: UUID
+    kind: str
+    name: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class HardwareKey(Struct):
+    """A hardware key without its secret. `usage_count` is how many devices were registered with it."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+    revoked_at: datetime | None
+    usage_count: int
+
+
+async def mint_and_store(connection: Executor, kind: str, *, owner_id: UUID, name: str) -> Minted:
+    """A new credential of `kind` (organization, partner, hardware); its `text` exists nowhere else.
+
+    The owner is an organisation, for a hardware key a model. Raises Refusal (404) when there is no such owner.
+    """
+    minted = ids.mint(kind)
+    try:
+        if kind == "hardware":
+            await connection.execute(
+                "INSERT INTO hardware_keys (id, model_id, name, digest) VALUES ($1, $2, $3, $4)",
+                minted.id,
+                owner_id,
+                name,
+                minted.digest,
+            )
+        else:
+            await connection.execute(
+                "INSERT INTO api_keys (id, organization_id, kind, name, digest) VALUES ($1, $2, $3, $4, $5)",
+                minted.id,
+                owner_id,
+                kind,
+                name,
+                minted.digest,
+            )
+    except asyncpg.ForeignKeyViolationError:
+        raise Refusal(404, "Model not found" if kind == "hardware" else "Organization not found") from None
+    return minted
+
+
+async def api_keys(
+    connection: Executor, organization_id: UUID, offset: int = 0, limit: int | None = None
+) -> list[ApiKey]:
+    """The organisation's API keys, oldest first, revoked ones too."""
+    rows = await connection.fetch(
+        """SELECT id, kind, name, created_at, revoked_at FROM api_keys
+            WHERE organization_id = $1 ORDER BY created_at, id OFFSET $2 LIMIT $3""",
+        organization_id,
+        offset,
+        limit,
+    )
+    return [ApiKey(**row) for row in rows]
+
+
+async def read_api_key(connection: Executor, organization_id: UUID, key_id: UUID) -> ApiKey:
+    """Raises Refusal (404)."""
+    row = await connection.fetchrow(
+        "SELECT id, kind, name, created_at, revoked_at FROM api_keys WHERE id = $1 AND organization_id = $2",
+        key_id,
+        organization_id,
+    )
+    if row is None:
+        raise Refusal(404, UNKNOWN_API_KEY)
+    return ApiKey(**row)
+
+
+async def revoke_api_key(connection: Executor, organization_id: UUID, key_id: UUID) -> None:
+    """End a key; a second time changes nothing. Raises Refusal (404)."""
+    found = await connection.fetchval(
+        """UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
+            WHERE id = $1 AND organization_id = $2 RETURNING true""",
+        key_id,
+        organization_id,
+    )
+    if not found:
+        raise Refusal(404, UNKNOWN_API_KEY)
+
+
+async def hardware_keys(
+    connection: Executor, model_id: UUID, offset: int = 0, limit: int | None = None
+) -> list[HardwareKey]:
+    """The model's hardware keys, oldest first, revoked ones too."""
+    rows = await connection.fetch(
+        """
+        SELECT k.id, k.name, k.created_at, k.revoked_at, coalesce(used.devices, 0) AS usage_count
+          FROM hardware_keys k
+          LEFT JOIN (SELECT hardware_key_id, count(*) AS devices FROM devices WHERE model_id = $1 GROUP BY 1) used
+            ON used.hardware_key_id = k.id
+         WHERE k.model_id = $1 ORDER BY k.created_at, k.id OFFSET $2 LIMIT $3
+        """,
+        model_id,
+        offset,
+        limit,
+    )
+    return [HardwareKey(**row) for row in rows]
+
+
+async def revoke_hardware_key(connection: Executor, model_id: UUID, key_id: UUID) -> str:
+    """End a key and return its name; a second time changes nothing. Raises Refusal (404)."""
+    name: str | None = await connection.fetchval(
+        """UPDATE hardware_keys SET revoked_at = coalesce(revoked_at, now())
+            WHERE id = $1 AND model_id = $2 RETURNING name""",
+        key_id,
+        model_id,
+    )
+    if name is None:
+        raise Refusal(404, UNKNOWN_HARDWARE_KEY)
+    return name
+
+
+async def model_of_hardware_key(connection: Executor, key_id: UUID) -> UUID:
+    """The model that a hardware key belongs to. Raises Refusal (404)."""
+    model_id: UUID | None = await connection.fetchval("SELECT model_id FROM hardware_keys WHERE id = $1", key_id)
+    if model_id is None:
+        raise Refusal(404, UNKNOWN_HARDWARE_KEY)
+    return model_id
+
+
+async def organization_of_api_key(connection: Executor, key_id: UUID) -> UUID:
+    """The organisation that an API key belongs to. Raises Refusal (404)."""
+    organization_id: UUID | None = await connection.fetchval(
+        "SELECT organization_id FROM api_keys WHERE id = $1", key_id
+    )
+    if organization_id is None:
+        raise Refusal(404, UNKNOWN_API_KEY)
+    return organization_id

@@ -1,0 +1,297 @@
+"""Service accounts of projects, their keys, and the roles that accounts and people have."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from gateway.refusals import Refusal
+from schemas import ids
+from schemas.postgres import Connection, Executor
+
+KEYS_MAX = 10
+ACCOUNTS_MAX = 1_000
+ACCOUNT_UNKNOWN = "Service account not found"
+MEMBER_UNKNOWN = "Member not found"
+
+
+class AccountOfKey(Struct):
+    """An account as its key proves it, with its roles."""
+
+    id: str
+    key_id: str
+    basic_auth_enabled: bool
+    grants: list[tuple[UUID, UUID | None, str]]
+
+
+class ServiceAccount(Struct):
+    """A program's account in a project."""
+
+    id: str
+    project_id: UUID
+    display_name: str
+    basic_auth_enabled: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class Member(Struct):
+    """A role of a service account, or of a person who was invited by email."""
+
+    id: str
+    roles: list[str]
+    service_account_id: str | None
+    email: str | None
+    display_name: str
+    account_project_id: UUID | None
+    created_at: datetime
+
+
+async def of_key(connection: Executor, key_id: str) -> AccountOfKey | None:
+    """The account of a living key."""
+    rows = await connection.fetch(
+        """SELECT a.id, k.id AS key_id, a.basic_auth_enabled, m.organization_id, m.project_id, m.role
+             FROM service_account_keys k JOIN service_accounts a ON a.id = k.service_account_id
+             LEFT JOIN memberships m ON m.service_account_id = a.id WHERE k.id = $1""",
+        key_id,
+    )
+    if not rows:
+        return None
+    grants = [(row["organization_id"], row["project_id"], row["role"]) for row in rows if row["role"]]
+    return AccountOfKey(rows[0]["id"], rows[0]["key_id"], rows[0]["basic_auth_enabled"], grants)
+
+
+async def home(connection: Executor, account_id: str) -> UUID:
+    """The project that an account belongs to."""
+    project_id: UUID = await connection.fetchval("SELECT project_id FROM service_accounts WHERE id = $1", account_id)
+    return project_id
+
+
+async def organization_of_project(connection: Executor, project_id: UUID) -> UUID | None:
+    """Whose a project is."""
+    found: UUID | None = await connection.fetchval("SELECT organization_id FROM projects WHERE id = $1", project_id)
+    return found
+
+
+_ACCOUNT = "id, project_id, display_name, basic_auth_enabled, created_at, updated_at"
+
+
+async def create(
+    connection: Executor, project_id: UUID, display_name: str = "", *, basic_auth_enabled: bool = False
+) -> ServiceAccount:
+    """A new account; it may do nothing until it is made a member somewhere. Raises Refusal (409) beyond the most."""
+    row = await connection.fetchrow(
+        f"""INSERT INTO service_accounts (id, project_id, display_name, basic_auth_enabled)
+            SELECT $1, $2, $3, $4
+             WHERE (SELECT count(*) FROM service_accounts WHERE project_id = $2) < $5 RETURNING {_ACCOUNT}""",
+        ids.new_xid(),
+        project_id,
+        display_name,
+        basic_auth_enabled,
+        ACCOUNTS_MAX,
+    )
+    if row is None:
+        raise Refusal(409, f"A project has at most {ACCOUNTS_MAX} service accounts")
+    return ServiceAccount(**row)
+
+
+async def listed(connection: Executor, project_id: UUID, after: str, limit: int) -> list[ServiceAccount]:
+    """The accounts of a project behind `after`, by id."""
+    rows = await connection.fetch(
+        f"SELECT {_ACCOUNT} FROM service_accounts WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        project_id,
+        after,
+        limit,
+    )
+    return [ServiceAccount(**row) for row in rows]
+
+
+async def read(connection: Executor, project_id: UUID, account_id: str) -> ServiceAccount:
+    """Raises Refusal (404)."""
+    row = await connection.fetchrow(
+        f"SELECT {_ACCOUNT} FROM service_accounts WHERE project_id = $1 AND id = $2", project_id, account_id
+    )
+    if row is None:
+        raise Refusal(404, ACCOUNT_UNKNOWN)
+    return ServiceAccount(**row)
+
+
+async def update(
+    connection: Executor, was: ServiceAccount, display_name: str, basic_auth_enabled: bool
+) -> ServiceAccount:
+    """Raises Refusal (404) when it was deleted just now."""
+    row = await connection.fetchrow(
+        f"""UPDATE service_accounts SET display_name = $2, basic_auth_enabled = $3, updated_at = now()
+             WHERE id = $1 RETURNING {_ACCOUNT}""",
+        was.id,
+        display_name,
+        basic_auth_enabled,
+    )
+    if row is None:
+        raise Refusal(404, ACCOUNT_UNKNOWN)
+    return ServiceAccount(**row)
+
+
+async def delete(connection: Executor, account_id: str) -> None:
+    """End an account, its keys and its roles."""
+    await connection.execute("DELETE FROM service_accounts WHERE id = $1", account_id)
+
+
+# Keys --------------------------------------------------------------------------------------------------------
+
+
+async def create_key(connection: Executor, account_id: str) -> tuple[str, datetime]:
+    """A new key: its id, from which its secret follows. Raises Refusal (409) beyond the most."""
+    row = await connection.fetchrow(
+        """INSERT INTO service_account_keys (id, service_account_id)
+           SELECT $1, $2 WHERE (SELECT count(*) FROM service_account_keys WHERE service_account_id = $2) < $3
+           RETURNING id, created_at""",
+        ids.new_xid(),
+        account_id,
+        KEYS_MAX,
+    )
+    if row is None:
+        raise Refusal(409, f"A service account has at most {KEYS_MAX} keys")
+    return row["id"], row["created_at"]
+
+
+async def keys(connection: Executor, account_id: str) -> list[tuple[str, datetime]]:
+    """The keys of an account, oldest first."""
+    rows = await connection.fetch(
+        "SELECT id, created_at FROM service_account_keys WHERE service_account_id = $1 ORDER BY id", account_id
+    )
+    return [(row["id"], row["created_at"]) for row in rows]
+
+
+async def key(connection: Executor, account_id: str, key_id: str) -> tuple[str, datetime]:
+    """One key. Raises Refusal (404)."""
+    found = [key for key in await keys(connection, account_id) if key[0] == key_id]
+    if not found:
+        raise Refusal(404, "Key not found")
+    return found[0]
+
+
+async def delete_key(connection: Executor, account_id: str, key_id: str) -> None:
+    """Raises Refusal (404)."""
+    gone = await connection.fetchval(
+        "DELETE FROM service_account_keys WHERE service_account_id = $1 AND id = $2 RETURNING id", account_id, key_id
+    )
+    if gone is None:
+        raise Refusal(404, "Key not found")
+
+
+# Members -----------------------------------------------------------------------------------------------------
+
+_MEMBER = """
+    SELECT m.id, m.role, m.service_account_id, m.email, coalesce(a.display_name, '') AS display_name,
+           a.project_id AS account_project_id, m.created_at
+      FROM memberships m LEFT JOIN service_accounts a ON a.id = m.service_account_id
+"""
+
+
+def _member(row: Any) -> Member:
+    return Member(
+        id=row["service_account_id"] or row["id"],
+        roles=[row["role"]],
+        service_account_id=row["service_account_id"],
+        email=row["email"],
+        display_name=row["display_name"],
+        account_project_id=row["account_project_id"],
+        created_at=row["created_at"],
+    )
+
+
+async def members(
+    connection: Executor, organization_id: UUID, project_id: UUID | None, after: str, limit: int
+) -> list[Member]:
+    """The members of a project, or with None of the organisation itself, behind `after`."""
+    rows = await connection.fetch(
+        f"""{_MEMBER} WHERE m.organization_id = $1 AND m.project_id IS NOT DISTINCT FROM $2
+              AND coalesce(m.service_account_id, m.id) > $3 ORDER BY coalesce(m.service_account_id, m.id) LIMIT $4""",
+        organization_id,
+        project_id,
+        after,
+        limit,
+    )
+    return [_member(row) for row in rows]
+
+
+async def member(connection: Executor, organization_id: UUID, project_id: UUID | None, member_id: str) -> Member:
+    """Raises Refusal (404)."""
+    row = await connection.fetchrow(
+        f"""{_MEMBER} WHERE m.organization_id = $1 AND m.project_id IS NOT DISTINCT FROM $2
+              AND coalesce(m.service_account_id, m.id) = $3""",
+        organization_id,
+        project_id,
+        member_id,
+    )
+    if row is None:
+        raise Refusal(404, MEMBER_UNKNOWN)
+    return _member(row)
+
+
+async def add_member(
+    connection: Connection,
+    organization_id: UUID,
+    project_id: UUID | None,
+    role: str,
+    *,
+    service_account_id: str | None = None,
+    email: str | None = None,
+) -> Member:
+    """Give a service account of the same organisation, or a person, a role.
+
+    Raises Refusal: 404 when there is no such account, 409 when it is a member already.
+    """
+    if service_account_id is not None and not await connection.fetchval(
+        """SELECT EXISTS (SELECT FROM service_accounts a JOIN projects p ON p.id = a.project_id
+                           WHERE a.id = $1 AND p.organization_id = $2)""",
+        service_account_id,
+        organization_id,
+    ):
+        raise Refusal(404, ACCOUNT_UNKNOWN)
+    try:
+        async with connection.transaction():
+            member_id = await connection.fetchval(
+                """INSERT INTO memberships (id, organization_id, project_id, role, service_account_id, email)
+                   VALUES ($1, $2, $3, $4, $5, $6) RETURNING coalesce(service_account_id, id)""",
+                ids.new_xid(),
+                organization_id,
+                project_id,
+                role,
+                service_account_id,
+                email,
+            )
+    except asyncpg.UniqueViolationError:
+        raise Refusal(409, "This is a member already") from None
+    return await member(connection, organization_id, project_id, member_id)
+
+
+async def change_role(
+    connection: Connection, organization_id: UUID, project_id: UUID | None, member_id: str, role: str
+) -> Member:
+    """Raises Refusal (404)."""
+    await connection.execute(
+        """UPDATE memberships SET role = $4 WHERE organization_id = $1 AND project_id IS NOT DISTINCT FROM $2
+              AND coalesce(service_account_id, id) = $3""",
+        organization_id,
+        project_id,
+        member_id,
+        role,
+    )
+    return await member(connection, organization_id, project_id, member_id)
+
+
+async def remove_member(connection: Connection, organization_id: UUID, project_id: UUID | None, member_id: str) -> None:
+    """Raises Refusal (404)."""
+    gone = await connection.fetchval(
+        """DELETE FROM memberships WHERE organization_id = $1 AND project_id IS NOT DISTINCT FROM $2
+              AND coalesce(service_account_id, id) = $3 RETURNING id""",
+        organization_id,
+        project_id,
+        member_id,
+    )
+    if gone is None:
+        raise Refusal(404, MEMBER_UNKNOWN)

@@ -1,0 +1,1 @@
+"""Commands: their definitions, sending, and handing out to devices."""

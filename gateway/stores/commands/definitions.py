@@ -1,0 +1,160 @@
+"""The commands that the devices of a model understand: what they are called and which parameters they take.
+
+A command that was sent keeps what its definition said at that time; changing or removing a definition ends nothing.
+"""
+
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct, to_builtins
+
+from gateway.refusals import Refusal
+from gateway.stores import models
+from schemas import ids
+from schemas.postgres import Connection, Executor
+
+UNKNOWN = "Command not found"
+TAKEN = "Name or friendly name has already been taken"
+DEFAULT_TIMEOUT_S = 600
+
+_DEFINITION = "id, model_id, name, friendly_name, description, needs_file, timeout_s, fields"
+
+
+class CommandField(Struct):
+    """A parameter of a command."""
+
+    name: str
+    type: Literal["string", "integer", "number", "boolean"]
+    required: bool = False
+    description: str = ""
+
+
+class CommandDefinition(Struct):
+    """A command that the devices of a model understand."""
+
+    id: UUID
+    model_id: UUID
+    name: str
+    friendly_name: str
+    description: str
+    needs_file: bool
+    timeout_s: int
+    fields: list[CommandField]
+
+
+async def add(
+    connection: Executor,
+    model_id: UUID,
+    *,
+    name: str,
+    friendly_name: str = "",
+    description: str = "",
+    needs_file: bool = False,
+    timeout_s: int = DEFAULT_TIMEOUT_S,
+    fields: list[CommandField] | None = None,
+) -> CommandDefinition:
+    """Define a command; without a friendly name it is called by its name. Raises Refusal: 404, or 422."""
+    fields = fields or []
+    _check_fields(fields)
+    try:
+        row = await connection.fetchrow(
+            f"""INSERT INTO command_definitions
+                       (id, model_id, name, friendly_name, description, needs_file, timeout_s, fields)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_DEFINITION}""",
+            ids.new_id(),
+            model_id,
+            name,
+            friendly_name or name,
+            description,
+            needs_file,
+            timeout_s,
+            to_builtins(fields),
+        )
+    except asyncpg.UniqueViolationError:
+        raise Refusal(422, TAKEN) from None
+    except asyncpg.ForeignKeyViolationError:
+        raise Refusal(404, models.UNKNOWN) from None
+    assert row is not None
+    return _definition(row)
+
+
+async def listed(
+    connection: Executor, model_id: UUID, offset: int = 0, limit: int | None = None
+) -> list[CommandDefinition]:
+    """The commands of a model by name."""
+    rows = await connection.fetch(
+        f"SELECT {_DEFINITION} FROM command_definitions WHERE model_id = $1 ORDER BY name OFFSET $2 LIMIT $3",
+        model_id,
+        offset,
+        limit,
+    )
+    return [_definition(row) for row in rows]
+
+
+async def hold(connection: Connection, model_id: UUID, definition_id: UUID) -> CommandDefinition:
+    """A definition, locked until the end of the transaction. Raises Refusal (404)."""
+    row = await connection.fetchrow(
+        f"SELECT {_DEFINITION} FROM command_definitions WHERE id = $1 AND model_id = $2 FOR UPDATE",
+        definition_id,
+        model_id,
+    )
+    if row is None:
+        raise Refusal(404, UNKNOWN)
+    return _definition(row)
+
+
+async def find(
+    connection: Executor, model_id: UUID, *, name: str | None, friendly_name: str | None
+) -> CommandDefinition | None:
+    """The definition with this name, or with this friendly name."""
+    row = await connection.fetchrow(
+        f"SELECT {_DEFINITION} FROM command_definitions WHERE model_id = $1 AND (name = $2 OR friendly_name = $3)",
+        model_id,
+        name,
+        friendly_name,
+    )
+    return None if row is None else _definition(row)
+
+
+async def replace(connection: Connection, command: CommandDefinition) -> None:
+    """Store a definition that is held and was changed. Raises Refusal (422).
+
+    Commands already sent keep what they were sent with.
+    """
+    _check_fields(command.fields)
+    try:
+        await connection.execute(
+            """UPDATE command_definitions SET name = $2, friendly_name = $3, description = $4, needs_file = $5,
+                      timeout_s = $6, fields = $7
+                WHERE id = $1""",
+            command.id,
+            command.name,
+            command.friendly_name,
+            command.description,
+            command.needs_file,
+            command.timeout_s,
+            to_builtins(command.fields),
+        )
+    except asyncpg.UniqueViolationError:
+        raise Refusal(422, TAKEN) from None
+
+
+async def delete(connection: Executor, model_id: UUID, definition_id: UUID) -> None:
+    """Remove a definition; commands already sent run on. Raises Refusal (404)."""
+    found = await connection.fetchval(
+        "DELETE FROM command_definitions WHERE id = $1 AND model_id = $2 RETURNING true", definition_id, model_id
+    )
+    if not found:
+        raise Refusal(404, UNKNOWN)
+
+
+def _check_fields(fields: list[CommandField]) -> None:
+    names = [field.name for field in fields]
+    if len(set(names)) < len(names):
+        raise Refusal(422, "Fields must have different names")
+
+
+def _definition(row: asyncpg.Record) -> CommandDefinition:
+    fields = [CommandField(**field) for field in row["fields"]]
+    return CommandDefinition(**{**row, "fields": fields})

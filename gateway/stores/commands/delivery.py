@@ -1,0 +1,118 @@
+"""The device's side of commands: handed out first in, first out, one at a time, and reported on.
+
+    pending ─► in_progress ─► done | failed
+
+Handing a command out changes no status, so a device that lost the answer just asks again; it only notes the first
+delivery, from which on the command's timeout runs.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+from gateway.api.callers import DeviceCaller
+from gateway.refusals import Refusal
+from schemas import events
+from schemas.events import EventType
+from schemas.postgres import Connection
+
+NO_COMMAND = "no command"
+ATTEMPTS_MAX = 3
+
+Reported = Literal["in_progress", "done", "failed"]
+
+
+class NextCommand(Struct):
+    """A command that waits for its device, or that the device is at."""
+
+    id: UUID
+    device_id: UUID
+    status: Literal["pending", "in_progress"]
+    name: str
+    parameters: dict[str, Any]
+
+
+async def hand_out(connection: Connection, device_ids: Collection[UUID], moment: datetime) -> list[NextCommand]:
+    """The next command of each of these devices that has one."""
+    for _ in range(ATTEMPTS_MAX):
+        rows = await connection.fetch(
+            """SELECT c.* FROM unnest($1::uuid[]) WITH ORDINALITY AS device (id, place)
+                CROSS JOIN LATERAL (
+                    SELECT id, device_id, status, name, parameters, delivered_at FROM commands
+                     WHERE device_id = device.id AND status IN ('pending', 'in_progress')
+                     ORDER BY number LIMIT 1) c
+                ORDER BY device.place""",
+            device_ids,
+        )
+        fresh = [row["id"] for row in rows if row["delivered_at"] is None]
+        if not fresh or await _deliver(connection, fresh, moment):
+            break
+    return [NextCommand(row["id"], row["device_id"], row["status"], row["name"], row["parameters"]) for row in rows]
+
+
+async def _deliver(connection: Connection, command_ids: list[UUID], moment: datetime) -> bool:
+    """Note the first delivery of these commands; False when one of them was cancelled or delivered just now."""
+    delivered = await connection.fetch(
+        """UPDATE commands SET delivered_at = $2
+            WHERE id = ANY($1::uuid[]) AND delivered_at IS NULL AND status IN ('pending', 'in_progress')
+           RETURNING id""",
+        command_ids,
+        moment,
+    )
+    return len(delivered) == len(command_ids)
+
+
+async def report(
+    connection: Connection,
+    device: DeviceCaller,
+    command_id: UUID,
+    status: Reported,
+    message: str | None,
+    moment: datetime,
+) -> bool:
+    """Store how a command goes, in a transaction; False when that was known.
+
+    Raises Refusal (404) for a command that is not the device's, is not due yet or was cancelled, and for one that has
+    ended otherwise.
+    """
+    command = await connection.fetchrow(
+        "SELECT name, status, message FROM commands WHERE id = $1 AND device_id = $2 FOR NO KEY UPDATE",
+        command_id,
+        device.id,
+    )
+    if command is None or command["status"] in ("scheduled", "aborted"):
+        raise Refusal(404, NO_COMMAND)
+    ended = command["status"] in ("done", "failed")
+    if ended and command["status"] != status:
+        raise Refusal(404, NO_COMMAND)
+    if ended or (command["status"] == status and message in (None, command["message"])):
+        return False
+    await connection.execute(
+        """UPDATE commands SET status = $2, message = coalesce($3, message),
+                  delivered_at = coalesce(delivered_at, $4), finished_at = $5
+            WHERE id = $1""",
+        command_id,
+        status,
+        message,
+        moment,
+        None if status == "in_progress" else moment,
+    )
+    # Read now: the project may have changed since the device proved who it is.
+    project_id = await connection.fetchval("SELECT project_id FROM devices WHERE id = $1", device.id)
+    if project_id is not None:
+        await events.append(
+            connection,
+            EventType.COMMAND_UPDATED,
+            device_id=device.id,
+            shard=device.shard,
+            project_id=project_id,
+            moment=moment,
+            commandId=str(command_id),
+            name=command["name"],
+            status=status,
+            message=command["message"] if message is None else message,
+        )
+    return True

@@ -1,0 +1,154 @@
+"""Commands as their sender sees them: sent by definition, listed, cancelled.
+
+    scheduled ─(time)─► pending ─► in_progress ─► done | failed        scheduled | pending ─(cancel)─► aborted
+
+The device's side of a command is in another store, its time-outs in a worker.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from gateway.refusals import Refusal, retry_after_s
+from gateway.stores.commands.definitions import CommandDefinition
+from gateway.stores.devices.owner_changes import Held
+from schemas import events, ids
+from schemas.events import EventType
+from schemas.postgres import Connection, Executor
+
+UNKNOWN = "Command not found"
+TOO_LATE = "Command is {status}: only a scheduled or pending command can be cancelled"
+EXPIRES_AFTER = timedelta(days=7)
+"""A command that is never fetched expires this long after it became pending."""
+OPEN_MAX = 1_000
+"""Most commands of one device that are scheduled, pending or in progress."""
+
+Status = Literal["scheduled", "pending", "in_progress", "done", "failed", "aborted"]
+
+_COMMAND = """c.id, c.device_id, c.name AS command, c.friendly_name, c.parameters, c.status, c.message, c.number,
+              c.created_at, c.scheduled_at, c.delivered_at, c.finished_at, c.expires_at"""
+
+
+class Command(Struct):
+    """One command. `number` is its place in the order of creation."""
+
+    id: UUID
+    device_id: UUID
+    command: str
+    friendly_name: str
+    parameters: dict[str, Any]
+    status: Status
+    message: str | None
+    number: int
+    created_at: datetime
+    scheduled_at: datetime | None
+    delivered_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime
+
+
+async def create(
+    connection: Connection,
+    held: Held,
+    definition: CommandDefinition,
+    parameters: dict[str, Any],
+    *,
+    scheduled_at: datetime | None,
+    moment: datetime,
+) -> Command:
+    """Send a command, now or at a later time. Raises Refusal (429) when the device has too many open ones."""
+    scheduled = await connection.fetchval(
+        "SELECT count(*) FROM commands WHERE device_id = $1 AND status = 'scheduled'", held.id
+    )
+    if held.open_commands + scheduled >= OPEN_MAX:
+        raise Refusal(429, f"Device has {OPEN_MAX} open commands, more it cannot have", retry_after_s=retry_after_s())
+    row = await connection.fetchrow(
+        f"""INSERT INTO commands AS c (id, device_id, name, friendly_name, parameters, status, timeout_s, created_at,
+                                       scheduled_at, expires_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING {_COMMAND}""",
+        ids.new_id(),
+        held.id,
+        definition.name,
+        definition.friendly_name,
+        parameters,
+        "pending" if scheduled_at is None else "scheduled",
+        definition.timeout_s,
+        moment,
+        scheduled_at,
+        (scheduled_at or moment) + EXPIRES_AFTER,
+    )
+    assert row is not None
+    return await _told(connection, row, held.shard, held.project_id, moment)
+
+
+async def page(
+    connection: Executor,
+    device_id: UUID,
+    *,
+    status: Status | None,
+    before: int | None,
+    offset: int,
+    limit: int,
+) -> list[Command]:
+    """The commands of a device, newest first."""
+    rows = await connection.fetch(
+        f"""SELECT {_COMMAND} FROM commands c
+             WHERE c.device_id = $1 AND ($2::text IS NULL OR c.status = $2) AND ($3::bigint IS NULL OR c.number < $3)
+             ORDER BY c.number DESC OFFSET $4 LIMIT $5""",
+        device_id,
+        status,
+        before,
+        offset,
+        limit,
+    )
+    return [Command(**row) for row in rows]
+
+
+async def cancel(
+    connection: Connection, organization_id: UUID, device_id: UUID, command_id: UUID, moment: datetime
+) -> Command:
+    """Abort a command that the device has not begun, in a transaction.
+
+    Raises Refusal: 404 for an unknown command and for one of another organisation alike, 409 when it is too late.
+    """
+    # The command is locked before its device (by the trigger that counts open ones), as everywhere.
+    found = await connection.fetchrow(
+        """SELECT c.status, d.shard, d.project_id FROM commands c JOIN devices d ON d.id = c.device_id
+            WHERE c.id = $1 AND c.device_id = $2 AND d.organization_id = $3 AND d.deleted_at IS NULL
+              FOR NO KEY UPDATE OF c""",
+        command_id,
+        device_id,
+        organization_id,
+    )
+    if found is None:
+        raise Refusal(404, UNKNOWN)
+    if found["status"] not in ("scheduled", "pending"):
+        raise Refusal(409, TOO_LATE.format(status=found["status"].replace("_", " ")))
+    row = await connection.fetchrow(
+        f"UPDATE commands c SET status = 'aborted', finished_at = $2 WHERE c.id = $1 RETURNING {_COMMAND}",
+        command_id,
+        moment,
+    )
+    assert row is not None
+    return await _told(connection, row, found["shard"], found["project_id"], moment)
+
+
+async def _told(connection: Connection, row: asyncpg.Record, shard: int, project_id: UUID, moment: datetime) -> Command:
+    """The command of a row that was just written, its event handed over."""
+    command = Command(**row)
+    await events.append(
+        connection,
+        EventType.COMMAND_UPDATED,
+        device_id=command.device_id,
+        shard=shard,
+        project_id=project_id,
+        moment=moment,
+        commandId=str(command.id),
+        name=command.command,
+        status=command.status,
+        message=command.message,
+    )
+    return command

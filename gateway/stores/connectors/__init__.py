@@ -1,0 +1,1 @@
+"""Data connectors (events out) and cloud connectors (device lists in)."""

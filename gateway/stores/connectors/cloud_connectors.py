@@ -1,0 +1,428 @@
+"""Cloud connectors as their owner manages them. The importer does their work (see `workers.importer`).
+
+Every change by a person counts `revision` up, so that a run which began before it changes nothing.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+from gateway.refusals import Refusal
+from schemas import ids
+from schemas.events import EventType, rfc3339
+from schemas.postgres import Connection, Executor
+
+UNKNOWN = "Connector not found"
+DEVICE_UNKNOWN = "The connector has no device of this id that a user deleted"
+
+Status = Literal["Unauthenticated", "Active", "Disabled", "Error"]
+
+
+class Held(Struct):
+    """Counts of a list that waits for a person: what it holds and would change."""
+
+    found: int
+    active: int
+    created: int
+    renamed: int
+    excluded: int
+    restored: int
+
+
+class CloudConnector(Struct):
+    """One cloud connector. `devices_found` is what the vendor's last complete list named."""
+
+    id: str
+    name: str
+    provider: str
+    project_id: UUID
+    space_id: UUID
+    settings: dict[str, str]
+    status: Status
+    error: str | None
+    held: Held | None
+    devices_found: int
+    active_devices: int
+    excluded_devices: int
+    next_sync_at: datetime | None
+    created_at: datetime
+
+
+class Run(Struct):
+    """One run. `details` tells of items that were skipped; for a preview also the first devices of each change."""
+
+    id: int
+    kind: Literal["inventory", "telemetry", "preview"]
+    started_at: datetime | None
+    finished_at: datetime | None
+    found: int
+    created: int
+    renamed: int
+    excluded: int
+    restored: int
+    skipped: int
+    held: bool
+    error: str | None
+    details: dict[str, Any]
+
+
+class ImportedDevice(Struct):
+    """A device that a connector imported. `reason` says why it is excluded: missing or user_deleted."""
+
+    vendor_id: str
+    device_id: UUID
+    name: str
+    state: Literal["active", "excluded"]
+    reason: Literal["missing", "user_deleted"] | None
+    excluded_at: datetime | None
+
+
+_CONNECTOR = """
+    SELECT c.id, c.name, c.provider, c.project_id, c.space_id, c.settings, c.status, c.error, c.held,
+           c.found AS devices_found, n.active_devices, n.excluded_devices, c.inventory_at AS next_sync_at, c.created_at
+      FROM cloud_connectors c
+     CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE excluded IS NULL) AS active_devices,
+                                count(excluded) AS excluded_devices
+                           FROM cloud_devices WHERE connector_id = c.id) n
+     WHERE c.organization_id = $1
+"""
+_RUN = (
+    """id, kind, started_at, finished_at, found, created, renamed, excluded, restored, skipped, held, error, details"""
+)
+
+
+def _connector(row: Any) -> CloudConnector:
+    held = row["held"]
+    return CloudConnector(**{**row, "held": Held(**held) if held else None})
+
+
+async def create(
+    connection: Connection,
+    organization_id: UUID,
+    *,
+    project_id: UUID,
+    space_id: UUID,
+    provider: str,
+    name: str,
+    settings: dict[str, str],
+) -> str:
+    """A new connector, to be authorised; returns its id. Raises Refusal (422) for a space that is not the project's."""
+    found = await connection.fetchval(
+        """INSERT INTO cloud_connectors (id, organization_id, project_id, space_id, provider, name, settings)
+           SELECT $1, p.organization_id, p.id, s.id, $5, $6, $7 FROM projects p JOIN spaces s ON s.project_id = p.id
+            WHERE p.organization_id = $2 AND p.id = $3 AND s.id = $4 RETURNING id""",
+        ids.new_xid(),
+        organization_id,
+        project_id,
+        space_id,
+        provider,
+        name,
+        settings,
+    )
+    if found is None:
+        raise Refusal(422, "Space id: the project has no such space")
+    return str(found)
+
+
+async def page(
+    executor: Executor, organization_id: UUID, *, after: str | None, offset: int, limit: int
+) -> list[CloudConnector]:
+    """The organisation's connectors in the order of their making."""
+    rows = await executor.fetch(
+        f"{_CONNECTOR} AND ($2::text IS NULL OR c.id > $2) ORDER BY c.id OFFSET $3 LIMIT $4",
+        organization_id,
+        after,
+        offset,
+        limit,
+    )
+    return [_connector(row) for row in rows]
+
+
+async def read(executor: Executor, organization_id: UUID, connector_id: str) -> CloudConnector:
+    """Raises Refusal (404)."""
+    row = await executor.fetchrow(f"{_CONNECTOR} AND c.id = $2", organization_id, connector_id)
+    if row is None:
+        raise Refusal(404, UNKNOWN)
+    return _connector(row)
+
+
+async def hold(connection: Connection, organization_id: UUID, connector_id: str) -> CloudConnector:
+    """Lock it for the transaction that changes it, whether a list is being applied or not. Raises Refusal (404)."""
+    await connection.execute(
+        "SELECT FROM cloud_connectors WHERE id = $1 AND organization_id = $2 FOR NO KEY UPDATE",
+        connector_id,
+        organization_id,
+    )
+    return await read(connection, organization_id, connector_id)
+
+
+async def organization_of(executor: Executor, connector_id: str) -> UUID:
+    """Whose it is. Raises Refusal (404)."""
+    found: UUID | None = await executor.fetchval(
+        "SELECT organization_id FROM cloud_connectors WHERE id = $1", connector_id
+    )
+    if found is None:
+        raise Refusal(404, UNKNOWN)
+    return found
+
+
+def must_run(connector: CloudConnector) -> None:
+    """Raises Refusal (422) for one that was never authorised, or is disabled."""
+    if connector.status == "Unauthenticated":
+        raise Refusal(422, "The connector was never authorised: open its link")
+    if connector.status == "Disabled":
+        raise Refusal(422, "The connector is disabled: enable it first")
+
+
+async def change(connection: Connection, connector_id: str, *, name: str, settings: dict[str, str]) -> None:
+    """Store what was changed."""
+    await connection.execute(
+        "UPDATE cloud_connectors SET name = $2, settings = $3, revision = revision + 1 WHERE id = $1",
+        connector_id,
+        name,
+        settings,
+    )
+
+
+async def disable(connection: Connection, connector_id: str) -> None:
+    """Stop it; a run under way changes nothing more."""
+    await connection.execute(
+        """UPDATE cloud_connectors SET status = 'Disabled', error = NULL, inventory_at = NULL, telemetry_at = NULL,
+                  revision = revision + 1 WHERE id = $1""",
+        connector_id,
+    )
+
+
+async def enable(connection: Connection, connector_id: str) -> None:
+    """Go on with the same credentials, at once; without credentials it waits for them."""
+    await connection.execute(
+        """UPDATE cloud_connectors
+              SET status = CASE WHEN credentials = '' THEN 'Unauthenticated' ELSE 'Active' END,
+                  inventory_at = CASE WHEN credentials = '' THEN NULL ELSE now() END, failures_in_a_row = 0,
+                  revision = revision + 1 WHERE id = $1 AND status = 'Disabled'""",
+        connector_id,
+    )
+
+
+async def sync(connection: Connection, connector_id: str) -> None:
+    """Run as soon as a worker is free."""
+    await connection.execute(
+        "UPDATE cloud_connectors SET inventory_at = now() WHERE id = $1 AND status IN ('Active', 'Error')",
+        connector_id,
+    )
+
+
+async def confirm(connection: Connection, connector: CloudConnector) -> int:
+    """Agree that as many devices as the held list says be excluded, and run at once; returns how many.
+
+    Raises Refusal (422) when no list is held.
+    """
+    if connector.held is None:
+        raise Refusal(422, "No list is held")
+    await connection.execute(
+        """UPDATE cloud_connectors SET held_confirmed = $2, inventory_at = now(), revision = revision + 1
+            WHERE id = $1""",
+        connector.id,
+        connector.held.excluded,
+    )
+    return connector.held.excluded
+
+
+async def delete(connection: Connection, organization_id: UUID, connector_id: str, name: str, moment: datetime) -> int:
+    """Delete it with all devices that it imported and everything below them; returns how many. The spaces stay.
+
+    In a transaction, which holds no lock of the connector yet: a list that is being applied is waited for. Raises
+    Refusal (404), and (422) unless `name` is its name.
+    """
+    await connection.execute(
+        "SELECT FROM cloud_connectors WHERE id = $1 AND organization_id = $2 FOR UPDATE",
+        connector_id,
+        organization_id,
+        timeout=600,
+    )
+    connector = await read(connection, organization_id, connector_id)
+    if name != connector.name:
+        devices = connector.active_devices + connector.excluded_devices
+        raise Refusal(422, f"Name must be {connector.name!r} to delete the connector and its {devices} devices")
+    doomed = """WITH RECURSIVE doomed AS (
+                    SELECT d.id FROM devices d JOIN cloud_devices c ON c.device_id = d.id
+                     WHERE c.connector_id = $1 AND d.deleted_at IS NULL
+                    UNION SELECT d.id FROM devices d JOIN doomed ON d.parent_id = doomed.id WHERE d.deleted_at IS NULL)
+             """
+    await connection.execute(
+        f"""{doomed} UPDATE commands SET status = 'aborted', finished_at = $2, message = 'device deleted'
+             WHERE device_id IN (SELECT id FROM doomed) AND status IN ('scheduled', 'pending', 'in_progress')""",
+        connector_id,
+        moment,
+        timeout=600,
+    )
+    count: int = await connection.fetchval(
+        f"""{doomed}, gone AS (UPDATE devices SET deleted_at = $2 WHERE id IN (SELECT id FROM doomed)
+                               RETURNING id, shard, project_id),
+             told AS (INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data)
+                      SELECT shard, $3, id, project_id, $2, $4 FROM gone WHERE project_id IS NOT NULL)
+            SELECT count(*) FROM gone""",
+        connector_id,
+        moment,
+        EventType.DEVICE_DELETED,
+        {EventType.DEVICE_DELETED: {"updateTime": rfc3339(moment)}},
+        timeout=600,
+    )
+    await connection.execute("DELETE FROM cloud_connectors WHERE id = $1", connector_id, timeout=600)
+    return count
+
+
+# Authorising -------------------------------------------------------------------------------------------------
+
+
+class Authorising(Struct):
+    """A connector as whoever holds its link sees it."""
+
+    id: str
+    name: str
+    provider: str
+    settings: dict[str, str]
+    credentials: bytes
+    passcode_digest: bytes
+
+
+async def set_link(
+    connection: Connection, connector_id: str, link_digest: bytes, passcode_digest: bytes, until: datetime
+) -> None:
+    """A new link and passcode: those before stop working."""
+    await connection.execute(
+        """UPDATE cloud_connectors SET link_digest = $2, passcode_digest = $3, link_until = $4, passcode_failures = 0,
+                  consent_digest = NULL WHERE id = $1""",
+        connector_id,
+        link_digest,
+        passcode_digest,
+        until,
+    )
+
+
+async def by_link(connection: Connection, link_digest: bytes, now: datetime, failures_max: int) -> Authorising | None:
+    """The connector of a link that is still good, locked for the transaction: attempts come one after another."""
+    row = await connection.fetchrow(
+        """SELECT id, name, provider, settings, credentials, passcode_digest FROM cloud_connectors
+            WHERE link_digest = $1 AND link_until > $2 AND passcode_failures < $3 FOR NO KEY UPDATE""",
+        link_digest,
+        now,
+        failures_max,
+    )
+    return None if row is None else Authorising(**row)
+
+
+async def passcode_failed(connection: Connection, connector_id: str) -> int:
+    """Count a wrong passcode; returns how many there were."""
+    return int(
+        await connection.fetchval(
+            """UPDATE cloud_connectors SET passcode_failures = passcode_failures + 1 WHERE id = $1
+               RETURNING passcode_failures""",
+            connector_id,
+        )
+    )
+
+
+async def authorise(executor: Executor, connector_id: str, credentials: bytes) -> None:
+    """Store credentials, and run at once; a disabled connector stays disabled. The link has done its work."""
+    await executor.execute(
+        """UPDATE cloud_connectors SET credentials = $2, error = NULL, failures_in_a_row = 0, revision = revision + 1,
+                  link_digest = NULL, consent_digest = NULL, consent_until = NULL,
+                  status = CASE WHEN status = 'Disabled' THEN status ELSE 'Active' END,
+                  inventory_at = CASE WHEN status = 'Disabled' THEN NULL ELSE now() END WHERE id = $1""",
+        connector_id,
+        credentials,
+    )
+
+
+async def ask_consent(
+    executor: Executor, connector_id: str, credentials: bytes, state_digest: bytes, until: datetime
+) -> None:
+    """Keep what was entered while the vendor's consent page is open."""
+    await executor.execute(
+        "UPDATE cloud_connectors SET credentials = $2, consent_digest = $3, consent_until = $4 WHERE id = $1",
+        connector_id,
+        credentials,
+        state_digest,
+        until,
+    )
+
+
+async def by_consent(executor: Executor, state_digest: bytes, now: datetime) -> Authorising | None:
+    """The connector whose consent this is."""
+    row = await executor.fetchrow(
+        """SELECT id, name, provider, settings, credentials, passcode_digest FROM cloud_connectors
+            WHERE consent_digest = $1 AND consent_until > $2""",
+        state_digest,
+        now,
+    )
+    return None if row is None else Authorising(**row)
+
+
+# Runs and devices --------------------------------------------------------------------------------------------
+
+
+async def runs(executor: Executor, connector_id: str, *, after: int | None, offset: int, limit: int) -> list[Run]:
+    """The newest first."""
+    rows = await executor.fetch(
+        f"""SELECT {_RUN} FROM cloud_runs WHERE connector_id = $1 AND ($2::bigint IS NULL OR id < $2)
+             ORDER BY id DESC OFFSET $3 LIMIT $4""",
+        connector_id,
+        after,
+        offset,
+        limit,
+    )
+    return [Run(**row) for row in rows]
+
+
+async def request_preview(executor: Executor, connector_id: str) -> int:
+    """Ask a worker for a preview; returns the run that it will be."""
+    return int(
+        await executor.fetchval(
+            "INSERT INTO cloud_runs (connector_id, kind) VALUES ($1, 'preview') RETURNING id", connector_id
+        )
+    )
+
+
+async def run(executor: Executor, run_id: int) -> Run | None:
+    """One run."""
+    row = await executor.fetchrow(f"SELECT {_RUN} FROM cloud_runs WHERE id = $1", run_id)
+    return None if row is None else Run(**row)
+
+
+async def forget_preview(executor: Executor, run_id: int) -> None:
+    """Nobody waits for it any more."""
+    await executor.execute("DELETE FROM cloud_runs WHERE id = $1 AND started_at IS NULL", run_id)
+
+
+async def devices(
+    executor: Executor, connector_id: str, excluded: bool | None, *, after: str | None, offset: int, limit: int
+) -> list[ImportedDevice]:
+    """What it imported, in the order of the vendor's ids."""
+    rows = await executor.fetch(
+        """SELECT vendor_id, device_id, name, CASE WHEN excluded IS NULL THEN 'active' ELSE 'excluded' END AS state,
+                  excluded AS reason, excluded_at
+             FROM cloud_devices WHERE connector_id = $1 AND ($2::text IS NULL OR vendor_id > $2)
+              AND ($3::boolean IS NULL OR (excluded IS NOT NULL) = $3) ORDER BY vendor_id OFFSET $4 LIMIT $5""",
+        connector_id,
+        after,
+        excluded,
+        offset,
+        limit,
+    )
+    return [ImportedDevice(**row) for row in rows]
+
+
+async def restore(connection: Connection, connector_id: str, vendor_id: str) -> None:
+    """Let a device that a user deleted be imported again, by the next run. Raises Refusal (404)."""
+    gone = await connection.fetchval(
+        """DELETE FROM cloud_devices WHERE connector_id = $1 AND vendor_id = $2 AND excluded = 'user_deleted'
+           RETURNING true""",
+        connector_id,
+        vendor_id,
+    )
+    if not gone:
+        raise Refusal(404, DEVICE_UNKNOWN)
+    await sync(connection, connector_id)

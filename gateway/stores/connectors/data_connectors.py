@@ -1,0 +1,280 @@
+"""Data connectors: what is sent where. What becomes of their queues when they change is done by triggers, with them.
+
+Signature secrets and custom headers are sealed; nothing here opens them but `secret` and `headers`.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from gateway.refusals import Refusal
+from schemas import ids
+from schemas.postgres import Connection, Executor
+from schemas.secrets import Vault
+
+CONNECTORS_MAX = 10
+REPLAY_EVENTS_MAX = 1_000_000
+UNKNOWN = "Data connector not found"
+
+_COLUMNS = """id, project_id, display_name, status, event_types, labels, url, headers, secret, previous_secret_until,
+              asymmetric_signature, standard_webhooks, retry_window_s, failing_since"""
+
+
+class Connector(Struct, kw_only=True):
+    """One data connector. `headers` and `secret` are sealed."""
+
+    id: str
+    project_id: UUID
+    display_name: str
+    status: str
+    event_types: list[str]
+    labels: list[str]
+    url: str
+    headers: bytes
+    secret: bytes
+    previous_secret_until: datetime | None
+    asymmetric_signature: bool
+    standard_webhooks: bool
+    retry_window_s: int
+    failing_since: datetime | None
+
+
+def seal_headers(vault: Vault, connector_id: str, headers: dict[str, str]) -> bytes:
+    """Custom headers as they are stored; none are nothing."""
+    return vault.seal(msgspec.json.encode(headers), connector_id) if headers else b""
+
+
+def open_headers(vault: Vault, connector: Connector) -> dict[str, str]:
+    """The custom headers of a connector."""
+    return msgspec.json.decode(vault.open(connector.headers, connector.id) or b"{}", type=dict[str, str])
+
+
+async def create(connection: Connection, connector: Connector) -> Connector:
+    """Store a new connector, in a transaction. Raises Refusal (409) when its project has too many."""
+    await connection.execute("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE", connector.project_id)
+    count = await connection.fetchval(
+        "SELECT count(*) FROM data_connectors WHERE project_id = $1", connector.project_id
+    )
+    if count >= CONNECTORS_MAX:
+        raise Refusal(409, f"A project has at most {CONNECTORS_MAX} data connectors")
+    row: Any = await connection.fetchrow(
+        f"""INSERT INTO data_connectors (id, project_id, display_name, status, event_types, labels, url, headers,
+                   secret, asymmetric_signature, standard_webhooks, retry_window_s)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {_COLUMNS}""",
+        connector.id,
+        connector.project_id,
+        connector.display_name,
+        connector.status,
+        connector.event_types,
+        connector.labels,
+        connector.url,
+        connector.headers,
+        connector.secret,
+        connector.asymmetric_signature,
+        connector.standard_webhooks,
+        connector.retry_window_s,
+    )
+    return Connector(**row)
+
+
+async def listed(connection: Executor, project_id: UUID, after: str, limit: int) -> list[Connector]:
+    """The connectors of a project behind `after`, by id."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM data_connectors WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        project_id,
+        after,
+        limit,
+    )
+    return [Connector(**row) for row in rows]
+
+
+async def read(connection: Executor, project_id: UUID, connector_id: str) -> Connector:
+    """Raises Refusal (404)."""
+    return _found(
+        await connection.fetchrow(
+            f"SELECT {_COLUMNS} FROM data_connectors WHERE project_id = $1 AND id = $2", project_id, connector_id
+        )
+    )
+
+
+async def hold(connection: Connection, project_id: UUID, connector_id: str) -> Connector:
+    """The connector, locked until the transaction ends. Raises Refusal (404)."""
+    return _found(
+        await connection.fetchrow(
+            f"""SELECT {_COLUMNS} FROM data_connectors WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE""",
+            project_id,
+            connector_id,
+        )
+    )
+
+
+def _found(row: Any) -> Connector:
+    if row is None:
+        raise Refusal(404, UNKNOWN)
+    return Connector(**row)
+
+
+async def update(connection: Connection, now: Connector) -> Connector:
+    """Store a held connector as it is to be from the next attempt on."""
+    row: Any = await connection.fetchrow(
+        f"""UPDATE data_connectors
+               SET display_name = $2, status = $3, event_types = $4, labels = $5, url = $6, headers = $7, secret = $8,
+                   asymmetric_signature = $9, standard_webhooks = $10, retry_window_s = $11, updated_at = now()
+             WHERE id = $1 RETURNING {_COLUMNS}""",
+        now.id,
+        now.display_name,
+        now.status,
+        now.event_types,
+        now.labels,
+        now.url,
+        now.headers,
+        now.secret,
+        now.asymmetric_signature,
+        now.standard_webhooks,
+        now.retry_window_s,
+    )
+    return Connector(**row)
+
+
+async def redirect(connection: Executor, connector_id: str, url: str) -> None:
+    """Send to another URL from the next attempt on."""
+    await connection.execute("UPDATE data_connectors SET url = $2 WHERE id = $1 AND url <> $2", connector_id, url)
+
+
+async def rotate_secret(connection: Connection, connector: Connector, secret: bytes, overlap: timedelta) -> None:
+    """Sign with a new (sealed) secret; for the overlap the one before is used beside it."""
+    await connection.execute(
+        """UPDATE data_connectors SET previous_secret = secret, previous_secret_until = now() + $3, secret = $2,
+                  updated_at = now()
+            WHERE id = $1""",
+        connector.id,
+        secret,
+        overlap,
+    )
+
+
+async def delete(connection: Executor, connector_id: str) -> None:
+    """End a connector and all that it owes."""
+    await connection.execute("DELETE FROM data_connectors WHERE id = $1", connector_id)
+
+
+# Work for its queue ------------------------------------------------------------------------------------------
+
+
+async def synchronize(connection: Connection, connector: Connector) -> int:
+    """Owe a held, active connector the newest event of each type of each device in its project; returns how many.
+
+    What an earlier synchronization still owes is superseded.
+    """
+    superseded = await _rows(
+        connection,
+        "DELETE FROM waiting_deliveries WHERE connector_id = $1 AND cause = 'sync' RETURNING 1",
+        connector.id,
+    )
+    added = await _rows(
+        connection,
+        """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, device_id)
+           SELECT $1, e.shard, e.seq, e.stored_at, 'sync', now(), now(), e.device_id FROM (
+               SELECT r.shard, r.seq, r.stored_at, r.device_id, r.type
+                 FROM device_reported r JOIN devices d ON d.id = r.device_id
+                WHERE d.project_id = $2 AND d.deleted_at IS NULL
+               UNION ALL
+               SELECT n.shard, n.seq, n.stored_at, d.id, n.type
+                 FROM devices d CROSS JOIN unnest($4::text[]) AS t (type)
+                CROSS JOIN LATERAL (
+                      SELECT shard, seq, stored_at, type FROM events
+                       WHERE device_id = d.id AND type = t.type ORDER BY ts DESC LIMIT 1) n
+                WHERE d.project_id = $2 AND d.deleted_at IS NULL) e
+            WHERE $3::text[] = '{}' OR e.type = ANY($3)
+           RETURNING 1""",
+        connector.id,
+        connector.project_id,
+        connector.event_types,
+        ["telemetry", "statusChanged", "configChanged", "deviceClaimed"],
+    )
+    await _count(connection, connector.id, accepted=added, superseded=superseded)
+    return added
+
+
+async def replay(connection: Connection, connector: Connector, start: datetime, end: datetime) -> int:
+    """Owe a held, active connector all events of its project from a time range once more; returns how many.
+
+    Raises Refusal (400) for more than `REPLAY_EVENTS_MAX`.
+    """
+    added = await _rows(
+        connection,
+        """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, device_id)
+           SELECT $1, shard, seq, stored_at, 'replay', now(), now(), device_id FROM events
+            WHERE project_id = $2 AND ts >= $3 AND ts < $4 AND ($5::text[] = '{}' OR type = ANY($5))
+            LIMIT $6 RETURNING 1""",
+        connector.id,
+        connector.project_id,
+        start,
+        end,
+        connector.event_types,
+        REPLAY_EVENTS_MAX + 1,
+    )
+    if added > REPLAY_EVENTS_MAX:
+        raise Refusal(400, f"More than {REPLAY_EVENTS_MAX} events are in this range: replay it in parts")
+    await _count(connection, connector.id, accepted=added, superseded=0)
+    return added
+
+
+async def add_test(connection: Connection, connector: Connector, body: Any) -> int:
+    """Put a test event into a held connector's queue; the id by which its attempt is found."""
+    waiting_id: int = await connection.fetchval(
+        """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, body)
+           VALUES ($1, 0, 0, now(), 'test', now(), now(), $2) RETURNING id""",
+        connector.id,
+        body,
+    )
+    if connector.status == "ACTIVE":
+        await _count(connection, connector.id, accepted=1, superseded=0)
+    return waiting_id
+
+
+async def attempt_of(connection: Executor, connector_id: str, waiting_id: int) -> Any:
+    """The attempt that a test event led to; None until there is one."""
+    return await connection.fetchrow(
+        """SELECT at, event_id, attempt, status, cause, latency_ms, answer FROM delivery_attempts
+            WHERE connector_id = $1 AND waiting_id = $2 ORDER BY id DESC LIMIT 1""",
+        connector_id,
+        waiting_id,
+    )
+
+
+async def _count(connection: Connection, connector_id: str, *, accepted: int, superseded: int) -> None:
+    await connection.execute(
+        "UPDATE data_connectors SET accepted = accepted + $2, superseded = superseded + $3 WHERE id = $1",
+        connector_id,
+        accepted,
+        superseded,
+    )
+
+
+async def _rows(connection: Connection, sql: str, *arguments: Any) -> int:
+    count: int = await connection.fetchval(f"WITH done AS ({sql}) SELECT count(*) FROM done", *arguments, timeout=300)
+    return count
+
+
+def new(project_id: UUID) -> Connector:
+    """A connector with an id and nothing else set."""
+    return Connector(
+        id=ids.new_xid(),
+        project_id=project_id,
+        display_name="",
+        status="ACTIVE",
+        event_types=[],
+        labels=[],
+        url="",
+        headers=b"",
+        secret=b"",
+        previous_secret_until=None,
+        asymmetric_signature=False,
+        standard_webhooks=False,
+        retry_window_s=12 * 3600,
+        failing_since=None,
+    )

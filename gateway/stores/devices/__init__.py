@@ -1,0 +1,1 @@
+"""Devices: registered, claimed, moved, changed, deleted; and as each who looks sees them."""

@@ -1,0 +1,255 @@
+"""Devices as people see them: the owner of a claimed device, and the vendor of its model.
+
+`effective_status` is worked out here and nowhere else; its first match wins:
+
+    disconnected   imported, and its connector does not work or no longer lists it
+    never_seen     no call of the device was ever stored
+    disconnected   its parent is offline, so nothing is known of the device itself
+    error          it says so, or an incident of priority 1 to 3 (critical, high, moderate) is open
+    warning        an incident of priority 4 or 5 (low, planning) is open
+    offline        it was silent beyond its model's threshold, or said that it goes offline
+    ok
+
+The incident that the offline sweep opens by itself (issue "offline") counts for none of these: being offline has a
+status of its own.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from gateway.refusals import Refusal
+from schemas.postgres import Executor
+
+UNKNOWN = "Device not found"
+
+EffectiveStatus = Literal["never_seen", "disconnected", "error", "warning", "offline", "ok"]
+
+_EFFECTIVE_STATUS = """
+    CASE WHEN imported.silent THEN 'disconnected'
+         WHEN st.last_seen_at IS NULL THEN 'never_seen'
+         WHEN parent_state.offline OR parent_state.status = 'offline' THEN 'disconnected'
+         WHEN st.status = 'error' OR open_incidents.gravest <= 3 THEN 'error'
+         WHEN open_incidents.gravest <= 5 THEN 'warning'
+         WHEN st.offline OR st.status = 'offline' THEN 'offline'
+         ELSE 'ok' END
+"""
+
+_DEVICE = f"""
+    SELECT d.id, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id, d.project_id,
+           d.registered_at, d.claimed_at, d.config_version, d.applied_config_version, d.info_version,
+           d.space_data_version, d.open_commands, m.id AS model_id, m.vendor, m.name AS model_name,
+           s.id AS space_id, s.full_path, st.status, st.telemetries, st.state_at, st.last_seen_at,
+           {_EFFECTIVE_STATUS} AS effective_status
+      FROM devices d
+      JOIN device_models m ON m.id = d.model_id
+      LEFT JOIN spaces s ON s.id = d.space_id
+      LEFT JOIN device_state st ON st.device_id = d.id
+      LEFT JOIN device_state parent_state ON parent_state.device_id = d.parent_id
+      LEFT JOIN LATERAL (
+          SELECT min(priority) AS gravest FROM incidents i
+           WHERE i.device_id = d.id AND i.closed_at IS NULL AND i.issue <> 'offline') open_incidents ON true
+      LEFT JOIN LATERAL (
+          SELECT c.excluded IS NOT NULL OR cc.status <> 'Active' AS silent
+            FROM cloud_devices c JOIN cloud_connectors cc ON cc.id = c.connector_id
+           WHERE c.device_id = d.id LIMIT 1) imported ON true
+     WHERE d.deleted_at IS NULL
+"""
+
+_CONFIG = """
+    SELECT d.name, d.config_version AS version, d.config_updated_at AS last_updated, d.config, d.id AS device_id
+      FROM devices d JOIN device_models m ON m.id = d.model_id
+     WHERE d.id = $1 AND d.deleted_at IS NULL
+"""
+
+SUBTREE = """
+    WITH RECURSIVE below AS (
+        SELECT id FROM spaces WHERE id = {top} UNION ALL SELECT s.id FROM spaces s JOIN below ON s.parent_id = below.id)
+    SELECT id FROM below
+"""
+"""The spaces at and below `top`."""
+
+
+class DeviceModel(Struct):
+    """The model of a device."""
+
+    id: UUID
+    vendor: str
+    name: str
+
+
+class Firmware(Struct):
+    """The firmware that a device last reported."""
+
+    version: str
+
+
+class DeviceSpace(Struct):
+    """Where a claimed device is."""
+
+    id: UUID
+    full_path: str
+
+
+class Device(Struct, kw_only=True):
+    """One device. `state` is the merge of its telemetry, with `status` in it."""
+
+    id: UUID
+    name: str
+    sn: str | None
+    mac: str | None
+    cloud_id: str | None
+    status: Literal["registered", "claimed"]
+    effective_status: EffectiveStatus
+    last_seen_at: datetime | None
+    details: dict[str, Any]
+    state: dict[str, Any]
+    state_at: datetime | None
+    model: DeviceModel
+    sub_model: str | None
+    firmware: Firmware
+    space: DeviceSpace | None
+    project_id: UUID | None
+    parent_id: UUID | None
+    registered_at: datetime
+    claimed_at: datetime | None
+    config_version: int
+    applied_config_version: int
+    info_version: int
+    space_data_version: int
+    open_commands: int
+
+
+class Config(Struct):
+    """The config of a device; version 0 was never set."""
+
+    name: str
+    version: int
+    last_updated: datetime | None
+    config: dict[str, Any]
+    device_id: UUID
+
+
+async def page(
+    connection: Executor,
+    organization_id: UUID,
+    *,
+    project_id: UUID | None,
+    space_id: UUID | None,
+    after: UUID | None,
+    offset: int,
+    limit: int,
+) -> list[Device]:
+    """The organisation's devices, of one project or of one space with all below it, oldest registration first."""
+    conditions, arguments = ["d.organization_id = $1"], [organization_id, offset, limit]
+    if project_id is not None:
+        arguments.append(project_id)
+        conditions.append(f"d.project_id = ${len(arguments)}")
+    if space_id is not None:
+        arguments.append(space_id)
+        conditions.append(f"d.space_id IN ({SUBTREE.format(top=f'${len(arguments)}')})")
+    return await _page(connection, conditions, arguments, after)
+
+
+async def page_of_vendor(
+    connection: Executor,
+    organization_id: UUID,
+    *,
+    model_id: UUID | None,
+    sn: str | None,
+    mac: str | None,
+    after: UUID | None,
+    offset: int,
+    limit: int,
+) -> list[Device]:
+    """The devices of an organisation's models, whoever owns them, oldest registration first."""
+    conditions = ["d.model_id IN (SELECT id FROM device_models WHERE organization_id = $1)"]
+    arguments: list[Any] = [organization_id, offset, limit]
+    for column, value in (("model_id", model_id), ("sn", sn), ("mac", mac)):
+        if value is not None:
+            arguments.append(value)
+            conditions.append(f"d.{column} = ${len(arguments)}")
+    return await _page(connection, conditions, arguments, after)
+
+
+async def _page(connection: Executor, conditions: list[str], arguments: list[Any], after: UUID | None) -> list[Device]:
+    if after is not None:
+        arguments.append(after)
+        conditions.append(f"d.id > ${len(arguments)}")
+    where = "".join(f" AND {condition}" for condition in conditions)
+    rows = await connection.fetch(f"{_DEVICE}{where} ORDER BY d.id OFFSET $2 LIMIT $3", *arguments)
+    return [_device(row) for row in rows]
+
+
+async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> Device:
+    """A device that the organisation owns. Raises Refusal (404), for another's and an unknown one alike."""
+    row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND d.organization_id = $2", device_id, organization_id)
+    if row is None:
+        raise Refusal(404, UNKNOWN)
+    return _device(row)
+
+
+async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> Device:
+    """A device of one of the organisation's models. Raises Refusal (404), for another's and an unknown one alike."""
+    row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND m.organization_id = $2", device_id, organization_id)
+    if row is None:
+        raise Refusal(404, UNKNOWN)
+    return _device(row)
+
+
+async def ever_owned(connection: Executor, organization_id: UUID, device_id: UUID) -> None:
+    """Raises Refusal (404) unless the device is the organisation's, or was until it was deleted."""
+    if not await connection.fetchval(
+        "SELECT true FROM devices WHERE id = $1 AND organization_id = $2", device_id, organization_id
+    ):
+        raise Refusal(404, UNKNOWN)
+
+
+async def read_config(connection: Executor, organization_id: UUID, device_id: UUID) -> Config:
+    """The config of a device that the organisation owns. Raises Refusal (404)."""
+    return await _config(connection, f"{_CONFIG} AND d.organization_id = $2", organization_id, device_id)
+
+
+async def read_config_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> Config:
+    """The config of a device of one of the organisation's models. Raises Refusal (404)."""
+    return await _config(connection, f"{_CONFIG} AND m.organization_id = $2", organization_id, device_id)
+
+
+async def _config(connection: Executor, query: str, organization_id: UUID, device_id: UUID) -> Config:
+    row = await connection.fetchrow(query, device_id, organization_id)
+    if row is None:
+        raise Refusal(404, UNKNOWN)
+    return Config(**row)
+
+
+def _device(row: asyncpg.Record) -> Device:
+    full_path = row["full_path"]
+    return Device(
+        id=row["id"],
+        name=row["name"],
+        sn=row["sn"],
+        mac=row["mac"],
+        cloud_id=row["cloud_id"],
+        status="registered" if row["claimed_at"] is None else "claimed",
+        effective_status=row["effective_status"],
+        last_seen_at=row["last_seen_at"],
+        details=row["details"],
+        state=(row["telemetries"] or {}) | ({} if row["status"] is None else {"status": row["status"]}),
+        state_at=row["state_at"],
+        model=DeviceModel(row["model_id"], row["vendor"], row["model_name"]),
+        sub_model=row["sub_model"],
+        firmware=Firmware(row["firmware_version"]),
+        space=None if full_path is None else DeviceSpace(row["space_id"], full_path),
+        project_id=row["project_id"],
+        parent_id=row["parent_id"],
+        registered_at=row["registered_at"],
+        claimed_at=row["claimed_at"],
+        config_version=row["config_version"],
+        applied_config_version=row["applied_config_version"],
+        info_version=row["info_version"],
+        space_data_version=row["space_data_version"],
+        open_commands=row["open_commands"],
+    )

@@ -1,0 +1,188 @@
+"""Devices as the /v2 API shows them: by project, with type, labels and what they reported last.
+
+A list is read by key: its order is a value of each device, those without one last, and the id. So a page follows the
+page before it whatever comes and goes in between.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from gateway.stores.devices.labels import shown
+from schemas import typed_events
+from schemas.postgres import Connection, Executor
+
+_COLUMNS = "d.id, d.project_id, d.name, d.description, d.labels, m.device_type, m.product_number"
+_SOURCE = "devices d JOIN device_models m ON m.id = d.model_id"
+_TEXT = """concat_ws(' ', d.id::text, d.sn, d.mac, d.cloud_id, m.device_type, m.product_number, d.name, d.description,
+                     d.labels::text)"""
+_NAMED = {"name": "d.name", "description": "d.description"}
+"""Labels that are columns."""
+
+
+class ProjectDevice(Struct):
+    """One device. `sort_key` is its value in the order of a list, as JSON text."""
+
+    id: UUID
+    project_id: UUID
+    device_type: str
+    product_number: str
+    labels: dict[str, str]
+    sort_key: str | None = None
+
+
+class Filters(Struct, kw_only=True):
+    """Which devices of a project; empty members filter nothing. A label filter without value wants any value."""
+
+    words: Sequence[str] = ()
+    device_ids: Sequence[UUID] | None = None
+    device_types: Sequence[str] = ()
+    product_numbers: Sequence[str] = ()
+    labels: Sequence[tuple[str, str | None]] = ()
+    emulated: bool = False
+
+
+class Order(Struct, frozen=True):
+    """What a list is ordered by: a path such as `("reported", "temperature", "value")`; without any, the id."""
+
+    path: tuple[str, ...] = ()
+    descending: bool = False
+
+
+class _Arguments(list[Any]):
+    """The arguments of a statement, in the order of their places."""
+
+    def place(self, value: Any) -> str:
+        self.append(value)
+        return f"${len(self)}"
+
+
+async def page(
+    connection: Executor,
+    project_ids: Collection[UUID],
+    filters: Filters,
+    order: Order,
+    after: tuple[str | None, UUID] | None,
+    limit: int,
+) -> list[ProjectDevice]:
+    """The devices of these projects behind `after` (sort key and id)."""
+    arguments = _Arguments()
+    conditions = [f"d.project_id = ANY({arguments.place(list(project_ids))}::uuid[])", "d.deleted_at IS NULL"]
+    conditions += _conditions(filters, arguments)
+    join, key = _key(order, arguments)
+    if after is not None:
+        conditions.append(_behind(key, order, after, arguments))
+    direction = "DESC" if order.descending else "ASC"
+    ordered = f"{key} {direction} NULLS LAST, d.id" if key else f"d.id {direction}"
+    rows = await connection.fetch(
+        f"""SELECT {_COLUMNS}, {f"({key})::text" if key else "NULL"} AS sort_key FROM {_SOURCE} {join}
+             WHERE {" AND ".join(conditions)} ORDER BY {ordered} LIMIT {arguments.place(limit)}""",
+        *arguments,
+    )
+    return [_device(row, row["sort_key"]) for row in rows]
+
+
+def _conditions(filters: Filters, arguments: _Arguments) -> list[str]:
+    conditions = []
+    if filters.words:
+        patterns = [f"%{_literal(word)}%" for word in filters.words]
+        conditions.append(f"{_TEXT} ILIKE ALL ({arguments.place(patterns)}::text[])")
+    if filters.device_ids is not None:
+        conditions.append(f"d.id = ANY({arguments.place(list(filters.device_ids))}::uuid[])")
+    if filters.device_types:
+        conditions.append(f"m.device_type = ANY({arguments.place(list(filters.device_types))}::text[])")
+    if filters.product_numbers:
+        conditions.append(f"m.product_number = ANY({arguments.place(list(filters.product_numbers))}::text[])")
+    if filters.emulated:
+        conditions.append("m.emulated")
+    for key, value in filters.labels:
+        label = _label(key, arguments)
+        conditions.append(f"{label} IS NOT NULL" if value is None else f"{label} = {arguments.place(value)}")
+    return conditions
+
+
+def _literal(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _label(key: str, arguments: _Arguments) -> str:
+    if key in _NAMED:
+        return f"nullif({_NAMED[key]}, '')"
+    return f"(d.labels ->> {arguments.place(key)})"
+
+
+def _key(order: Order, arguments: _Arguments) -> tuple[str, str]:
+    """The join that an order needs, and the expression of its sort key."""
+    match order.path:
+        case ():
+            return "", ""
+        case ("type",):
+            return "", "to_jsonb(m.device_type)"
+        case ("productNumber",):
+            return "", "to_jsonb(m.product_number)"
+        case ("labels", key):
+            return "", f"to_jsonb({_label(key, arguments)})"
+        case ("reported", event_type, *path):
+            join = f"LEFT JOIN device_reported r ON r.device_id = d.id AND r.type = {arguments.place(event_type)}"
+            value = f"(r.data #> {arguments.place([event_type, *path])}::text[])::jsonb"
+            return join, f"nullif({value}, 'null'::jsonb)"
+    raise AssertionError(order)
+
+
+def _behind(key: str, order: Order, after: tuple[str | None, UUID], arguments: _Arguments) -> str:
+    value, device_id = after
+    later, higher = f"d.id > {arguments.place(device_id)}", "<" if order.descending else ">"
+    if not key:
+        return later.replace(">", higher)
+    if value is None:
+        return f"{key} IS NULL AND {later}"
+    place = f"{arguments.place(value)}::text::jsonb"
+    return f"({key} {higher} {place} OR ({key} = {place} AND {later}) OR {key} IS NULL)"
+
+
+async def read(connection: Executor, device_id: UUID, *, emulated: bool = False) -> ProjectDevice | None:
+    """A device that is in a project; None for any other."""
+    row = await connection.fetchrow(
+        f"""SELECT {_COLUMNS} FROM {_SOURCE}
+             WHERE d.id = $1 AND d.project_id IS NOT NULL AND d.deleted_at IS NULL AND (m.emulated OR NOT $2)""",
+        device_id,
+        emulated,
+    )
+    return None if row is None else _device(row)
+
+
+def _device(row: Any, sort_key: str | None = None) -> ProjectDevice:
+    return ProjectDevice(
+        id=row["id"],
+        project_id=row["project_id"],
+        device_type=row["device_type"],
+        product_number=row["product_number"],
+        labels=shown(row["name"], row["description"], row["labels"]),
+        sort_key=sort_key,
+    )
+
+
+async def reported(connection: Executor, device_ids: Collection[UUID]) -> dict[UUID, dict[str, msgspec.Raw]]:
+    """For each device the newest data of each type, as it was stored."""
+    rows = await connection.fetch(
+        "SELECT device_id, type, data::text FROM device_reported WHERE device_id = ANY($1::uuid[]) ORDER BY type",
+        list(device_ids),
+    )
+    found: dict[UUID, dict[str, msgspec.Raw]] = {device_id: {} for device_id in device_ids}
+    for row in rows:
+        data = typed_events.reported(row["type"], row["data"])
+        found[row["device_id"]][row["type"]] = msgspec.Raw(data.encode())
+    return found
+
+
+async def owner_of(connection: Connection, project_id: UUID, device_id: UUID) -> UUID | None:
+    """The organisation of a device that is in the project; None when it is not there."""
+    found: UUID | None = await connection.fetchval(
+        "SELECT organization_id FROM devices WHERE id = $1 AND project_id = $2 AND deleted_at IS NULL",
+        device_id,
+        project_id,
+    )
+    return found

@@ -1,0 +1,173 @@
+"""Registering: who may, and the row of a new device.
+
+That a serial number is free within its model and a Cloud ID anywhere is decided by unique indexes when the row is
+written, never by looking first: of two registrations that race exactly one wins.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from gateway.refusals import Refusal
+from schemas import events, ids
+from schemas.events import EventType
+from schemas.postgres import Connection, Executor
+
+KEY_INVALID = "Hardware key is invalid"
+MODEL_UNKNOWN = "Model not found"
+PARENT_UNKNOWN = "Parent not found"
+CHILDREN_MAX = 10_000
+TOO_MANY_CHILDREN = f"Parent has {CHILDREN_MAX} children, more it cannot have"
+TAKEN = {
+    "devices_sn_key": "Sn has already been taken",
+    "devices_cloud_id_key": "Cloud id has already been taken",
+}
+
+
+class Model(Struct, frozen=True):
+    """What a device is registered as."""
+
+    id: UUID
+    vendor_id: UUID
+    authentication: str
+    short_code: str | None
+    rate_limit: int
+    hardware_key_id: UUID | None = None
+
+
+class Place(Struct, frozen=True):
+    """Whose a device is, and where; all None while nobody claimed it."""
+
+    organization_id: UUID | None = None
+    project_id: UUID | None = None
+    space_id: UUID | None = None
+
+
+UNCLAIMED = Place()
+
+
+class NewDevice(Struct, frozen=True, kw_only=True):
+    """A device about to be registered."""
+
+    id: UUID
+    shard: int
+    model: Model
+    parent_id: UUID | None
+    sn: str | None
+    mac: str | None
+    cloud_id: str | None
+    name: str
+    sub_model: str | None
+    firmware_version: str
+    details: dict[str, Any]
+
+
+async def model_of_hardware_key(connection: Executor, text: str) -> Model:
+    """The model that a hardware key registers devices of. Raises Refusal (400)."""
+    presented = ids.present(text)
+    if presented is None or presented.kind != "hardware":
+        raise Refusal(400, KEY_INVALID)
+    row = await connection.fetchrow(
+        """SELECT m.id, m.organization_id AS vendor_id, m.authentication, o.short_code, m.rate_limit,
+                  k.id AS hardware_key_id, k.digest
+             FROM hardware_keys k JOIN device_models m ON m.id = k.model_id
+             JOIN organizations o ON o.id = m.organization_id
+            WHERE k.id = $1 AND k.revoked_at IS NULL""",
+        presented.id,
+    )
+    if row is None or not ids.same(presented.digest, row["digest"]):
+        raise Refusal(400, KEY_INVALID)
+    return Model(**{name: value for name, value in row.items() if name != "digest"})
+
+
+async def model_for_child(connection: Connection, model_id: UUID, vendor_id: UUID, owner_id: UUID | None) -> Model:
+    """A model that a child may be of: one of its parent's vendor or of its parent's owner. Raises Refusal (404)."""
+    row = await connection.fetchrow(
+        """SELECT m.id, m.organization_id AS vendor_id, m.authentication, o.short_code, m.rate_limit
+             FROM device_models m JOIN organizations o ON o.id = m.organization_id
+            WHERE m.id = $1 AND m.organization_id IN ($2, $3)""",
+        model_id,
+        vendor_id,
+        owner_id,
+    )
+    if row is None:
+        raise Refusal(404, MODEL_UNKNOWN)
+    return Model(**row)
+
+
+async def hold_parent(connection: Connection, parent_id: UUID) -> tuple[UUID, Place] | None:
+    """The vendor and the place of a device that is to get a child, None when it is unknown or deleted.
+
+    Until the transaction ends the parent is neither claimed, moved nor deleted, so no child is left behind.
+    Raises Refusal (422) when it has too many children.
+    """
+    row = await connection.fetchrow(
+        """SELECT p.organization_id, p.project_id, p.space_id, m.organization_id AS vendor_id
+             FROM devices p JOIN device_models m ON m.id = p.model_id
+            WHERE p.id = $1 AND p.deleted_at IS NULL FOR SHARE OF p""",
+        parent_id,
+    )
+    if row is None:
+        return None
+    await check_room(connection, parent_id)
+    return row["vendor_id"], Place(row["organization_id"], row["project_id"], row["space_id"])
+
+
+async def check_room(connection: Connection, parent_id: UUID) -> None:
+    """Raises Refusal (422) when a device has so many children that it can have no more."""
+    children = await connection.fetchval(
+        "SELECT count(*) FROM devices WHERE parent_id = $1 AND deleted_at IS NULL", parent_id
+    )
+    if children >= CHILDREN_MAX:
+        raise Refusal(422, TOO_MANY_CHILDREN)
+
+
+async def insert(connection: Connection, new: NewDevice, place: Place, moment: datetime) -> None:
+    """Store a new device at its place, inside the caller's transaction.
+
+    Raises Refusal: 422 when its serial number or Cloud ID is taken, 404 when its model was deleted just now.
+    """
+    claimed = place.project_id is not None
+    try:
+        await connection.execute(
+            """INSERT INTO devices (id, shard, model_id, hardware_key_id, parent_id, sn, mac, cloud_id, name, sub_model,
+                                    firmware_version, details, registered_at, organization_id, project_id, space_id,
+                                    claimed_at, space_data_version)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)""",
+            new.id,
+            new.shard,
+            new.model.id,
+            new.model.hardware_key_id,
+            new.parent_id,
+            new.sn,
+            new.mac,
+            new.cloud_id,
+            new.name,
+            new.sub_model,
+            new.firmware_version,
+            new.details,
+            moment,
+            place.organization_id,
+            place.project_id,
+            place.space_id,
+            moment if claimed else None,
+            int(claimed),
+        )
+    except asyncpg.UniqueViolationError as error:
+        raise Refusal(422, TAKEN[error.constraint_name or ""]) from None
+    except asyncpg.ForeignKeyViolationError:
+        raise Refusal(404, MODEL_UNKNOWN) from None
+    if claimed:
+        await events.append(
+            connection,
+            EventType.DEVICE_REGISTERED,
+            device_id=new.id,
+            shard=new.shard,
+            project_id=place.project_id,
+            moment=moment,
+            parentId=None if new.parent_id is None else str(new.parent_id),
+            spaceId=str(place.space_id),
+        )

@@ -1,0 +1,159 @@
+"""Telemetry history, newest first, read from the event log.
+
+A device's telemetry belongs to the project that the device was in when it was sent; what it sent before it was claimed
+is nobody's but the vendor's.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from gateway.stores.devices.owner_view import SUBTREE
+from schemas import ids
+from schemas.postgres import Executor
+from schemas.telemetry import AHEAD_MAX
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STORED_SLACK = AHEAD_MAX + timedelta(hours=1)
+"""A message's own time is at most this much later than the time it was stored; so old partitions are left alone."""
+
+# A string of the device may hold \u0000, which PostgreSQL stores in a json column and cannot take apart.
+_STATUS = r"replace(e.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status'"
+
+Status = Literal["online", "offline", "error"]
+Place = tuple[datetime, int, int]
+"""Where a message stands in the order of the list: its time, and shard and sequence to tell equals apart."""
+
+
+class HistoryItem(Struct, kw_only=True):
+    """One message of a device. `timestamp` is the device's own time, `stored_at` ours."""
+
+    event_id: str
+    device_id: UUID
+    timestamp: datetime
+    stored_at: datetime
+    status: str | None
+    telemetries: dict[str, Any]
+    message: str | None
+
+
+class Found(Struct):
+    """A message with its place in the list."""
+
+    item: HistoryItem
+    shard: int
+    seq: int
+
+    def place(self) -> list[str | int]:
+        """The place as plain numbers, time in µs since 1970."""
+        return [(self.item.timestamp - _EPOCH) // timedelta(microseconds=1), self.shard, self.seq]
+
+
+def place(numbers: list[Any]) -> Place:
+    """A place from its plain numbers."""
+    time_us, shard, seq = numbers
+    return _EPOCH + timedelta(microseconds=time_us), shard, seq
+
+
+async def projects(connection: Executor, organization_id: UUID) -> list[UUID]:
+    """The projects whose history an organisation reads."""
+    rows = await connection.fetch("SELECT id FROM projects WHERE organization_id = $1", organization_id)
+    return [row["id"] for row in rows]
+
+
+async def page(
+    connection: Executor,
+    project_ids: list[UUID],
+    *,
+    since: datetime,
+    until: datetime,
+    device_id: UUID | None,
+    space_id: UUID | None,
+    status: Status | None,
+    before: Place | None,
+    offset: int,
+    limit: int,
+) -> list[Found]:
+    """The messages of these projects in `[since, until)`; `space_id` stands for the devices now at or below it."""
+    arguments: list[Any] = [since, since - _STORED_SLACK, until]
+    conditions = []
+    if space_id is not None:
+        arguments.append(space_id)
+        within = SUBTREE.format(top=f"${len(arguments)}")
+        conditions.append(f"e.device_id IN (SELECT id FROM devices WHERE space_id IN ({within}))")
+    if device_id is not None:
+        # One device has few messages of other projects: no need to take the projects one by one, and none to let
+        # PostgreSQL walk through all of theirs, which it would where a partition has no statistics yet.
+        arguments += [device_id, project_ids]
+        of_projects = f"array_position(${len(arguments)}::uuid[], e.project_id) IS NOT NULL"
+        conditions.append(f"e.device_id = ${len(arguments) - 1} AND {of_projects}")
+        return await _read(connection, conditions, arguments, status, before, offset, limit)
+    arguments.append(project_ids)
+    source = f"unnest(${len(arguments)}::uuid[]) AS project (id) CROSS JOIN LATERAL"
+    conditions.append("e.project_id = project.id")
+    return await _read(connection, conditions, arguments, status, before, offset, limit, source)
+
+
+async def page_of_device(
+    connection: Executor,
+    device_id: UUID,
+    *,
+    since: datetime,
+    until: datetime,
+    before: Place | None,
+    offset: int,
+    limit: int,
+) -> list[Found]:
+    """The messages of one device in `[since, until)`, whoever owned it."""
+    arguments: list[Any] = [since, since - _STORED_SLACK, until, device_id]
+    return await _read(connection, ["e.device_id = $4"], arguments, None, before, offset, limit)
+
+
+async def _read(
+    connection: Executor,
+    conditions: list[str],
+    arguments: list[Any],
+    status: Status | None,
+    before: Place | None,
+    offset: int,
+    limit: int,
+    source: str = "",
+) -> list[Found]:
+    """Read newest first; with a `source` the log is read once for each of its rows, each time by index."""
+    if status is not None:
+        arguments.append(status)
+        conditions.append(f"{_STATUS} = ${len(arguments)}")
+    if before is not None:
+        arguments += before
+        first = len(arguments) - 2
+        conditions.append(f"(e.ts, e.shard, e.seq) < (${first}, ${first + 1}, ${first + 2})")
+    arguments += [offset, limit]
+    take = f"${len(arguments) - 1}::bigint + ${len(arguments)}::bigint"
+    where = "".join(f" AND {condition}" for condition in conditions)
+    rows = await connection.fetch(
+        f"""SELECT found.* FROM {source} (
+                SELECT e.device_id, e.ts, e.stored_at, e.shard, e.seq, e.data FROM events e
+                 WHERE e.type = 'telemetry' AND e.ts >= $1 AND e.stored_at >= $2 AND e.ts < $3{where}
+                 ORDER BY e.ts DESC, e.shard DESC, e.seq DESC LIMIT {take}) found
+             ORDER BY ts DESC, shard DESC, seq DESC
+            OFFSET ${len(arguments) - 1} LIMIT ${len(arguments)}""",
+        *arguments,
+    )
+    return [_found(row) for row in rows]
+
+
+def _found(row: asyncpg.Record) -> Found:
+    told = row["data"].get("telemetry", {})
+    item = HistoryItem(
+        event_id=ids.event_id(int(row["stored_at"].timestamp()), row["shard"], row["seq"]),
+        device_id=row["device_id"],
+        timestamp=row["ts"],
+        stored_at=row["stored_at"],
+        status=told.get("status"),
+        telemetries=told.get("telemetries", {}),
+        message=told.get("message"),
+    )
+    return Found(item, row["shard"], row["seq"])

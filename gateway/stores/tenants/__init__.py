@@ -1,0 +1,1 @@
+"""Organisations, their projects, and the spaces in these."""

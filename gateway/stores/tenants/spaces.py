@@ -1,0 +1,289 @@
+"""Spaces: the tree of places in a project.
+
+`full_path` holds the names from the root down, so that a list needs no recursion; it is rewritten with the subtree
+when a space is renamed or moved. Whoever changes a project's tree holds the lock of that project, so paths agree with
+parents at every moment and two callers that look for the same missing path make it once.
+"""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from gateway.refusals import Refusal
+from gateway.stores.tenants import projects
+from schemas import ids
+from schemas.postgres import Connection, Executor
+
+UNSORTED = "Unsorted"
+"""The space of devices that nobody put anywhere."""
+UNKNOWN = "Space not found"
+PARENT_UNKNOWN = "Parent id: no such space in this project"
+PATH_TAKEN = "Name has already been taken in this place"
+PATH_BYTES_MAX = 2_000
+"""An index entry of PostgreSQL holds at most about 2,700 bytes."""
+PATH_TOO_LONG = f"Full path would be longer than {PATH_BYTES_MAX} bytes"
+DEPTH_MAX = 32
+
+_SPACE = """s.id, s.project_id, s.parent_id, s.name, s.full_path, s.latitude, s.longitude, s.location_name, s.time_zone,
+            s.temperature_units, s.maintenance, s.created_at"""
+
+
+class Space(Struct):
+    """One place."""
+
+    id: UUID
+    project_id: UUID
+    parent_id: UUID | None
+    name: str
+    full_path: str
+    latitude: float | None
+    longitude: float | None
+    location_name: str | None
+    time_zone: str
+    temperature_units: Literal["celsius", "fahrenheit"]
+    maintenance: bool
+    created_at: datetime
+
+
+async def read(connection: Executor, organization_id: UUID, space_id: UUID) -> Space:
+    """Raises Refusal (404) for an unknown space and for another organisation's alike."""
+    row = await connection.fetchrow(
+        f"SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id"
+        " WHERE s.id = $1 AND p.organization_id = $2",
+        space_id,
+        organization_id,
+    )
+    if row is None:
+        raise Refusal(404, UNKNOWN)
+    return Space(**row)
+
+
+async def page(
+    connection: Executor,
+    organization_id: UUID,
+    project_id: UUID | None,
+    *,
+    after: tuple[str, str] | None,
+    offset: int,
+    limit: int,
+) -> list[Space]:
+    """The organisation's spaces, of one project or of all, by project and full path, from behind `after` on."""
+    rows = await connection.fetch(
+        f"""SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id
+             WHERE p.organization_id = $1 AND ($2::uuid IS NULL OR s.project_id = $2)
+               AND ($3::uuid IS NULL OR (s.project_id, s.full_path) > ($3, $4))
+             ORDER BY s.project_id, s.full_path OFFSET $5 LIMIT $6""",
+        organization_id,
+        project_id,
+        None if after is None else UUID(after[0]),
+        None if after is None else after[1],
+        offset,
+        limit,
+    )
+    return [Space(**row) for row in rows]
+
+
+async def create(
+    connection: Connection,
+    organization_id: UUID,
+    project_id: UUID,
+    name: str,
+    *,
+    parent_id: UUID | None = None,
+    latitude: float | None = None,
+    longitude: float | None = None,
+    location_name: str | None = None,
+    time_zone: str = "UTC",
+    temperature_units: str = "celsius",
+    maintenance: bool = False,
+) -> Space:
+    """A new space. Raises Refusal: 404 for the project, 422 for the parent, a path that is taken or too long."""
+    async with connection.transaction():
+        await projects.lock(connection, organization_id, project_id)
+        path = await _path(connection, project_id, parent_id, name)
+        try:
+            row = await connection.fetchrow(
+                f"""INSERT INTO spaces AS s (id, project_id, parent_id, name, full_path, latitude, longitude,
+                                             location_name, time_zone, temperature_units, maintenance)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {_SPACE}""",
+                ids.new_id(),
+                project_id,
+                parent_id,
+                name,
+                path,
+                latitude,
+                longitude,
+                location_name,
+                time_zone,
+                temperature_units,
+                maintenance,
+            )
+        except asyncpg.UniqueViolationError:
+            raise Refusal(422, PATH_TAKEN) from None
+    assert row is not None
+    return Space(**row)
+
+
+async def find_or_create(connection: Connection, organization_id: UUID, project_id: UUID, path: list[str]) -> Space:
+    """The space at `path` (names from the root down), made with all that is missing above it.
+
+    Raises Refusal: 404 for the project, 422 when the path is empty, too deep or too long.
+    """
+    if not 1 <= len(path) <= DEPTH_MAX:
+        raise Refusal(422, f"Path must have 1 to {DEPTH_MAX} names")
+    found = await _at(connection, organization_id, project_id, "/".join(path))
+    if found is not None:
+        return found
+    async with connection.transaction():
+        await projects.lock(connection, organization_id, project_id)
+        parent_id = None
+        for depth in range(1, len(path) + 1):
+            found = await _at(connection, organization_id, project_id, "/".join(path[:depth]))
+            if found is None:
+                found = await create(connection, organization_id, project_id, path[depth - 1], parent_id=parent_id)
+            parent_id = found.id
+    assert found is not None
+    return found
+
+
+async def hold(connection: Connection, organization_id: UUID, space_id: UUID) -> Space:
+    """A space whose project's tree no one else changes until the transaction ends. Raises Refusal (404)."""
+    space = await read(connection, organization_id, space_id)
+    await projects.lock(connection, organization_id, space.project_id)
+    return await read(connection, organization_id, space_id)
+
+
+async def update(connection: Connection, was: Space, changed: Space) -> list[UUID]:
+    """Store a space that is held and was changed; returns the devices that see a difference.
+
+    A new name or parent rewrites the paths of everything below, and `changed.full_path`. Raises Refusal (422) for a
+    parent that does not fit, a path that is taken or too long.
+    """
+    if changed == was:
+        return []
+    if changed.parent_id is not None and await _is_within(connection, changed.parent_id, changed.id):
+        raise Refusal(422, "Parent id: a space cannot be moved into itself")
+    path = was.full_path
+    if (changed.name, changed.parent_id) != (was.name, was.parent_id):
+        path = await _path(connection, changed.project_id, changed.parent_id, changed.name)
+        await _rewrite_paths(connection, was, path)
+    await connection.execute(
+        """UPDATE spaces SET parent_id = $2, name = $3, latitude = $4, longitude = $5, location_name = $6,
+                  time_zone = $7, temperature_units = $8, maintenance = $9 WHERE id = $1""",
+        changed.id,
+        changed.parent_id,
+        changed.name,
+        changed.latitude,
+        changed.longitude,
+        changed.location_name,
+        changed.time_zone,
+        changed.temperature_units,
+        changed.maintenance,
+    )
+    changed.full_path = path
+    if _as_devices_see_it(changed) == _as_devices_see_it(was):
+        return []
+    rows = await connection.fetch(
+        """UPDATE devices SET space_data_version = space_data_version + 1
+            WHERE space_id = $1 AND deleted_at IS NULL RETURNING id""",
+        changed.id,
+    )
+    return [row["id"] for row in rows]
+
+
+async def delete(connection: Connection, organization_id: UUID, space_id: UUID) -> None:
+    """Delete an empty space. Raises Refusal: 404, or 422 while it has devices or spaces in it."""
+    async with connection.transaction():
+        await hold(connection, organization_id, space_id)
+        # What is left of deleted devices lets go of its place; history keeps the project it happened in.
+        await connection.execute(
+            """UPDATE devices SET organization_id = NULL, project_id = NULL, space_id = NULL, claimed_at = NULL
+                WHERE space_id = $1 AND deleted_at IS NOT NULL""",
+            space_id,
+        )
+        try:
+            await connection.execute("DELETE FROM spaces WHERE id = $1", space_id)
+        except (asyncpg.ForeignKeyViolationError, asyncpg.RestrictViolationError) as error:
+            held_by = {"spaces": "spaces", "cloud_connectors": "cloud connectors"}
+            raise Refusal(422, f"Space still has {held_by.get(str(error.table_name), 'devices')} in it") from None
+
+
+async def _at(connection: Connection, organization_id: UUID, project_id: UUID, path: str) -> Space | None:
+    row = await connection.fetchrow(
+        f"""SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id
+             WHERE s.project_id = $1 AND s.full_path = $2 AND p.organization_id = $3""",
+        project_id,
+        path,
+        organization_id,
+    )
+    return None if row is None else Space(**row)
+
+
+async def _path(connection: Connection, project_id: UUID, parent_id: UUID | None, name: str) -> str:
+    """Where a space of that name would be. Raises Refusal (422)."""
+    path = name
+    if parent_id is not None:
+        above = await connection.fetchval(
+            "SELECT full_path FROM spaces WHERE id = $1 AND project_id = $2", parent_id, project_id
+        )
+        if above is None:
+            raise Refusal(422, PARENT_UNKNOWN)
+        path = f"{above}/{name}"
+    _check_path(path)
+    return path
+
+
+def _check_path(path: str) -> None:
+    if len(path.encode()) > PATH_BYTES_MAX:
+        raise Refusal(422, PATH_TOO_LONG)
+    if path.count("/") >= DEPTH_MAX:
+        raise Refusal(422, f"Spaces are at most {DEPTH_MAX} deep")
+
+
+async def _is_within(connection: Connection, space_id: UUID, top_id: UUID) -> bool:
+    """Whether a space is `top_id` or lies below it."""
+    found: bool = await connection.fetchval(
+        """WITH RECURSIVE above AS (
+               SELECT id, parent_id FROM spaces WHERE id = $1
+               UNION ALL SELECT s.id, s.parent_id FROM spaces s JOIN above a ON s.id = a.parent_id)
+           SELECT EXISTS (SELECT FROM above WHERE id = $2)""",
+        space_id,
+        top_id,
+    )
+    return found
+
+
+async def _rewrite_paths(connection: Connection, was: Space, path: str) -> None:
+    """Give a space and all below it their new paths. Raises Refusal (422)."""
+    try:
+        rewritten = await connection.fetch(
+            """WITH RECURSIVE below AS (
+                   SELECT id, $2::text AS path FROM spaces WHERE id = $1
+                   UNION ALL
+                   SELECT s.id, below.path || '/' || s.name FROM spaces s JOIN below ON s.parent_id = below.id)
+               UPDATE spaces s SET full_path = below.path FROM below WHERE s.id = below.id RETURNING s.full_path""",
+            was.id,
+            path,
+        )
+    except asyncpg.UniqueViolationError:
+        raise Refusal(422, PATH_TAKEN) from None
+    except asyncpg.ProgramLimitExceededError:
+        raise Refusal(422, PATH_TOO_LONG) from None
+    for row in rewritten:
+        _check_path(row["full_path"])
+
+
+def _as_devices_see_it(space: Space) -> tuple[object, ...]:
+    """What GET space tells a device: its own place, not the places above."""
+    return (
+        space.name,
+        space.latitude,
+        space.longitude,
+        space.location_name,
+        space.time_zone,
+        space.temperature_units,
+        space.maintenance,
+    )
