@@ -14,7 +14,7 @@ SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 class Metrics:
-    """Counters and histograms; gauges that describe the stores are read when `/metrics` is (gateway.operations.metrics)."""
+    """Counters and histograms; gauges that describe the stores are read by `gateway.operations.metrics`."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.received = Counter(
