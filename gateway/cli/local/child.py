@@ -3,6 +3,10 @@
 PostgreSQL refuses to run as root. Started by root it therefore runs as user ``nobody`` (or the owner of an existing
 data folder) who keeps just one privilege, to pass file permissions, so that neither the permissions of the path to
 the checkout nor its owner have to be changed.
+
+Programs that ask with access(2) whether they may (initdb looks so for postgres) would be told no below a folder of mode
+700: the kernel answers that question without the capabilities of a user other than root. SECBIT_NO_SETUID_FIXUP turns
+that exception off (capabilities(7)), and with it the loss of all capabilities in setuid(2).
 """
 
 import ctypes
@@ -13,7 +17,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
+_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 28, 47, 2
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _CAP_DAC_OVERRIDE = 1
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -31,7 +36,8 @@ def becoming(user: int | None) -> Callable[[], None]:
 
     def become() -> None:
         if user is not None and sys.platform == "linux":
-            libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+            libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)  # where a container forbids the next: all but access(2) works then
+            libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
             os.setgroups([])
             os.setgid(pwd.getpwuid(user).pw_gid)
             os.setuid(user)
