@@ -332,7 +332,7 @@ async def _list_runs(connection: Connection, arguments: argparse.Namespace) -> A
 
 async def _sync_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
     found = await _held_connector(connection, arguments.id)
-    cloud_connectors.must_run(found)
+    cloud_connectors.check_runnable(found)
     await cloud_connectors.sync(connection, found.id)
     return {"due": found.id}
 

@@ -221,7 +221,7 @@ async def reauthenticate(services: Services, organization: OrganizationCaller, c
 async def sync_now(services: Services, organization: OrganizationCaller, connector_id: str) -> Success:
     """Run at once."""
     async with _held(services, organization, connector_id) as (connection, held):
-        store.must_run(held)
+        store.check_runnable(held)
         await store.sync(connection, held.id)
     return Success()
 
@@ -242,7 +242,7 @@ async def confirm(services: Services, organization: OrganizationCaller, connecto
 async def preview(services: Services, organization: OrganizationCaller, connector_id: str) -> Run:
     """See what a sync would change now; nothing is changed."""
     found = await store.read(services.postgres, organization.organization_id, connector_id)
-    store.must_run(found)
+    store.check_runnable(found)
     run_id = await store.request_preview(services.postgres, found.id)
     for _ in range(int(PREVIEW_WAIT_S / PREVIEW_POLL_S)):
         run = await store.run(services.postgres, run_id)

@@ -101,3 +101,13 @@ def test_the_readme_lists_the_settings_as_they_are() -> None:
 def test_an_endpoint_says_what_it_does(endpoint: object) -> None:
     """In one sentence, for the document and the page."""
     assert endpoint.summary.endswith(".")  # type: ignore[attr-defined]
+
+
+def test_libraries_whose_insides_the_hot_path_uses_have_an_upper_bound() -> None:
+    """A version nobody tried is not installed; the comment names the tests that a newer one has to pass."""
+    text = (ROOT / "pyproject.toml").read_text()
+    for library in ("httptools", "starlette", "uvicorn"):
+        assert re.search(rf'^    "{library}>=[\d.]+,<[\d.]+"', text, re.MULTILINE), library
+    contract = re.search(r"tests/\S+\.py, the contract", text)
+    assert contract is not None
+    assert (ROOT / contract[0].partition(",")[0]).is_file()

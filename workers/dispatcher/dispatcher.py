@@ -75,6 +75,8 @@ class Dispatcher:
             exposed_max=settings.connector_deliveries_max,
             clock=clock,
         )
+        self.sweep: FailingSweep | None = None
+        """While it runs: warns of connectors that keep failing, and disables them after five days."""
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self.roster!r}>"
@@ -91,8 +93,6 @@ class Dispatcher:
             self._slots.discard(slot)
             if not self._slots:
                 self._handed_over.set()
-        self.sweep: FailingSweep | None = None
-        """While it runs: what looks after the clock of the five days."""
 
     async def _hand_over(self, slot: int) -> None:
         leaving = self.roster.disown(slot)

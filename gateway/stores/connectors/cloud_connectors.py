@@ -168,7 +168,7 @@ async def organization_of(executor: Executor, connector_id: str) -> UUID:
     return found
 
 
-def must_run(connector: CloudConnector) -> None:
+def check_runnable(connector: CloudConnector) -> None:
     """Raises Refusal (422) for one that was never authorised, or is disabled."""
     if connector.status == "Unauthenticated":
         raise Refusal(422, "The connector was never authorised: open its link")

@@ -71,3 +71,13 @@ async def test_what_was_in_flight_with_a_dead_owner_is_sent_again(project: Proje
         ledger = await until(lambda: project.settled(connector))
     assert receiver.event_ids == [event_id]
     assert ledger.delivered == 1
+
+
+async def test_giving_slots_back_leaves_the_sweep_in_place(project: Project) -> None:
+    """A dispatcher that hands slots over goes on to look after those it keeps."""
+    async with project.dispatcher(owning=False) as dispatcher:
+        sweep = await until(lambda: dispatcher.sweep)
+        done = asyncio.Event()
+        done.set()
+        await dispatcher.own(3, done)
+        assert dispatcher.sweep is sweep
