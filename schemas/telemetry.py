@@ -2,28 +2,38 @@
 
 The edge decodes to check; the flusher decodes the same bytes again to store. Both use this module, so what the one
 accepts the other can store.
+
+The usual message is decoded in one go. What that refuses is looked at once more: it may begin with a byte order mark,
+or tell its time otherwise than RFC 3339 does; else its sentence is found.
 """
 
+import math
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+
+from schemas import times
 
 BODY_BYTES_MAX = 128 * 1024
 STRING_BYTES_MAX = 1_000
 KEY_CHARACTERS_MAX = 255
 MESSAGE_CHARACTERS_MAX = 10_000
 AHEAD_MAX = timedelta(hours=24)
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = times.EPOCH
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+TIME_UNKNOWN = "Timestamp must be a time such as 2026-11-27T03:10:00Z, or seconds or milliseconds since 1970"
 
-_INT = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
-_FLOAT = Annotated[float, Meta(ge=-3.4028234663852886e38, le=3.4028234663852886e38)]
+_INT = Annotated[int, Meta(ge=INTEGER_MIN, le=INTEGER_MAX)]
 _STRING = Annotated[str, Meta(max_length=STRING_BYTES_MAX)]
 _KEY = Annotated[str, Meta(min_length=1, max_length=KEY_CHARACTERS_MAX)]
 
-Value = _INT | _FLOAT | bool | _STRING | None
-"""A telemetry value: 32-bit integer, 32-bit float, boolean, string of at most 1,000 bytes; null removes the key."""
+Value = _INT | float | bool | _STRING | None
+"""A telemetry value: 64-bit integer, 64-bit float, boolean, string of at most 1,000 bytes; null removes the key."""
+
+_TIMES = "ISO 8601; a number counts seconds or milliseconds since 1970. Default: now."
 
 
 class Telemetry(Struct, omit_defaults=True):
@@ -31,7 +41,7 @@ class Telemetry(Struct, omit_defaults=True):
 
     status: Literal["online", "offline", "error"] | None = None
     telemetries: dict[_KEY, Value] | UnsetType = UNSET
-    timestamp: datetime | None = None
+    timestamp: Annotated[datetime, Meta(description=_TIMES)] | None = None
     override: bool = False
     message: Annotated[str, Meta(max_length=MESSAGE_CHARACTERS_MAX)] | None = None
 
@@ -44,17 +54,26 @@ class TelemetryError(Exception):
         self.status = status
 
 
+T = TypeVar("T", bound=Telemetry)
 _decoder = msgspec.json.Decoder(Telemetry)
+_loose = msgspec.json.Decoder(float_hook=float)
+"""Takes any JSON; a float that is too large becomes infinite, so that its key can be named."""
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def parse(body: bytes) -> Telemetry:
     """Decode one message. Raises TelemetryError."""
+    return parse_as(body, _decoder, Telemetry)
+
+
+def parse_as(body: bytes, decoder: "msgspec.json.Decoder[T]", kind: type[T]) -> T:
+    """Decode one message that has more members. Raises TelemetryError."""
     if len(body) > BODY_BYTES_MAX:
         raise TelemetryError(413, f"A telemetry message is at most {BODY_BYTES_MAX} bytes")
     try:
-        return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _explain(body, error) from None
+        return decoder.decode(body)
+    except _UNDECODABLE:
+        return _second_look(body.removeprefix(BYTE_ORDER_MARK), kind)
 
 
 def decode(body: bytes, now: datetime) -> Telemetry:
@@ -91,32 +110,54 @@ def _too_long(key: str) -> str:
     return f"Common telemetries.{key} must be at most {STRING_BYTES_MAX} bytes"
 
 
-def _explain(body: bytes, error: Exception) -> TelemetryError:
-    """Find the sentence for a body that did not decode (the cold path: cost does not matter here)."""
+def _second_look(body: bytes, kind: type[T]) -> T:
+    """Decode what the strict decoder did not, or find the sentence for it: cost does not matter much here."""
     try:
-        loose: Any = msgspec.json.decode(body)
+        loose: Any = _loose.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as malformed:
         if "out of range" in str(malformed):
-            return TelemetryError(422, "A number is out of range")
-        return TelemetryError(400, "Body is not valid JSON")
+            raise TelemetryError(422, "A number is out of range") from None
+        raise TelemetryError(400, "Body is not valid JSON") from None
     except RecursionError:
-        return TelemetryError(400, "Body is nested too deeply")
+        raise TelemetryError(400, "Body is nested too deeply") from None
+    _check_members(loose)
+    if "timestamp" in loose:
+        loose["timestamp"] = _time(loose["timestamp"])
+    try:
+        return msgspec.convert(loose, kind)
+    except msgspec.ValidationError as error:
+        raise TelemetryError(422, f"Body is not a telemetry message: {error}") from None
+
+
+def _check_members(loose: Any) -> None:
     if not isinstance(loose, dict):
-        return TelemetryError(422, "Body must be a JSON object")
+        raise TelemetryError(422, "Body must be a JSON object")
     values = loose.get("telemetries", {})
     if not isinstance(values, dict):
-        return TelemetryError(422, "Telemetries must be a map")
+        raise TelemetryError(422, "Telemetries must be a map")
     for key, value in values.items():
         if not 1 <= len(key) <= KEY_CHARACTERS_MAX:
-            return TelemetryError(422, f"A telemetry key must have 1 to {KEY_CHARACTERS_MAX} characters")
+            raise TelemetryError(422, f"A telemetry key must have 1 to {KEY_CHARACTERS_MAX} characters")
         if isinstance(value, dict | list):
-            return TelemetryError(422, f"Common telemetries.{key} must be string, number or boolean")
+            raise TelemetryError(422, f"Common telemetries.{key} must be string, number or boolean")
         if isinstance(value, str) and len(value.encode()) > STRING_BYTES_MAX:
-            return TelemetryError(422, _too_long(key))
-        if isinstance(value, int) and not -(2**31) <= value < 2**31:
-            return TelemetryError(422, f"Common telemetries.{key} must be a 32-bit signed integer")
-        if isinstance(value, float) and not abs(value) <= 3.4028234663852886e38:
-            return TelemetryError(422, f"Common telemetries.{key} must be a 32-bit float")
-    if "status" in loose and loose["status"] not in ("online", "offline", "error", None):
-        return TelemetryError(422, "Status must be one of online, offline, error")
-    return TelemetryError(422, f"Body is not a telemetry message: {error}")
+            raise TelemetryError(422, _too_long(key))
+        if isinstance(value, int) and not INTEGER_MIN <= value <= INTEGER_MAX:
+            raise TelemetryError(422, f"Common telemetries.{key} must be a 64-bit signed integer")
+        if isinstance(value, float) and math.isinf(value):
+            raise TelemetryError(422, f"Common telemetries.{key} must be a 64-bit float")
+    if loose.get("status") not in ("online", "offline", "error", None):
+        raise TelemetryError(422, "Status must be one of online, offline, error")
+
+
+def _time(told: Any) -> datetime | None:
+    try:
+        if told is None:
+            return None
+        if isinstance(told, str):
+            return times.of_text(told)
+        if isinstance(told, int | float) and not isinstance(told, bool):
+            return times.of_number(told)
+    except ValueError:
+        pass
+    raise TelemetryError(422, TIME_UNKNOWN)

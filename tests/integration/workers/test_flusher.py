@@ -1,5 +1,6 @@
 """From the stream into Postgres: once, in order, whatever happens in between."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -34,6 +35,24 @@ async def test_every_accepted_message_is_stored_once_and_the_stream_is_trimmed(
     # Nothing is left to do, so nothing is done again.
     assert await drain(shards) == 0
     assert len(await values(edge)) == 5
+
+
+async def test_numbers_of_64_bits_and_other_ways_to_write_a_time_are_stored_as_they_were_sent(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """In history and state: counters of bytes, large floats; the time of a message that Java printed."""
+    device_id = await acme.device()
+    told = {"n": 2**63 - 1, "least": -(2**63), "large": 1.7976931348623157e308, "bytes": 25276502016.0}
+    await send(edge, device_id, telemetries=told, timestamp="2026-11-26T03:10Z")
+    [shards] = flushers(edge, redis_client)
+    await drain(shards)
+    event = await edge.services.postgres.fetchrow("SELECT ts, data FROM events WHERE type = 'telemetry'")
+    assert event["ts"] == datetime(2026, 11, 26, 3, 10, tzinfo=UTC)
+    assert event["data"]["telemetry"]["telemetries"] == told
+    state = await edge.services.postgres.fetchval(
+        "SELECT telemetries FROM device_state WHERE device_id = $1", device_id
+    )
+    assert (state, type(state["bytes"])) == (told, float)
 
 
 async def test_a_zombie_stores_nothing(edge: Any, acme: Owner, redis_client: Redis) -> None:
