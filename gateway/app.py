@@ -15,10 +15,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
-from gateway.api import docs, openapi
-from gateway.api.endpoint import Endpoint, refused
+from gateway.api import dialects, docs, openapi
+from gateway.api.endpoint import Endpoint
 from gateway.connect import authorization
 from gateway.device import children, config, device, registration, space, telemetry
 from gateway.device import commands as device_commands
@@ -45,7 +45,6 @@ from gateway.organization import (
     spaces,
 )
 from gateway.partner import devices as partner_devices
-from gateway.refusals import Refusal
 from gateway.services import Services
 from gateway.v2 import claims as project_claims
 from gateway.v2 import (
@@ -134,11 +133,13 @@ def make_app(settings: EdgeSettings, metrics: Metrics) -> Starlette:
         async with _services(settings, metrics) as state:
             yield state
 
-    return Starlette(
+    app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        exception_handlers={HTTPException: _refuse_http, Exception: _refuse_ours},  # type: ignore[dict-item]
+        exception_handlers={HTTPException: _unrouted, Exception: _failed},  # type: ignore[dict-item]
     )
+    app.router.redirect_slashes = False  # an address has one spelling
+    return app
 
 
 @functools.cache
@@ -217,12 +218,22 @@ async def _tick(hot: HotState) -> None:
         await asyncio.sleep(1)
 
 
-async def _refuse_http(request: Request, error: HTTPException) -> Response:
-    return refused(Refusal(error.status_code, "Not found" if error.status_code == 404 else error.detail))
+async def _unrouted(request: Request, error: HTTPException) -> Response:
+    """The answer for a path that is not there (404), or not with this method (405)."""
+    headers = {"allow": ", ".join(sorted(_methods(request)))} if error.status_code == 405 else {}
+    text = "Not found" if error.status_code == 404 else error.detail
+    return dialects.of_path(request.url.path).error(error.status_code, text, headers)
 
 
-async def _refuse_ours(request: Request, error: Exception) -> Response:
+def _methods(request: Request) -> set[str]:
+    """What may be done at a path, by all the routes that lead there."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in routes for method in route.methods}
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """The answer to a call that a bug of ours ended."""
     # The route and not the path, which may hold what a link is known by.
     route = getattr(request.scope.get("route"), "path", "none")
     logs.event(log, logging.ERROR, "request_failed", route=route, cause=repr(error))
-    return refused(Refusal(500, "Internal error"))
+    return dialects.of_path(request.url.path).error(500, "Internal error")

@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from gateway.refusals import Refusal, retry_after_s
+from gateway.refusals import Unavailable, retry_after_s
 from gateway.stores.events import log as event_log
 from gateway.stores.events.log import Span
 from schemas import ids, logs, rendering
@@ -148,10 +148,10 @@ class EventTail:
     async def begin(self, watch: Watch) -> None:
         """Let a watch see everything that is stored after this returns, and nothing from before it was called.
 
-        Raises Refusal (503) when too many watch.
+        Raises Unavailable when too many watch.
         """
         if self._count >= WATCHES_MAX:
-            raise Refusal(503, f"{WATCHES_MAX} streams are open here already", retry_after_s=retry_after_s())
+            raise Unavailable(f"{WATCHES_MAX} streams are open here already", retry_after_s=retry_after_s())
         now = datetime.now(UTC)
         watch.begins = await event_log.heads(self._pool)
         self._count += 1

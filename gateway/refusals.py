@@ -1,4 +1,7 @@
-"""What a caller is told when a call is refused, and how trouble in the world becomes "try again later"."""
+"""Why a call is refused, by meaning: whoever refuses says what is wrong, and no status of any protocol.
+
+`gateway.api.dialects` makes of it the status, JSON and headers that the clients of each API expect.
+"""
 
 import random
 
@@ -7,16 +10,65 @@ RETRY_AFTER_S = (1, 5)
 
 
 class Refusal(Exception):
-    """An answer other than success: an HTTP status and a sentence that says what to change.
+    """A call that is not done: a sentence for a person that says what to change. Raised as one of the kinds below."""
 
-    `retry_after_s` becomes the `Retry-After` header.
-    """
+    retry_after_s: int | None = None
+    """When trying again makes sense; None when that is not known."""
 
-    def __init__(self, status: int, text: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.status = status
         self.text = text
+
+
+class Malformed(Refusal):
+    """It cannot be read: no JSON, cut off, an unknown member."""
+
+
+class Unauthenticated(Refusal):
+    """The caller does not prove to be anyone, or no longer is."""
+
+    def __init__(self, text: str = "Unauthorized") -> None:
+        super().__init__(text)
+
+
+class NotPermitted(Refusal):
+    """The caller may know of it, but not do it."""
+
+
+class NotFound(Refusal):
+    """It does not exist, or the caller may not know that it does."""
+
+
+class Conflict(Refusal):
+    """What is there already, or the state it is in, stands against it."""
+
+
+class TooLarge(Refusal):
+    """A body is longer than its limit."""
+
+
+class DoesNotFit(Refusal):
+    """A value is readable, and not one that can be taken: out of range, taken by another, contradicting a second."""
+
+
+class TooMany(Refusal):
+    """A limit by time or number is reached."""
+
+    def __init__(self, text: str, *, retry_after_s: int) -> None:
+        super().__init__(text)
         self.retry_after_s = retry_after_s
+
+
+class Unavailable(Refusal):
+    """Not possible at the moment, through no fault of the caller's."""
+
+    def __init__(self, text: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class TimedOut(Refusal):
+    """What was waited for did not happen in time."""
 
 
 def retry_after_s() -> int:
@@ -24,6 +76,6 @@ def retry_after_s() -> int:
     return random.randint(*RETRY_AFTER_S)  # noqa: S311
 
 
-def away(what: str) -> Refusal:
+def away(what: str) -> Unavailable:
     """A store is not there for the moment."""
-    return Refusal(503, f"{what} is not available, try again", retry_after_s=retry_after_s())
+    return Unavailable(f"{what} is not available, try again", retry_after_s=retry_after_s())

@@ -20,7 +20,7 @@ from msgspec import Struct
 from starlette.requests import Request
 
 from gateway.api.permissions import GRANTED, Permission
-from gateway.refusals import Refusal
+from gateway.refusals import NotFound, NotPermitted, TooMany, Unauthenticated, Unavailable
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts
 from gateway.stores.accounts.service_accounts import AccountOfKey
@@ -90,11 +90,11 @@ class OrganizationScope(Struct, frozen=True):
 
 
 async def authenticate(services: Services, request: Request) -> AccountCaller:
-    """The account behind a request. Raises Refusal: 401, or 429 when it calls too often."""
+    """The account behind a request. Raises Unauthenticated, or TooMany when it calls too often."""
     key_id, by_secret = _presented(services, request)
     account = None if key_id is None else await service_accounts.of_key(services.postgres, key_id)
     if account is None or (by_secret and not account.basic_auth_enabled):
-        raise Refusal(401, UNAUTHENTICATED)
+        raise Unauthenticated(UNAUTHENTICATED)
     await _count(services, account.id)
     return _caller(account)
 
@@ -102,14 +102,15 @@ async def authenticate(services: Services, request: Request) -> AccountCaller:
 async def check_again(services: Services, request: Request, scope: ProjectScope, permission: Permission) -> None:
     """Whether the account behind a long request may still do what it was permitted.
 
-    Raises Refusal: 401 when its key is gone, 403 or 404 when its role is, 503 when its token has expired.
+    Raises Unauthenticated when its key is gone, NotPermitted or NotFound when its role is, Unavailable when its token
+    has expired.
     """
     account = await service_accounts.of_key(services.postgres, scope.caller.key_id)
     key_id, by_secret = _presented(services, request)
     if account is None or (by_secret and not account.basic_auth_enabled):
-        raise Refusal(401, UNAUTHENTICATED)
+        raise Unauthenticated(UNAUTHENTICATED)
     if key_id is None:
-        raise Refusal(503, EXPIRED)
+        raise Unavailable(EXPIRED)
     await project_scope(services, _caller(account), str(scope.id), permission)
 
 
@@ -143,17 +144,17 @@ async def _count(services: Services, account_id: str) -> None:
     calls, left_s = counted
     if calls > CALLS_MAX:
         text = f"More than {CALLS_MAX} calls in {CALLS_WINDOW_S} seconds"
-        raise Refusal(429, text, retry_after_s=max(1, left_s))
+        raise TooMany(text, retry_after_s=max(1, left_s))
 
 
 async def project_scope(
     services: Services, caller: AccountCaller, project: str, permission: Permission
 ) -> ProjectScope:
-    """Raises Refusal: 404 for a project in which the caller has no role at all, 403 where its role is not enough."""
+    """Raises NotFound for a project where the caller has no role at all, NotPermitted where its role is not enough."""
     project_id = _uuid(project)
     organization_id = await service_accounts.organization_of_project(services.postgres, project_id)
     if organization_id is None:
-        raise Refusal(404, NOT_FOUND)
+        raise NotFound(NOT_FOUND)
     _demand(caller.permissions(organization_id, project_id), permission)
     return ProjectScope(project_id, organization_id, caller)
 
@@ -170,9 +171,9 @@ def organization_scope(caller: AccountCaller, organization: str, permission: Per
 
 def _demand(permissions: frozenset[Permission], permission: Permission) -> None:
     if not permissions:
-        raise Refusal(404, NOT_FOUND)
+        raise NotFound(NOT_FOUND)
     if permission not in permissions:
-        raise Refusal(403, FORBIDDEN)
+        raise NotPermitted(FORBIDDEN)
 
 
 def _uuid(text: str) -> UUID:
@@ -181,7 +182,7 @@ def _uuid(text: str) -> UUID:
             return UUID(text)
     except ValueError:
         pass
-    raise Refusal(404, NOT_FOUND)
+    raise NotFound(NOT_FOUND)
 
 
 # Tokens ------------------------------------------------------------------------------------------------------

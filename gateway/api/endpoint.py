@@ -36,11 +36,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api import accounts, callers
+from gateway.api import accounts, callers, dialects
 from gateway.api.accounts import AccountCaller, OrganizationScope, ProjectScope
 from gateway.api.permissions import Permission
-from gateway.refusals import Refusal, away
+from gateway.refusals import DoesNotFit, Malformed, NotFound, Refusal, TooLarge, away
 from gateway.services import Services
+from gateway.stores.devices.identity import DeviceCaller
 from schemas import logs
 from schemas.postgres import AWAY
 from schemas.redis import RedisError
@@ -48,51 +49,15 @@ from schemas.redis import RedisError
 log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 1024 * 1024
-V2_PATHS = ("/v2/", "/emulator/v2/")
-HELP = "/docs"
 SLOW_S = 2.0
 """A request that takes longer is logged."""
 ACCOUNTS = (AccountCaller, ProjectScope, OrganizationScope)
 _UPPER = re.compile("[A-Z]")
 CALLERS: dict[Any, str] = {
-    callers.DeviceCaller: "device",
+    DeviceCaller: "device",
     callers.OrganizationCaller: "organization",
     callers.PartnerCaller: "partner",
 }
-
-
-class ErrorBody(msgspec.Struct):
-    """Every refusal: a text for a person."""
-
-    error: str
-
-
-class V2ErrorBody(msgspec.Struct):
-    """Every refusal below `/v2`."""
-
-    error: str
-    code: int
-    help: str
-
-
-class StreamError(msgspec.Struct):
-    """Why a stream ends, or does not begin."""
-
-    code: int
-    message: str
-    help: str
-
-
-class StreamErrorBody(msgspec.Struct):
-    """A refusal as a stream tells it."""
-
-    error: StreamError
-    code: int
-
-    @classmethod
-    def of(cls, status: int, text: str) -> "StreamErrorBody":
-        """The last line of a stream that ends for this reason."""
-        return cls(StreamError(status, text, HELP), status)
 
 
 class Success(msgspec.Struct):
@@ -139,7 +104,7 @@ class Endpoint:
         self.described_body = self.body if reads is None else reads
         self.reads_as = reads_as
         self.described_caller = proves if self.caller is None else self.caller[1]
-        self.is_v2 = path.startswith(V2_PATHS)
+        self.dialect = dialects.V2_STREAM if stream else dialects.of_path(path)
         self.permission = permission
         self.account = {n: t for n, t in hints.items() if t in ACCOUNTS}
         if self.account:
@@ -191,7 +156,7 @@ class Endpoint:
         except AWAY as error:
             logs.event(log, logging.WARNING, "postgres_unavailable", path=self.path, cause=str(error))
             refusal = away("Postgres")
-        return refused(refusal, v2=self.is_v2, stream=self.stream)
+        return self.dialect.refused(refusal)
 
     async def _serve(self, services: Services, request: Request) -> Response:
         given: dict[str, Any] = {"services": services}
@@ -199,7 +164,7 @@ class Endpoint:
             given["request"] = request
         if self.caller is not None:
             name, kind = self.caller
-            if kind is callers.DeviceCaller:
+            if kind is DeviceCaller:
                 given[name] = await callers.device(services, request, request.path_params["device_id"])
             else:
                 given[name] = kind(await callers.tenant(services, request, CALLERS[kind]))
@@ -208,7 +173,7 @@ class Endpoint:
         for name, kind in self.in_path.items():
             given[name] = _path_member(request.path_params[name], kind)
         if self.query is not None:
-            given["query"] = _query(request, self.query, self.is_v2)
+            given["query"] = _query(request, self.query, v2=self.dialect.is_v2)
         if self.body is not None:
             data = await read_body(request, self.body_bytes_max)
             given["body"] = data if self._decoder is None else _decode(self._decoder, data)
@@ -278,20 +243,9 @@ def endpoint(
     return wrap
 
 
-def refused(refusal: Refusal, *, v2: bool = False, stream: bool = False) -> Response:
-    """The response of a refusal."""
-    headers = {} if refusal.retry_after_s is None else {"retry-after": str(refusal.retry_after_s)}
-    status, body = refusal.status, msgspec.json.encode(ErrorBody(refusal.text))
-    if v2:
-        status = 400 if status == 422 else status
-        told = StreamErrorBody.of(status, refusal.text) if stream else V2ErrorBody(refusal.text, status, HELP)
-        body = msgspec.json.encode(told)
-    return Response(body, status, headers=headers, media_type="application/json")
-
-
 async def read_body(request: Request, bytes_max: int) -> bytes:
     """The whole body; 413 as soon as it is known to be too large."""
-    too_large = Refusal(413, f"Body is larger than {bytes_max} bytes")
+    too_large = TooLarge(f"Body is larger than {bytes_max} bytes")
     if int(request.headers.get("content-length", 0)) > bytes_max:
         raise too_large
     body = bytearray()
@@ -301,7 +255,7 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
             if len(body) > bytes_max:
                 raise too_large
     except ClientDisconnect:
-        raise Refusal(400, "Body was cut off") from None
+        raise Malformed("Body was cut off") from None
     return bytes(body)
 
 
@@ -313,10 +267,10 @@ def _path_member(value: str, kind: type) -> Any:
             return UUID(value)
     except ValueError:
         pass
-    raise Refusal(404, "Not found")
+    raise NotFound("Not found")
 
 
-def _query(request: Request, kind: type[Any], v2: bool) -> Any:
+def _query(request: Request, kind: type[Any], *, v2: bool) -> Any:
     given: dict[str, Any] = dict(request.query_params)
     if v2:
         given = {}
@@ -330,18 +284,19 @@ def _query(request: Request, kind: type[Any], v2: bool) -> Any:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise Refusal(422, sentence(error)) from None
+        raise DoesNotFit(sentence(error)) from None
 
 
 def _decode(decoder: "msgspec.json.Decoder[Any]", data: bytes) -> Any:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise Refusal(400 if "unknown field" in str(error) else 422, sentence(error)) from None
+        kind = Malformed if "unknown field" in str(error) else DoesNotFit
+        raise kind(sentence(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Refusal(400, "Body is not valid JSON") from None
+        raise Malformed("Body is not valid JSON") from None
     except RecursionError:
-        raise Refusal(400, "Body is nested too deeply") from None
+        raise Malformed("Body is nested too deeply") from None
 
 
 def sentence(error: msgspec.ValidationError) -> str:

@@ -13,11 +13,13 @@ import msgspec
 
 from gateway.api import callers
 from gateway.api.accounts import AccountCaller
-from gateway.api.endpoint import Endpoint, ErrorBody, StreamErrorBody, V2ErrorBody
+from gateway.api.dialects import ErrorBody, StreamErrorBody, V2ErrorBody
+from gateway.api.endpoint import Endpoint
+from gateway.stores.devices.identity import DeviceCaller
 
 REFERENCE = "#/components/schemas/{name}"
 SECURITY: dict[Any, tuple[str, ...]] = {
-    callers.DeviceCaller: ("device",),
+    DeviceCaller: ("device",),
     callers.OrganizationCaller: ("organization",),
     callers.PartnerCaller: ("partner",),
     AccountCaller: ("account", "token"),
@@ -138,7 +140,7 @@ def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -
     elif endpoint.described_body is not None:
         content = {endpoint.reads_as: {"schema": schema_of(endpoint.described_body)}}
         operation["requestBody"] = {"required": True, "content": content}
-    error = StreamErrorBody if endpoint.stream else V2ErrorBody if endpoint.is_v2 else ErrorBody
+    error = endpoint.dialect.body
     for status, described in sorted(_refusals(endpoint).items()):
         shape = ErrorBody if status == HEAD_TOO_LARGE else error
         response: dict[str, Any] = {
@@ -159,7 +161,7 @@ def _refusals(endpoint: Endpoint) -> dict[int, str]:
     implied = {503, HEAD_TOO_LARGE}
     if endpoint.described_caller is not None:
         implied.add(401)
-        if endpoint.described_caller is callers.DeviceCaller:
+        if endpoint.described_caller is DeviceCaller:
             implied.add(429)
     if endpoint.described_body is not None:
         implied |= {400, 413, 422}
@@ -171,7 +173,7 @@ def _refusals(endpoint: Endpoint) -> dict[int, str]:
         implied |= {429}
     if any(kind is not AccountCaller for kind in endpoint.account.values()):
         implied |= {403, 404}
-    if endpoint.is_v2 and 422 in implied:
+    if endpoint.dialect.is_v2 and 422 in implied:
         implied = implied - {422} | {400}
     return {status: COMMON[status] for status in implied} | endpoint.errors
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit
 
 TOKEN_CHARACTERS_MAX = 8_192
 UNKNOWN = "Page token is not one of this list"
@@ -23,7 +23,7 @@ def seal(scope: tuple[Any, ...], place: list[Any]) -> str:
 
 
 def unseal(scope: tuple[Any, ...], token: str, kinds: Any) -> Any:
-    """The place of a token, as the tuple type `kinds`; None for the first page. Raises Refusal (400)."""
+    """The place of a token, as the tuple type `kinds`; None for the first page. Raises DoesNotFit."""
     if not token:
         return None
     try:
@@ -32,7 +32,7 @@ def unseal(scope: tuple[Any, ...], token: str, kinds: Any) -> Any:
             return msgspec.convert(place, kinds)
     except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError):
         pass
-    raise Refusal(400, UNKNOWN)
+    raise DoesNotFit(UNKNOWN)
 
 
 def _digest(scope: tuple[Any, ...]) -> str:

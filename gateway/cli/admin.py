@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from gateway.cli.servers import ServersError, connect, find
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound, Refusal
 from gateway.stores import models
 from gateway.stores.accounts import credentials, sealed_secrets, service_accounts
 from gateway.stores.commands import definitions
@@ -251,7 +251,7 @@ async def _rotate_api_key(connection: Connection, arguments: argparse.Namespace)
 async def _create_account(connection: Connection, arguments: argparse.Namespace) -> Any:
     organization_id = await service_accounts.organization_of_project(connection, arguments.project)
     if organization_id is None:
-        raise Refusal(404, projects.UNKNOWN)
+        raise NotFound(projects.UNKNOWN)
     made = await service_accounts.create(
         connection, arguments.project, arguments.name, basic_auth_enabled=arguments.basic_auth
     )
@@ -289,7 +289,7 @@ async def _rotate_account(connection: Connection, arguments: argparse.Namespace)
 
 
 async def _home(connection: Connection, account_id: str) -> UUID:
-    """The project of an account that there is. Raises Refusal (404)."""
+    """The project of an account that there is. Raises NotFound."""
     project_id = await service_accounts.home(connection, account_id)
     await service_accounts.read(connection, project_id, account_id)
     return project_id
@@ -305,7 +305,7 @@ async def _rotate_secrets(connection: Connection, _: argparse.Namespace) -> Any:
     try:
         return await sealed_secrets.seal_anew(connection, find())
     except SecretError as error:
-        raise Refusal(422, f"{error}: set FLEETGATE_SECRETS_KEY_PREVIOUS to that key") from None
+        raise DoesNotFit(f"{error}: set FLEETGATE_SECRETS_KEY_PREVIOUS to that key") from None
 
 
 async def _list_cloud_connectors(connection: Connection, arguments: argparse.Namespace) -> Any:

@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from gateway.api.dialects import PLAIN
 from gateway.api.endpoint import read_body
 from gateway.device.registration import hub_url
 from gateway.refusals import Refusal
@@ -236,7 +237,7 @@ def _route(
             async with services.postgres.acquire() as connection, connection.transaction():
                 return await page(services, connection, request, given)
         except Refusal as refusal:
-            return _page("That did not work", escape(refusal.text), refusal.status)
+            return _page("That did not work", escape(refusal.text), PLAIN.status(refusal))
         except AWAY as error:
             logs.event(log, logging.WARNING, "postgres_unavailable", path=path, cause=str(error))
             return _page("That did not work", "The database is away. Try again in a minute.", 503)

@@ -9,15 +9,15 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.api.callers import DeviceCaller
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import Label
 from gateway.device.registration import access_key, new_device, publish_new
-from gateway.refusals import Refusal
+from gateway.refusals import NotFound, Unauthenticated
 from gateway.services import Services
-from gateway.stores.devices import children, device_view
+from gateway.stores.devices import children
 from gateway.stores.devices import registration as registrations
 from gateway.stores.devices.children import Child
+from gateway.stores.devices.identity import DeviceCaller
 
 
 class NewChild(Struct, kw_only=True):
@@ -52,7 +52,7 @@ async def register_child(services: Services, device: DeviceCaller, body: NewChil
         async with connection.transaction():
             parent = await registrations.hold_parent(connection, device.id)
             if parent is None:
-                raise device_view.gone()
+                raise Unauthenticated
             vendor_id, place = parent
             model = await registrations.model_for_child(connection, model_id, vendor_id, place.organization_id)
             new = new_device(
@@ -82,7 +82,7 @@ def _model_id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise Refusal(404, registrations.MODEL_UNKNOWN) from None
+        raise NotFound(registrations.MODEL_UNKNOWN) from None
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (register_child, list_children)

@@ -5,14 +5,14 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway.api.callers import DeviceCaller
 from gateway.api.endpoint import Endpoint, Success, endpoint
 from gateway.api.validation import Text
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.commands import delivery
 from gateway.stores.commands.delivery import NO_COMMAND, NextCommand, Reported
 from gateway.stores.devices import children
+from gateway.stores.devices.identity import DeviceCaller
 from gateway.stores.replies import publish
 
 INVALID_STATUS = "invalid status: done/in-progress/failed"
@@ -71,11 +71,11 @@ async def report_command(services: Services, device: DeviceCaller, body: Command
     """Report that a command was begun, or how it ended; without `status` that it is done."""
     status = STATUSES.get("done" if body.status is None else body.status)
     if status is None:
-        raise Refusal(422, INVALID_STATUS)
+        raise DoesNotFit(INVALID_STATUS)
     try:
         command_id = UUID(body.id)
     except ValueError:
-        raise Refusal(404, NO_COMMAND) from None
+        raise NotFound(NO_COMMAND) from None
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
             changed = await delivery.report(connection, device, command_id, status, body.message, services.clock())

@@ -4,12 +4,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.api.callers import DeviceCaller
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import VERSION_MAX, check_depth
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import config as device_configs
+from gateway.stores.devices.identity import DeviceCaller
 from gateway.stores.devices.owner_view import Config
 from gateway.stores.replies import publish
 
@@ -39,7 +39,7 @@ async def put_config(services: Services, device: DeviceCaller, body: dict[str, A
     """Store the device's whole config: every member but `version`, which is the next one unless it is given."""
     version = body.pop("version", None)
     if version is not None and (type(version) is not int or not 1 <= version <= VERSION_MAX):
-        raise Refusal(422, f"Version must be a whole number between 1 and {VERSION_MAX}")
+        raise DoesNotFit(f"Version must be a whole number between 1 and {VERSION_MAX}")
     check_depth("Config", body)
     async with services.postgres.acquire() as connection:
         async with connection.transaction():

@@ -7,14 +7,15 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from gateway import identifiers
 from gateway.api import validation
-from gateway.api.callers import DeviceCaller
 from gateway.api.endpoint import Endpoint, Success, endpoint
 from gateway.api.validation import Label, Name, Version
-from gateway.refusals import Refusal
+from gateway.refusals import TooMany
 from gateway.services import Services
 from gateway.stores.devices import deletion, device_view
 from gateway.stores.devices.device_view import Device, Own
+from gateway.stores.devices.identity import DeviceCaller
 from gateway.stores.replies import publish
 from schemas import keys, logs
 from schemas.redis import RedisError
@@ -70,7 +71,7 @@ async def put_device(services: Services, device: DeviceCaller, body: DeviceRepor
     """Tell what is new on the device."""
     await _count_put(services, device)
     if body.firmware_version is not UNSET:
-        validation.semantic_version("Firmware version", body.firmware_version)
+        identifiers.semantic_version("Firmware version", body.firmware_version)
     if body.details is not UNSET:
         validation.details(body.details)
     async with services.postgres.acquire() as connection:
@@ -91,7 +92,7 @@ def _merged(was: Own, body: DeviceReport) -> Own:
 
 
 async def _count_put(services: Services, device: DeviceCaller) -> None:
-    """Count one PUT. Raises Refusal (429) when the device made too many in its hour.
+    """Count one PUT. Raises TooMany when the device made too many in its hour.
 
     With Redis away or full the call passes uncounted: what a device reports matters more than how often.
     """
@@ -102,7 +103,7 @@ async def _count_put(services: Services, device: DeviceCaller) -> None:
         logs.event(log, logging.WARNING, "put_uncounted", device=device.id, cause=str(error))
         return
     if calls > PUTS_MAX:
-        raise Refusal(429, f"More than {PUTS_MAX} calls in an hour", retry_after_s=max(1, left_s))
+        raise TooMany(f"More than {PUTS_MAX} calls in an hour", retry_after_s=max(1, left_s))
 
 
 @endpoint("DELETE", "/v1/devices/{device_id}")

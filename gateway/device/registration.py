@@ -15,10 +15,12 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from starlette.responses import Response
 
+from gateway import identifiers
 from gateway.api import validation
-from gateway.api.endpoint import Endpoint, ErrorBody, endpoint, sentence
+from gateway.api.dialects import ErrorBody
+from gateway.api.endpoint import Endpoint, endpoint, sentence
 from gateway.api.validation import Label
-from gateway.refusals import Refusal, away
+from gateway.refusals import DoesNotFit, Malformed, Refusal, away
 from gateway.services import Services
 from gateway.stores.devices import registration as registrations
 from gateway.stores.devices.registration import UNCLAIMED, Model, NewDevice, Place
@@ -90,7 +92,7 @@ async def register_many(services: Services, body: list[Raw]) -> list[Registered 
     The answer has for each, in order, what its registration alone would have answered: 201 when all are fine, else 422.
     """
     if len(body) > BULK_MAX:
-        raise Refusal(422, TOO_MANY)
+        raise DoesNotFit(TOO_MANY)
     results: list[Registered | ErrorBody] = []
     async with services.postgres.acquire() as connection:
         for item in body:
@@ -110,9 +112,9 @@ def _decode(item: Raw) -> Registration:
     try:
         return msgspec.json.decode(item, type=Registration)
     except msgspec.ValidationError as error:
-        raise Refusal(422, sentence(error)) from None
+        raise DoesNotFit(sentence(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Refusal(400, "Device is not valid JSON") from None
+        raise Malformed("Device is not valid JSON") from None
 
 
 async def _register(services: Services, connection: Connection, body: Registration) -> Registered:
@@ -121,9 +123,9 @@ async def _register(services: Services, connection: Connection, body: Registrati
         services,
         model,
         parent_id=body.parent_id,
-        sn=validation.filled("Sn", body.sn),
-        mac=validation.filled("Mac", body.mac) if model.authentication == "mac_sn" else body.mac,
-        cloud_id=validation.cloud_id(body.cloud_id, model.short_code) if model.authentication == "cloud_id" else None,
+        sn=identifiers.filled("Sn", body.sn),
+        mac=identifiers.filled("Mac", body.mac) if model.authentication == "mac_sn" else body.mac,
+        cloud_id=identifiers.cloud_id(body.cloud_id, model.short_code) if model.authentication == "cloud_id" else None,
         name=body.name,
         sub_model=body.sub_model,
         firmware_version=body.firmware_version,
@@ -133,7 +135,7 @@ async def _register(services: Services, connection: Connection, body: Registrati
         if body.parent_id is not None:
             parent = await registrations.hold_parent(connection, body.parent_id)
             if parent is None or parent[0] != model.vendor_id:
-                raise Refusal(422, registrations.PARENT_UNKNOWN)
+                raise DoesNotFit(registrations.PARENT_UNKNOWN)
         await registrations.insert(connection, new, UNCLAIMED, services.clock())
     await publish_new(services, connection, new, UNCLAIMED)
     url = hub_url(services.settings)
@@ -153,7 +155,7 @@ def new_device(
     firmware_version: str | None,
     details: dict[str, Any] | None,
 ) -> NewDevice:
-    """A device with a new id, its members checked. Raises Refusal (422)."""
+    """A device with a new id, its members checked. Raises DoesNotFit."""
     device_id = ids.new_id()
     return NewDevice(
         id=device_id,
@@ -161,11 +163,11 @@ def new_device(
         model=model,
         parent_id=parent_id,
         sn=sn,
-        mac=validation.normalized_mac(mac) if mac else None,
+        mac=identifiers.normalized_mac(mac) if mac else None,
         cloud_id=cloud_id,
         name=name or "",
         sub_model=sub_model,
-        firmware_version=validation.semantic_version("Firmware version", firmware_version),
+        firmware_version=identifiers.semantic_version("Firmware version", firmware_version),
         details=validation.details(details),
     )
 

@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from gateway.api.callers import DeviceCaller
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, Unauthenticated
 from gateway.services import Services
 from gateway.stores.devices import device_view, owner_changes
+from gateway.stores.devices.identity import DeviceCaller
 from gateway.stores.replies import publish
 from gateway.stores.tenants import spaces
 from schemas.postgres import Connection
@@ -58,7 +58,7 @@ async def read_space(services: Services, device: DeviceCaller) -> DevicePlace:
     """Read the device's space."""
     place = await device_view.place(services.postgres, device.id)
     if place is None:
-        raise Refusal(422, NOT_IN_SPACE)
+        raise DoesNotFit(NOT_IN_SPACE)
     return _shown(place, device.id, services.clock())
 
 
@@ -75,22 +75,22 @@ async def move(services: Services, device: DeviceCaller, body: Move) -> DevicePl
         await publish(services, connection, moved)
         place = await device_view.place(connection, device.id)
     if place is None:
-        raise device_view.gone()
+        raise Unauthenticated
     return _shown(place, device.id, services.clock())
 
 
 async def _move(connection: Connection, device: DeviceCaller, target: str, moment: datetime) -> list[UUID]:
     owner = device.organization_id
     if owner is None or device.project_id is None:
-        raise Refusal(422, NOT_IN_SPACE)
+        raise DoesNotFit(NOT_IN_SPACE)
     if target == "unsorted":
         space_id = (await spaces.find_or_create(connection, owner, device.project_id, [spaces.UNSORTED])).id
     elif device.parent_id is None:
-        raise Refusal(422, NO_PARENT)
+        raise DoesNotFit(NO_PARENT)
     else:
         parents = await device_view.space_of_parent(connection, device.parent_id, owner)
         if parents is None:
-            raise Refusal(422, PARENT_NOT_IN_SPACE)
+            raise DoesNotFit(PARENT_NOT_IN_SPACE)
         space_id = parents
     # The space is locked before the device, as by whoever changes a space and tells the devices in it.
     project_id = await owner_changes.space_project(connection, owner, space_id)

@@ -14,12 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api import callers
-from gateway.api.endpoint import Endpoint, ErrorBody, endpoint, read_body
+from gateway.api.dialects import ErrorBody
+from gateway.api.endpoint import Endpoint, endpoint, read_body
 from gateway.ingest.ingest import Ingest
 from gateway.ingest.protocol import refusal
-from gateway.refusals import Refusal
+from gateway.refusals import TooLarge
 from gateway.services import Services
 from gateway.stores.devices import children
+from gateway.stores.devices.identity import DeviceCaller
 from schemas import telemetry
 from schemas.replies import ResponseMap
 from schemas.telemetry import Telemetry
@@ -73,7 +75,7 @@ class Place:
     errors={413: "The message is too large.", 429: "Too many calls.", 503: "Not taken at the moment."},
     body_bytes_max=telemetry.BODY_BYTES_MAX,
     reads=Telemetry,
-    proves=callers.DeviceCaller,
+    proves=DeviceCaller,
 )
 async def post_telemetry(services: Services, request: Request, device_id: str) -> ResponseMap:
     """Send one telemetry message; the answer says what waits for the device."""
@@ -82,9 +84,7 @@ async def post_telemetry(services: Services, request: Request, device_id: str) -
     key = callers.presented_key(request).encode("utf-8", "replace")
     try:
         body = await read_body(request, telemetry.BODY_BYTES_MAX)
-    except Refusal as error:
-        if error.status != 413:
-            raise
+    except TooLarge:
         services.ingest.refuse_too_large(place)
     else:
         services.ingest.offer(place, device_id.encode("utf-8", "replace"), key, body)
@@ -120,7 +120,7 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
     errors={401: "Neither a parent's key nor a token in every message.", 422: "Some messages were refused."},
     mixed_status=422,
     reads=Annotated[dict[str, TelemetryWithToken], Meta(max_length=MESSAGES_MAX)],
-    proves=callers.DeviceCaller,
+    proves=DeviceCaller,
     body_bytes_max=MASS_BODY_BYTES_MAX,
 )
 async def post_telemetries(

@@ -8,7 +8,7 @@ N edges can so exceed its limit by at most N - 1 quarters; through one edge the 
 import time
 from collections.abc import Callable
 
-from gateway.refusals import Refusal
+from gateway.refusals import TooMany
 from schemas import keys
 from schemas.ids import shard_of
 from schemas.redis import Redis
@@ -58,12 +58,12 @@ class CallLimit:
             self._shared = set()
 
     async def count(self, device_id: bytes) -> None:
-        """Count one call. Raises Refusal (429) when the device is over its limit."""
+        """Count one call. Raises TooMany when the device is over its limit."""
         if ordinal := self.take(device_id):
             await self.count_shared(device_id, ordinal)
 
     async def count_shared(self, device_id: bytes, ordinal: int) -> None:
-        """Decide on a call that `take` gave an ordinal. Raises Refusal (429) when the device is over its limit."""
+        """Decide on a call that `take` gave an ordinal. Raises TooMany when the device is over its limit."""
         window, shard = self._window, shard_of(device_id, self._shards)
         # The first shared call of a window brings along those counted only here before it.
         calls = 1 if device_id in self._shared else ordinal
@@ -77,4 +77,4 @@ class CallLimit:
         limit = DEFAULT_RATE_LIMIT if reply is None else int(reply[KEY_VERSION_END:RATE_LIMIT_END], 16)
         if total > limit:
             wait_s = max(1, (window + 1) * WINDOW_S - int(self._clock()))
-            raise Refusal(429, f"More than {limit} calls in {WINDOW_S} seconds", retry_after_s=wait_s)
+            raise TooMany(f"More than {limit} calls in {WINDOW_S} seconds", retry_after_s=wait_s)

@@ -181,9 +181,9 @@ class Ingest:
     ) -> None:
         try:
             await self._limit.count_shared(device_id, ordinal)
-        except refusals.Refusal as refusal:
+        except refusals.TooMany as refusal:
             self._metrics.received.inc()
-            self._refuse(receiver, refusal.status, refusal.text, Refused.RATE_LIMITED, refusal.retry_after_s)
+            self._refuse(receiver, 429, refusal.text, Refused.RATE_LIMITED, refusal.retry_after_s)
         except (RedisError, OSError):
             self._metrics.received.inc()
             self._refuse_later(receiver, Refused.REDIS_AWAY)

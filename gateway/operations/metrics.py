@@ -24,8 +24,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api import callers
-from gateway.api.endpoint import refused
-from gateway.refusals import Refusal
+from gateway.api.dialects import PLAIN
+from gateway.refusals import NotPermitted, Refusal, Unauthenticated
 from gateway.services import Services
 from schemas import deliveries, keys
 from schemas.postgres import AWAY
@@ -60,7 +60,7 @@ async def metrics(request: Request) -> Response:
     try:
         _check(request, services.settings.metrics_token)
     except Refusal as refusal:
-        return refused(refusal)
+        return PLAIN.refused(refusal)
     families: list[Metric] = []
     for name, read in (("redis", _redis), ("postgres", _postgres)):
         up = GaugeMetricFamily(f"fleetgate_{name}_up", f"1 when {name} answers.")
@@ -84,9 +84,9 @@ async def metrics(request: Request) -> Response:
 def _check(request: Request, token: str) -> None:
     if token:
         if not hmac.compare_digest(callers.presented_key(request).encode(), token.encode()):
-            raise Refusal(401, "Metrics need the token of FLEETGATE_METRICS_TOKEN")
+            raise Unauthenticated("Metrics need the token of FLEETGATE_METRICS_TOKEN")
     elif request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
-        raise Refusal(403, "Metrics are for this machine only; set FLEETGATE_METRICS_TOKEN to read them from elsewhere")
+        raise NotPermitted("Metrics are for this machine only; set FLEETGATE_METRICS_TOKEN to read them from elsewhere")
 
 
 async def _redis(services: Services) -> list[Metric]:

@@ -11,7 +11,7 @@ from gateway.api.callers import OrganizationCaller, presented_key
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery
 from gateway.api.validation import Name
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.accounts import credentials
 from gateway.stores.accounts.credentials import ApiKey
@@ -61,7 +61,7 @@ async def revoke_api_key(
     """Revoke an API key; it ends at once."""
     presented = ids.present(presented_key(request))
     if presented is not None and presented.id == key_id:
-        raise Refusal(422, "A key cannot revoke itself: use another one")
+        raise DoesNotFit("A key cannot revoke itself: use another one")
     await credentials.revoke_api_key(services.postgres, organization.organization_id, key_id)
     return Success()
 

@@ -6,8 +6,9 @@ from msgspec import Struct
 
 from gateway.api.callers import OrganizationCaller
 from gateway.api.endpoint import endpoint
-from gateway.api.validation import Label, Name, normalized_mac
-from gateway.refusals import Refusal
+from gateway.api.validation import Label, Name
+from gateway.identifiers import normalized_mac
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import claiming, owner_changes, owner_view
 from gateway.stores.devices.owner_view import Device
@@ -35,18 +36,18 @@ async def claim_device(services: Services, organization: OrganizationCaller, bod
     """Claim a registered device, and all devices below it, into a space."""
     owner = organization.organization_id
     if body.cloud_id is not None and (body.mac is not None or body.sn is not None):
-        raise Refusal(422, ONE_PROOF)
+        raise DoesNotFit(ONE_PROOF)
     if body.cloud_id is None and body.mac is None and body.sn is None:
-        raise Refusal(422, ONE_PROOF)
+        raise DoesNotFit(ONE_PROOF)
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
             await owner_changes.space_project(connection, owner, body.space_id)
             if body.cloud_id is not None:
                 device_id = await claiming.by_cloud_id(connection, owner, body.cloud_id)
             elif body.mac is None:
-                raise Refusal(422, "Mac can't be blank")
+                raise DoesNotFit("Mac can't be blank")
             elif body.sn is None:
-                raise Refusal(422, "Sn can't be blank")
+                raise DoesNotFit("Sn can't be blank")
             else:
                 device_id = await claiming.by_mac_and_sn(connection, owner, normalized_mac(body.mac), body.sn)
             claimed = await claiming.claim(

@@ -15,7 +15,7 @@ from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
 from gateway.api.validation import Name, Text
 from gateway.connect.authorization import Link, new_link
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, TimedOut
 from gateway.services import Services
 from gateway.stores.connectors import cloud_connectors as store
 from gateway.stores.connectors.cloud_connectors import CloudConnector, ImportedDevice, Run
@@ -101,7 +101,7 @@ def _settings(fields: dict[str, manifests.Field]) -> list[Setting]:
 async def _held(
     services: Services, organization: OrganizationCaller, connector_id: str
 ) -> AsyncIterator[tuple[Connection, CloudConnector]]:
-    """A transaction that changes a connector. Raises Refusal (404)."""
+    """A transaction that changes a connector. Raises NotFound."""
     async with services.postgres.acquire() as connection, connection.transaction():
         yield connection, await store.hold(connection, organization.organization_id, connector_id)
 
@@ -213,7 +213,7 @@ async def reauthenticate(services: Services, organization: OrganizationCaller, c
     """A new link for passing the vendor's consent again; what was entered before need not be entered again."""
     async with _held(services, organization, connector_id) as (connection, held):
         if not _manifest(services, held.provider).consents:
-            raise Refusal(422, "This provider has no consent to renew: regenerate the link to enter credentials")
+            raise DoesNotFit("This provider has no consent to renew: regenerate the link to enter credentials")
         return await new_link(services, connection, held.id)
 
 
@@ -251,7 +251,7 @@ async def preview(services: Services, organization: OrganizationCaller, connecto
         await asyncio.sleep(PREVIEW_POLL_S)
     if run is None or run.finished_at is None:
         await store.forget_preview(services.postgres, run_id)
-        raise Refusal(504, "No worker finished the preview in time; a long one appears among the runs")
+        raise TimedOut("No worker finished the preview in time; a long one appears among the runs")
     return run
 
 
@@ -304,21 +304,21 @@ async def restore_device(
 def _manifest(services: Services, provider: str) -> Manifest:
     found = manifests.available(services.settings.manifests).get(provider)
     if found is None:
-        raise Refusal(422, "Provider: there is none of this name; GET /core/v1/organization/connectors/providers")
+        raise DoesNotFit("Provider: there is none of this name; GET /core/v1/organization/connectors/providers")
     return found
 
 
 def _checked(manifest: Manifest, given: dict[str, Any]) -> dict[str, str]:
-    """The settings, which must be those of the manifest. Raises Refusal (422)."""
+    """The settings, which must be those of the manifest. Raises DoesNotFit."""
     for name in given:
         if name not in manifest.settings:
-            raise Refusal(422, f"Settings: the provider has no {name}")
+            raise DoesNotFit(f"Settings: the provider has no {name}")
     for name, field in manifest.settings.items():
         value = given.get(name, field.default)
         if value is None:
-            raise Refusal(422, f"Settings: {name} ({field.label}) can't be blank")
+            raise DoesNotFit(f"Settings: {name} ({field.label}) can't be blank")
         if not re.fullmatch(field.pattern, value):
-            raise Refusal(422, f"Settings: {name} ({field.label}) does not have the form {field.pattern}")
+            raise DoesNotFit(f"Settings: {name} ({field.label}) does not have the form {field.pattern}")
     return given
 
 

@@ -12,7 +12,7 @@ from gateway.api.callers import OrganizationCaller
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
 from gateway.api.validation import Name
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.commands import definitions, sending
 from gateway.stores.commands.definitions import CommandDefinition
@@ -64,11 +64,11 @@ async def send_command(
     """Send a command, now or at `scheduled_at`."""
     moment = services.clock()
     if (body.command is None) == (body.friendly_name is None):
-        raise Refusal(422, "Give either command or friendly name")
+        raise DoesNotFit("Give either command or friendly name")
     if body.scheduled_at is not None and not moment < body.scheduled_at <= moment + AHEAD_MAX:
-        raise Refusal(422, f"Scheduled at must be in the future, at most {AHEAD_MAX.days} days ahead")
+        raise DoesNotFit(f"Scheduled at must be in the future, at most {AHEAD_MAX.days} days ahead")
     if body.file_id is not None:
-        raise Refusal(422, "File not found")
+        raise DoesNotFit("File not found")
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
             held = await owner_changes.hold(connection, organization.organization_id, device_id)
@@ -77,9 +77,9 @@ async def send_command(
             )
             if definition is None:
                 member = "Command" if body.friendly_name is None else "Friendly name"
-                raise Refusal(422, f"{member}: the device's model has no such command")
+                raise DoesNotFit(f"{member}: the device's model has no such command")
             if definition.needs_file:
-                raise Refusal(422, "File id can't be blank: this command needs a file")
+                raise DoesNotFit("File id can't be blank: this command needs a file")
             check_parameters(definition, body.extra_params)
             command = await sending.create(
                 connection, held, definition, body.extra_params, scheduled_at=body.scheduled_at, moment=moment
@@ -139,17 +139,17 @@ async def command_page(services: Services, device_id: UUID, query: CommandsQuery
 
 
 def check_parameters(definition: CommandDefinition, parameters: dict[str, Any]) -> None:
-    """Raises Refusal (422) that names the first parameter that the definition does not allow."""
+    """Raises DoesNotFit that names the first parameter that the definition does not allow."""
     fields = {known.name: known for known in definition.fields}
     for name, value in parameters.items():
         if name not in fields:
-            raise Refusal(422, f"Extra params.{name} is not a parameter of {definition.name}")
+            raise DoesNotFit(f"Extra params.{name} is not a parameter of {definition.name}")
         kind, fits = _KINDS[fields[name].type]
         if not fits(value):
-            raise Refusal(422, f"Extra params.{name} must be {kind}")
+            raise DoesNotFit(f"Extra params.{name} must be {kind}")
     for known in definition.fields:
         if known.required and known.name not in parameters:
-            raise Refusal(422, f"Extra params.{known.name} can't be blank")
+            raise DoesNotFit(f"Extra params.{known.name} can't be blank")
 
 
 ENDPOINTS = (send_command, list_commands, cancel_command)

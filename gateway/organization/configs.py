@@ -8,7 +8,7 @@ from msgspec import Struct
 from gateway.api.callers import OrganizationCaller
 from gateway.api.endpoint import endpoint
 from gateway.api.validation import check_depth
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import owner_changes, owner_view
 from gateway.stores.devices.owner_view import Config
@@ -48,7 +48,7 @@ async def put_config(
         async with connection.transaction():
             held = await owner_changes.hold(connection, organization.organization_id, device_id)
             if body.version is not None and body.version != held.config_version:
-                raise Refusal(422, f"Error setting config with old version, latest is {held.config_version}")
+                raise DoesNotFit(f"Error setting config with old version, latest is {held.config_version}")
             version = await owner_changes.put_config(connection, held, body.config, moment)
             await events.append(
                 connection,

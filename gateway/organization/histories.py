@@ -10,7 +10,7 @@ from gateway.api import paging
 from gateway.api.callers import OrganizationCaller
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import owner_view
 from gateway.stores.events import telemetry_history
@@ -34,13 +34,13 @@ class RangeQuery(Struct, kw_only=True):
     per_page: Annotated[int, Meta(ge=1, le=PER_PAGE_MAX)] = PER_PAGE
 
     def range(self, now: datetime) -> tuple[datetime, datetime]:
-        """Begin and end. Raises Refusal (422)."""
+        """Begin and end. Raises DoesNotFit."""
         until = now if self.until is None else datetime.fromtimestamp(self.until, UTC)
         since = until - RANGE_DEFAULT if self.since is None else datetime.fromtimestamp(self.since, UTC)
         if until <= since:
-            raise Refusal(422, "From must be before to")
+            raise DoesNotFit("From must be before to")
         if until - since > RANGE_MAX:
-            raise Refusal(422, f"From and to are at most {RANGE_MAX.days} days apart")
+            raise DoesNotFit(f"From and to are at most {RANGE_MAX.days} days apart")
         # Devices' clocks may be ahead: what they dated later than now is the newest there is.
         return since, until if self.until is not None else now + AHEAD_MAX
 

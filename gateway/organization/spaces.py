@@ -12,7 +12,7 @@ from gateway.api.callers import OrganizationCaller
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
 from gateway.api.validation import NAME_CHARACTERS_MAX, Name
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.replies import publish
 from gateway.stores.tenants import projects, spaces
@@ -86,7 +86,7 @@ async def find_or_create_space(services: Services, organization: OrganizationCal
         try:
             names = msgspec.convert(names.split("/"), list[SpaceName])
         except msgspec.ValidationError:
-            raise Refusal(422, "Path: each name between two / must have 1 to 255 characters") from None
+            raise DoesNotFit("Path: each name between two / must have 1 to 255 characters") from None
     async with services.postgres.acquire() as connection:
         return await spaces.find_or_create(connection, organization.organization_id, body.project_id, names)
 
@@ -155,12 +155,12 @@ async def delete_space(services: Services, organization: OrganizationCaller, spa
 
 def _check_place(latitude: float | None, longitude: float | None, time_zone: str) -> None:
     if (latitude is None) != (longitude is None):
-        raise Refusal(422, "Latitude and longitude go together")
+        raise DoesNotFit("Latitude and longitude go together")
     if time_zone != "UTC":
         try:
             ZoneInfo(time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise Refusal(422, "Time zone is not one of the IANA database, such as Europe/Oslo") from None
+            raise DoesNotFit("Time zone is not one of the IANA database, such as Europe/Oslo") from None
 
 
 ENDPOINTS = (

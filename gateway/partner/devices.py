@@ -10,7 +10,8 @@ from gateway.api import paging
 from gateway.api.callers import PartnerCaller
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
-from gateway.api.validation import Name, normalized_mac
+from gateway.api.validation import Name
+from gateway.identifiers import normalized_mac
 from gateway.organization.commands import CommandsQuery, command_page
 from gateway.organization.histories import RangeQuery
 from gateway.services import Services

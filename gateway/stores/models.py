@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from schemas import ids, mappings
 from schemas.mappings import MappingError
 from schemas.postgres import Connection, Executor
@@ -59,7 +59,7 @@ async def create(
     product_number: str = "",
     event_mappings: Mapping[str, str] = MappingProxyType({}),
 ) -> Model:
-    """A new model. Raises Refusal: 422 when the name is taken or a value does not fit."""
+    """A new model. Raises DoesNotFit when the name is taken or a value does not fit."""
     _check_mappings(device_type, event_mappings)
     try:
         row = await connection.fetchrow(
@@ -79,11 +79,11 @@ async def create(
             dict(event_mappings),
         )
     except asyncpg.UniqueViolationError:
-        raise Refusal(422, NAME_TAKEN) from None
+        raise DoesNotFit(NAME_TAKEN) from None
     except asyncpg.ForeignKeyViolationError:
-        raise Refusal(404, "Organization not found") from None
+        raise NotFound("Organization not found") from None
     except asyncpg.CheckViolationError as error:
-        raise Refusal(422, f"Model does not fit: {error.constraint_name}") from None
+        raise DoesNotFit(f"Model does not fit: {error.constraint_name}") from None
     assert row is not None
     return Model(**row)
 
@@ -100,12 +100,12 @@ async def listed(connection: Executor, organization_id: UUID, offset: int = 0, l
 
 
 async def read(connection: Executor, organization_id: UUID, model_id: UUID) -> Model:
-    """Raises Refusal (404) for an unknown model and for another organisation's alike."""
+    """Raises NotFound for an unknown model and for another organisation's alike."""
     row = await connection.fetchrow(
         f"SELECT {_MODEL} FROM device_models WHERE id = $1 AND organization_id = $2", model_id, organization_id
     )
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return Model(**row)
 
 
@@ -122,7 +122,7 @@ async def update(
     product_number: str | None,
     event_mappings: Mapping[str, str] | None,
 ) -> Model:
-    """Change what is not None, in a transaction. Raises Refusal: 404, or 422 when the name is taken or what would be
+    """Change what is not None, in a transaction. Raises NotFound, or DoesNotFit when the name is taken or what would be
     mapped does not fit.
 
     A new rate limit reaches the devices' prepared replies through `reply_queue`, a new mapping the next messages.
@@ -133,7 +133,7 @@ async def update(
         organization_id,
     )
     if was is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     if device_type is not None or event_mappings is not None:
         kept = was["event_mappings"] if event_mappings is None else event_mappings
         _check_mappings(device_type or was["device_type"], kept)
@@ -157,7 +157,7 @@ async def update(
             timeout=REQUEUE_TIMEOUT_S,
         )
     except asyncpg.UniqueViolationError:
-        raise Refusal(422, NAME_TAKEN) from None
+        raise DoesNotFit(NAME_TAKEN) from None
     assert row is not None
     return Model(**row)
 
@@ -166,11 +166,11 @@ def _check_mappings(device_type: str, event_mappings: Mapping[str, str]) -> None
     try:
         mappings.parse(device_type, event_mappings)
     except MappingError as error:
-        raise Refusal(422, f"Event mappings: {error}") from None
+        raise DoesNotFit(f"Event mappings: {error}") from None
 
 
 async def delete(connection: Executor, organization_id: UUID, model_id: UUID) -> None:
-    """Delete a model that no device was ever registered with. Raises Refusal: 404, or 422.
+    """Delete a model that no device was ever registered with. Raises NotFound, or DoesNotFit.
 
     Records of deleted devices count: they are what turns a deleted device's key away.
     """
@@ -179,6 +179,6 @@ async def delete(connection: Executor, organization_id: UUID, model_id: UUID) ->
             "DELETE FROM device_models WHERE id = $1 AND organization_id = $2 RETURNING true", model_id, organization_id
         )
     except asyncpg.ForeignKeyViolationError:
-        raise Refusal(422, IN_USE) from None
+        raise DoesNotFit(IN_USE) from None
     if not found:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)

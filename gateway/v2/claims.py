@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from gateway.api.accounts import AccountCaller, ProjectScope
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import Permission
-from gateway.refusals import Refusal
+from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.devices import claiming
 from gateway.stores.devices.claiming import Found
@@ -114,7 +114,7 @@ async def claim_info(services: Services, account: AccountCaller, query: ClaimQue
             found = await claiming.by_identifier(connection, owner, query.identifier)
             if found is not None:
                 return ClaimInfo("DEVICE", _device(found, query.identifier))
-    raise Refusal(404, claiming.UNKNOWN)
+    raise NotFound(claiming.UNKNOWN)
 
 
 @endpoint("POST", "/v2/projects/{project}/devices:claim", permission=Permission.ADMINISTER)

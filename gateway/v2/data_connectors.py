@@ -17,7 +17,7 @@ from gateway.api.accounts import ProjectScope
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import Permission
 from gateway.api.validation import Label
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound, TimedOut
 from gateway.services import Services
 from gateway.stores.connectors import data_connectors as store
 from gateway.stores.connectors.data_connectors import Connector
@@ -184,13 +184,13 @@ class _Draft:
 
     def status(self, value: str | None) -> None:
         if value == "SYSTEM_DISABLED" and self.connector.status != value:
-            raise Refusal(400, "Status must be ACTIVE or USER_DISABLED")
+            raise DoesNotFit("Status must be ACTIVE or USER_DISABLED")
         self.connector.status = value or "ACTIVE"
 
     def events(self, value: list[str] | None) -> None:
         unknown = sorted(set(value or ()) - _KNOWN_EVENTS)
         if unknown:
-            raise Refusal(400, f"Events holds unknown types: {', '.join(unknown)}")
+            raise DoesNotFit(f"Events holds unknown types: {', '.join(unknown)}")
         self.connector.event_types = list(dict.fromkeys(value or ()))
 
     def labels(self, value: list[str] | None) -> None:
@@ -200,7 +200,7 @@ class _Draft:
         try:
             self.connector.url = str(check_url(value or "", self.policy))
         except EgressError as error:
-            raise Refusal(400, f"HttpConfig.url: {error}") from None
+            raise DoesNotFit(f"HttpConfig.url: {error}") from None
 
     def signature_secret(self, value: str | None) -> None:
         self.connector.secret = self.vault.seal((value or "").encode(), self.connector.id)
@@ -208,14 +208,14 @@ class _Draft:
     def headers(self, value: dict[str, str] | None) -> None:
         given = value or {}
         if len(given) > HEADERS_MAX:
-            raise Refusal(400, f"HttpConfig.headers: at most {HEADERS_MAX}")
+            raise DoesNotFit(f"HttpConfig.headers: at most {HEADERS_MAX}")
         for name, text in given.items():
             if name.lower() in FORBIDDEN_HEADERS:
-                raise Refusal(400, f"HttpConfig.headers: {name} is set by the gateway itself")
+                raise DoesNotFit(f"HttpConfig.headers: {name} is set by the gateway itself")
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
-                raise Refusal(400, "HttpConfig.headers: a name or value has characters that no header has")
+                raise DoesNotFit("HttpConfig.headers: a name or value has characters that no header has")
             if len(text) > HEADER_CHARACTERS_MAX:
-                raise Refusal(400, f"HttpConfig.headers: a value has at most {HEADER_CHARACTERS_MAX} characters")
+                raise DoesNotFit(f"HttpConfig.headers: a value has at most {HEADER_CHARACTERS_MAX} characters")
         self.connector.headers = store.seal_headers(self.vault, self.connector.id, given)
 
     def asymmetric_signature(self, value: bool | None) -> None:
@@ -230,9 +230,9 @@ class _Draft:
     def finish(self) -> Connector:
         """The connector as it is to be stored. Raises Refusal when it cannot be sent to."""
         if not self.connector.url:
-            raise Refusal(400, "HttpConfig.url can't be blank")
+            raise DoesNotFit("HttpConfig.url can't be blank")
         if self.connector.standard_webhooks and not self.connector.secret:
-            raise Refusal(400, "Delivery.standardWebhooks needs a signatureSecret")
+            raise DoesNotFit("Delivery.standardWebhooks needs a signatureSecret")
         return self.connector
 
 
@@ -270,7 +270,7 @@ def _apply_masked(draft: _Draft, change: Change, mask: str) -> None:
             for name in (member,) if member else _GROUPS[outer]:
                 _set(draft, name, getattr(inner, name) if isinstance(inner, Struct) else UNSET)
         else:
-            raise Refusal(400, f"Update mask names an unknown path: {path}")
+            raise DoesNotFit(f"Update mask names an unknown path: {path}")
 
 
 def _set(draft: _Draft, name: str, value: Any) -> None:
@@ -349,7 +349,7 @@ async def read_ledger(services: Services, project: ProjectScope, connector: str)
     await store.read(services.postgres, project.id, connector)
     found = await deliveries.ledger(services.postgres, connector)
     if found is None:
-        raise Refusal(404, store.UNKNOWN)
+        raise NotFound(store.UNKNOWN)
     return found
 
 
@@ -367,7 +367,7 @@ async def replay(services: Services, project: ProjectScope, connector: str, body
     """Send it all events of a time range once more."""
     start, end = _utc(body.start_time), _utc(body.end_time)
     if end <= start:
-        raise Refusal(400, "EndTime must be after startTime")
+        raise DoesNotFit("EndTime must be after startTime")
     async with services.postgres.acquire() as connection, connection.transaction():
         held = await _hold_active(services, connection, project, connector)
         return Replayed(await store.replay(connection, held, start, end))
@@ -389,7 +389,7 @@ async def send_test(services: Services, project: ProjectScope, connector: str) -
         except asyncio.CancelledError:
             if not waiting.expired():
                 raise
-            raise Refusal(504, "No dispatcher sent the test event in time: is a worker running?") from None
+            raise TimedOut("No dispatcher sent the test event in time: is a worker running?") from None
 
 
 @endpoint("POST", CONNECTOR + ":rotateSecret", permission=Permission.DEVELOP)
@@ -432,7 +432,7 @@ async def delete_connector(services: Services, project: ProjectScope, connector:
 async def _hold_active(services: Services, connection: Any, project: ProjectScope, connector: str) -> Connector:
     held = await store.hold(connection, project.id, connector)
     if held.status != "ACTIVE":
-        raise Refusal(400, "The data connector is not active")
+        raise DoesNotFit("The data connector is not active")
     return held
 
 

@@ -12,7 +12,7 @@ from gateway.api.accounts import NOT_FOUND, AccountCaller
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import Permission
 from gateway.api.validation import Label
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.devices import project_view
 from gateway.stores.devices.project_view import Filters, Order, ProjectDevice
@@ -66,15 +66,15 @@ class DevicesQuery(Struct, kw_only=True):
 
 
 def words_of(query: str) -> list[str]:
-    """The words of a search, in lower case. Raises Refusal (400)."""
+    """The words of a search, in lower case. Raises DoesNotFit."""
     words = query.lower().split()
     if len(words) > WORDS_MAX:
-        raise Refusal(400, f"Query has more than {WORDS_MAX} words")
+        raise DoesNotFit(f"Query has more than {WORDS_MAX} words")
     return words
 
 
 def filters_of(query: DevicesQuery) -> Filters:
-    """What a query asks for. Raises Refusal (400)."""
+    """What a query asks for. Raises DoesNotFit."""
     known = [ids.device_of_name(name.rpartition("/")[2]) for name in query.device_ids]
     return Filters(
         words=words_of(query.query),
@@ -86,7 +86,7 @@ def filters_of(query: DevicesQuery) -> Filters:
 
 
 def order_of(text: str) -> Order:
-    """What `order_by` asks for. Raises Refusal (400)."""
+    """What `order_by` asks for. Raises DoesNotFit."""
     path = text.removeprefix("-")
     match path.split(".", 1):
         case [""] | ["name"]:
@@ -98,7 +98,7 @@ def order_of(text: str) -> Order:
         case ["reported", rest] if 2 <= rest.count(".") + 1 <= PATH_MEMBERS_MAX:
             members = ("reported", *rest.split("."))
         case _:
-            raise Refusal(400, "Order by must be name, type, productNumber, labels.<key> or reported.<type>.<member>")
+            raise DoesNotFit("Order by must be name, type, productNumber, labels.<key> or reported.<type>.<member>")
     return Order(members, text.startswith("-"))
 
 
@@ -123,7 +123,7 @@ async def read_page(
         try:
             found = await project_view.page(connection, project_ids, filters, order, after, query.page_size + 1)
         except asyncpg.DataError:  # only a token that somebody made up can hold what Postgres does not read
-            raise Refusal(400, page_tokens.UNKNOWN) from None
+            raise DoesNotFit(page_tokens.UNKNOWN) from None
         items = found[: query.page_size]
         reported = await project_view.reported(connection, [device.id for device in items])
     more = len(found) > len(items)
@@ -137,7 +137,7 @@ async def _projects(services: Services, account: AccountCaller, project: str, qu
         return [(await accounts.project_scope(services, account, project, Permission.READ)).id]
     organization_id = id_of("organizations", query.organization)
     if organization_id is None:
-        raise Refusal(400, "Organization is required where the project is -, as organizations/<id>")
+        raise DoesNotFit("Organization is required where the project is -, as organizations/<id>")
     visible = [
         project_id
         for project_id in await telemetry_history.projects(services.postgres, organization_id)
@@ -146,7 +146,7 @@ async def _projects(services: Services, account: AccountCaller, project: str, qu
     wanted = [id_of("projects", name) for name in query.projects] or visible
     chosen = [project_id for project_id in wanted if project_id in visible]
     if not chosen or len(chosen) < len(wanted):
-        raise Refusal(404, NOT_FOUND)
+        raise NotFound(NOT_FOUND)
     return [project_id for project_id in chosen if project_id is not None]
 
 
@@ -164,7 +164,7 @@ async def read_device(services: Services, account: AccountCaller, project: str, 
         await accounts.project_scope(services, account, project, Permission.READ)
     found = await device_in(services, device)
     if project not in (ANY_PROJECT, str(found.project_id)):
-        raise Refusal(404, NOT_FOUND)
+        raise NotFound(NOT_FOUND)
     await accounts.project_scope(services, account, str(found.project_id), Permission.READ)
     return shown(found, (await project_view.reported(services.postgres, [found.id]))[found.id])
 

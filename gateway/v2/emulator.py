@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from gateway.api.accounts import ProjectScope
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import Permission
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.devices import deletion, emulation, owner_changes, project_view
 from gateway.stores.devices.project_view import Filters, Order
@@ -49,7 +49,7 @@ async def list_emulated_devices(services: Services, project: ProjectScope, query
 async def create_emulated_device(services: Services, project: ProjectScope, body: NewDevice) -> Device:
     """Create an emulated device."""
     if body.type not in DEVICE_TYPES:
-        raise Refusal(400, f"Type must be one of {', '.join(DEVICE_TYPES)}")
+        raise DoesNotFit(f"Type must be one of {', '.join(DEVICE_TYPES)}")
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
             device_id = await emulation.create(
@@ -80,7 +80,7 @@ async def delete_emulated_device(services: Services, project: ProjectScope, devi
         async with connection.transaction():
             held = await owner_changes.hold(connection, project.organization_id, found.id)
             if held.project_id != project.id:
-                raise Refusal(404, DEVICE_UNKNOWN)
+                raise NotFound(DEVICE_UNKNOWN)
             deleted = await deletion.delete(connection, found.id, services.clock())
         await publish(services, connection, deleted)
     return {}
@@ -98,30 +98,30 @@ async def publish_event(services: Services, project: ProjectScope, device: str, 
     event_type, data = _only(body)
     device_id = ids.device_of_name(device)
     if device_id is None:
-        raise Refusal(404, DEVICE_UNKNOWN)
+        raise NotFound(DEVICE_UNKNOWN)
     async with services.postgres.acquire() as connection, connection.transaction():
         held = await emulation.hold(connection, project.id, device_id)
         if held is None:
-            raise Refusal(404, DEVICE_UNKNOWN)
+            raise NotFound(DEVICE_UNKNOWN)
         if not typed_events.fits(held.device_type, event_type):
-            raise Refusal(400, f"A device of type {held.device_type} emits no {event_type} events")
+            raise DoesNotFit(f"A device of type {held.device_type} emits no {event_type} events")
         try:
             made = typed_events.read(event_type, data, services.clock())
         except EventError as error:
-            raise Refusal(400, str(error)) from None
+            raise DoesNotFit(str(error)) from None
         await emulation.publish(connection, held, event_type, made)
     return {}
 
 
 def _only(body: dict[str, Any]) -> tuple[EventType, dict[str, Any]]:
-    """The one event of a body. Raises Refusal (400)."""
+    """The one event of a body. Raises DoesNotFit."""
     if len(body) != 1:
-        raise Refusal(400, "Body must have one member, named as the event's type")
+        raise DoesNotFit("Body must have one member, named as the event's type")
     [(name, data)] = body.items()
     if name not in typed_events.TYPES:
-        raise Refusal(400, f"Events of type {name[:64]} cannot be published")
+        raise DoesNotFit(f"Events of type {name[:64]} cannot be published")
     if not isinstance(data, dict):
-        raise Refusal(400, f"{name} must be an object")
+        raise DoesNotFit(f"{name} must be an object")
     return EventType(name), data
 
 

@@ -10,7 +10,7 @@ from gateway.api import page_tokens
 from gateway.api.accounts import ProjectScope
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import Permission
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.events import history
 from gateway.v2.names import DEVICE_UNKNOWN
@@ -35,11 +35,11 @@ class HistoryQuery(Struct, kw_only=True):
     page_token: Annotated[str, Meta(max_length=page_tokens.TOKEN_CHARACTERS_MAX)] = ""
 
     def range(self, now: datetime) -> tuple[datetime, datetime]:
-        """Begin and end. Raises Refusal (400)."""
+        """Begin and end. Raises DoesNotFit."""
         end = _aware(self.end_time) or now
         start = _aware(self.start_time) or max(end, EARLIEST + RANGE_DEFAULT) - RANGE_DEFAULT
         if not EARLIEST <= start < end <= LATEST:
-            raise Refusal(400, "Start time must be before end time, and not before 1970")
+            raise DoesNotFit("Start time must be before end time, and not before 1970")
         # Devices' clocks may be ahead: what they dated later than now is the newest there is.
         return start, end if self.end_time is not None else now + AHEAD_MAX
 
@@ -75,7 +75,7 @@ async def list_events(services: Services, project: ProjectScope, device: str, qu
     """List what happened to a device while it was in the project; of the last day, if nothing else is asked for."""
     device_id = ids.device_of_name(device)
     if device_id is None:
-        raise Refusal(404, DEVICE_UNKNOWN)
+        raise NotFound(DEVICE_UNKNOWN)
     since, until = query.range(services.clock())
     scope = (device_id, query.start_time, query.end_time)
     found = await history.page(
@@ -89,7 +89,7 @@ async def list_events(services: Services, project: ProjectScope, device: str, qu
         limit=query.page_size + 1,
     )
     if not found and not await history.belongs(services.postgres, project.id, device_id):
-        raise Refusal(404, DEVICE_UNKNOWN)
+        raise NotFound(DEVICE_UNKNOWN)
     events: list[Any] = [msgspec.Raw(event.json) for event in found[: query.page_size]]
     last = found[len(events) - 1] if len(found) > len(events) else None
     return Events(events, page_tokens.seal(scope, [last.ts, last.seq]) if last else "")

@@ -9,7 +9,7 @@ from gateway.api.accounts import ProjectScope
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import Permission
 from gateway.api.validation import Label, Name
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import labels as device_labels
 from gateway.stores.devices.labels import LABELS_MAX, Labelled
@@ -71,9 +71,9 @@ def changed(labels: dict[str, str], body: LabelUpdate) -> dict[str, str]:
 async def update_labels(services: Services, project: ProjectScope, body: LabelUpdate) -> LabelErrors:
     """Add, change and remove labels; devices that it cannot be done for are named, all others are changed."""
     if not body.add_labels and not body.remove_labels:
-        raise Refusal(400, "One of addLabels and removeLabels is required")
+        raise DoesNotFit("One of addLabels and removeLabels is required")
     if both := set(body.add_labels or ()) & set(body.remove_labels or ()):
-        raise Refusal(400, f"Label {min(both)} cannot be added and removed at once")
+        raise DoesNotFit(f"Label {min(both)} cannot be added and removed at once")
     names = {name: device_of(name) for name in body.devices}
     wanted = [place[1] for place in names.values() if place is not None and place[0] == project.id]
     errors: list[DeviceError] = []

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from gateway.api.accounts import OrganizationScope, ProjectScope
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import Permission, names
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts
 from gateway.v2.paging import PageQuery
@@ -84,7 +84,7 @@ def _shown(place: str, member: service_accounts.Member) -> Member:
 def _role(roles: list[str], known: tuple[str, ...]) -> str:
     role = roles[0].removeprefix("roles/")
     if role not in known:
-        raise Refusal(400, f"Roles must be one of {', '.join(known)}")
+        raise DoesNotFit(f"Roles must be one of {', '.join(known)}")
     return role
 
 

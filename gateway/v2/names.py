@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from gateway.refusals import Refusal
+from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.devices import project_view
 from gateway.stores.devices.project_view import ProjectDevice
@@ -30,11 +30,11 @@ def device_of(name: str) -> tuple[UUID, UUID] | None:
 async def device_in(
     services: Services, name: str, project_id: UUID | None = None, *, emulated: bool = False
 ) -> ProjectDevice:
-    """The device of this name, in any project or in this one. Raises Refusal (404)."""
+    """The device of this name, in any project or in this one. Raises NotFound."""
     device_id = ids.device_of_name(name)
     found = device_id and await project_view.read(services.postgres, device_id, emulated=emulated)
     if not found or project_id not in (None, found.project_id):
-        raise Refusal(404, DEVICE_UNKNOWN)
+        raise NotFound(DEVICE_UNKNOWN)
     return found
 
 

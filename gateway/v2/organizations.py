@@ -10,7 +10,7 @@ from gateway.api.accounts import AccountCaller, OrganizationScope, ProjectScope
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import Permission
 from gateway.api.validation import Name
-from gateway.refusals import Refusal
+from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.tenants import organizations, projects, visible_projects
 from gateway.stores.tenants.visible_projects import VisibleProject
@@ -151,7 +151,7 @@ async def delete_project(services: Services, project: ProjectScope) -> dict[str,
 async def _read(services: Services, project_id: UUID) -> Project:
     found = await visible_projects.read(services.postgres, project_id)
     if found is None:
-        raise Refusal(404, accounts.NOT_FOUND)
+        raise NotFound(accounts.NOT_FOUND)
     return _shown(found)
 
 

@@ -5,7 +5,7 @@ from msgspec import Struct
 from gateway.api.accounts import AccountCaller
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import GRANTED, ROLES, names
-from gateway.refusals import Refusal
+from gateway.refusals import NotFound
 from gateway.services import Services
 
 
@@ -40,7 +40,7 @@ async def list_roles(services: Services, account: AccountCaller) -> Roles:
 async def read_role(services: Services, account: AccountCaller, role: str) -> Role:
     """Read one role."""
     if role not in ROLES:
-        raise Refusal(404, "Role not found")
+        raise NotFound("Role not found")
     return _shown(role)
 
 

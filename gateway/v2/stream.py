@@ -20,12 +20,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.api import accounts
 from gateway.api.accounts import ProjectScope
-from gateway.api.endpoint import Endpoint, StreamErrorBody, endpoint, refused
+from gateway.api.dialects import V2_STREAM
+from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import Permission
 from gateway.api.validation import Label
 from gateway.event_tail import BUFFER_EVENTS_MAX, Watch, WatchFilter
 from gateway.ingest.protocol import ABORT, ENDLESS
-from gateway.refusals import Refusal, away
+from gateway.refusals import Refusal, Unavailable, away
 from gateway.services import Services
 from gateway.v2.devices import words_of
 from gateway.v2.names import label_filter
@@ -36,8 +37,8 @@ from schemas.postgres import AWAY
 SEND_TIMEOUT_S = 30.0
 """A client that takes nothing for so long is gone."""
 RECHECK_S_MAX = 30.0
-TOO_SLOW = Refusal(503, f"Read too slowly: more than {BUFFER_EVENTS_MAX} events were waiting. Connect again")
-SHUTTING_DOWN = Refusal(503, "The gateway shuts down. Connect again")
+TOO_SLOW = Unavailable(f"Read too slowly: more than {BUFFER_EVENTS_MAX} events were waiting. Connect again")
+SHUTTING_DOWN = Unavailable("The gateway shuts down. Connect again")
 
 PingInterval = Annotated[str, Meta(pattern=r"^(?:[1-9]|[1-9][0-9]|[1-9][0-9]{2})(?:\.[0-9]{1,3})?s\Z")]
 
@@ -98,10 +99,10 @@ class EventStream(Response):
         try:
             await self._services.events.begin(self._watch)
         except Refusal as refusal:
-            await refused(refusal, v2=True, stream=True)(scope, receive, send)
+            await V2_STREAM.refused(refusal)(scope, receive, send)
             return
         except AWAY:
-            await refused(away("Postgres"), v2=True, stream=True)(scope, receive, send)
+            await V2_STREAM.refused(away("Postgres"))(scope, receive, send)
             return
         said = _Sender(send, scope)
         scope["extensions"][ENDLESS] = True
@@ -143,7 +144,7 @@ class EventStream(Response):
             elif clock() >= next_check:
                 ending, next_check = await self._refusal(), clock() + recheck_s
             if ending is not None:
-                await said.body(self._frame % msgspec.json.encode(StreamErrorBody.of(ending.status, ending.text)))
+                await said.body(self._frame % V2_STREAM.line(ending))
                 return
             lines = watch.take()
             if not lines and clock() >= next_ping:

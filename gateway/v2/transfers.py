@@ -9,7 +9,7 @@ from gateway.api import accounts
 from gateway.api.accounts import ProjectScope
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.permissions import Permission
-from gateway.refusals import Refusal
+from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.devices import owner_changes, project_view
 from gateway.stores.replies import publish
@@ -69,12 +69,10 @@ async def transfer_devices(services: Services, project: ProjectScope, body: Tran
 
 
 async def _administers(services: Services, project: ProjectScope, source: UUID) -> bool:
-    """Whether the caller sees that project at all. Raises Refusal (403) where its role there is not enough."""
+    """Whether the caller sees that project at all. Raises NotPermitted where its role there is not enough."""
     try:
         await accounts.project_scope(services, project.caller, str(source), Permission.ADMINISTER)
-    except Refusal as refusal:
-        if refusal.status != 404:
-            raise
+    except NotFound:
         return False
     return True
 
@@ -91,7 +89,7 @@ async def _move(
     await owner_changes.space_project(connection, target.organization_id, space.id)
     try:
         held = await owner_changes.hold(connection, owner, device_id)
-    except Refusal:
+    except NotFound:
         return None
     if held.project_id != source:
         return None

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import NotFound
 from schemas import ids
 from schemas.ids import Minted
 from schemas.postgres import Executor
@@ -41,7 +41,7 @@ class HardwareKey(Struct):
 async def mint_and_store(connection: Executor, kind: str, *, owner_id: UUID, name: str) -> Minted:
     """A new credential of `kind` (organization, partner, hardware); its `text` exists nowhere else.
 
-    The owner is an organisation, for a hardware key a model. Raises Refusal (404) when there is no such owner.
+    The owner is an organisation, for a hardware key a model. Raises NotFound when there is no such owner.
     """
     minted = ids.mint(kind)
     try:
@@ -63,7 +63,7 @@ async def mint_and_store(connection: Executor, kind: str, *, owner_id: UUID, nam
                 minted.digest,
             )
     except asyncpg.ForeignKeyViolationError:
-        raise Refusal(404, "Model not found" if kind == "hardware" else "Organization not found") from None
+        raise NotFound("Model not found" if kind == "hardware" else "Organization not found") from None
     return minted
 
 
@@ -82,19 +82,19 @@ async def api_keys(
 
 
 async def read_api_key(connection: Executor, organization_id: UUID, key_id: UUID) -> ApiKey:
-    """Raises Refusal (404)."""
+    """Raises NotFound."""
     row = await connection.fetchrow(
         "SELECT id, kind, name, created_at, revoked_at FROM api_keys WHERE id = $1 AND organization_id = $2",
         key_id,
         organization_id,
     )
     if row is None:
-        raise Refusal(404, UNKNOWN_API_KEY)
+        raise NotFound(UNKNOWN_API_KEY)
     return ApiKey(**row)
 
 
 async def revoke_api_key(connection: Executor, organization_id: UUID, key_id: UUID) -> None:
-    """End a key; a second time changes nothing. Raises Refusal (404)."""
+    """End a key; a second time changes nothing. Raises NotFound."""
     found = await connection.fetchval(
         """UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
             WHERE id = $1 AND organization_id = $2 RETURNING true""",
@@ -102,7 +102,7 @@ async def revoke_api_key(connection: Executor, organization_id: UUID, key_id: UU
         organization_id,
     )
     if not found:
-        raise Refusal(404, UNKNOWN_API_KEY)
+        raise NotFound(UNKNOWN_API_KEY)
 
 
 async def hardware_keys(
@@ -125,7 +125,7 @@ async def hardware_keys(
 
 
 async def revoke_hardware_key(connection: Executor, model_id: UUID, key_id: UUID) -> str:
-    """End a key and return its name; a second time changes nothing. Raises Refusal (404)."""
+    """End a key and return its name; a second time changes nothing. Raises NotFound."""
     name: str | None = await connection.fetchval(
         """UPDATE hardware_keys SET revoked_at = coalesce(revoked_at, now())
             WHERE id = $1 AND model_id = $2 RETURNING name""",
@@ -133,23 +133,23 @@ async def revoke_hardware_key(connection: Executor, model_id: UUID, key_id: UUID
         model_id,
     )
     if name is None:
-        raise Refusal(404, UNKNOWN_HARDWARE_KEY)
+        raise NotFound(UNKNOWN_HARDWARE_KEY)
     return name
 
 
 async def model_of_hardware_key(connection: Executor, key_id: UUID) -> UUID:
-    """The model that a hardware key belongs to. Raises Refusal (404)."""
+    """The model that a hardware key belongs to. Raises NotFound."""
     model_id: UUID | None = await connection.fetchval("SELECT model_id FROM hardware_keys WHERE id = $1", key_id)
     if model_id is None:
-        raise Refusal(404, UNKNOWN_HARDWARE_KEY)
+        raise NotFound(UNKNOWN_HARDWARE_KEY)
     return model_id
 
 
 async def organization_of_api_key(connection: Executor, key_id: UUID) -> UUID:
-    """The organisation that an API key belongs to. Raises Refusal (404)."""
+    """The organisation that an API key belongs to. Raises NotFound."""
     organization_id: UUID | None = await connection.fetchval(
         "SELECT organization_id FROM api_keys WHERE id = $1", key_id
     )
     if organization_id is None:
-        raise Refusal(404, UNKNOWN_API_KEY)
+        raise NotFound(UNKNOWN_API_KEY)
     return organization_id

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import Conflict, NotFound
 from schemas import ids
 from schemas.postgres import Connection, Executor
 
@@ -81,7 +81,7 @@ _ACCOUNT = "id, project_id, display_name, basic_auth_enabled, created_at, update
 async def create(
     connection: Executor, project_id: UUID, display_name: str = "", *, basic_auth_enabled: bool = False
 ) -> ServiceAccount:
-    """A new account; it may do nothing until it is made a member somewhere. Raises Refusal (409) beyond the most."""
+    """A new account; it may do nothing until it is made a member somewhere. Raises Conflict beyond the most."""
     row = await connection.fetchrow(
         f"""INSERT INTO service_accounts (id, project_id, display_name, basic_auth_enabled)
             SELECT $1, $2, $3, $4
@@ -93,7 +93,7 @@ async def create(
         ACCOUNTS_MAX,
     )
     if row is None:
-        raise Refusal(409, f"A project has at most {ACCOUNTS_MAX} service accounts")
+        raise Conflict(f"A project has at most {ACCOUNTS_MAX} service accounts")
     return ServiceAccount(**row)
 
 
@@ -109,19 +109,19 @@ async def listed(connection: Executor, project_id: UUID, after: str, limit: int)
 
 
 async def read(connection: Executor, project_id: UUID, account_id: str) -> ServiceAccount:
-    """Raises Refusal (404)."""
+    """Raises NotFound."""
     row = await connection.fetchrow(
         f"SELECT {_ACCOUNT} FROM service_accounts WHERE project_id = $1 AND id = $2", project_id, account_id
     )
     if row is None:
-        raise Refusal(404, ACCOUNT_UNKNOWN)
+        raise NotFound(ACCOUNT_UNKNOWN)
     return ServiceAccount(**row)
 
 
 async def update(
     connection: Executor, was: ServiceAccount, display_name: str, basic_auth_enabled: bool
 ) -> ServiceAccount:
-    """Raises Refusal (404) when it was deleted just now."""
+    """Raises NotFound when it was deleted just now."""
     row = await connection.fetchrow(
         f"""UPDATE service_accounts SET display_name = $2, basic_auth_enabled = $3, updated_at = now()
              WHERE id = $1 RETURNING {_ACCOUNT}""",
@@ -130,7 +130,7 @@ async def update(
         basic_auth_enabled,
     )
     if row is None:
-        raise Refusal(404, ACCOUNT_UNKNOWN)
+        raise NotFound(ACCOUNT_UNKNOWN)
     return ServiceAccount(**row)
 
 
@@ -143,7 +143,7 @@ async def delete(connection: Executor, account_id: str) -> None:
 
 
 async def create_key(connection: Executor, account_id: str) -> tuple[str, datetime]:
-    """A new key: its id, from which its secret follows. Raises Refusal (409) beyond the most."""
+    """A new key: its id, from which its secret follows. Raises Conflict beyond the most."""
     row = await connection.fetchrow(
         """INSERT INTO service_account_keys (id, service_account_id)
            SELECT $1, $2 WHERE (SELECT count(*) FROM service_account_keys WHERE service_account_id = $2) < $3
@@ -153,7 +153,7 @@ async def create_key(connection: Executor, account_id: str) -> tuple[str, dateti
         KEYS_MAX,
     )
     if row is None:
-        raise Refusal(409, f"A service account has at most {KEYS_MAX} keys")
+        raise Conflict(f"A service account has at most {KEYS_MAX} keys")
     return row["id"], row["created_at"]
 
 
@@ -166,20 +166,20 @@ async def keys(connection: Executor, account_id: str) -> list[tuple[str, datetim
 
 
 async def key(connection: Executor, account_id: str, key_id: str) -> tuple[str, datetime]:
-    """One key. Raises Refusal (404)."""
+    """One key. Raises NotFound."""
     found = [key for key in await keys(connection, account_id) if key[0] == key_id]
     if not found:
-        raise Refusal(404, "Key not found")
+        raise NotFound("Key not found")
     return found[0]
 
 
 async def delete_key(connection: Executor, account_id: str, key_id: str) -> None:
-    """Raises Refusal (404)."""
+    """Raises NotFound."""
     gone = await connection.fetchval(
         "DELETE FROM service_account_keys WHERE service_account_id = $1 AND id = $2 RETURNING id", account_id, key_id
     )
     if gone is None:
-        raise Refusal(404, "Key not found")
+        raise NotFound("Key not found")
 
 
 # Members -----------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ async def members(
 
 
 async def member(connection: Executor, organization_id: UUID, project_id: UUID | None, member_id: str) -> Member:
-    """Raises Refusal (404)."""
+    """Raises NotFound."""
     row = await connection.fetchrow(
         f"""{_MEMBER} WHERE m.organization_id = $1 AND m.project_id IS NOT DISTINCT FROM $2
               AND coalesce(m.service_account_id, m.id) = $3""",
@@ -228,7 +228,7 @@ async def member(connection: Executor, organization_id: UUID, project_id: UUID |
         member_id,
     )
     if row is None:
-        raise Refusal(404, MEMBER_UNKNOWN)
+        raise NotFound(MEMBER_UNKNOWN)
     return _member(row)
 
 
@@ -243,7 +243,7 @@ async def add_member(
 ) -> Member:
     """Give a service account of the same organisation, or a person, a role.
 
-    Raises Refusal: 404 when there is no such account, 409 when it is a member already.
+    Raises NotFound when there is no such account, Conflict when it is a member already.
     """
     if service_account_id is not None and not await connection.fetchval(
         """SELECT EXISTS (SELECT FROM service_accounts a JOIN projects p ON p.id = a.project_id
@@ -251,7 +251,7 @@ async def add_member(
         service_account_id,
         organization_id,
     ):
-        raise Refusal(404, ACCOUNT_UNKNOWN)
+        raise NotFound(ACCOUNT_UNKNOWN)
     try:
         async with connection.transaction():
             member_id = await connection.fetchval(
@@ -265,14 +265,14 @@ async def add_member(
                 email,
             )
     except asyncpg.UniqueViolationError:
-        raise Refusal(409, "This is a member already") from None
+        raise Conflict("This is a member already") from None
     return await member(connection, organization_id, project_id, member_id)
 
 
 async def change_role(
     connection: Connection, organization_id: UUID, project_id: UUID | None, member_id: str, role: str
 ) -> Member:
-    """Raises Refusal (404)."""
+    """Raises NotFound."""
     await connection.execute(
         """UPDATE memberships SET role = $4 WHERE organization_id = $1 AND project_id IS NOT DISTINCT FROM $2
               AND coalesce(service_account_id, id) = $3""",
@@ -285,7 +285,7 @@ async def change_role(
 
 
 async def remove_member(connection: Connection, organization_id: UUID, project_id: UUID | None, member_id: str) -> None:
-    """Raises Refusal (404)."""
+    """Raises NotFound."""
     gone = await connection.fetchval(
         """DELETE FROM memberships WHERE organization_id = $1 AND project_id IS NOT DISTINCT FROM $2
               AND coalesce(service_account_id, id) = $3 RETURNING id""",
@@ -294,4 +294,4 @@ async def remove_member(connection: Connection, organization_id: UUID, project_i
         member_id,
     )
     if gone is None:
-        raise Refusal(404, MEMBER_UNKNOWN)
+        raise NotFound(MEMBER_UNKNOWN)

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct, to_builtins
 
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores import models
 from schemas import ids
 from schemas.postgres import Connection, Executor
@@ -54,7 +54,7 @@ async def add(
     timeout_s: int = DEFAULT_TIMEOUT_S,
     fields: list[CommandField] | None = None,
 ) -> CommandDefinition:
-    """Define a command; without a friendly name it is called by its name. Raises Refusal: 404, or 422."""
+    """Define a command; without a friendly name it is called by its name. Raises NotFound, or DoesNotFit."""
     fields = fields or []
     _check_fields(fields)
     try:
@@ -72,9 +72,9 @@ async def add(
             to_builtins(fields),
         )
     except asyncpg.UniqueViolationError:
-        raise Refusal(422, TAKEN) from None
+        raise DoesNotFit(TAKEN) from None
     except asyncpg.ForeignKeyViolationError:
-        raise Refusal(404, models.UNKNOWN) from None
+        raise NotFound(models.UNKNOWN) from None
     assert row is not None
     return _definition(row)
 
@@ -93,14 +93,14 @@ async def listed(
 
 
 async def hold(connection: Connection, model_id: UUID, definition_id: UUID) -> CommandDefinition:
-    """A definition, locked until the end of the transaction. Raises Refusal (404)."""
+    """A definition, locked until the end of the transaction. Raises NotFound."""
     row = await connection.fetchrow(
         f"SELECT {_DEFINITION} FROM command_definitions WHERE id = $1 AND model_id = $2 FOR UPDATE",
         definition_id,
         model_id,
     )
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return _definition(row)
 
 
@@ -118,7 +118,7 @@ async def find(
 
 
 async def replace(connection: Connection, command: CommandDefinition) -> None:
-    """Store a definition that is held and was changed. Raises Refusal (422).
+    """Store a definition that is held and was changed. Raises DoesNotFit.
 
     Commands already sent keep what they were sent with.
     """
@@ -137,22 +137,22 @@ async def replace(connection: Connection, command: CommandDefinition) -> None:
             to_builtins(command.fields),
         )
     except asyncpg.UniqueViolationError:
-        raise Refusal(422, TAKEN) from None
+        raise DoesNotFit(TAKEN) from None
 
 
 async def delete(connection: Executor, model_id: UUID, definition_id: UUID) -> None:
-    """Remove a definition; commands already sent run on. Raises Refusal (404)."""
+    """Remove a definition; commands already sent run on. Raises NotFound."""
     found = await connection.fetchval(
         "DELETE FROM command_definitions WHERE id = $1 AND model_id = $2 RETURNING true", definition_id, model_id
     )
     if not found:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
 
 
 def _check_fields(fields: list[CommandField]) -> None:
     names = [field.name for field in fields]
     if len(set(names)) < len(names):
-        raise Refusal(422, "Fields must have different names")
+        raise DoesNotFit("Fields must have different names")
 
 
 def _definition(row: asyncpg.Record) -> CommandDefinition:

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.api.callers import DeviceCaller
-from gateway.refusals import Refusal
+from gateway.refusals import NotFound
+from gateway.stores.devices.identity import DeviceCaller
 from schemas import events
 from schemas.events import EventType
 from schemas.postgres import Connection
@@ -75,7 +75,7 @@ async def report(
 ) -> bool:
     """Store how a command goes, in a transaction; False when that was known.
 
-    Raises Refusal (404) for a command that is not the device's, is not due yet or was cancelled, and for one that has
+    Raises NotFound for a command that is not the device's, is not due yet or was cancelled, and for one that has
     ended otherwise.
     """
     command = await connection.fetchrow(
@@ -84,10 +84,10 @@ async def report(
         device.id,
     )
     if command is None or command["status"] in ("scheduled", "aborted"):
-        raise Refusal(404, NO_COMMAND)
+        raise NotFound(NO_COMMAND)
     ended = command["status"] in ("done", "failed")
     if ended and command["status"] != status:
-        raise Refusal(404, NO_COMMAND)
+        raise NotFound(NO_COMMAND)
     if ended or (command["status"] == status and message in (None, command["message"])):
         return False
     await connection.execute(

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import Refusal, retry_after_s
+from gateway.refusals import Conflict, NotFound, TooMany, retry_after_s
 from gateway.stores.commands.definitions import CommandDefinition
 from gateway.stores.devices.owner_changes import Held
 from schemas import events, ids
@@ -59,12 +59,12 @@ async def create(
     scheduled_at: datetime | None,
     moment: datetime,
 ) -> Command:
-    """Send a command, now or at a later time. Raises Refusal (429) when the device has too many open ones."""
+    """Send a command, now or at a later time. Raises TooMany when the device has too many open ones."""
     scheduled = await connection.fetchval(
         "SELECT count(*) FROM commands WHERE device_id = $1 AND status = 'scheduled'", held.id
     )
     if held.open_commands + scheduled >= OPEN_MAX:
-        raise Refusal(429, f"Device has {OPEN_MAX} open commands, more it cannot have", retry_after_s=retry_after_s())
+        raise TooMany(f"Device has {OPEN_MAX} open commands, more it cannot have", retry_after_s=retry_after_s())
     row = await connection.fetchrow(
         f"""INSERT INTO commands AS c (id, device_id, name, friendly_name, parameters, status, timeout_s, created_at,
                                        scheduled_at, expires_at)
@@ -112,7 +112,7 @@ async def cancel(
 ) -> Command:
     """Abort a command that the device has not begun, in a transaction.
 
-    Raises Refusal: 404 for an unknown command and for one of another organisation alike, 409 when it is too late.
+    Raises NotFound for an unknown command and for one of another organisation alike, Conflict when it is too late.
     """
     # The command is locked before its device (by the trigger that counts open ones), as everywhere.
     found = await connection.fetchrow(
@@ -124,9 +124,9 @@ async def cancel(
         organization_id,
     )
     if found is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     if found["status"] not in ("scheduled", "pending"):
-        raise Refusal(409, TOO_LATE.format(status=found["status"].replace("_", " ")))
+        raise Conflict(TOO_LATE.format(status=found["status"].replace("_", " ")))
     row = await connection.fetchrow(
         f"UPDATE commands c SET status = 'aborted', finished_at = $2 WHERE c.id = $1 RETURNING {_COMMAND}",
         command_id,

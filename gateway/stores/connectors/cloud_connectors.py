@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from schemas import ids
 from schemas.events import EventType, rfc3339
 from schemas.postgres import Connection, Executor
@@ -108,7 +108,7 @@ async def create(
     name: str,
     settings: dict[str, str],
 ) -> str:
-    """A new connector, to be authorised; returns its id. Raises Refusal (422) for a space that is not the project's."""
+    """A new connector, to be authorised; returns its id. Raises DoesNotFit for a space that is not the project's."""
     found = await connection.fetchval(
         """INSERT INTO cloud_connectors (id, organization_id, project_id, space_id, provider, name, settings)
            SELECT $1, p.organization_id, p.id, s.id, $5, $6, $7 FROM projects p JOIN spaces s ON s.project_id = p.id
@@ -122,7 +122,7 @@ async def create(
         settings,
     )
     if found is None:
-        raise Refusal(422, "Space id: the project has no such space")
+        raise DoesNotFit("Space id: the project has no such space")
     return str(found)
 
 
@@ -141,15 +141,15 @@ async def page(
 
 
 async def read(executor: Executor, organization_id: UUID, connector_id: str) -> CloudConnector:
-    """Raises Refusal (404)."""
+    """Raises NotFound."""
     row = await executor.fetchrow(f"{_CONNECTOR} AND c.id = $2", organization_id, connector_id)
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return _connector(row)
 
 
 async def hold(connection: Connection, organization_id: UUID, connector_id: str) -> CloudConnector:
-    """Lock it for the transaction that changes it, whether a list is being applied or not. Raises Refusal (404)."""
+    """Lock it for the transaction that changes it, whether a list is being applied or not. Raises NotFound."""
     await connection.execute(
         "SELECT FROM cloud_connectors WHERE id = $1 AND organization_id = $2 FOR NO KEY UPDATE",
         connector_id,
@@ -159,21 +159,21 @@ async def hold(connection: Connection, organization_id: UUID, connector_id: str)
 
 
 async def organization_of(executor: Executor, connector_id: str) -> UUID:
-    """Whose it is. Raises Refusal (404)."""
+    """Whose it is. Raises NotFound."""
     found: UUID | None = await executor.fetchval(
         "SELECT organization_id FROM cloud_connectors WHERE id = $1", connector_id
     )
     if found is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return found
 
 
 def check_runnable(connector: CloudConnector) -> None:
-    """Raises Refusal (422) for one that was never authorised, or is disabled."""
+    """Raises DoesNotFit for one that was never authorised, or is disabled."""
     if connector.status == "Unauthenticated":
-        raise Refusal(422, "The connector was never authorised: open its link")
+        raise DoesNotFit("The connector was never authorised: open its link")
     if connector.status == "Disabled":
-        raise Refusal(422, "The connector is disabled: enable it first")
+        raise DoesNotFit("The connector is disabled: enable it first")
 
 
 async def change(connection: Connection, connector_id: str, *, name: str, settings: dict[str, str]) -> None:
@@ -217,10 +217,10 @@ async def sync(connection: Connection, connector_id: str) -> None:
 async def confirm(connection: Connection, connector: CloudConnector) -> int:
     """Agree that as many devices as the held list says be excluded, and run at once; returns how many.
 
-    Raises Refusal (422) when no list is held.
+    Raises DoesNotFit when no list is held.
     """
     if connector.held is None:
-        raise Refusal(422, "No list is held")
+        raise DoesNotFit("No list is held")
     await connection.execute(
         """UPDATE cloud_connectors SET held_confirmed = $2, inventory_at = now(), revision = revision + 1
             WHERE id = $1""",
@@ -234,7 +234,7 @@ async def delete(connection: Connection, organization_id: UUID, connector_id: st
     """Delete it with all devices that it imported and everything below them; returns how many. The spaces stay.
 
     In a transaction, which holds no lock of the connector yet: a list that is being applied is waited for. Raises
-    Refusal (404), and (422) unless `name` is its name.
+    NotFound, and (422) unless `name` is its name.
     """
     await connection.execute(
         "SELECT FROM cloud_connectors WHERE id = $1 AND organization_id = $2 FOR UPDATE",
@@ -245,7 +245,7 @@ async def delete(connection: Connection, organization_id: UUID, connector_id: st
     connector = await read(connection, organization_id, connector_id)
     if name != connector.name:
         devices = connector.active_devices + connector.excluded_devices
-        raise Refusal(422, f"Name must be {connector.name!r} to delete the connector and its {devices} devices")
+        raise DoesNotFit(f"Name must be {connector.name!r} to delete the connector and its {devices} devices")
     doomed = """WITH RECURSIVE doomed AS (
                     SELECT d.id FROM devices d JOIN cloud_devices c ON c.device_id = d.id
                      WHERE c.connector_id = $1 AND d.deleted_at IS NULL
@@ -416,7 +416,7 @@ async def devices(
 
 
 async def restore(connection: Connection, connector_id: str, vendor_id: str) -> None:
-    """Let a device that a user deleted be imported again, by the next run. Raises Refusal (404)."""
+    """Let a device that a user deleted be imported again, by the next run. Raises NotFound."""
     gone = await connection.fetchval(
         """DELETE FROM cloud_devices WHERE connector_id = $1 AND vendor_id = $2 AND excluded = 'user_deleted'
            RETURNING true""",
@@ -424,5 +424,5 @@ async def restore(connection: Connection, connector_id: str, vendor_id: str) -> 
         vendor_id,
     )
     if not gone:
-        raise Refusal(404, DEVICE_UNKNOWN)
+        raise NotFound(DEVICE_UNKNOWN)
     await sync(connection, connector_id)

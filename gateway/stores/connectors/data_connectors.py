@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import Conflict, DoesNotFit, NotFound
 from schemas import ids
 from schemas.postgres import Connection, Executor
 from schemas.secrets import Vault
@@ -53,13 +53,13 @@ def open_headers(vault: Vault, connector: Connector) -> dict[str, str]:
 
 
 async def create(connection: Connection, connector: Connector) -> Connector:
-    """Store a new connector, in a transaction. Raises Refusal (409) when its project has too many."""
+    """Store a new connector, in a transaction. Raises Conflict when its project has too many."""
     await connection.execute("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE", connector.project_id)
     count = await connection.fetchval(
         "SELECT count(*) FROM data_connectors WHERE project_id = $1", connector.project_id
     )
     if count >= CONNECTORS_MAX:
-        raise Refusal(409, f"A project has at most {CONNECTORS_MAX} data connectors")
+        raise Conflict(f"A project has at most {CONNECTORS_MAX} data connectors")
     row: Any = await connection.fetchrow(
         f"""INSERT INTO data_connectors (id, project_id, display_name, status, event_types, labels, url, headers,
                    secret, asymmetric_signature, standard_webhooks, retry_window_s)
@@ -92,7 +92,7 @@ async def listed(connection: Executor, project_id: UUID, after: str, limit: int)
 
 
 async def read(connection: Executor, project_id: UUID, connector_id: str) -> Connector:
-    """Raises Refusal (404)."""
+    """Raises NotFound."""
     return _found(
         await connection.fetchrow(
             f"SELECT {_COLUMNS} FROM data_connectors WHERE project_id = $1 AND id = $2", project_id, connector_id
@@ -101,7 +101,7 @@ async def read(connection: Executor, project_id: UUID, connector_id: str) -> Con
 
 
 async def hold(connection: Connection, project_id: UUID, connector_id: str) -> Connector:
-    """The connector, locked until the transaction ends. Raises Refusal (404)."""
+    """The connector, locked until the transaction ends. Raises NotFound."""
     return _found(
         await connection.fetchrow(
             f"""SELECT {_COLUMNS} FROM data_connectors WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE""",
@@ -113,7 +113,7 @@ async def hold(connection: Connection, project_id: UUID, connector_id: str) -> C
 
 def _found(row: Any) -> Connector:
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return Connector(**row)
 
 
@@ -202,7 +202,7 @@ async def synchronize(connection: Connection, connector: Connector) -> int:
 async def replay(connection: Connection, connector: Connector, start: datetime, end: datetime) -> int:
     """Owe a held, active connector all events of its project from a time range once more; returns how many.
 
-    Raises Refusal (400) for more than `REPLAY_EVENTS_MAX`.
+    Raises DoesNotFit for more than `REPLAY_EVENTS_MAX`.
     """
     added = await _rows(
         connection,
@@ -218,7 +218,7 @@ async def replay(connection: Connection, connector: Connector, start: datetime, 
         REPLAY_EVENTS_MAX + 1,
     )
     if added > REPLAY_EVENTS_MAX:
-        raise Refusal(400, f"More than {REPLAY_EVENTS_MAX} events are in this range: replay it in parts")
+        raise DoesNotFit(f"More than {REPLAY_EVENTS_MAX} events are in this range: replay it in parts")
     await _count(connection, connector.id, accepted=added, superseded=0)
     return added
 

@@ -11,8 +11,8 @@ from uuid import UUID
 
 import asyncpg
 
-from gateway.api.validation import is_mac, normalized_mac
-from gateway.refusals import Refusal
+from gateway.identifiers import is_mac, normalized_mac
+from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.devices import owner_changes
 from schemas import events
 from schemas.events import EventType
@@ -36,13 +36,13 @@ _BY_MAC_AND_SN = _FIND.format(proof="d.mac = $3 AND d.sn = $4")
 
 
 async def by_cloud_id(connection: Connection, organization_id: UUID, cloud_id: str) -> UUID:
-    """The unclaimed device of this Cloud ID, locked. Raises Refusal: 404, or 422 when it is the caller's already."""
+    """The unclaimed device of this Cloud ID, locked. Raises NotFound, or DoesNotFit when it is the caller's already."""
     row = await connection.fetchrow(_BY_CLOUD_ID + _LOCKED, "cloud_id", organization_id, cloud_id)
     return _unclaimed(row, organization_id)
 
 
 async def by_mac_and_sn(connection: Connection, organization_id: UUID, mac: str, sn: str) -> UUID:
-    """The unclaimed device of this pair, locked. Raises Refusal: 404, or 422 when it is the caller's already."""
+    """The unclaimed device of this pair, locked. Raises NotFound, or DoesNotFit when it is the caller's already."""
     row = await connection.fetchrow(_BY_MAC_AND_SN + _LOCKED, "mac_sn", organization_id, mac, sn)
     return _unclaimed(row, organization_id)
 
@@ -69,9 +69,9 @@ async def by_identifier(connection: Connection, organization_id: UUID, identifie
 
 def _unclaimed(row: asyncpg.Record | None, organization_id: UUID) -> UUID:
     if row is not None and row["organization_id"] == organization_id:
-        raise Refusal(422, ALREADY)
+        raise DoesNotFit(ALREADY)
     if row is None or row["organization_id"] is not None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     device_id: UUID = row["id"]
     return device_id
 
@@ -87,7 +87,7 @@ async def claim(
 ) -> list[UUID]:
     """Make the organisation the owner of a device and of all unclaimed devices below it; returns all of them.
 
-    In a transaction. None are returned when somebody else was quicker. Raises Refusal (422) when the space
+    In a transaction. None are returned when somebody else was quicker. Raises DoesNotFit when the space
     is not the organisation's.
     """
     project_id = await owner_changes.space_project(connection, organization_id, space_id)

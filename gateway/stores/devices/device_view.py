@@ -10,9 +10,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.api.callers import UNAUTHORIZED, DeviceCaller
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, Unauthenticated
 from gateway.stores.devices import labels
+from gateway.stores.devices.identity import DeviceCaller
 from gateway.stores.devices.registration import PARENT_UNKNOWN, check_room
 from schemas.postgres import Connection, Executor
 
@@ -79,13 +79,8 @@ class Place(Struct):
     maintenance: bool
 
 
-def gone() -> Refusal:
-    """The device was deleted since it proved who it is."""
-    return Refusal(401, UNAUTHORIZED)
-
-
 async def read(connection: Executor, device_id: UUID) -> Device:
-    """Raises Refusal (401) when the device was deleted."""
+    """Raises Unauthenticated when the device was deleted."""
     row = await connection.fetchrow(
         """SELECT d.id, d.sn, d.mac, m.vendor, m.name AS model, d.config_version, d.config_updated_at, d.name,
                   d.firmware_version, d.claimed_at, d.details, st.status, st.telemetries, st.last_seen_at
@@ -94,7 +89,7 @@ async def read(connection: Executor, device_id: UUID) -> Device:
         device_id,
     )
     if row is None:
-        raise gone()
+        raise Unauthenticated
     return Device(
         id=row["id"],
         partner=Partner(row["sn"], row["mac"], row["vendor"], row["model"]),
@@ -114,7 +109,7 @@ def state(telemetries: dict[str, Any] | None, status: str | None) -> dict[str, A
 
 
 async def hold(connection: Connection, device_id: UUID) -> Own:
-    """Lock a device until the transaction ends. Raises Refusal (401) when it was deleted."""
+    """Lock a device until the transaction ends. Raises Unauthenticated when it was deleted."""
     row = await connection.fetchrow(
         """SELECT name, firmware_version, sub_model, details, host_address, applied_config_version,
                   applied_space_version, parent_id
@@ -122,7 +117,7 @@ async def hold(connection: Connection, device_id: UUID) -> Own:
         device_id,
     )
     if row is None:
-        raise gone()
+        raise Unauthenticated
     return Own(**row)
 
 
@@ -153,7 +148,7 @@ async def update(connection: Connection, device_id: UUID, was: Own, now: Own, mo
 async def hold_new_parent(connection: Connection, device: DeviceCaller, parent_id: UUID) -> None:
     """Make sure that a device may have this parent until the transaction ends; before the device itself is held.
 
-    The parent is of the same vendor; that of a claimed device has the same owner. Raises Refusal (422).
+    The parent is of the same vendor; that of a claimed device has the same owner. Raises DoesNotFit.
     """
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _PARENTS_LOCK)
     vendor_and_owner = """SELECT m.organization_id AS vendor_id, d.organization_id AS owner_id
@@ -162,9 +157,9 @@ async def hold_new_parent(connection: Connection, device: DeviceCaller, parent_i
     parent = await connection.fetchrow(f"{vendor_and_owner} FOR SHARE OF d", parent_id)
     own = await connection.fetchrow(f"{vendor_and_owner} FOR NO KEY UPDATE OF d", device.id)
     if own is None:
-        raise gone()
+        raise Unauthenticated
     if parent is None or parent["vendor_id"] != own["vendor_id"] or own["owner_id"] not in (None, parent["owner_id"]):
-        raise Refusal(422, PARENT_UNKNOWN)
+        raise DoesNotFit(PARENT_UNKNOWN)
     if await connection.fetchval(
         """WITH RECURSIVE above AS (
                SELECT id, parent_id FROM devices WHERE id = $1
@@ -173,26 +168,26 @@ async def hold_new_parent(connection: Connection, device: DeviceCaller, parent_i
         parent_id,
         device.id,
     ):
-        raise Refusal(422, BELOW_ITSELF)
+        raise DoesNotFit(BELOW_ITSELF)
     await check_room(connection, parent_id)
 
 
 async def put_cloud_setting(connection: Connection, device_id: UUID, name: str, value: Any) -> None:
     """Set one property of a device, in a transaction; null removes it.
 
-    Raises Refusal: 422 when there are too many, 401 when the device was deleted.
+    Raises DoesNotFit when there are too many, Unauthenticated when the device was deleted.
     """
     settings: dict[str, Any] | None = await connection.fetchval(
         "SELECT cloud_settings FROM devices WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE", device_id
     )
     if settings is None:
-        raise gone()
+        raise Unauthenticated
     if value is None:
         settings.pop(name, None)
     else:
         settings[name] = value
     if len(settings) > CLOUD_SETTINGS_MAX:
-        raise Refusal(422, TOO_MANY_SETTINGS)
+        raise DoesNotFit(TOO_MANY_SETTINGS)
     await connection.execute("UPDATE devices SET cloud_settings = $2 WHERE id = $1", device_id, settings)
 
 

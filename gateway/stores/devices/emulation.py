@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import Conflict
 from gateway.stores.devices import labels as device_labels
 from gateway.stores.devices import owner_changes, registration
 from gateway.stores.devices.labels import Labels
@@ -47,7 +47,7 @@ async def create(
     shards: int,
     moment: datetime,
 ) -> UUID:
-    """A new emulated device, in a transaction. Raises Refusal (409) when the project has too many."""
+    """A new emulated device, in a transaction. Raises Conflict when the project has too many."""
     space = await spaces.find_or_create(connection, organization_id, project_id, [spaces.UNSORTED])
     await owner_changes.space_project(connection, organization_id, space.id)
     model = await _model(connection, organization_id, device_type)
@@ -57,7 +57,7 @@ async def create(
         project_id,
     )
     if count >= DEVICES_MAX:
-        raise Refusal(409, TOO_MANY)
+        raise Conflict(TOO_MANY)
     device_id = ids.new_emulated_id()
     shard = ids.shard_of(str(device_id).encode(), shards)
     new = NewDevice(
@@ -94,7 +94,7 @@ async def _model(connection: Connection, organization_id: UUID, device_type: str
                 device_type,
             )
     except asyncpg.UniqueViolationError:
-        raise Refusal(409, MODEL_NAME_TAKEN.format(name=name)) from None
+        raise Conflict(MODEL_NAME_TAKEN.format(name=name)) from None
     row = await connection.fetchrow(
         """SELECT m.id, m.organization_id AS vendor_id, m.authentication, o.short_code, m.rate_limit
              FROM device_models m JOIN organizations o ON o.id = m.organization_id

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.devices import labels
 from gateway.stores.devices.owner_view import UNKNOWN
 from schemas import events
@@ -36,7 +36,7 @@ class Held(Struct, frozen=True):
 
 
 async def hold(connection: Connection, organization_id: UUID, device_id: UUID) -> Held:
-    """Lock a device that the organisation owns until the end of the transaction. Raises Refusal (404)."""
+    """Lock a device that the organisation owns until the end of the transaction. Raises NotFound."""
     row = await connection.fetchrow(
         """SELECT id, shard, model_id, project_id, space_id, name, details, config_version, open_commands
              FROM devices WHERE id = $1 AND organization_id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE""",
@@ -44,19 +44,19 @@ async def hold(connection: Connection, organization_id: UUID, device_id: UUID) -
         organization_id,
     )
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return Held(**row)
 
 
 async def hold_of_vendor(connection: Connection, organization_id: UUID, device_id: UUID) -> None:
-    """Lock a device of one of the organisation's models until the end of the transaction. Raises Refusal (404)."""
+    """Lock a device of one of the organisation's models until the end of the transaction. Raises NotFound."""
     if not await connection.fetchval(
         """SELECT true FROM devices d JOIN device_models m ON m.id = d.model_id
             WHERE d.id = $1 AND m.organization_id = $2 AND d.deleted_at IS NULL FOR NO KEY UPDATE OF d""",
         device_id,
         organization_id,
     ):
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
 
 
 async def update(connection: Connection, held: Held, *, name: str, details: dict[str, Any], moment: datetime) -> bool:
@@ -137,7 +137,7 @@ async def move(
 
 
 async def space_project(connection: Connection, organization_id: UUID, space_id: UUID) -> UUID:
-    """The project of a space, which cannot be deleted before the transaction ends. Raises Refusal (422)."""
+    """The project of a space, which cannot be deleted before the transaction ends. Raises DoesNotFit."""
     project_id: UUID | None = await connection.fetchval(
         """SELECT s.project_id FROM spaces s JOIN projects p ON p.id = s.project_id
             WHERE s.id = $1 AND p.organization_id = $2 FOR KEY SHARE OF s""",
@@ -145,5 +145,5 @@ async def space_project(connection: Connection, organization_id: UUID, space_id:
         organization_id,
     )
     if project_id is None:
-        raise Refusal(422, SPACE_UNKNOWN)
+        raise DoesNotFit(SPACE_UNKNOWN)
     return project_id

@@ -21,7 +21,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import NotFound
 from schemas.postgres import Executor
 
 UNKNOWN = "Device not found"
@@ -185,43 +185,43 @@ async def _page(connection: Executor, conditions: list[str], arguments: list[Any
 
 
 async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> Device:
-    """A device that the organisation owns. Raises Refusal (404), for another's and an unknown one alike."""
+    """A device that the organisation owns. Raises NotFound, for another's and an unknown one alike."""
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND d.organization_id = $2", device_id, organization_id)
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return _device(row)
 
 
 async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> Device:
-    """A device of one of the organisation's models. Raises Refusal (404), for another's and an unknown one alike."""
+    """A device of one of the organisation's models. Raises NotFound, for another's and an unknown one alike."""
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND m.organization_id = $2", device_id, organization_id)
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return _device(row)
 
 
 async def ever_owned(connection: Executor, organization_id: UUID, device_id: UUID) -> None:
-    """Raises Refusal (404) unless the device is the organisation's, or was until it was deleted."""
+    """Raises NotFound unless the device is the organisation's, or was until it was deleted."""
     if not await connection.fetchval(
         "SELECT true FROM devices WHERE id = $1 AND organization_id = $2", device_id, organization_id
     ):
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
 
 
 async def read_config(connection: Executor, organization_id: UUID, device_id: UUID) -> Config:
-    """The config of a device that the organisation owns. Raises Refusal (404)."""
+    """The config of a device that the organisation owns. Raises NotFound."""
     return await _config(connection, f"{_CONFIG} AND d.organization_id = $2", organization_id, device_id)
 
 
 async def read_config_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> Config:
-    """The config of a device of one of the organisation's models. Raises Refusal (404)."""
+    """The config of a device of one of the organisation's models. Raises NotFound."""
     return await _config(connection, f"{_CONFIG} AND m.organization_id = $2", organization_id, device_id)
 
 
 async def _config(connection: Executor, query: str, organization_id: UUID, device_id: UUID) -> Config:
     row = await connection.fetchrow(query, device_id, organization_id)
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return Config(**row)
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, Malformed, NotFound
 from schemas import events, ids
 from schemas.events import EventType
 from schemas.postgres import Connection, Executor
@@ -66,10 +66,10 @@ class NewDevice(Struct, frozen=True, kw_only=True):
 
 
 async def model_of_hardware_key(connection: Executor, text: str) -> Model:
-    """The model that a hardware key registers devices of. Raises Refusal (400)."""
+    """The model that a hardware key registers devices of. Raises Malformed."""
     presented = ids.present(text)
     if presented is None or presented.kind != "hardware":
-        raise Refusal(400, KEY_INVALID)
+        raise Malformed(KEY_INVALID)
     row = await connection.fetchrow(
         """SELECT m.id, m.organization_id AS vendor_id, m.authentication, o.short_code, m.rate_limit,
                   k.id AS hardware_key_id, k.digest
@@ -79,12 +79,12 @@ async def model_of_hardware_key(connection: Executor, text: str) -> Model:
         presented.id,
     )
     if row is None or not ids.same(presented.digest, row["digest"]):
-        raise Refusal(400, KEY_INVALID)
+        raise Malformed(KEY_INVALID)
     return Model(**{name: value for name, value in row.items() if name != "digest"})
 
 
 async def model_for_child(connection: Connection, model_id: UUID, vendor_id: UUID, owner_id: UUID | None) -> Model:
-    """A model that a child may be of: one of its parent's vendor or of its parent's owner. Raises Refusal (404)."""
+    """A model that a child may be of: one of its parent's vendor or of its parent's owner. Raises NotFound."""
     row = await connection.fetchrow(
         """SELECT m.id, m.organization_id AS vendor_id, m.authentication, o.short_code, m.rate_limit
              FROM device_models m JOIN organizations o ON o.id = m.organization_id
@@ -94,7 +94,7 @@ async def model_for_child(connection: Connection, model_id: UUID, vendor_id: UUI
         owner_id,
     )
     if row is None:
-        raise Refusal(404, MODEL_UNKNOWN)
+        raise NotFound(MODEL_UNKNOWN)
     return Model(**row)
 
 
@@ -102,7 +102,7 @@ async def hold_parent(connection: Connection, parent_id: UUID) -> tuple[UUID, Pl
     """The vendor and the place of a device that is to get a child, None when it is unknown or deleted.
 
     Until the transaction ends the parent is neither claimed, moved nor deleted, so no child is left behind.
-    Raises Refusal (422) when it has too many children.
+    Raises DoesNotFit when it has too many children.
     """
     row = await connection.fetchrow(
         """SELECT p.organization_id, p.project_id, p.space_id, m.organization_id AS vendor_id
@@ -117,18 +117,18 @@ async def hold_parent(connection: Connection, parent_id: UUID) -> tuple[UUID, Pl
 
 
 async def check_room(connection: Connection, parent_id: UUID) -> None:
-    """Raises Refusal (422) when a device has so many children that it can have no more."""
+    """Raises DoesNotFit when a device has so many children that it can have no more."""
     children = await connection.fetchval(
         "SELECT count(*) FROM devices WHERE parent_id = $1 AND deleted_at IS NULL", parent_id
     )
     if children >= CHILDREN_MAX:
-        raise Refusal(422, TOO_MANY_CHILDREN)
+        raise DoesNotFit(TOO_MANY_CHILDREN)
 
 
 async def insert(connection: Connection, new: NewDevice, place: Place, moment: datetime) -> None:
     """Store a new device at its place, inside the caller's transaction.
 
-    Raises Refusal: 422 when its serial number or Cloud ID is taken, 404 when its model was deleted just now.
+    Raises DoesNotFit when its serial number or Cloud ID is taken, NotFound when its model was deleted just now.
     """
     claimed = place.project_id is not None
     try:
@@ -157,9 +157,9 @@ async def insert(connection: Connection, new: NewDevice, place: Place, moment: d
             int(claimed),
         )
     except asyncpg.UniqueViolationError as error:
-        raise Refusal(422, TAKEN[error.constraint_name or ""]) from None
+        raise DoesNotFit(TAKEN[error.constraint_name or ""]) from None
     except asyncpg.ForeignKeyViolationError:
-        raise Refusal(404, MODEL_UNKNOWN) from None
+        raise NotFound(MODEL_UNKNOWN) from None
     if claimed:
         await events.append(
             connection,

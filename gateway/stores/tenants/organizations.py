@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from schemas import ids
 from schemas.postgres import Executor
 
@@ -29,7 +29,7 @@ class Organization(Struct):
 
 
 async def create(connection: Executor, name: str, short_code: str | None = None) -> Organization:
-    """A new organisation. Raises Refusal (422) when the short code is taken or malformed."""
+    """A new organisation. Raises DoesNotFit when the short code is taken or malformed."""
     code = short_code or "".join(secrets.choice(SHORT_CODE_ALPHABET) for _ in range(SHORT_CODE_CHARACTERS))
     try:
         row = await connection.fetchrow(
@@ -40,9 +40,9 @@ async def create(connection: Executor, name: str, short_code: str | None = None)
             code,
         )
     except asyncpg.UniqueViolationError:
-        raise Refusal(422, "Short code has already been taken") from None
+        raise DoesNotFit("Short code has already been taken") from None
     except asyncpg.CheckViolationError:
-        raise Refusal(422, "Name must have 1 to 255 characters, a short code 2 to 8 letters and digits") from None
+        raise DoesNotFit("Name must have 1 to 255 characters, a short code 2 to 8 letters and digits") from None
     assert row is not None
     return Organization(**row)
 
@@ -54,11 +54,11 @@ async def listed(connection: Executor) -> list[Organization]:
 
 
 async def read(connection: Executor, organization_id: UUID) -> Organization:
-    """Raises Refusal (404)."""
+    """Raises NotFound."""
     row = await connection.fetchrow(
         "SELECT id, name, coalesce(short_code, '') AS short_code, created_at FROM organizations WHERE id = $1",
         organization_id,
     )
     if row is None:
-        raise Refusal(404, "Organization not found")
+        raise NotFound("Organization not found")
     return Organization(**row)

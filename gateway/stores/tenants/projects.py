@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from schemas import ids
 from schemas.postgres import Connection, Executor
 
@@ -26,7 +26,7 @@ class Project(Struct):
 
 
 async def create(connection: Executor, organization_id: UUID, name: str) -> Project:
-    """A new project. Raises Refusal (422) when the organisation has one of that name."""
+    """A new project. Raises DoesNotFit when the organisation has one of that name."""
     try:
         row = await connection.fetchrow(
             f"INSERT INTO projects (id, organization_id, name) VALUES ($1, $2, $3) {_RETURNING}",
@@ -35,9 +35,9 @@ async def create(connection: Executor, organization_id: UUID, name: str) -> Proj
             name,
         )
     except asyncpg.UniqueViolationError:
-        raise Refusal(422, NAME_TAKEN) from None
+        raise DoesNotFit(NAME_TAKEN) from None
     except asyncpg.ForeignKeyViolationError:
-        raise Refusal(404, "Organization not found") from None
+        raise NotFound("Organization not found") from None
     assert row is not None
     return Project(**row)
 
@@ -57,17 +57,17 @@ async def listed(
 
 
 async def read(connection: Executor, organization_id: UUID, project_id: UUID) -> Project:
-    """Raises Refusal (404) for an unknown project and for another organisation's alike."""
+    """Raises NotFound for an unknown project and for another organisation's alike."""
     row = await connection.fetchrow(
         "SELECT id, name, created_at FROM projects WHERE id = $1 AND organization_id = $2", project_id, organization_id
     )
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return Project(**row)
 
 
 async def rename(connection: Executor, organization_id: UUID, project_id: UUID, name: str) -> Project:
-    """Raises Refusal: 404 when it is not the organisation's, 422 when the name is taken."""
+    """Raises NotFound when it is not the organisation's, DoesNotFit when the name is taken."""
     try:
         row = await connection.fetchrow(
             f"UPDATE projects SET name = $3 WHERE id = $1 AND organization_id = $2 {_RETURNING}",
@@ -76,25 +76,25 @@ async def rename(connection: Executor, organization_id: UUID, project_id: UUID, 
             name,
         )
     except asyncpg.UniqueViolationError:
-        raise Refusal(422, NAME_TAKEN) from None
+        raise DoesNotFit(NAME_TAKEN) from None
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return Project(**row)
 
 
 async def lock(connection: Connection, organization_id: UUID, project_id: UUID) -> None:
-    """Keep others from changing the project's tree of spaces until this transaction ends. Raises Refusal (404)."""
+    """Keep others from changing the project's tree of spaces until this transaction ends. Raises NotFound."""
     found = await connection.fetchval(
         "SELECT true FROM projects WHERE id = $1 AND organization_id = $2 FOR NO KEY UPDATE",
         project_id,
         organization_id,
     )
     if not found:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
 
 
 async def delete(connection: Connection, organization_id: UUID, project_id: UUID) -> None:
-    """Delete an empty project. Raises Refusal: 404 when it is not the organisation's, 422 while something is in it."""
+    """Delete an empty project. Raises NotFound, also when it is another's, DoesNotFit while something is in it."""
     async with connection.transaction():
         await lock(connection, organization_id, project_id)
         used = await connection.fetchval(
@@ -103,8 +103,8 @@ async def delete(connection: Connection, organization_id: UUID, project_id: UUID
             project_id,
         )
         if used:
-            raise Refusal(422, IN_USE)
+            raise DoesNotFit(IN_USE)
         try:
             await connection.execute("DELETE FROM projects WHERE id = $1", project_id)
         except asyncpg.ForeignKeyViolationError:
-            raise Refusal(422, IN_USE) from None
+            raise DoesNotFit(IN_USE) from None

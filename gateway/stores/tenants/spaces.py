@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import Refusal
+from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.tenants import projects
 from schemas import ids
 from schemas.postgres import Connection, Executor
@@ -49,7 +49,7 @@ class Space(Struct):
 
 
 async def read(connection: Executor, organization_id: UUID, space_id: UUID) -> Space:
-    """Raises Refusal (404) for an unknown space and for another organisation's alike."""
+    """Raises NotFound for an unknown space and for another organisation's alike."""
     row = await connection.fetchrow(
         f"SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id"
         " WHERE s.id = $1 AND p.organization_id = $2",
@@ -57,7 +57,7 @@ async def read(connection: Executor, organization_id: UUID, space_id: UUID) -> S
         organization_id,
     )
     if row is None:
-        raise Refusal(404, UNKNOWN)
+        raise NotFound(UNKNOWN)
     return Space(**row)
 
 
@@ -100,7 +100,7 @@ async def create(
     temperature_units: str = "celsius",
     maintenance: bool = False,
 ) -> Space:
-    """A new space. Raises Refusal: 404 for the project, 422 for the parent, a path that is taken or too long."""
+    """A new space. Raises NotFound for the project, DoesNotFit for the parent, a path that is taken or too long."""
     async with connection.transaction():
         await projects.lock(connection, organization_id, project_id)
         path = await _path(connection, project_id, parent_id, name)
@@ -122,7 +122,7 @@ async def create(
                 maintenance,
             )
         except asyncpg.UniqueViolationError:
-            raise Refusal(422, PATH_TAKEN) from None
+            raise DoesNotFit(PATH_TAKEN) from None
     assert row is not None
     return Space(**row)
 
@@ -130,10 +130,10 @@ async def create(
 async def find_or_create(connection: Connection, organization_id: UUID, project_id: UUID, path: list[str]) -> Space:
     """The space at `path` (names from the root down), made with all that is missing above it.
 
-    Raises Refusal: 404 for the project, 422 when the path is empty, too deep or too long.
+    Raises NotFound for the project, DoesNotFit when the path is empty, too deep or too long.
     """
     if not 1 <= len(path) <= DEPTH_MAX:
-        raise Refusal(422, f"Path must have 1 to {DEPTH_MAX} names")
+        raise DoesNotFit(f"Path must have 1 to {DEPTH_MAX} names")
     found = await _at(connection, organization_id, project_id, "/".join(path))
     if found is not None:
         return found
@@ -150,7 +150,7 @@ async def find_or_create(connection: Connection, organization_id: UUID, project_
 
 
 async def hold(connection: Connection, organization_id: UUID, space_id: UUID) -> Space:
-    """A space whose project's tree no one else changes until the transaction ends. Raises Refusal (404)."""
+    """A space whose project's tree no one else changes until the transaction ends. Raises NotFound."""
     space = await read(connection, organization_id, space_id)
     await projects.lock(connection, organization_id, space.project_id)
     return await read(connection, organization_id, space_id)
@@ -159,13 +159,13 @@ async def hold(connection: Connection, organization_id: UUID, space_id: UUID) ->
 async def update(connection: Connection, was: Space, changed: Space) -> list[UUID]:
     """Store a space that is held and was changed; returns the devices that see a difference.
 
-    A new name or parent rewrites the paths of everything below, and `changed.full_path`. Raises Refusal (422) for a
+    A new name or parent rewrites the paths of everything below, and `changed.full_path`. Raises DoesNotFit for a
     parent that does not fit, a path that is taken or too long.
     """
     if changed == was:
         return []
     if changed.parent_id is not None and await _is_within(connection, changed.parent_id, changed.id):
-        raise Refusal(422, "Parent id: a space cannot be moved into itself")
+        raise DoesNotFit("Parent id: a space cannot be moved into itself")
     path = was.full_path
     if (changed.name, changed.parent_id) != (was.name, was.parent_id):
         path = await _path(connection, changed.project_id, changed.parent_id, changed.name)
@@ -195,7 +195,7 @@ async def update(connection: Connection, was: Space, changed: Space) -> list[UUI
 
 
 async def delete(connection: Connection, organization_id: UUID, space_id: UUID) -> None:
-    """Delete an empty space. Raises Refusal: 404, or 422 while it has devices or spaces in it."""
+    """Delete an empty space. Raises NotFound, or DoesNotFit while it has devices or spaces in it."""
     async with connection.transaction():
         await hold(connection, organization_id, space_id)
         # What is left of deleted devices lets go of its place; history keeps the project it happened in.
@@ -208,7 +208,7 @@ async def delete(connection: Connection, organization_id: UUID, space_id: UUID) 
             await connection.execute("DELETE FROM spaces WHERE id = $1", space_id)
         except (asyncpg.ForeignKeyViolationError, asyncpg.RestrictViolationError) as error:
             held_by = {"spaces": "spaces", "cloud_connectors": "cloud connectors"}
-            raise Refusal(422, f"Space still has {held_by.get(str(error.table_name), 'devices')} in it") from None
+            raise DoesNotFit(f"Space still has {held_by.get(str(error.table_name), 'devices')} in it") from None
 
 
 async def _at(connection: Connection, organization_id: UUID, project_id: UUID, path: str) -> Space | None:
@@ -223,14 +223,14 @@ async def _at(connection: Connection, organization_id: UUID, project_id: UUID, p
 
 
 async def _path(connection: Connection, project_id: UUID, parent_id: UUID | None, name: str) -> str:
-    """Where a space of that name would be. Raises Refusal (422)."""
+    """Where a space of that name would be. Raises DoesNotFit."""
     path = name
     if parent_id is not None:
         above = await connection.fetchval(
             "SELECT full_path FROM spaces WHERE id = $1 AND project_id = $2", parent_id, project_id
         )
         if above is None:
-            raise Refusal(422, PARENT_UNKNOWN)
+            raise DoesNotFit(PARENT_UNKNOWN)
         path = f"{above}/{name}"
     _check_path(path)
     return path
@@ -238,9 +238,9 @@ async def _path(connection: Connection, project_id: UUID, parent_id: UUID | None
 
 def _check_path(path: str) -> None:
     if len(path.encode()) > PATH_BYTES_MAX:
-        raise Refusal(422, PATH_TOO_LONG)
+        raise DoesNotFit(PATH_TOO_LONG)
     if path.count("/") >= DEPTH_MAX:
-        raise Refusal(422, f"Spaces are at most {DEPTH_MAX} deep")
+        raise DoesNotFit(f"Spaces are at most {DEPTH_MAX} deep")
 
 
 async def _is_within(connection: Connection, space_id: UUID, top_id: UUID) -> bool:
@@ -257,7 +257,7 @@ async def _is_within(connection: Connection, space_id: UUID, top_id: UUID) -> bo
 
 
 async def _rewrite_paths(connection: Connection, was: Space, path: str) -> None:
-    """Give a space and all below it their new paths. Raises Refusal (422)."""
+    """Give a space and all below it their new paths. Raises DoesNotFit."""
     try:
         rewritten = await connection.fetch(
             """WITH RECURSIVE below AS (
@@ -269,9 +269,9 @@ async def _rewrite_paths(connection: Connection, was: Space, path: str) -> None:
             path,
         )
     except asyncpg.UniqueViolationError:
-        raise Refusal(422, PATH_TAKEN) from None
+        raise DoesNotFit(PATH_TAKEN) from None
     except asyncpg.ProgramLimitExceededError:
-        raise Refusal(422, PATH_TOO_LONG) from None
+        raise DoesNotFit(PATH_TOO_LONG) from None
     for row in rewritten:
         _check_path(row["full_path"])
 

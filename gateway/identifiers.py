@@ -1,0 +1,59 @@
+"""What is printed on a device, or told by it, to be known by: MAC address, Cloud ID, firmware version.
+
+Each is checked and normalised here before it is stored or looked for. What does not fit is refused with a sentence that
+begins with the member at fault.
+"""
+
+import re
+
+from gateway.refusals import DoesNotFit
+
+_SEPARATORS = re.compile(r"[:.\-]")
+_TWELVE_DIGITS = re.compile(r"[0-9a-f]{12}")
+_CLOUD_ID_REST = re.compile(r"[A-Za-z0-9]{16,36}")
+_NUMBER = r"(?:0|[1-9][0-9]*)"
+_PRERELEASE = rf"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_SEMVER = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRERELEASE}(?:\.{_PRERELEASE})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
+)
+"""Semantic Versioning 2.0.0, section "Backus–Naur Form Grammar"."""
+
+
+def filled(member: str, text: str | None) -> str:
+    """The text, which must be there and not blank. Raises DoesNotFit."""
+    if text is None or not text.strip():
+        raise DoesNotFit(f"{member} can't be blank")
+    return text
+
+
+def is_mac(text: str) -> bool:
+    """Whether this is a MAC address in any usual spelling."""
+    return _TWELVE_DIGITS.fullmatch(_digits(text)) is not None
+
+
+def _digits(mac: str) -> str:
+    return _SEPARATORS.sub("", mac.strip()).lower()
+
+
+def normalized_mac(text: str) -> str:
+    """`aa:bb:cc:dd:ee:ff` for any usual spelling of a MAC address. Raises DoesNotFit."""
+    digits = _digits(text)
+    if not _TWELVE_DIGITS.fullmatch(digits):
+        raise DoesNotFit("Mac is not a MAC address")
+    return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
+
+
+def semantic_version(member: str, text: str | None) -> str:
+    """The text, which must be a semantic version such as 1.4.0 or 2.0.0-rc.1. Raises DoesNotFit."""
+    text = filled(member, text)
+    if not _SEMVER.fullmatch(text):
+        raise DoesNotFit(f"{member} is not a semantic version such as 1.4.0")
+    return text
+
+
+def cloud_id(text: str | None, short_code: str | None) -> str:
+    """The text, which must be a Cloud ID of the vendor with this short code. Raises DoesNotFit."""
+    text = filled("Cloud id", text)
+    if short_code is None or not text.startswith(short_code) or not _CLOUD_ID_REST.fullmatch(text[len(short_code) :]):
+        raise DoesNotFit("Cloud id is not the vendor's short code followed by 16 to 36 ASCII letters and digits")
+    return text

@@ -1,0 +1,33 @@
+"""Which device it is that calls, by the id of its path and the version of its access key."""
+
+from uuid import UUID
+
+from msgspec import Struct
+
+from gateway.refusals import Unauthenticated
+from schemas.postgres import Executor
+
+
+class DeviceCaller(Struct, frozen=True):
+    """A registered device, proven by its access key."""
+
+    id: UUID
+    shard: int
+    model_id: UUID
+    parent_id: UUID | None
+    organization_id: UUID | None
+    project_id: UUID | None
+    space_id: UUID | None
+
+
+async def by_key(connection: Executor, device_id: UUID, key_version: int) -> DeviceCaller:
+    """The device whose access key has this version. Raises Unauthenticated when it was deleted or its key rotated."""
+    row = await connection.fetchrow(
+        """SELECT id, shard, model_id, parent_id, organization_id, project_id, space_id FROM devices
+            WHERE id = $1 AND key_version = $2 AND deleted_at IS NULL""",
+        device_id,
+        key_version,
+    )
+    if row is None:
+        raise Unauthenticated
+    return DeviceCaller(**row)
