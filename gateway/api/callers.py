@@ -38,7 +38,7 @@ def presented_key(request: Request) -> str:
 async def device(services: Services, request: Request, device_id: str) -> DeviceCaller:
     """Check a device's key, count the call against its limit, note that it was seen, and load what routes need."""
     key = presented_key(request).encode("utf-8", "replace")
-    name = device_id.encode("utf-8", "replace")
+    name = device_id.lower().encode("utf-8", "replace")
     if len(name) != ID_CHARACTERS or not services.access_keys.verify(name, key):
         raise Unauthenticated
     await services.call_limit.count(name)

@@ -87,7 +87,7 @@ async def post_telemetry(services: Services, request: Request, device_id: str) -
     except TooLarge:
         services.ingest.refuse_too_large(place)
     else:
-        services.ingest.offer(place, device_id.encode("utf-8", "replace"), key, body)
+        services.ingest.offer(place, device_id.lower().encode("utf-8", "replace"), key, body)
     await answers.done.wait()
     return _response(answers.statuses[0], answers.bodies[0], answers.retry_after_s)  # type: ignore[return-value]
 

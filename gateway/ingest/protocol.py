@@ -2,8 +2,8 @@
 
 A subclass of uvicorn's httptools protocol. A plain ``POST /v1/devices/{id}/telemetry`` on a connection with nothing
 else under way is handed to `Ingest` as soon as its body is complete, and answered when Redis has it on disk. Every
-other request goes to Starlette exactly as uvicorn would have sent it: other routes, ``Expect``, upgrades, HTTP/1.0,
-and telemetry that was pipelined behind a request still under way (the ASGI route of the same address serves it).
+other request goes to Starlette exactly as uvicorn would have sent it: other routes, ``Expect``, HTTP/1.0, and telemetry
+that was pipelined behind a request still under way (the ASGI route of the same address serves it).
 
 A request that arrives whole in one piece, with none but everyday headers, does not even meet the parser: one regular
 expression takes it apart. Whatever that does not know, down to a header it has not heard of, goes to the parser, so it
@@ -11,7 +11,8 @@ needs to understand little and to be exact in that.
 
 It also adds what uvicorn lacks: a request must arrive whole within a set time, a half-closed client still gets its
 answer, a refusal by the parser is JSON, connections are bounded, and so is what a client can make wait that sends
-without reading.
+without reading. White space around a header's value is no part of it, trailers are no headers, and an offer to upgrade
+the connection is ignored (``curl --http2`` and Java's HttpClient make one with every request).
 
 What it leans on in uvicorn is pinned by tests/integration/hot: the parser callbacks, `cycle` with `response_complete`,
 `disconnected`, `keep_alive` and `message_event`, `pipeline`, `flow`, `connections`, `default_headers`.
@@ -62,6 +63,10 @@ class _Unwatched:
 
     def set(self) -> None:
         """Nothing waits for it."""
+
+
+class _RefusedHeadError(Exception):
+    """A head that is well-formed and refused all the same; the text is for the client."""
 
 
 class HotCycle:
@@ -191,11 +196,11 @@ class HotProtocol(HttpToolsProtocol):
                 return
             piece = data[start : start + SLICE_BYTES]
             try:
-                self.parser.feed_data(piece)
-            except httptools.HttpParserError:
-                self._refuse_connection(400, "Invalid HTTP request")
-            except httptools.HttpParserUpgrade:
-                self._unsupported_upgrade_warning()
+                self._feed(piece)
+            except httptools.HttpParserError as error:
+                refused = error.__context__
+                text = str(refused) if isinstance(refused, _RefusedHeadError) else "Invalid HTTP request"
+                self._refuse_connection(400, text)
             self.head_bytes = self.head_bytes + len(piece) if self.in_head else 0
             if self.head_bytes > HEAD_BYTES_MAX:
                 self._refuse_connection(431, "The headers are too large")
@@ -203,6 +208,27 @@ class HotProtocol(HttpToolsProtocol):
                 return
         if self.arriving and self not in self.hot.incomplete:
             self.hot.incomplete[self] = self.loop.time()
+
+    def _feed(self, data: bytes) -> None:
+        """Have data parsed. Raises HttpParserError.
+
+        The parser stops behind the head of a request that offers an upgrade, and would drop its body. Another one reads
+        the request again without the offer.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as stopped:
+                line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self._version())
+                kept = [b"%b: %b\r\n" % header for header in self.headers if header[0].lower() != b"upgrade"]
+                data = b"".join((line, *kept, b"\r\n", data[stopped.args[0] :]))
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def _version(self) -> bytes:
+        version: str = self.parser.get_http_version()
+        return version.encode()
 
     def _go_on(self) -> None:
         """Take up again what waited for answers to be written, or for requests before it."""
@@ -280,9 +306,14 @@ class HotProtocol(HttpToolsProtocol):
         self.arriving = self.in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
+        if self.in_head:
+            self.headers.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise _RefusedHeadError("This is not a proxy")
+            return
         self.in_head = False
         if not self._is_hot():
             url, headers = self.url, self.headers
@@ -290,6 +321,8 @@ class HotProtocol(HttpToolsProtocol):
             self.url = url
             for name, value in headers:
                 super().on_header(name, value)
+            if len({value for name, value in self.headers if name == b"authorization"}) > 1:
+                raise _RefusedHeadError("Authorization is given more than once")
             super().on_headers_complete()
             extensions: Any = {ABORT: self.transport.abort}
             self.scope["extensions"] = extensions
@@ -301,19 +334,23 @@ class HotProtocol(HttpToolsProtocol):
         cycle, parser = self.cycle, self.parser
         if (cycle is not None and not cycle.response_complete) or parser.get_method() != b"POST":
             return False
-        key = b""
+        given: bytes | None = None
         for name, value in self.headers:
             length = len(name)
             if length == 13:
                 if name.lower() == b"authorization":
-                    key = value
+                    if given not in (None, value):
+                        return False
+                    given = value
             elif length == 6 and name.lower() == b"expect":
                 return False
-        if parser.should_upgrade() or parser.get_http_version() != "1.1":
+        if parser.get_http_version() != "1.1":
             return False
+        key = given or b""
         if len(key) != 32 and key[:7].lower() == b"bearer ":
             key = key[7:].strip()
-        self.cycle = HotCycle(self, url[len(PREFIX) : ID_END], key, parser.should_keep_alive())  # type: ignore[assignment]
+        device_id = url[len(PREFIX) : ID_END].lower()
+        self.cycle = HotCycle(self, device_id, key, parser.should_keep_alive())  # type: ignore[assignment]
         return True
 
     def on_body(self, body: bytes) -> None:
@@ -327,6 +364,9 @@ class HotProtocol(HttpToolsProtocol):
             self.hot.ingest.refuse_too_large(cycle)
 
     def on_message_complete(self) -> None:
+        if self.in_head:
+            # The parser stopped behind the head, for the upgrade it offers.
+            return
         self.arriving = False
         if self.hot.incomplete:
             self.hot.incomplete.pop(self, None)

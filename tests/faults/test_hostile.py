@@ -65,7 +65,7 @@ async def test_malformed_requests_get_400_and_lose_nothing(stack: Stack, edge: P
         ("length and chunks", line + b"Content-Length: 19\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", {400}),
         ("unknown coding", line + b"Transfer-Encoding: gzip\r\n\r\n" + body, {400, 501}),
         ("bad chunk", line + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", {400}),
-        ("two keys", line + b"Authorization: x\r\nContent-Length: 19\r\n\r\n" + body, {201, 401}),
+        ("two keys", line + b"Authorization: x\r\nContent-Length: 19\r\n\r\n" + body, {400}),
         ("huge header", b"GET /livez HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 200_000 + b"\r\n\r\n", {400, 431}),
         ("dots in the path", b"GET /v1/../livez HTTP/1.1\r\nHost: x\r\n\r\n", {404}),
         ("escaped dots", b"GET /v1/%2e%2e/livez HTTP/1.1\r\nHost: x\r\n\r\n", {404}),
@@ -74,7 +74,7 @@ async def test_malformed_requests_get_400_and_lose_nothing(stack: Stack, edge: P
         ("another method", line.replace(b"POST", b"GET") + b"\r\n", {405}),
         ("truncated body", line + b'Content-Length: 19\r\n\r\n{"status"', {0, 400}),
         ("no body", line + b"\r\n", {400}),
-        ("upgrade", b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", {200, 400}),
+        ("upgrade", b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", {200}),
     ):
         answer = await raw(stack, data)
         assert status(answer) in wanted, (name, answer[:200])
