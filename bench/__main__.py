@@ -3,6 +3,7 @@
     python -m bench                      everything, about 25 minutes
     python -m bench --only telemetry     one workload
     python -m bench --quick              shorter and rougher, for a look while working
+    python -m bench --smoke              a moment of each: that all of it runs here; its figures say nothing
     python -m bench --only end_to_end --seconds 600     a million devices once a minute, for ten minutes
     python -m bench --only history --events 100000000   a hundred million behind a page: 60 GB of disk, half an hour
 
@@ -12,18 +13,38 @@ Results go to bench/results/; latest.json holds the named ratios.
 import argparse
 import asyncio
 import sys
+from typing import NamedTuple
 
 from bench import delivery, end_to_end, flush, history, idle, mass, sync, telemetry
 from bench.results import Report
 from bench.rig import rig
 
 WORKLOADS = ("telemetry", "mass", "idle", "flush", "end_to_end", "delivery", "sync", "history")
+FEW = 300_000
+"""Devices of the workloads that do not depend on how many there are."""
 
 
-async def _run(only: list[str], quick: bool, devices: int, rate: float, seconds: float, events: int) -> None:
+class Size(NamedTuple):
+    """How much is measured: rounds, and seconds of each; devices, seconds end to end, events behind a page and behind a
+    connector."""
+
+    rounds: int
+    round_s: float
+    devices: int
+    end_to_end_s: float
+    events: int
+    behind: int
+
+
+FULL = Size(5, 5.0, 1_000_000, 60, 10_000_000, 1_000_000)
+QUICK = Size(1, 2.0, 100_000, 10, 1_000_000, 50_000)
+SMOKE = Size(1, 0.2, 5_000, 2, 200_000, 5_000)
+
+
+async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     report = Report()
-    rounds, each_s = (1, 2.0) if quick else (5, 5.0)
-    few = 300_000
+    rounds, each_s, devices = size.rounds, size.round_s, size.devices
+    few, fewer_rounds = min(FEW, devices), min(3, rounds)
     if "telemetry" in only:
         async with rig(few) as servers:
             await telemetry.run(servers, report, rounds=rounds, seconds=each_s)
@@ -39,19 +60,18 @@ async def _run(only: list[str], quick: bool, devices: int, rate: float, seconds:
     if "end_to_end" in only:
         report.progress(f"registering {devices:,} devices")
         async with rig(devices) as servers:
-            await end_to_end.run(servers, report, rate=rate, seconds=seconds)
+            await end_to_end.run(servers, report, rate=rate, seconds=size.end_to_end_s)
     if "delivery" in only:
         async with rig(few) as servers:
-            await delivery.run(
-                servers, report, rounds=1 if quick else 3, seconds=each_s, behind=50_000 if quick else 1_000_000
-            )
+            await delivery.run(servers, report, rounds=fewer_rounds, seconds=each_s, behind=size.behind)
     if "sync" in only:
-        async with rig(10_000) as servers:
-            await sync.run(servers, report, rounds=1 if quick else 3, devices=devices)
+        async with rig(min(10_000, devices)) as servers:
+            await sync.run(servers, report, rounds=fewer_rounds, devices=devices)
     if "history" in only:
-        async with rig(events // history.EVENTS_OF_DEVICE) as servers:
+        async with rig(size.events // history.EVENTS_OF_DEVICE) as servers:
             await history.run(servers, report)
-    print(f"written to {report.write()}")
+    if kept:
+        print(f"written to {report.write()}")
 
 
 def main() -> int:
@@ -60,17 +80,25 @@ def main() -> int:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", choices=WORKLOADS, action="append", help="a workload; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="one short round, 100,000 devices, 10 s end to end")
+    parser.add_argument(
+        "--quick", dest="size", action="store_const", const=QUICK, default=FULL,
+        help="one short round, 100,000 devices, 10 s end to end",
+    )  # fmt: skip
+    parser.add_argument(
+        "--smoke", dest="size", action="store_const", const=SMOKE, help="a moment of each, 5,000 devices"
+    )
     parser.add_argument("--rate", type=float, default=16_700, help="messages/s end to end (default 16,700)")
     parser.add_argument("--seconds", type=float, help="length of the end-to-end run (default 60)")
     parser.add_argument("--devices", type=int, help="devices end to end and in a sync (default 1,000,000)")
     parser.add_argument("--events", type=int, help="events in the log whose history is read (default 10,000,000)")
     arguments = parser.parse_args()
-    quick = arguments.quick
-    devices = arguments.devices or (100_000 if quick else 1_000_000)
-    seconds = arguments.seconds or (10 if quick else 60)
-    events = arguments.events or (1_000_000 if quick else 10_000_000)
-    asyncio.run(_run(arguments.only or list(WORKLOADS), quick, devices, arguments.rate, seconds, events))
+    size: Size = arguments.size
+    size = size._replace(
+        devices=arguments.devices or size.devices,
+        end_to_end_s=arguments.seconds or size.end_to_end_s,
+        events=arguments.events or size.events,
+    )
+    asyncio.run(_run(arguments.only or list(WORKLOADS), size, arguments.rate, kept=arguments.size is not SMOKE))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -74,6 +75,9 @@ def machine() -> dict[str, Any]:
 
 
 def _commit() -> str:
+    """What was measured; unknown where there is no git."""
+    if shutil.which("git") is None:
+        return "unknown"
     done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=FOLDER.parent)
     return done.stdout.strip()
 
