@@ -16,7 +16,7 @@ from schemas import entries, keys, postgres, redis
 from schemas.ids import shard_of
 from schemas.metrics import Metrics
 from schemas.settings import WorkerSettings
-from workers.flusher import Flusher
+from workers.flusher.flusher import Flusher
 
 MESSAGES = 100_000
 IN_ENTRY = 50
@@ -36,9 +36,9 @@ async def run(rig: Rig, report: Report, *, rounds: int) -> None:
     await pool.execute("CREATE TABLE copied (LIKE events INCLUDING INDEXES)")
     for number in range(rounds):
         await _fill(client, rig.device_ids)
-        flushers = [Flusher(shard, pool, client, metrics, settings) for shard in range(4)]
-        for flusher in flushers:
-            await flusher.open()
+        flushers = [Flusher(pool, client, metrics, settings) for _ in range(4)]
+        for shard, flusher in enumerate(flushers):
+            await flusher.open(shard)
         began = time.perf_counter()
         stored = sum(await asyncio.gather(*(_drain(flusher) for flusher in flushers)))
         flushed.append(stored / (time.perf_counter() - began))

@@ -1,5 +1,6 @@
 """Connecting to Postgres, migrating it, and what every process checks before it starts."""
 
+import asyncio
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,6 +19,10 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 COMMAND_TIMEOUT_S = 30
 PARTITIONS_AHEAD_DAYS = 3
 _MIGRATION_LOCK = 0x666C6565
+_MIGRATION_LOCK_POLL_S = 0.2
+_MIGRATION_TIMEOUT_S = 86_400.0
+"""Building the index of a large table takes its time."""
+_IN_TRANSACTION = "\n-- In one transaction:\n"
 
 AWAY = (
     OSError,
@@ -68,13 +73,16 @@ async def create_pool(dsn: str, process: str, size: int) -> Pool:
 
 
 async def migrate(connection: Connection, *, shards: int, master_key: str) -> list[str]:
-    """Apply the migrations that are missing, each in its own transaction; returns their names.
+    """Apply the migrations that are missing, one after the other; returns their names.
 
     The first run fixes the number of shards and remembers a fingerprint of the master key. Runs that race wait for
     each other.
     """
     applied: list[str] = []
-    await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
+    # By asking again and again: CREATE INDEX CONCURRENTLY waits for every statement that is under way, and so would
+    # wait for one that waits for this lock.
+    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _MIGRATION_LOCK):  # noqa: ASYNC110
+        await asyncio.sleep(_MIGRATION_LOCK_POLL_S)
     try:
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz DEFAULT now())"
@@ -83,9 +91,7 @@ async def migrate(connection: Connection, *, shards: int, master_key: str) -> li
         for path in sorted(MIGRATIONS.glob("*.sql")):
             if path.stem in done:
                 continue
-            async with connection.transaction():
-                await connection.execute(path.read_text())
-                await connection.execute("INSERT INTO migrations (name) VALUES ($1)", path.stem)
+            await _apply(connection, path.stem, path.read_text())
             applied.append(path.stem)
         async with connection.transaction():
             await connection.execute(
@@ -93,14 +99,28 @@ async def migrate(connection: Connection, *, shards: int, master_key: str) -> li
                 shards,
                 ids.fingerprint(master_key),
             )
+            fixed = await connection.fetchval("SELECT shards FROM installation")
             await connection.execute(
-                """INSERT INTO shards (shard) SELECT generate_series(0, (SELECT shards - 1 FROM installation))
-                   ON CONFLICT DO NOTHING"""
+                "INSERT INTO shards (shard) SELECT generate_series(0, $1 - 1) ON CONFLICT DO NOTHING", fixed
             )
             await connection.execute("SELECT create_event_partitions($1)", PARTITIONS_AHEAD_DAYS)
     finally:
         await connection.execute("SELECT pg_advisory_unlock($1)", _MIGRATION_LOCK)
     return applied
+
+
+async def _apply(connection: Connection, name: str, text: str) -> None:
+    """Apply one migration, in a transaction.
+
+    What stands before the line `-- In one transaction:` is a query for statements that are run outside of one, one by
+    one, before it: those that build an index CONCURRENTLY. They are run again when a run was killed between them.
+    """
+    before, _, inside = text.rpartition(_IN_TRANSACTION)
+    for row in await connection.fetch(before) if before else ():
+        await connection.execute(row["statement"], timeout=_MIGRATION_TIMEOUT_S)
+    async with connection.transaction():
+        await connection.execute(inside, timeout=_MIGRATION_TIMEOUT_S)
+        await connection.execute("INSERT INTO migrations (name) VALUES ($1)", name)
 
 
 class Installation(NamedTuple):

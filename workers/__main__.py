@@ -14,7 +14,7 @@ from schemas import logs
 from schemas.metrics import Metrics
 from schemas.settings import SettingsError, WorkerSettings, listing, load
 from workers import service
-from workers.flusher import die_at
+from workers.checkpoints import die_at
 
 GC_THRESHOLDS = (20_000, 50, 1_000)
 """A worker makes many objects that live shortly and few cycles: looking for those less often saves a tenth."""

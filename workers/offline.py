@@ -11,7 +11,7 @@ Redis is not.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -108,7 +108,7 @@ class OfflineSweep:
         return len(rows)
 
 
-async def announce(connection: Connection, device_ids: list[object], *, offline: bool, moment: datetime) -> None:
+async def announce(connection: Connection, device_ids: Sequence[object], *, offline: bool, moment: datetime) -> None:
     """Tell of devices that went offline or came back, inside the transaction that makes it so."""
     incident = EventType.INCIDENT_OPENED if offline else EventType.INCIDENT_CLOSED
     for event_type, members in ((EventType.STATUS_CHANGED, {"offline": offline}), (incident, {"issue": ISSUE})):

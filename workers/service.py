@@ -13,10 +13,11 @@ from schemas.metrics import Metrics
 from schemas.postgres import AWAY, Pool
 from schemas.settings import WorkerSettings
 from workers import command_clock, janitor, replies
+from workers.checkpoints import Checkpoint
 from workers.command_clock import CommandClock
 from workers.dispatcher.dispatcher import Dispatcher
 from workers.dispatcher.roster import SLOTS
-from workers.flusher import Checkpoint, Flusher
+from workers.flusher.lanes import Lanes
 from workers.importer.importer import Importer
 from workers.janitor import Janitor
 from workers.offline import OfflineSweep
@@ -38,13 +39,10 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
     roles = settings.worker_roles.split(",")
     try:
         shards = await _shards(pool, settings, stop)
-
-        async def flush(shard: int, done: asyncio.Event) -> None:
-            await Flusher(shard, pool, client, metrics, settings, checkpoint).run(done)
-
         async with asyncio.TaskGroup() as group:
             if "flusher" in roles:
-                flushers = Shares(settings.postgres_dsn, "flusher", FLUSH_LOCKS, shards, flush)
+                lanes = Lanes(pool, client, metrics, settings, shards, checkpoint)
+                flushers = Shares(settings.postgres_dsn, "flusher", FLUSH_LOCKS, shards, lanes.own)
                 group.create_task(flushers.run(stop), name="flushers")
             if "dispatcher" in roles and shards:
                 dispatcher = Dispatcher(settings, metrics, checkpoint=checkpoint)

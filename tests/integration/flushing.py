@@ -8,17 +8,14 @@ from schemas.metrics import Metrics
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from tests.conftest import MASTER_KEY, SHARDS
-from workers.flusher import Flusher
+from workers.flusher.flusher import Flusher
 
 
 def flushers(edge: Any, redis_client: Redis, count: int = 1) -> list[list[Flusher]]:
     """`count` sets of flushers, one for each shard."""
     settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
     return [
-        [
-            Flusher(s, edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
-            for s in range(SHARDS)
-        ]
+        [Flusher(edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings) for _ in range(SHARDS)]
         for _ in range(count)
     ]
 
@@ -26,8 +23,8 @@ def flushers(edge: Any, redis_client: Redis, count: int = 1) -> list[list[Flushe
 async def drain(shards: list[Flusher]) -> int:
     """Flush until nothing is left."""
     total = 0
-    for flusher in shards:
-        await flusher.open()
+    for shard, flusher in enumerate(shards):
+        await flusher.open(shard)
         while stored := await flusher.flush():
             total += stored
         await flusher.flush()

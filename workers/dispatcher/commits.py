@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from schemas import logs
 from schemas.postgres import AWAY
+from workers.checkpoints import Checkpoint
 from workers.dispatcher import store
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.queue import Progress
@@ -27,10 +28,6 @@ CONNECTORS_MAX = 500
 AWAY_S = 0.25
 IDLE_S = 30.0
 """Places passed with nothing to deliver are written this often: they spare a new owner some reading."""
-
-Checkpoint = Callable[[str], None]
-"""Called with `before_progress`, `in_progress` (a transaction that also sets apart) and `after_progress`: where crash
-tests let the process die."""
 
 
 class Commits:
@@ -46,6 +43,7 @@ class Commits:
         clock: Callable[[], float],
         checkpoint: Checkpoint = lambda _: None,
     ) -> None:
+        """`checkpoint` is called with `before_progress`, `in_progress` (when it sets apart) and `after_progress`."""
         self._session = session
         self._roster = roster
         self._pump = pump

@@ -18,9 +18,10 @@ from schemas.postgres import AWAY
 from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
 from schemas.settings import WorkerSettings
 from schemas.signing import SigningKey, issuer
+from workers.checkpoints import Checkpoint
 from workers.dispatcher import failing, journal, store
 from workers.dispatcher.client import Client
-from workers.dispatcher.commits import Checkpoint, Commits
+from workers.dispatcher.commits import Commits
 from workers.dispatcher.failing import FailingSweep
 from workers.dispatcher.feeder import Feeder
 from workers.dispatcher.governor import Governor

@@ -4,11 +4,12 @@ A commit names, for each connector, the epoch that this process believes in; con
 out, whole: they have a new owner, or were disabled. Rows of connectors are locked in the order of their ids, by all.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.postgres import Connection, Executor
+from workers.checkpoints import Checkpoint
 from workers.dispatcher.body import Event
 from workers.dispatcher.queue import Delivery, Progress
 from workers.dispatcher.retry import CAP_S
@@ -293,9 +294,7 @@ _RETRY = """
 Batch = list[tuple["Connector", Progress]]
 
 
-async def commit(
-    connection: Connection, batch: Batch, apart_until: datetime, checkpoint: Callable[[str], None]
-) -> set[str]:
+async def commit(connection: Connection, batch: Batch, apart_until: datetime, checkpoint: Checkpoint) -> set[str]:
     """One transaction for all connectors of the batch; returns the ids of those that are still this process's.
 
     Deliveries set apart get their rows' ids; should this process die, they are due again at `apart_until`, or as soon

@@ -13,8 +13,8 @@ from schemas.logs import _Formatter
 from schemas.metrics import Metrics
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
-from tests.conftest import MASTER_KEY
-from workers.flusher import Flusher
+from tests.conftest import MASTER_KEY, SHARDS
+from workers.flusher.flusher import Flusher
 
 
 async def scrape(edge: Any) -> dict[tuple[str, ...], float]:
@@ -52,12 +52,12 @@ async def test_the_ledger_adds_up_from_the_edge_to_postgres(edge: Any, acme: Own
     waiting = await scrape(edge)
     assert sum(value for (name, *_), value in waiting.items() if name == "fleetgate_backlog_entries") >= 1
     assert max(value for (name, *_), value in waiting.items() if name == "fleetgate_backlog_age_seconds") > 0
-    for shard in range(4):
-        settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
-        flusher = Flusher(shard, edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
-        await flusher.open()
-        while await flusher.flush():
-            pass
+    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
+    flusher = Flusher(edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
+    for shard in range(SHARDS):
+        await flusher.open(shard)
+    while await flusher.flush():
+        pass
     found = await scrape(edge)
     ledger = {labels[0]: value for (name, *labels), value in found.items() if name == "fleetgate_ledger_messages_total"}
     assert ledger == {"stored": 3, "rejected_deleted": 1}

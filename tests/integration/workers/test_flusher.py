@@ -60,8 +60,8 @@ async def test_a_zombie_stores_nothing(edge: Any, acme: Owner, redis_client: Red
     device_id = await acme.device()
     owner, zombie = flushers(edge, redis_client, 2)
     shard = (await acme.row(device_id))["shard"]
-    await owner[shard].open()
-    await zombie[shard].open()
+    await owner[shard].open(shard)
+    await zombie[shard].open(shard)
     await send(edge, device_id, telemetries={"n": 1})
     assert await owner[shard].flush() == 1
     await send(edge, device_id, telemetries={"n": 2})

@@ -13,7 +13,7 @@ from schemas.metrics import Metrics
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from tests.conftest import MASTER_KEY
-from workers.flusher import Flusher
+from workers.flusher.flusher import Flusher
 from workers.offline import GRACE, OfflineSweep
 
 NOW = datetime.now(UTC)
@@ -65,8 +65,8 @@ async def test_the_next_message_brings_it_back(
     body = entries.pack(int(NOW.timestamp() * 1e6), [str(device_id).encode(), b"00", b'{"status":"online"}'])
     await redis_client.xadd(keys.ingest(shard), {entries.FIELD: body})
     settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
-    flusher = Flusher(shard, edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
-    await flusher.open()
+    flusher = Flusher(edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
+    await flusher.open(shard)
     assert await flusher.flush() == 1
     assert await offline(acme, device_id) is False
     assert await acme.pool.fetchval("SELECT closed_at IS NOT NULL FROM incidents") is True

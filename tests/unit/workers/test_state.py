@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.telemetry import Telemetry
-from workers.state import State
+from workers.flusher.state import State
 
 KEYS = st.sampled_from(["a", "b", "c"])
 MESSAGES = st.lists(

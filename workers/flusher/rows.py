@@ -20,6 +20,7 @@ from schemas.typed_events import TYPES
 log = logging.getLogger(__name__)
 
 PARSED_MAX = 10_000
+COLUMNS = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data", "labels")
 
 
 class Mappings:
@@ -55,71 +56,97 @@ class Mappings:
 
 
 class Rows:
-    """Rows for the log, in their order: type, device, project, time, data, labels."""
+    """The rows that one transaction adds to the log, each with the next number of its shard."""
 
-    __slots__ = ("_newest", "rows", "unfit")
+    __slots__ = ("_newest", "_next", "_stored_at", "records", "unfit")
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[Any, ...]] = []
+    def __init__(self, next_seq: dict[int, int], stored_at: datetime) -> None:
+        self.records: list[tuple[Any, ...]] = []
+        """In the order of `COLUMNS`."""
         self.unfit = 0
         """Mapped values that do not fit their event type."""
-        self._newest: dict[tuple[str, str], tuple[datetime, int, msgspec.Raw]] = {}
+        self._next = next_seq
+        self._stored_at = stored_at
+        self._newest: dict[tuple[int, str, str], tuple[datetime, int, msgspec.Raw]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Rows {len(self.records)}>"
+
+    def add(
+        self,
+        shard: int,
+        event_type: str,
+        device_id: str,
+        project_id: UUID | None,
+        ts: datetime,
+        data: msgspec.Raw,
+        labels: msgspec.Raw | None,
+    ) -> None:
+        """Add an event."""
+        seq = self._next[shard]
+        self._next[shard] = seq + 1
+        self.records.append((shard, seq, self._stored_at, event_type, device_id, project_id, ts, data, labels))
 
     def add_typed(
         self,
+        shard: int,
         event_type: str,
         device_id: str,
-        project_id: UUID,
+        project_id: UUID | None,
         ts: datetime,
         json: bytes,
         labels: msgspec.Raw | None,
     ) -> None:
         """Add an event that may be the newest of its type; of equally new ones the last counts."""
-        data, key = msgspec.Raw(json), (device_id, event_type)
+        data, key = msgspec.Raw(json), (shard, device_id, event_type)
         newest = self._newest.get(key)
         if newest is None or ts >= newest[0]:
-            self._newest[key] = (ts, len(self.rows), data)
-        self.rows.append((event_type, device_id, project_id, ts, data, labels))
+            self._newest[key] = (ts, self._next[shard], data)
+        self.add(shard, event_type, device_id, project_id, ts, data, labels)
 
-    async def take_outbox(self, connection: Connection, shard: int, events_max: int) -> None:
-        """Move what others handed over to the end of the rows."""
+    async def take_outbox(self, connection: Connection, shards: Iterable[int], events_max: int) -> None:
+        """Move what others handed over for these shards to the end of the rows."""
         outbox = await connection.fetch(
             """WITH taken AS (
                    DELETE FROM event_outbox WHERE id IN
-                       (SELECT id FROM event_outbox WHERE shard = $1 ORDER BY id LIMIT $2)
-                   RETURNING id, type, device_id, project_id, ts, data)
-               SELECT t.type, t.device_id, t.project_id, t.ts, t.data::text, d.name, d.description, d.labels
+                       (SELECT id FROM event_outbox WHERE shard = ANY($1::smallint[]) ORDER BY shard, id LIMIT $2)
+                   RETURNING shard, id, type, device_id, project_id, ts, data)
+               SELECT t.shard, t.type, t.device_id::text, t.project_id, t.ts, t.data::text, d.name, d.description,
+                      d.labels
                  FROM taken t JOIN devices d ON d.id = t.device_id ORDER BY t.id""",
-            shard,
+            list(shards),
             events_max,
         )
         for row in outbox:
-            event_type, device_id, project_id, ts, data = tuple(row)[:5]
+            shard, event_type, device_id, project_id, ts, data = tuple(row)[:6]
             if event_type in TYPES:
-                self.add_typed(event_type, str(device_id), project_id, ts, data.encode(), labels_of(row))
+                self.add_typed(shard, event_type, device_id, project_id, ts, data.encode(), labels_of(row))
             else:
-                self.rows.append((event_type, device_id, project_id, ts, msgspec.Raw(data.encode()), labels_of(row)))
+                self.add(shard, event_type, device_id, project_id, ts, msgspec.Raw(data.encode()), labels_of(row))
 
-    async def write_reported(self, connection: Connection, shard: int, first_seq: int, stored_at: datetime) -> None:
-        """Remember the newest typed events, in the transaction that stores the rows from `first_seq` on."""
+    async def write(self, connection: Connection) -> None:
+        """Store the rows, and remember the newest typed events."""
+        if not self.records:
+            return
+        await connection.copy_records_to_table("events", columns=COLUMNS, records=self.records)
         if not self._newest:
             return
         keys = sorted(self._newest)
         newest = [self._newest[key] for key in keys]
         await connection.execute(
-            """INSERT INTO device_reported AS r (device_id, type, ts, shard, seq, stored_at, data)
-               SELECT n.device_id, n.type, n.ts, $1, n.seq, $2, n.data
-                 FROM unnest($3::uuid[], $4::text[], $5::timestamptz[], $6::bigint[], $7::json[])
-                        AS n (device_id, type, ts, seq, data)
-               ON CONFLICT (device_id, type) DO UPDATE SET
+            """INSERT INTO device_reported AS r (shard, device_id, type, ts, seq, stored_at, data)
+               SELECT n.shard, n.device_id, n.type, n.ts, n.seq, $1, n.data
+                 FROM unnest($2::smallint[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bigint[], $7::json[])
+                        AS n (shard, device_id, type, ts, seq, data)
+               ON CONFLICT (shard, device_id, type) DO UPDATE SET
                       ts = excluded.ts, seq = excluded.seq, stored_at = excluded.stored_at, data = excluded.data
                 WHERE excluded.ts >= r.ts""",
-            shard,
-            stored_at,
-            [device_id for device_id, _ in keys],
-            [event_type for _, event_type in keys],
+            self._stored_at,
+            [shard for shard, _, _ in keys],
+            [device_id for _, device_id, _ in keys],
+            [event_type for _, _, event_type in keys],
             [ts for ts, _, _ in newest],
-            [first_seq + place for _, place, _ in newest],
+            [seq for _, seq, _ in newest],
             [data for _, _, data in newest],
         )
 

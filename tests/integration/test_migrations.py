@@ -1,0 +1,180 @@
+"""Databases of earlier versions come up to date with all their rows."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from gateway.cli.local.embedded import EmbeddedPostgres
+from schemas import ids, postgres
+from schemas.postgres import Connection
+from tests.conftest import MASTER_KEY, SHARDS
+
+DAYS = 3
+EVENTS_A_DAY = 50
+KEYS = {
+    "device_reported": "shard,device_id,type",
+    "device_state": "shard,device_id",
+    "events": "shard,seq,stored_at",
+    "ingest_ledger": "shard,outcome",
+    "ingest_quarantine": "shard,id",
+    "shards": "shard",
+}
+
+
+@pytest.fixture
+async def empty(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The connection string of a database without a schema."""
+    admin = await asyncpg.connect(postgres_server.dsn("postgres"))
+    await admin.execute("CREATE DATABASE migrated")
+    yield postgres_server.dsn("migrated")
+    await admin.execute("DROP DATABASE migrated WITH (FORCE)")
+    await admin.close()
+
+
+async def migrate(connection: Connection) -> list[str]:
+    return await postgres.migrate(connection, shards=SHARDS, master_key=MASTER_KEY)
+
+
+async def fill(connection: Connection) -> None:
+    """Two devices with state, reports and several days of events, and a connector in the middle of the log."""
+    devices = [ids.new_id(), ids.new_id()]
+    now = datetime.now(UTC)
+    organization, project, model = ids.new_id(), ids.new_id(), ids.new_id()
+    await connection.execute("INSERT INTO organizations (id, name) VALUES ($1, 'Acme')", organization)
+    await connection.execute(
+        "INSERT INTO projects (id, organization_id, name) VALUES ($1, $2, 'P')", project, organization
+    )
+    await connection.execute(
+        """INSERT INTO device_models (id, organization_id, vendor, name, authentication)
+           VALUES ($1, $2, 'V', 'M', 'mac_sn')""",
+        model,
+        organization,
+    )
+    for day in range(DAYS):
+        await connection.execute(
+            f"""CREATE TABLE IF NOT EXISTS "events_{now - timedelta(days=day):%Y%m%d}" PARTITION OF events
+                FOR VALUES FROM ('{now - timedelta(days=day):%Y-%m-%d} 00:00+00')
+                             TO ('{now - timedelta(days=day - 1):%Y-%m-%d} 00:00+00')"""
+        )
+    for shard, device_id in enumerate(devices):
+        await connection.execute(
+            "INSERT INTO devices (id, shard, model_id, firmware_version) VALUES ($1, $2, $3, '1')",
+            device_id,
+            shard,
+            model,
+        )
+        await connection.execute(
+            "INSERT INTO device_state (device_id, shard, status, last_seen_at) VALUES ($1, $2, 'online', $3)",
+            device_id,
+            shard,
+            now,
+        )
+        await connection.execute(
+            """INSERT INTO device_reported (device_id, type, ts, shard, seq, stored_at, data)
+               VALUES ($1, 'temperature', $2, $3, 7, $2, '{}')""",
+            device_id,
+            now,
+            shard,
+        )
+        await connection.execute(
+            "INSERT INTO ingest_quarantine (shard, entry_id, position, reason, message) VALUES ($1, '1-1', 0, 'r', '')",
+            shard,
+        )
+        await connection.executemany(
+            """INSERT INTO events (shard, seq, stored_at, type, device_id, project_id, ts, data)
+               VALUES ($1, $2, $3, 'telemetry', $4, $5, $3, '{}')""",
+            [
+                (shard, 1 + n, now - timedelta(days=DAYS - 1 - n // EVENTS_A_DAY), device_id, project)
+                for n in range(DAYS * EVENTS_A_DAY)
+            ],
+        )
+        await connection.execute("UPDATE shards SET next_seq = $2 WHERE shard = $1", shard, 1 + DAYS * EVENTS_A_DAY)
+    await connection.execute(
+        "INSERT INTO data_connectors (id, project_id, status, url) VALUES ($1, $2, 'ACTIVE', 'https://x')",
+        ids.new_xid(),
+        project,
+    )
+    await connection.execute(
+        "UPDATE connector_positions SET seq = seq - 10, stored_at = $1 WHERE shard < 2", now - timedelta(days=DAYS)
+    )
+
+
+async def rows(connection: Connection) -> dict[str, Any]:
+    """Everything in the tables that the data plane has, and where connectors are."""
+    return {
+        table: await connection.fetch(f"SELECT to_jsonb(t)::text FROM {table} t ORDER BY 1")
+        for table in [*KEYS, "connector_positions"]
+    }
+
+
+async def test_the_data_plane_is_cut_by_shard_and_no_row_is_lost(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 0003 with rows on several days: all of them are there, and every key begins with the shard.
+
+    What a run that was killed left behind is no obstacle, and a connector's backlog is still counted when it ends.
+    """
+    connection = await postgres.connect(empty, "tests")
+    with monkeypatch.context() as before:
+        for path in sorted(postgres.MIGRATIONS.glob("000[123]_*.sql")):
+            (tmp_path / path.name).write_text(path.read_text())
+        before.setattr(postgres, "MIGRATIONS", tmp_path)
+        await migrate(connection)
+        await fill(connection)
+    found = await rows(connection)
+    assert len(found["events"]) == 2 * DAYS * EVENTS_A_DAY
+    today = f"events_{datetime.now(UTC):%Y%m%d}"
+    await connection.execute(f"CREATE UNIQUE INDEX {today}_by_shard ON {today} (shard, seq, stored_at)")
+    await connection.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = $1::text::regclass", f"{today}_by_shard"
+    )
+    assert (await migrate(connection))[0] == "0004_data_plane"
+    assert await rows(connection) == found
+
+    keys = await connection.fetch(
+        """SELECT conrelid::regclass::text AS name, conindid, string_agg(attname, ',' ORDER BY place) AS columns
+             FROM pg_constraint, unnest(conkey) WITH ORDINALITY AS k (number, place)
+             JOIN pg_attribute a ON a.attnum = number
+            WHERE contype = 'p' AND a.attrelid = conrelid AND conrelid = ANY($1::text[]::regclass[]) GROUP BY 1, 2""",
+        list(KEYS),
+    )
+    assert {row["name"]: row["columns"] for row in keys} == KEYS
+    partitions = await connection.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass")
+    attached = await connection.fetchval(
+        """SELECT count(*) FROM pg_inherits JOIN pg_index ON indexrelid = inhrelid
+            WHERE inhparent = 'events_pkey'::regclass AND indisprimary AND indisvalid"""
+    )
+    assert attached == partitions >= DAYS
+    assert await connection.fetchval("SELECT to_regclass('events_log')") is None
+    foreign = await connection.fetch(
+        "SELECT conname FROM pg_constraint WHERE contype = 'f' AND conrelid = ANY($1::text[]::regclass[])", list(KEYS)
+    )
+    assert foreign == []
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await connection.execute("INSERT INTO events SELECT * FROM events WHERE shard = 0 LIMIT 1")
+
+    await connection.execute("UPDATE data_connectors SET status = 'USER_DISABLED'")
+    connector = await connection.fetchrow("SELECT accepted, dropped FROM data_connectors")
+    assert connector is not None
+    assert tuple(connector) == (20, 20)
+    behind = await connection.fetchval(
+        "SELECT count(*) FROM connector_positions p JOIN shards USING (shard) WHERE seq < next_seq"
+    )
+    assert behind == 0
+    await connection.close()
+
+
+async def test_migrations_that_race_wait_for_each_other(empty: str) -> None:
+    """Each is applied once, also those that build indexes while others wait for their turn."""
+    connections = [await postgres.connect(empty, "tests") for _ in range(3)]
+    applied = await asyncio.gather(*map(migrate, connections))
+    assert sorted(name for names in applied for name in names) == sorted(
+        p.stem for p in postgres.MIGRATIONS.glob("*.sql")
+    )
+    for connection in connections:
+        await connection.close()

@@ -1,0 +1,91 @@
+"""Shards that are flushed together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from flushing import send
+from owners import Owner
+from prometheus_client import CollectorRegistry
+
+from schemas import keys
+from schemas.metrics import Metrics
+from schemas.redis import Redis
+from schemas.settings import WorkerSettings
+from tests.conftest import MASTER_KEY, SHARDS
+from workers.flusher.flusher import Flusher
+from workers.flusher.lanes import Lane
+from workers.shares import LostPieceError
+
+
+@pytest.fixture
+async def lane(edge: Any, redis_client: Redis) -> Lane:
+    """One lane."""
+    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
+    flusher = Flusher(edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
+    return Lane(flusher, settings.flush_interval_s)
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(10):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def stored(edge: Any) -> int:
+    count: int = await edge.services.postgres.fetchval("SELECT count(*) FROM events WHERE type = 'telemetry'")
+    return count
+
+
+async def test_one_lane_flushes_all_its_shards_and_lets_each_go_by_itself(
+    edge: Any, acme: Owner, redis_client: Redis, lane: Lane
+) -> None:
+    """Each shard's sequence has no gap; a shard that is given back is flushed no more, the others are."""
+    devices = [await acme.device() for _ in range(16)]
+    shards = {device: (await acme.row(device))["shard"] for device in devices}
+    assert set(shards.values()) == set(range(SHARDS))
+    done = {shard: asyncio.Event() for shard in range(SHARDS)}
+    owners = {shard: asyncio.create_task(lane.own(shard, event)) for shard, event in done.items()}
+    for device in devices:
+        await send(edge, device, telemetries={"n": 1})
+    await until(lambda: _equals(stored(edge), len(devices)))
+    rows = await acme.pool.fetch("SELECT shard, array_agg(seq ORDER BY seq) AS seqs FROM events GROUP BY 1")
+    heads = dict(await acme.pool.fetch("SELECT shard, next_seq FROM shards"))
+    assert all(row["seqs"] == list(range(1, heads[row["shard"]])) for row in rows)
+    done[0].set()
+    await owners[0]
+    for device in devices:
+        await send(edge, device, telemetries={"n": 2})
+    left = [device for device in devices if shards[device] != 0]
+    await until(lambda: _equals(stored(edge), len(devices) + len(left)))
+    assert await redis_client.xlen(keys.ingest(0)) > 0
+    for event in done.values():
+        event.set()
+    await asyncio.gather(*owners.values())
+
+
+async def test_a_shard_that_was_lost_does_not_take_the_others_with_it(edge: Any, acme: Owner, lane: Lane) -> None:
+    """Nothing of a batch with an overtaken shard is stored; without that shard it is, once."""
+    devices = [await acme.device() for _ in range(16)]
+    shards = {device: (await acme.row(device))["shard"] for device in devices}
+    done = asyncio.Event()
+    owners = {shard: asyncio.create_task(lane.own(shard, done)) for shard in range(SHARDS)}
+    await until(lambda: _equals(_length(lane), SHARDS))
+    await acme.pool.execute("UPDATE shards SET stream_offset = '1-1' WHERE shard = 1")
+    for device in devices:
+        await send(edge, device, telemetries={"n": 1})
+    with pytest.raises(LostPieceError):
+        await owners.pop(1)
+    left = [device for device in devices if shards[device] != 1]
+    await until(lambda: _equals(stored(edge), len(left)))
+    done.set()
+    await asyncio.gather(*owners.values())
+
+
+async def _equals(value: Awaitable[int], expected: int) -> bool:
+    return await value == expected
+
+
+async def _length(lane: Lane) -> int:
+    return len(lane._flusher.offsets)

@@ -1,0 +1,108 @@
+"""Which of a worker's shards are flushed together.
+
+A few lanes flush side by side: while one waits for Postgres another decodes and merges. The shards of a worker are
+spread over them evenly, so however many there are, a worker has this many reads and transactions under way and no more.
+On a Redis Cluster, where one call cannot read several shards, each shard has a lane of its own.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection
+
+from redis.asyncio.cluster import RedisCluster
+
+from schemas.metrics import Metrics
+from schemas.postgres import Pool
+from schemas.redis import Redis
+from schemas.settings import WorkerSettings
+from workers.checkpoints import Checkpoint
+from workers.flusher.flusher import Flusher, LostShardsError
+
+LANES = 4
+BLOCK_MS = 200
+"""How long a read waits for entries; also how soon a shard that was given back is let go when all is quiet."""
+
+
+class Lane:
+    """Flushes its shards, in turn all of them together, for as long as it has some."""
+
+    def __init__(self, flusher: Flusher, interval_s: float) -> None:
+        self.shards: dict[int, tuple[asyncio.Event, asyncio.Future[None]]] = {}
+        """For each: what is set when it is to be given back, and what its owner waits for."""
+        self._flusher = flusher
+        self._interval_s = interval_s
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Lane {sorted(self.shards)}>"
+
+    async def own(self, shard: int, done: asyncio.Event) -> None:
+        """Flush a shard until `done` is set. Raises LostPieceError, or what went wrong with Redis or Postgres."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.shards[shard] = done, ended
+        try:
+            await self._flusher.open(shard)
+            if self._task is None:
+                self._task = asyncio.create_task(self._run(), name=f"{self!r}")
+            await ended
+        finally:
+            del self.shards[shard]
+            self._flusher.close(shard)
+
+    async def _run(self) -> None:
+        try:
+            while self._give_back():
+                began = time.monotonic()
+                try:
+                    await self._flusher.flush(block_ms=BLOCK_MS)
+                except LostShardsError as error:
+                    self._end(error.shards, error)
+                pause = self._interval_s - (time.monotonic() - began)
+                if pause > 0:
+                    await asyncio.sleep(pause)
+        except Exception as error:
+            # Each owner raises it, and takes its shard again or ends the process.
+            self._end(list(self._flusher.offsets), error)
+        finally:
+            self._task = None
+
+    def _give_back(self) -> bool:
+        """Let go of the shards that are done; returns whether any are left."""
+        self._end([shard for shard in self._flusher.offsets if self.shards[shard][0].is_set()], None)
+        return bool(self._flusher.offsets)
+
+    def _end(self, shards: Collection[int], error: Exception | None) -> None:
+        for shard in shards:
+            self._flusher.close(shard)
+            _, ended = self.shards[shard]
+            if ended.cancelled():
+                continue
+            if error is None:
+                ended.set_result(None)
+            else:
+                ended.set_exception(error)
+
+
+class Lanes:
+    """All lanes of a worker. `own` is the work on one shard (see `workers.shares`)."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        redis: Redis,
+        metrics: Metrics,
+        settings: WorkerSettings,
+        shards: int,
+        checkpoint: Checkpoint,
+    ) -> None:
+        count = shards if isinstance(redis, RedisCluster) else min(shards, LANES)
+        self._lanes = [
+            Lane(Flusher(pool, redis, metrics, settings, checkpoint), settings.flush_interval_s) for _ in range(count)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Lanes {self._lanes}>"
+
+    async def own(self, shard: int, done: asyncio.Event) -> None:
+        """Flush a shard in the lane that has the fewest, until `done` is set."""
+        await min(self._lanes, key=lambda lane: len(lane.shards)).own(shard, done)
