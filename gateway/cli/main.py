@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Iterator
 
-from gateway.cli import admin, doctor, migrate
+from gateway.cli import doctor, migrate
+from gateway.cli.admin import command as admin
 from gateway.cli.local import up
 from gateway.cli.local.embedded import EmbeddedError
 from gateway.cli.local.up import UpError

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from gateway.cli import admin
+from gateway.cli.admin import command as admin
 from gateway.stores.connectors import cloud_connectors, data_connectors
 from gateway.stores.tenants import spaces
 from schemas import ids, signing_keys

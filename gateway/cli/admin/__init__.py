@@ -1,0 +1,1 @@
+"""`fleetgate admin`: a module for each group of things, one that runs them."""

@@ -1,0 +1,124 @@
+"""`fleetgate admin api-keys`, `service-accounts` and `secrets`: who may call, and what is encrypted at rest."""
+
+import argparse
+from typing import Any
+from uuid import UUID
+
+from gateway.cli.admin.parsing import LISTED_MAX, Things, label, name, thing, verb
+from gateway.cli.servers import find
+from gateway.refusals import DoesNotFit, NotFound
+from gateway.stores.accounts import credentials, sealed_secrets, service_accounts
+from gateway.stores.tenants import organizations, projects
+from gateway.v2.members import ORGANIZATION_ROLES, PROJECT_ROLES
+from gateway.v2.service_accounts import email_of
+from schemas.postgres import Connection
+from schemas.secrets import SecretError, derived_secret
+
+
+def add(things: Things) -> None:
+    """Add the subcommands."""
+    verbs = thing(things, "api-keys", "what owners and vendors call the API with")
+    create = verb(verbs, "create", "a new key, shown once", _create_api_key, "--organization")
+    create.add_argument("--kind", choices=("organization", "partner"), default="organization")
+    create.add_argument("--name", type=name, required=True)
+    verb(verbs, "list", "the keys of an organization", _list_api_keys, "--organization")
+    verb(verbs, "revoke", "end a key", _revoke_api_key).add_argument("id", type=UUID)
+    verb(verbs, "rotate", "a new key in place of one that ends", _rotate_api_key).add_argument("id", type=UUID)
+
+    verbs = thing(things, "service-accounts", "who calls the /v2 API")
+    create = verb(verbs, "create", "a new account with a role and a key, shown once", _create_account, "--project")
+    create.add_argument("name", type=label)
+    create.add_argument("--role", choices=(*PROJECT_ROLES, *ORGANIZATION_ROLES), default=PROJECT_ROLES[0])
+    create.add_argument("--basic-auth", action="store_true", help="its key may be used without a token")
+    verb(verbs, "list", "the accounts of a project", _list_accounts, "--project")
+    verb(verbs, "rotate", "a new key in place of all that an account has", _rotate_account).add_argument("id")
+    verb(verbs, "delete", "end an account and its keys", _delete_account).add_argument("id")
+
+    verbs = thing(things, "secrets", "what is encrypted at rest: vendors' credentials, secrets of webhooks")
+    verb(verbs, "rotate", "encrypt all anew with FLEETGATE_SECRETS_KEY", _rotate_secrets)
+
+
+async def _create_api_key(connection: Connection, arguments: argparse.Namespace) -> Any:
+    minted = await credentials.mint_and_store(
+        connection, arguments.kind, owner_id=arguments.organization, name=arguments.name
+    )
+    return {"id": minted.id, "kind": arguments.kind, "name": arguments.name, "key": minted.text}
+
+
+async def _list_api_keys(connection: Connection, arguments: argparse.Namespace) -> Any:
+    await organizations.read(connection, arguments.organization)
+    return await credentials.api_keys(connection, arguments.organization)
+
+
+async def _revoke_api_key(connection: Connection, arguments: argparse.Namespace) -> Any:
+    organization_id = await credentials.organization_of_api_key(connection, arguments.id)
+    await credentials.revoke_api_key(connection, organization_id, arguments.id)
+    return {"revoked": arguments.id}
+
+
+async def _rotate_api_key(connection: Connection, arguments: argparse.Namespace) -> Any:
+    organization_id = await credentials.organization_of_api_key(connection, arguments.id)
+    was = await credentials.read_api_key(connection, organization_id, arguments.id)
+    await credentials.revoke_api_key(connection, organization_id, arguments.id)
+    minted = await credentials.mint_and_store(connection, was.kind, owner_id=organization_id, name=was.name)
+    return {"id": minted.id, "kind": was.kind, "name": was.name, "key": minted.text, "revoked": arguments.id}
+
+
+async def _create_account(connection: Connection, arguments: argparse.Namespace) -> Any:
+    organization_id = await service_accounts.organization_of_project(connection, arguments.project)
+    if organization_id is None:
+        raise NotFound(projects.UNKNOWN)
+    made = await service_accounts.create(
+        connection, arguments.project, arguments.name, basic_auth_enabled=arguments.basic_auth
+    )
+    whole = arguments.role in ORGANIZATION_ROLES
+    await service_accounts.add_member(
+        connection,
+        organization_id,
+        None if whole else arguments.project,
+        arguments.role,
+        service_account_id=made.id,
+    )
+    return await _account_key(connection, made.id, arguments.project)
+
+
+async def _account_key(connection: Connection, account_id: str, project_id: UUID) -> dict[str, Any]:
+    key_id, _ = await service_accounts.create_key(connection, account_id)
+    secret = derived_secret(find().master_key, key_id)
+    return {"id": account_id, "email": email_of(account_id, project_id), "key_id": key_id, "key": secret}
+
+
+async def _list_accounts(connection: Connection, arguments: argparse.Namespace) -> Any:
+    found = await service_accounts.listed(connection, arguments.project, "", LISTED_MAX)
+    return [
+        {"id": one.id, "name": one.display_name, "email": email_of(one.id, arguments.project)}
+        | {"keys": " ".join(key_id for key_id, _ in await service_accounts.keys(connection, one.id))}
+        for one in found
+    ]
+
+
+async def _rotate_account(connection: Connection, arguments: argparse.Namespace) -> Any:
+    project_id = await _home(connection, arguments.id)
+    for key_id, _ in await service_accounts.keys(connection, arguments.id):
+        await service_accounts.delete_key(connection, arguments.id, key_id)
+    return await _account_key(connection, arguments.id, project_id)
+
+
+async def _home(connection: Connection, account_id: str) -> UUID:
+    """The project of an account that there is. Raises NotFound."""
+    project_id = await service_accounts.home(connection, account_id)
+    await service_accounts.read(connection, project_id, account_id)
+    return project_id
+
+
+async def _delete_account(connection: Connection, arguments: argparse.Namespace) -> Any:
+    await _home(connection, arguments.id)
+    await service_accounts.delete(connection, arguments.id)
+    return {"deleted": arguments.id}
+
+
+async def _rotate_secrets(connection: Connection, _: argparse.Namespace) -> Any:
+    try:
+        return await sealed_secrets.seal_anew(connection, find())
+    except SecretError as error:
+        raise DoesNotFit(f"{error}: set FLEETGATE_SECRETS_KEY_PREVIOUS to that key") from None

@@ -1,0 +1,54 @@
+"""`fleetgate admin`: tenants, models and keys from the command line, for whoever runs the gateway.
+
+It works on the database directly, so it needs no key: it is how the first key comes into being. Without settings that
+is the database of `fleetgate up`. It prints tables for people and, with `--json`, the same for programs. What is
+refused is one sentence on stderr and exit code 1; wrong usage is exit code 2.
+"""
+
+import argparse
+import sys
+
+from gateway.cli.admin import access, connectors, models, tenants
+from gateway.cli.admin.printing import show
+from gateway.cli.servers import ServersError, connect, find
+from gateway.refusals import Refusal
+from schemas import postgres
+from schemas.settings import SettingsError
+
+REFUSED, WRONG_USAGE = 1, 2
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `admin` and all below it to the program's subcommands."""
+    admin = subparsers.add_parser("admin", help="tenants, models, keys, accounts, connectors: create, list, revoke")
+    admin.set_defaults(run=run)
+    things = admin.add_subparsers(title="things", metavar="THING", required=True)
+    for resource in (tenants, models, access, connectors):
+        resource.add(things)
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Do what the arguments say; returns the exit code."""
+    try:
+        servers = find()
+    except SettingsError as error:
+        return _complain(str(error), WRONG_USAGE)
+    try:
+        connection = await connect(servers.postgres_dsn, "admin")
+        try:
+            await postgres.installation(connection)
+            async with connection.transaction():
+                result = await arguments.action(connection, arguments)
+        finally:
+            await connection.close()
+    except (Refusal, SettingsError, ServersError) as error:
+        return _complain(str(error), REFUSED)
+    except postgres.AWAY as error:
+        return _complain(f"Postgres is not available: {error}", REFUSED)
+    show(result, as_json=arguments.json)
+    return 0
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"fleetgate admin: {text}", file=sys.stderr)
+    return code

@@ -1,0 +1,119 @@
+"""`fleetgate admin models`, their `commands`, and `hardware-keys`."""
+
+import argparse
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from gateway.cli.admin.parsing import Things, between, label, name, thing, verb
+from gateway.stores import models
+from gateway.stores.accounts import credentials
+from gateway.stores.commands import definitions
+from gateway.stores.commands.definitions import DEFAULT_TIMEOUT_S, CommandField
+from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S
+from gateway.stores.tenants import organizations
+from schemas.postgres import Connection
+from schemas.replies import DEFAULT_RATE_LIMIT
+
+FIELD_TYPES = ("string", "integer", "number", "boolean")
+
+
+def add(things: Things) -> None:
+    """Add the subcommands."""
+    verbs = thing(things, "models", "device models and their commands")
+    create = verb(verbs, "create", "a new device model", _create_model, "--organization")
+    create.add_argument("vendor", type=name)
+    create.add_argument("name", type=name)
+    create.add_argument("--authentication", choices=("mac_sn", "cloud_id"), default="mac_sn", help="how it is claimed")
+    create.add_argument(
+        "--offline-threshold-s", type=between(10, 2_592_000), default=DEFAULT_OFFLINE_THRESHOLD_S, metavar="SECONDS"
+    )
+    create.add_argument(
+        "--rate-limit", type=between(1, 1_000_000), default=DEFAULT_RATE_LIMIT, metavar="CALLS", help="in 30 s"
+    )
+    verb(verbs, "list", "the models of an organization", _list_models, "--organization")
+
+    verbs = thing(verbs, "commands", "the commands that a model's devices understand")
+    define = verb(verbs, "add", "define a command", _add_command, "--model")
+    define.add_argument("name", type=name)
+    define.add_argument("--friendly-name", type=label, default="")
+    define.add_argument("--description", type=label, default="")
+    define.add_argument("--timeout-s", type=between(1, 2_592_000), default=DEFAULT_TIMEOUT_S, metavar="SECONDS")
+    define.add_argument(
+        "--field", dest="fields", type=_field, action="append", default=[], metavar="NAME:TYPE[:required]",
+        help=f"a parameter, may be repeated; TYPE is one of {', '.join(FIELD_TYPES)}",
+    )  # fmt: skip
+    verb(verbs, "list", "the commands of a model", _list_commands, "--model")
+
+    verbs = thing(things, "hardware-keys", "what devices of a model register with")
+    create = verb(verbs, "create", "a new key, shown once", _create_hardware_key, "--model")
+    create.add_argument("--name", type=label, default="")
+    verb(verbs, "list", "the keys of a model with their use", _list_hardware_keys, "--model")
+    verb(verbs, "revoke", "end a key", _revoke_hardware_key).add_argument("id", type=UUID)
+    verb(verbs, "rotate", "a new key in place of one that ends", _rotate_hardware_key).add_argument("id", type=UUID)
+
+
+async def _create_model(connection: Connection, arguments: argparse.Namespace) -> Any:
+    return await models.create(
+        connection,
+        arguments.organization,
+        vendor=arguments.vendor,
+        name=arguments.name,
+        authentication=arguments.authentication,
+        offline_threshold_s=arguments.offline_threshold_s,
+        rate_limit=arguments.rate_limit,
+    )
+
+
+async def _list_models(connection: Connection, arguments: argparse.Namespace) -> Any:
+    await organizations.read(connection, arguments.organization)
+    return await models.listed(connection, arguments.organization)
+
+
+async def _add_command(connection: Connection, arguments: argparse.Namespace) -> Any:
+    return await definitions.add(
+        connection,
+        arguments.model,
+        name=arguments.name,
+        friendly_name=arguments.friendly_name,
+        description=arguments.description,
+        timeout_s=arguments.timeout_s,
+        fields=arguments.fields,
+    )
+
+
+async def _list_commands(connection: Connection, arguments: argparse.Namespace) -> Any:
+    return await definitions.listed(connection, arguments.model)
+
+
+async def _create_hardware_key(connection: Connection, arguments: argparse.Namespace) -> Any:
+    minted = await credentials.mint_and_store(connection, "hardware", owner_id=arguments.model, name=arguments.name)
+    return {"id": minted.id, "name": arguments.name, "key": minted.text}
+
+
+async def _list_hardware_keys(connection: Connection, arguments: argparse.Namespace) -> Any:
+    return await credentials.hardware_keys(connection, arguments.model)
+
+
+async def _revoke_hardware_key(connection: Connection, arguments: argparse.Namespace) -> Any:
+    model_id = await credentials.model_of_hardware_key(connection, arguments.id)
+    await credentials.revoke_hardware_key(connection, model_id, arguments.id)
+    return {"revoked": arguments.id}
+
+
+async def _rotate_hardware_key(connection: Connection, arguments: argparse.Namespace) -> Any:
+    model_id = await credentials.model_of_hardware_key(connection, arguments.id)
+    name = await credentials.revoke_hardware_key(connection, model_id, arguments.id)
+    minted = await credentials.mint_and_store(connection, "hardware", owner_id=model_id, name=name)
+    return {"id": minted.id, "name": name, "key": minted.text, "revoked": arguments.id}
+
+
+def _field(text: str) -> CommandField:
+    given_name, _, rest = text.partition(":")
+    kind, _, required = rest.partition(":")
+    try:
+        given = {"name": name(given_name), "type": kind, "required": {"": False, "required": True}[required]}
+        return msgspec.convert(given, CommandField)
+    except (KeyError, msgspec.ValidationError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME:TYPE or NAME:TYPE:required") from None
