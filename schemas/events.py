@@ -1,105 +1,88 @@
-"""Event types, and how a change hands its event to the log.
+"""Event types: what can happen to a device, and who wants to know of it.
 
-The log (`events`) has one writer per shard. Everyone else appends to `event_outbox` in the transaction of the change
-the event tells of; the flusher that owns the shard moves it into the log.
+Each type says its kind and whether a receiver that begins anew is sent the newest of it. Nothing else lists the types
+by hand: what is listed elsewhere is derived from here, or a test compares it with this list.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
-import msgspec
 
-from schemas.postgres import Connection
+class Kind(StrEnum):
+    """Where an event of a type comes from."""
+
+    REPORTED = "reported"
+    """Told by a sensor; its data has a struct in `schemas.typed_events`, and a device's newest is remembered."""
+    MESSAGE = "message"
+    """A telemetry message as the device sent it."""
+    LIFE_CYCLE = "life cycle"
+    """A change made to the device; its data has a struct in `schemas.life_cycle`."""
 
 
 class EventType(StrEnum):
-    """What can happen to a device: what its sensors tell (see schemas.typed_events), and what becomes of it."""
+    """What can happen to a device. Behind the name: its kind, and whether `synchronize` sends the newest of it."""
 
-    TOUCH = "touch"
-    TEMPERATURE = "temperature"
-    HUMIDITY = "humidity"
-    OBJECT_PRESENT = "objectPresent"
-    WATER_PRESENT = "waterPresent"
-    MOTION = "motion"
-    CONTACT = "contact"
-    DESK_OCCUPANCY = "deskOccupancy"
-    PROBE_WIRE_STATUS = "probeWireStatus"
-    OBJECT_PRESENT_COUNT = "objectPresentCount"
-    TOUCH_COUNT = "touchCount"
-    CO2 = "co2"
-    PRESSURE = "pressure"
-    NETWORK_STATUS = "networkStatus"
-    BATTERY_STATUS = "batteryStatus"
-    CONNECTION_STATUS = "connectionStatus"
-    ETHERNET_STATUS = "ethernetStatus"
-    CELLULAR_STATUS = "cellularStatus"
-    LABELS_CHANGED = "labelsChanged"
-    TELEMETRY = "telemetry"
-    DEVICE_REGISTERED = "deviceRegistered"
-    DEVICE_CLAIMED = "deviceClaimed"
-    DEVICE_MOVED = "deviceMoved"
-    DEVICE_DELETED = "deviceDeleted"
-    DEVICE_EXCLUDED = "deviceExcluded"
-    DEVICE_RESTORED = "deviceRestored"
-    STATUS_CHANGED = "statusChanged"
-    COMMAND_UPDATED = "commandUpdated"
-    CONFIG_CHANGED = "configChanged"
-    INCIDENT_OPENED = "incidentOpened"
-    INCIDENT_CLOSED = "incidentClosed"
+    kind: Kind
+    synchronized: bool
+
+    def __new__(cls, name: str, *facts: Any) -> "EventType":
+        """A type by its name on the wire, with its kind and whether it is synchronized: none may be left out."""
+        made = str.__new__(cls, name)
+        made._value_ = name
+        made.kind, made.synchronized = facts
+        return made
+
+    TOUCH = "touch", Kind.REPORTED, True
+    TEMPERATURE = "temperature", Kind.REPORTED, True
+    HUMIDITY = "humidity", Kind.REPORTED, True
+    OBJECT_PRESENT = "objectPresent", Kind.REPORTED, True
+    WATER_PRESENT = "waterPresent", Kind.REPORTED, True
+    MOTION = "motion", Kind.REPORTED, True
+    CONTACT = "contact", Kind.REPORTED, True
+    DESK_OCCUPANCY = "deskOccupancy", Kind.REPORTED, True
+    PROBE_WIRE_STATUS = "probeWireStatus", Kind.REPORTED, True
+    OBJECT_PRESENT_COUNT = "objectPresentCount", Kind.REPORTED, True
+    TOUCH_COUNT = "touchCount", Kind.REPORTED, True
+    CO2 = "co2", Kind.REPORTED, True
+    PRESSURE = "pressure", Kind.REPORTED, True
+    NETWORK_STATUS = "networkStatus", Kind.REPORTED, True
+    BATTERY_STATUS = "batteryStatus", Kind.REPORTED, True
+    CONNECTION_STATUS = "connectionStatus", Kind.REPORTED, True
+    ETHERNET_STATUS = "ethernetStatus", Kind.REPORTED, True
+    CELLULAR_STATUS = "cellularStatus", Kind.REPORTED, True
+    LABELS_CHANGED = "labelsChanged", Kind.LIFE_CYCLE, False
+    TELEMETRY = "telemetry", Kind.MESSAGE, True
+    DEVICE_REGISTERED = "deviceRegistered", Kind.LIFE_CYCLE, False
+    DEVICE_CLAIMED = "deviceClaimed", Kind.LIFE_CYCLE, True
+    DEVICE_MOVED = "deviceMoved", Kind.LIFE_CYCLE, False
+    DEVICE_DELETED = "deviceDeleted", Kind.LIFE_CYCLE, False
+    DEVICE_EXCLUDED = "deviceExcluded", Kind.LIFE_CYCLE, False
+    DEVICE_RESTORED = "deviceRestored", Kind.LIFE_CYCLE, False
+    STATUS_CHANGED = "statusChanged", Kind.LIFE_CYCLE, True
+    COMMAND_UPDATED = "commandUpdated", Kind.LIFE_CYCLE, False
+    CONFIG_CHANGED = "configChanged", Kind.LIFE_CYCLE, True
+    INCIDENT_OPENED = "incidentOpened", Kind.LIFE_CYCLE, False
+    INCIDENT_CLOSED = "incidentClosed", Kind.LIFE_CYCLE, False
+
+
+def of_kind(kind: Kind) -> tuple[EventType, ...]:
+    """The types of a kind."""
+    return tuple(event_type for event_type in EventType if event_type.kind is kind)
+
+
+SYNCHRONIZED_FROM_LOG: tuple[str, ...] = tuple(
+    str(event_type) for event_type in EventType if event_type.synchronized and event_type.kind is not Kind.REPORTED
+)
+"""Types whose newest event `synchronize` looks up in the log; that of a reported type is remembered beside it."""
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    """Those of these names that no event type has, sorted."""
+    return sorted(set(names) - {str(event_type) for event_type in EventType})
 
 
 def rfc3339(moment: datetime) -> str:
     """UTC with microseconds: 2026-02-10T12:42:13.313949Z."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
-
-
-async def append(
-    connection: Connection,
-    event_type: EventType,
-    *,
-    device_id: UUID,
-    shard: int,
-    project_id: UUID | None,
-    moment: datetime,
-    **members: Any,
-) -> None:
-    """Hand over one event, inside the transaction of the change. `members` join `updateTime` in its data.
-
-    Events belong to projects: what happens to a device that nobody claimed is told to nobody.
-    """
-    data = {event_type: {"updateTime": rfc3339(moment), **members}}
-    await append_data(
-        connection,
-        event_type,
-        device_id=device_id,
-        shard=shard,
-        project_id=project_id,
-        moment=moment,
-        data=msgspec.json.encode(data),
-    )
-
-
-async def append_data(
-    connection: Connection,
-    event_type: EventType,
-    *,
-    device_id: UUID,
-    shard: int,
-    project_id: UUID | None,
-    moment: datetime,
-    data: bytes,
-) -> None:
-    """As `append`, for an event whose data is ready-made JSON."""
-    if project_id is None:
-        return
-    await connection.execute(
-        "INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data) VALUES ($1, $2, $3, $4, $5, $6)",
-        shard,
-        event_type,
-        device_id,
-        project_id,
-        moment,
-        msgspec.Raw(data),
-    )

@@ -8,8 +8,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas import logs, replies
-from schemas.events import EventType, rfc3339
+from schemas import logs, outbox, replies
+from schemas.life_cycle import CommandUpdated
 from schemas.metrics import Metrics
 from schemas.postgres import Connection, Pool
 from schemas.redis import Redis
@@ -70,27 +70,7 @@ class CommandClock:
                     RETURNING id, device_id, name, status, message""",
                 now,
             )
-            data = [
-                {
-                    EventType.COMMAND_UPDATED: {
-                        "updateTime": rfc3339(now),
-                        "commandId": str(row["id"]),
-                        "name": row["name"],
-                        "status": row["status"],
-                        "message": row["message"],
-                    }
-                }
-                for row in rows
-            ]
-            await connection.execute(
-                """INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data)
-                   SELECT d.shard, $3, d.id, d.project_id, $4, e.data
-                     FROM unnest($1::uuid[], $2::json[]) WITH ORDINALITY AS e (device_id, data, place)
-                     JOIN devices d ON d.id = e.device_id
-                    WHERE d.project_id IS NOT NULL ORDER BY e.place""",
-                [row["device_id"] for row in rows],
-                data,
-                EventType.COMMAND_UPDATED,
-                now,
+            await outbox.append(
+                connection, [outbox.event(row["device_id"], CommandUpdated.of_row(row), now) for row in rows]
             )
         return rows

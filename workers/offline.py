@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from schemas import ids, keys, logs
-from schemas.events import EventType, rfc3339
+from schemas import ids, keys, logs, outbox
+from schemas.life_cycle import IncidentClosed, IncidentOpened, StatusChanged
 from schemas.metrics import Metrics
 from schemas.postgres import Connection, Pool
 from schemas.redis import Redis, RedisError
@@ -110,17 +110,10 @@ class OfflineSweep:
 
 async def announce(connection: Connection, device_ids: Sequence[object], *, offline: bool, moment: datetime) -> None:
     """Tell of devices that went offline or came back, inside the transaction that makes it so."""
-    incident = EventType.INCIDENT_OPENED if offline else EventType.INCIDENT_CLOSED
-    for event_type, members in ((EventType.STATUS_CHANGED, {"offline": offline}), (incident, {"issue": ISSUE})):
-        await connection.execute(
-            """INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data)
-               SELECT shard, $2, id, project_id, $3, $4 FROM devices
-                WHERE id = ANY($1::uuid[]) AND project_id IS NOT NULL ORDER BY id""",
-            device_ids,
-            event_type,
-            moment,
-            {event_type: {"updateTime": rfc3339(moment), **members}},
-        )
+    incident = IncidentOpened(issue=ISSUE) if offline else IncidentClosed(issue=ISSUE)
+    for told in (StatusChanged(offline=offline), incident):
+        query = "SELECT unnest($4::uuid[]) AS device_id"
+        await outbox.append_to_each(connection, told, moment, query, device_ids)
 
 
 def _time_of(entry_id: bytes) -> datetime:

@@ -13,8 +13,6 @@ from gateway.services import Services
 from gateway.stores.devices import owner_changes, owner_view
 from gateway.stores.devices.owner_view import Config
 from gateway.stores.replies import publish
-from schemas import events
-from schemas.events import EventType
 
 CONFIG_BYTES_MAX = 128 * 1024
 
@@ -50,15 +48,6 @@ async def put_config(
             if body.version is not None and body.version != held.config_version:
                 raise DoesNotFit(f"Error setting config with old version, latest is {held.config_version}")
             version = await owner_changes.put_config(connection, held, body.config, moment)
-            await events.append(
-                connection,
-                EventType.CONFIG_CHANGED,
-                device_id=device_id,
-                shard=held.shard,
-                project_id=held.project_id,
-                moment=moment,
-                version=version,
-            )
         await publish(services, connection, [device_id])
     return Config(held.name, version, moment, body.config, device_id)
 

@@ -37,7 +37,7 @@ FORBIDDEN_HEADERS = {
 }  # fmt: skip
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,255}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\U0010ffff]*")
-_KNOWN_EVENTS = {str(event_type) for event_type in EventType}
+_KNOWN_EVENTS = frozenset(map(str, EventType))
 
 Secret = Annotated[str, Meta(max_length=255)]
 Words = Annotated[list[Annotated[str, Meta(max_length=255, pattern=r"^[^\x00]*$")]], Meta(max_length=LIST_MAX)]

@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import msgspec
 from msgspec import Struct
 
-from schemas import ids
-from schemas.events import EventType, rfc3339
+from schemas import ids, outbox
+from schemas.events import EventType
+from schemas.life_cycle import DeviceClaimed, DeviceExcluded, DeviceRegistered, DeviceRestored
 from schemas.postgres import Connection
 from workers.importer.devices import Listed
 
@@ -162,20 +162,19 @@ async def _exclude(connection: Connection, target: Target, now: datetime) -> Non
         now,
         timeout=STATEMENT_S,
     )
-    await _tell(connection, EventType.DEVICE_EXCLUDED, "gone", now, reason="missing")
+    await outbox.append_to_each(connection, DeviceExcluded(reason="missing"), now, "SELECT device_id FROM gone")
 
 
 async def _update(connection: Connection, target: Target, now: datetime) -> None:
     """Names follow the vendor's unless a person gave another; firmware and the like always do."""
-    await connection.execute(
-        """INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data)
-           SELECT d.shard, $1, d.id, d.project_id, $2, json_build_object(
-                  'added', json_build_object(), 'modified', json_build_object('name', ch.name), 'removed', '[]'::json)
-             FROM changed ch JOIN devices d ON d.id = ch.device_id
-            WHERE ch.name <> ch.was AND d.name = ch.was AND d.project_id IS NOT NULL""",
+    await outbox.append_selected(
+        connection,
         EventType.LABELS_CHANGED,
         now,
-        timeout=STATEMENT_S,
+        """SELECT ch.device_id, json_build_object('added', json_build_object(),
+                  'modified', json_build_object('name', ch.name), 'removed', '[]'::json) AS data
+             FROM changed ch JOIN devices named ON named.id = ch.device_id
+            WHERE ch.name <> ch.was AND named.name = ch.was""",
     )
     await connection.execute(
         """UPDATE devices d SET name = CASE WHEN d.name = ch.was THEN ch.name ELSE d.name END, mac = ch.mac,
@@ -183,7 +182,12 @@ async def _update(connection: Connection, target: Target, now: datetime) -> None
              FROM changed ch WHERE d.id = ch.device_id""",
         timeout=STATEMENT_S,
     )
-    await _tell(connection, EventType.DEVICE_RESTORED, "changed", now, where="t.excluded = 'missing'")
+    await outbox.append_to_each(
+        connection,
+        DeviceRestored(),
+        now,
+        "SELECT device_id FROM changed WHERE excluded = 'missing'",
+    )
     await connection.execute(
         f"""UPDATE cloud_devices c SET excluded = NULL, excluded_at = NULL,
                    {", ".join(f"{fact} = ch.{fact}" for fact in _FACTS)}
@@ -231,8 +235,8 @@ async def _create(connection: Connection, target: Target, now: datetime) -> None
         target.connector_id,
         timeout=STATEMENT_S,
     )
-    await _tell(connection, EventType.DEVICE_REGISTERED, "fresh", now)
-    await _tell(connection, EventType.DEVICE_CLAIMED, "fresh", now, spaceId=str(target.space_id))
+    for told in (DeviceRegistered(), DeviceClaimed(space_id=target.space_id)):
+        await outbox.append_to_each(connection, told, now, "SELECT device_id FROM fresh")
 
 
 async def _make_spaces(connection: Connection, target: Target) -> None:
@@ -264,19 +268,3 @@ async def _space(connection: Connection, parent_id: UUID, name: str) -> UUID:
         name,
     )
     return found
-
-
-async def _tell(
-    connection: Connection, event_type: EventType, table: str, now: datetime, *, where: str = "true", **members: str
-) -> None:
-    """An event of every device in a temporary table, in the transaction of its change."""
-    data = {event_type: {"updateTime": rfc3339(now), **members}}
-    await connection.execute(
-        f"""INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data)
-            SELECT d.shard, $1, d.id, d.project_id, $2, $3 FROM {table} t JOIN devices d ON d.id = t.device_id
-             WHERE d.project_id IS NOT NULL AND d.deleted_at IS NULL AND {where}""",
-        event_type,
-        now,
-        msgspec.Raw(msgspec.json.encode(data)),
-        timeout=STATEMENT_S,
-    )

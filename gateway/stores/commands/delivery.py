@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from gateway.refusals import NotFound
 from gateway.stores.devices.identity import DeviceCaller
-from schemas import events
-from schemas.events import EventType
+from schemas import outbox
+from schemas.life_cycle import CommandUpdated
 from schemas.postgres import Connection
 
 NO_COMMAND = "no command"
@@ -100,19 +100,7 @@ async def report(
         moment,
         None if status == "in_progress" else moment,
     )
-    # Read now: the project may have changed since the device proved who it is.
-    project_id = await connection.fetchval("SELECT project_id FROM devices WHERE id = $1", device.id)
-    if project_id is not None:
-        await events.append(
-            connection,
-            EventType.COMMAND_UPDATED,
-            device_id=device.id,
-            shard=device.shard,
-            project_id=project_id,
-            moment=moment,
-            commandId=str(command_id),
-            name=command["name"],
-            status=status,
-            message=command["message"] if message is None else message,
-        )
+    told = command["message"] if message is None else message
+    updated = CommandUpdated(command_id=command_id, name=command["name"], status=status, message=told)
+    await outbox.append(connection, [outbox.event(device.id, updated, moment)])
     return True

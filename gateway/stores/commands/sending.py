@@ -6,7 +6,7 @@ The device's side of a command is in another store, its time-outs in a worker.
 """
 
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -15,8 +15,8 @@ from msgspec import Struct
 from gateway.refusals import Conflict, NotFound, TooMany, retry_after_s
 from gateway.stores.commands.definitions import CommandDefinition
 from gateway.stores.devices.owner_changes import Held
-from schemas import events, ids
-from schemas.events import EventType
+from schemas import ids, outbox
+from schemas.life_cycle import CommandStatus, CommandUpdated
 from schemas.postgres import Connection, Executor
 
 UNKNOWN = "Command not found"
@@ -26,7 +26,7 @@ EXPIRES_AFTER = timedelta(days=7)
 OPEN_MAX = 1_000
 """Most commands of one device that are scheduled, pending or in progress."""
 
-Status = Literal["scheduled", "pending", "in_progress", "done", "failed", "aborted"]
+Status = CommandStatus
 
 _COMMAND = """c.id, c.device_id, c.name AS command, c.friendly_name, c.parameters, c.status, c.message, c.number,
               c.created_at, c.scheduled_at, c.delivered_at, c.finished_at, c.expires_at"""
@@ -81,7 +81,7 @@ async def create(
         (scheduled_at or moment) + EXPIRES_AFTER,
     )
     assert row is not None
-    return await _told(connection, row, held.shard, held.project_id, moment)
+    return await _announced(connection, row, moment)
 
 
 async def page(
@@ -116,7 +116,7 @@ async def cancel(
     """
     # The command is locked before its device (by the trigger that counts open ones), as everywhere.
     found = await connection.fetchrow(
-        """SELECT c.status, d.shard, d.project_id FROM commands c JOIN devices d ON d.id = c.device_id
+        """SELECT c.status FROM commands c JOIN devices d ON d.id = c.device_id
             WHERE c.id = $1 AND c.device_id = $2 AND d.organization_id = $3 AND d.deleted_at IS NULL
               FOR NO KEY UPDATE OF c""",
         command_id,
@@ -133,22 +133,14 @@ async def cancel(
         moment,
     )
     assert row is not None
-    return await _told(connection, row, found["shard"], found["project_id"], moment)
+    return await _announced(connection, row, moment)
 
 
-async def _told(connection: Connection, row: asyncpg.Record, shard: int, project_id: UUID, moment: datetime) -> Command:
+async def _announced(connection: Connection, row: asyncpg.Record, moment: datetime) -> Command:
     """The command of a row that was just written, its event handed over."""
     command = Command(**row)
-    await events.append(
-        connection,
-        EventType.COMMAND_UPDATED,
-        device_id=command.device_id,
-        shard=shard,
-        project_id=project_id,
-        moment=moment,
-        commandId=str(command.id),
-        name=command.command,
-        status=command.status,
-        message=command.message,
+    updated = CommandUpdated(
+        command_id=command.id, name=command.command, status=command.status, message=command.message
     )
+    await outbox.append(connection, [outbox.event(command.device_id, updated, moment)])
     return command

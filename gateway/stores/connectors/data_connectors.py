@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gateway.refusals import Conflict, DoesNotFit, NotFound
 from schemas import ids
+from schemas.events import SYNCHRONIZED_FROM_LOG
 from schemas.postgres import Connection, Executor
 from schemas.secrets import Vault
 
@@ -193,7 +194,7 @@ async def synchronize(connection: Connection, connector: Connector) -> int:
         connector.id,
         connector.project_id,
         connector.event_types,
-        ["telemetry", "statusChanged", "configChanged", "deviceClaimed"],
+        SYNCHRONIZED_FROM_LOG,
     )
     await _count(connection, connector.id, accepted=added, superseded=superseded)
     return added

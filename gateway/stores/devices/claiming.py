@@ -14,8 +14,8 @@ import asyncpg
 from gateway.identifiers import is_mac, normalized_mac
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.devices import owner_changes
-from schemas import events
-from schemas.events import EventType
+from schemas import outbox
+from schemas.life_cycle import DeviceClaimed
 from schemas.postgres import Connection
 
 UNKNOWN = "No device to claim was found: check what is printed on it, and that it was online once"
@@ -102,7 +102,7 @@ async def claim(
                   name = CASE WHEN id = $1 THEN coalesce($6, name) ELSE name END,
                   info_version = info_version + 1, space_data_version = space_data_version + 1
             WHERE id IN (SELECT id FROM claimed) AND organization_id IS NULL
-           RETURNING id, shard, project_id""",
+           RETURNING id""",
         device_id,
         organization_id,
         project_id,
@@ -110,14 +110,6 @@ async def claim(
         moment,
         name,
     )
-    for row in rows:
-        await events.append(
-            connection,
-            EventType.DEVICE_CLAIMED,
-            device_id=row["id"],
-            shard=row["shard"],
-            project_id=row["project_id"],
-            moment=moment,
-            spaceId=str(space_id),
-        )
+    claimed = DeviceClaimed(space_id=space_id)
+    await outbox.append(connection, [outbox.event(row["id"], claimed, moment) for row in rows])
     return [row["id"] for row in rows]

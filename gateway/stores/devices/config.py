@@ -7,8 +7,8 @@ from uuid import UUID
 from gateway.refusals import DoesNotFit, Unauthenticated
 from gateway.stores.devices.identity import DeviceCaller
 from gateway.stores.devices.owner_view import Config
-from schemas import events
-from schemas.events import EventType
+from schemas import outbox
+from schemas.life_cycle import ConfigChanged
 from schemas.postgres import Connection, Executor
 
 
@@ -33,7 +33,7 @@ async def put(
     device was deleted.
     """
     row = await connection.fetchrow(
-        "SELECT config_version, project_id FROM devices WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
+        "SELECT config_version FROM devices WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
         device.id,
     )
     if row is None:
@@ -51,14 +51,5 @@ async def put(
         version,
         moment,
     )
-    if row["project_id"] is not None:
-        await events.append(
-            connection,
-            EventType.CONFIG_CHANGED,
-            device_id=device.id,
-            shard=device.shard,
-            project_id=row["project_id"],
-            moment=moment,
-            version=version,
-        )
+    await outbox.append(connection, [outbox.event(device.id, ConfigChanged(version=version), moment)])
     return version

@@ -3,8 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
-from schemas import events
-from schemas.events import EventType
+from schemas import outbox
+from schemas.life_cycle import CommandUpdated, DeviceDeleted, LifeCycle
 from schemas.postgres import Connection
 
 _DOOMED = """
@@ -33,7 +33,7 @@ async def delete(connection: Connection, device_id: UUID, moment: datetime) -> l
     rows = await connection.fetch(
         f"""{_DOOMED} UPDATE devices SET deleted_at = $2
              WHERE id IN (SELECT id FROM doomed) AND deleted_at IS NULL
-            RETURNING id, shard, project_id""",
+            RETURNING id""",
         device_id,
         moment,
     )
@@ -45,17 +45,15 @@ async def delete(connection: Connection, device_id: UUID, moment: datetime) -> l
         ids,
         moment,
     )
-    for row in rows:
-        place = {"device_id": row["id"], "shard": row["shard"], "project_id": row["project_id"], "moment": moment}
-        for command in (command for command in aborted if command["device_id"] == row["id"]):
-            await events.append(
-                connection,
-                EventType.COMMAND_UPDATED,
-                **place,
-                commandId=str(command["id"]),
-                name=command["name"],
-                status=command["status"],
-                message=command["message"],
-            )
-        await events.append(connection, EventType.DEVICE_DELETED, **place)
+    of_device: dict[UUID, list[LifeCycle]] = {device_id: [] for device_id in ids}
+    for row in aborted:
+        of_device[row["device_id"]].append(CommandUpdated.of_row(row))
+    await outbox.append(
+        connection,
+        [
+            outbox.event(device_id, told, moment)
+            for device_id in ids
+            for told in (*of_device[device_id], DeviceDeleted())
+        ],
+    )
     return ids

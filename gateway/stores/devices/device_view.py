@@ -124,11 +124,11 @@ async def hold(connection: Connection, device_id: UUID) -> Own:
 async def update(connection: Connection, device_id: UUID, was: Own, now: Own, moment: datetime) -> bool:
     """Store what a held device says of itself; True when its name, and with it `info_version`, is another."""
     renamed = now.name != was.name
-    row = await connection.fetchrow(
+    await connection.execute(
         """UPDATE devices SET name = $2, firmware_version = $3, sub_model = $4, details = $5, host_address = $6,
                   applied_config_version = $7, applied_space_version = $8, parent_id = $9,
                   info_version = info_version + $10
-            WHERE id = $1 RETURNING shard, project_id""",
+            WHERE id = $1""",
         device_id,
         now.name,
         now.firmware_version,
@@ -140,8 +140,7 @@ async def update(connection: Connection, device_id: UUID, was: Own, now: Own, mo
         now.parent_id,
         int(renamed),
     )
-    assert row is not None
-    await labels.tell_name(connection, device_id, row["shard"], row["project_id"], was.name, now.name, moment)
+    await labels.tell_name(connection, device_id, was.name, now.name, moment)
     return renamed
 
 

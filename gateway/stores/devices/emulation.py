@@ -17,7 +17,7 @@ from gateway.stores.devices import owner_changes, registration
 from gateway.stores.devices.labels import Labels
 from gateway.stores.devices.registration import Model, NewDevice, Place
 from gateway.stores.tenants import spaces
-from schemas import events, ids
+from schemas import ids, outbox
 from schemas.events import EventType
 from schemas.postgres import Connection
 from schemas.typed_events import Made
@@ -120,12 +120,4 @@ async def hold(connection: Connection, project_id: UUID, device_id: UUID) -> Emu
 
 async def publish(connection: Connection, device: Emulated, event_type: EventType, made: Made) -> None:
     """Let a device that is held tell something."""
-    await events.append_data(
-        connection,
-        event_type,
-        device_id=device.id,
-        shard=device.shard,
-        project_id=device.project_id,
-        moment=made.ts,
-        data=made.data,
-    )
+    await outbox.append(connection, [outbox.Event(device.id, event_type, made.ts, made.data)])

@@ -7,11 +7,10 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
 from msgspec import Struct
 
-from schemas import events
-from schemas.events import EventType
+from schemas import outbox
+from schemas.life_cycle import LabelsChanged
 from schemas.postgres import Connection
 
 LABELS_MAX = 100
@@ -24,8 +23,6 @@ class Labelled(Struct):
     """A device whose labels are about to change; locked for the transaction that does it."""
 
     id: UUID
-    shard: int
-    project_id: UUID
     labels: dict[str, str]
 
 
@@ -38,17 +35,12 @@ def shown(name: str, description: str, labels: Labels) -> dict[str, str]:
 async def hold(connection: Connection, project_id: UUID, device_ids: Collection[UUID]) -> dict[UUID, Labelled]:
     """Lock those of these devices that are in the project."""
     rows = await connection.fetch(
-        """SELECT id, shard, project_id, name, description, labels FROM devices
+        """SELECT id, name, description, labels FROM devices
             WHERE id = ANY($1::uuid[]) AND project_id = $2 AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE""",
         list(device_ids),
         project_id,
     )
-    return {
-        row["id"]: Labelled(
-            row["id"], row["shard"], row["project_id"], shown(row["name"], row["description"], row["labels"])
-        )
-        for row in rows
-    }
+    return {row["id"]: Labelled(row["id"], shown(row["name"], row["description"], row["labels"])) for row in rows}
 
 
 async def store(connection: Connection, device: Labelled, labels: Labels, moment: datetime) -> bool:
@@ -57,7 +49,7 @@ async def store(connection: Connection, device: Labelled, labels: Labels, moment
         return False
     renamed = labels.get("name", "") != device.labels.get("name", "")
     await put(connection, device.id, labels, renamed=renamed)
-    await tell(connection, device.id, device.shard, device.project_id, device.labels, labels, moment)
+    await tell(connection, device.id, device.labels, labels, moment)
     return renamed
 
 
@@ -74,18 +66,14 @@ async def put(connection: Connection, device_id: UUID, labels: Labels, *, rename
     )
 
 
-async def tell_name(
-    connection: Connection, device_id: UUID, shard: int, project_id: UUID | None, was: str, now: str, moment: datetime
-) -> None:
+async def tell_name(connection: Connection, device_id: UUID, was: str, now: str, moment: datetime) -> None:
     """Tell that a device has another name."""
-    await tell(connection, device_id, shard, project_id, shown(was, "", {}), shown(now, "", {}), moment)
+    await tell(connection, device_id, shown(was, "", {}), shown(now, "", {}), moment)
 
 
 async def tell(
     connection: Connection,
     device_id: UUID,
-    shard: int,
-    project_id: UUID | None,
     was: Labels,
     now: Labels,
     moment: datetime,
@@ -93,17 +81,9 @@ async def tell(
     """Tell what is different between the labels that a device had and has; nothing where nothing is."""
     if was == now:
         return
-    data = {
-        "added": {key: value for key, value in now.items() if key not in was},
-        "modified": {key: value for key, value in now.items() if was.get(key, value) != value},
-        "removed": [key for key in was if key not in now],
-    }
-    await events.append_data(
-        connection,
-        EventType.LABELS_CHANGED,
-        device_id=device_id,
-        shard=shard,
-        project_id=project_id,
-        moment=moment,
-        data=msgspec.json.encode(data),
+    changed = LabelsChanged(
+        added={key: value for key, value in now.items() if key not in was},
+        modified={key: value for key, value in now.items() if was.get(key, value) != value},
+        removed=[key for key in was if key not in now],
     )
+    await outbox.append(connection, [outbox.event(device_id, changed, moment)])

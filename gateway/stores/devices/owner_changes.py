@@ -14,8 +14,8 @@ from msgspec import Struct
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.devices import labels
 from gateway.stores.devices.owner_view import UNKNOWN
-from schemas import events
-from schemas.events import EventType
+from schemas import outbox
+from schemas.life_cycle import ConfigChanged, DeviceMoved
 from schemas.postgres import Connection
 
 SPACE_UNKNOWN = "Space id: no such space"
@@ -70,7 +70,7 @@ async def update(connection: Connection, held: Held, *, name: str, details: dict
         name,
         details,
     )
-    await labels.tell_name(connection, held.id, held.shard, held.project_id, held.name, name, moment)
+    await labels.tell_name(connection, held.id, held.name, name, moment)
     return True
 
 
@@ -83,6 +83,7 @@ async def put_config(connection: Connection, held: Held, config: dict[str, Any],
         config,
         moment,
     )
+    await outbox.append(connection, [outbox.event(held.id, ConfigChanged(version=version), moment)])
     return version
 
 
@@ -111,7 +112,7 @@ async def move(
                 WHERE d.space_id = $2 AND d.organization_id = $5 AND d.deleted_at IS NULL)
            UPDATE devices SET space_id = $3, project_id = $4, organization_id = $6,
                   space_data_version = space_data_version + 1
-            WHERE id IN (SELECT id FROM moving) RETURNING id, shard""",
+            WHERE id IN (SELECT id FROM moving) RETURNING id""",
         held.id,
         held.space_id,
         space_id,
@@ -119,20 +120,13 @@ async def move(
         organization_id,
         to_organization_id or organization_id,
     )
-    for row in rows:
-        for told in dict.fromkeys((held.project_id, project_id)):
-            await events.append(
-                connection,
-                EventType.DEVICE_MOVED,
-                device_id=row["id"],
-                shard=row["shard"],
-                project_id=told,
-                moment=moment,
-                fromProjectId=str(held.project_id),
-                fromSpaceId=str(held.space_id),
-                toProjectId=str(project_id),
-                toSpaceId=str(space_id),
-            )
+    moved = DeviceMoved(
+        from_project_id=held.project_id, from_space_id=held.space_id, to_project_id=project_id, to_space_id=space_id
+    )
+    projects = dict.fromkeys((held.project_id, project_id))
+    await outbox.append(
+        connection, [outbox.event(row["id"], moved, moment, project) for row in rows for project in projects]
+    )
     return [row["id"] for row in rows]
 
 

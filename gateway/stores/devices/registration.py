@@ -12,8 +12,8 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.refusals import DoesNotFit, Malformed, NotFound
-from schemas import events, ids
-from schemas.events import EventType
+from schemas import ids, outbox
+from schemas.life_cycle import DeviceRegistered
 from schemas.postgres import Connection, Executor
 
 KEY_INVALID = "Hardware key is invalid"
@@ -160,14 +160,6 @@ async def insert(connection: Connection, new: NewDevice, place: Place, moment: d
         raise DoesNotFit(TAKEN[error.constraint_name or ""]) from None
     except asyncpg.ForeignKeyViolationError:
         raise NotFound(MODEL_UNKNOWN) from None
-    if claimed:
-        await events.append(
-            connection,
-            EventType.DEVICE_REGISTERED,
-            device_id=new.id,
-            shard=new.shard,
-            project_id=place.project_id,
-            moment=moment,
-            parentId=None if new.parent_id is None else str(new.parent_id),
-            spaceId=str(place.space_id),
-        )
+    if place.space_id is not None:
+        registered = DeviceRegistered(parent_id=new.parent_id, space_id=place.space_id)
+        await outbox.append(connection, [outbox.event(new.id, registered, moment)])

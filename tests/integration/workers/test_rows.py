@@ -8,15 +8,16 @@ import pytest
 from flushing import drain, flushers, send, store_all
 from owners import Owner
 
-from schemas import events, typed_events
-from schemas.events import EventType
+from schemas import outbox, typed_events
+from schemas.events import EventType, rfc3339
+from schemas.life_cycle import ConfigChanged
 from schemas.redis import Redis
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 def stamp(moment: datetime) -> str:
-    return events.rfc3339(moment)
+    return rfc3339(moment)
 
 
 async def log(edge: Any) -> list[tuple[str, Any]]:
@@ -42,18 +43,9 @@ async def map_telemetry(owner: Owner, **mapping: str) -> None:
 
 async def publish(owner: Owner, device_id: UUID, event_type: EventType, **data: Any) -> None:
     """Hand over a typed event, as the emulator does."""
-    row = await owner.row(device_id)
     made = typed_events.read(event_type, data, datetime.now(UTC))
     async with owner.pool.acquire() as connection:
-        await events.append_data(
-            connection,
-            event_type,
-            device_id=device_id,
-            shard=row["shard"],
-            project_id=row["project_id"],
-            moment=made.ts,
-            data=made.data,
-        )
+        await outbox.append(connection, [outbox.Event(device_id, event_type, made.ts, made.data)])
 
 
 async def test_events_carry_the_labels_their_device_has_when_they_are_stored(
@@ -171,9 +163,9 @@ async def test_events_of_changes_belong_to_a_project(acme: Owner) -> None:
     """What happens to a device that nobody claimed is told to nobody, whoever forgets to look."""
     device_id = await acme.device(claimed=False)
     async with acme.pool.acquire() as connection:
-        await events.append(
-            connection, EventType.CONFIG_CHANGED, device_id=device_id, shard=0, project_id=None, moment=NOW, version=1
-        )
+        changed = ConfigChanged(version=1)
+        await outbox.append(connection, [outbox.event(device_id, changed, NOW)])
+        await outbox.append_to_each(connection, changed, NOW, "SELECT id AS device_id FROM devices")
     assert await acme.pool.fetchval("SELECT count(*) FROM event_outbox") == 0
 
 

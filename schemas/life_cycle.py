@@ -1,0 +1,145 @@
+"""Life-cycle events: what was done to a device, and what became of it. One struct for each type.
+
+    {"commandUpdated": {"updateTime": "2026-…Z", "commandId": "…", "name": "reboot", "status": "done", "message": null}}
+
+A new one is a struct here and its member of `schemas.events.EventType`. Whoever makes the change hands it over in the
+same transaction, by `schemas.outbox`.
+"""
+
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from schemas.events import EventType, rfc3339
+
+CommandStatus = Literal["scheduled", "pending", "in_progress", "done", "failed", "aborted"]
+
+
+class LifeCycle(Struct, rename="camel", kw_only=True, frozen=True):
+    """What an event tells besides `updateTime`, which is when it happened."""
+
+    TYPE: ClassVar[EventType]
+
+    def data(self, moment: datetime) -> bytes:
+        """The event's data as JSON."""
+        members = msgspec.json.encode(self)[1:-1]
+        separator = b"," if members else b""
+        stamp = rfc3339(moment).encode()
+        return b'{"%b":{"updateTime":"%b"%b%b}}' % (self.TYPE.encode(), stamp, separator, members)
+
+
+class DeviceRegistered(LifeCycle, kw_only=True, frozen=True):
+    """A device exists from now on. An imported one has neither a parent nor a choice of its space."""
+
+    TYPE = EventType.DEVICE_REGISTERED
+
+    parent_id: UUID | UnsetType | None = UNSET
+    space_id: UUID | UnsetType = UNSET
+
+
+class DeviceClaimed(LifeCycle, kw_only=True, frozen=True):
+    """An organization became its owner."""
+
+    TYPE = EventType.DEVICE_CLAIMED
+
+    space_id: UUID
+
+
+class DeviceMoved(LifeCycle, kw_only=True, frozen=True):
+    """It is in another space; one that came into another project is told of in both."""
+
+    TYPE = EventType.DEVICE_MOVED
+
+    from_project_id: UUID
+    from_space_id: UUID
+    to_project_id: UUID
+    to_space_id: UUID
+
+
+class DeviceDeleted(LifeCycle, kw_only=True, frozen=True):
+    """It is no more; its history stays."""
+
+    TYPE = EventType.DEVICE_DELETED
+
+
+class DeviceExcluded(LifeCycle, kw_only=True, frozen=True):
+    """The vendor's cloud that it was imported from no longer lists it."""
+
+    TYPE = EventType.DEVICE_EXCLUDED
+
+    reason: Literal["missing"]
+
+
+class DeviceRestored(LifeCycle, kw_only=True, frozen=True):
+    """The vendor's cloud lists it again."""
+
+    TYPE = EventType.DEVICE_RESTORED
+
+
+class StatusChanged(LifeCycle, kw_only=True, frozen=True):
+    """It went silent for longer than its model's threshold, or was heard again."""
+
+    TYPE = EventType.STATUS_CHANGED
+
+    offline: bool
+
+
+class IncidentOpened(LifeCycle, kw_only=True, frozen=True):
+    """Something is wrong with it."""
+
+    TYPE = EventType.INCIDENT_OPENED
+
+    issue: str
+
+
+class IncidentClosed(LifeCycle, kw_only=True, frozen=True):
+    """What was wrong with it is no longer."""
+
+    TYPE = EventType.INCIDENT_CLOSED
+
+    issue: str
+
+
+class CommandUpdated(LifeCycle, kw_only=True, frozen=True):
+    """A command was sent to it, or another status was reached."""
+
+    TYPE = EventType.COMMAND_UPDATED
+
+    command_id: UUID
+    name: str
+    status: CommandStatus
+    message: str | None
+
+    @classmethod
+    def of_row(cls, row: Any) -> "CommandUpdated":
+        """The event of a row of `commands` that was just written."""
+        return cls(command_id=row["id"], name=row["name"], status=row["status"], message=row["message"])
+
+
+class ConfigChanged(LifeCycle, kw_only=True, frozen=True):
+    """Its config has another version."""
+
+    TYPE = EventType.CONFIG_CHANGED
+
+    version: int
+
+
+class LabelsChanged(LifeCycle, kw_only=True, frozen=True):
+    """Its labels are others, its name and description among them. The only event whose data has no envelope."""
+
+    TYPE = EventType.LABELS_CHANGED
+
+    added: dict[str, str]
+    modified: dict[str, str]
+    removed: list[str]
+
+    def data(self, moment: datetime) -> bytes:
+        """The three members alone."""
+        return msgspec.json.encode(self)
+
+
+LIFE_CYCLE: dict[EventType, type[LifeCycle]] = {struct.TYPE: struct for struct in LifeCycle.__subclasses__()}
+"""The struct of each type."""
