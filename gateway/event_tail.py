@@ -23,12 +23,12 @@ from gateway.refusals import Unavailable, retry_after_s
 from gateway.stores.events import log as event_log
 from gateway.stores.events.log import Span
 from schemas import ids, logs, rendering
-from schemas.postgres import AWAY, Pool
+from schemas.postgres import Pool, PostgresAway
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
-AWAY_S = 0.5
+RETRY_S = 0.5
 READ_MAX = 1_000
 """Events of each shard that one read covers."""
 CLOCK_SLACK = timedelta(days=1)
@@ -179,11 +179,11 @@ class EventTail:
             try:
                 behind = await self._poll()
                 away = False
-            except AWAY as error:
+            except PostgresAway as error:
                 if not away:
                     logs.event(log, logging.WARNING, "tail_waits_for_postgres", cause=str(error))
                 away, behind = True, False
-                await asyncio.sleep(AWAY_S)
+                await asyncio.sleep(RETRY_S)
             await asyncio.sleep(0 if behind else POLL_S)
 
     async def _poll(self) -> bool:

@@ -8,35 +8,38 @@ import asyncpg
 import msgspec
 
 from schemas import ids
+from schemas.postgres_errors import (
+    COMMAND_TIMEOUT_S,
+    RAISED,
+    Connection,
+    PostgresAway,
+    PostgresBusy,
+    PostgresTimeout,
+    TranslatingConnection,
+    TranslatingPool,
+    batches,
+    translate,
+)
 from schemas.settings import SettingsError
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+__all__ = ["Connection", "PostgresAway", "PostgresBusy", "PostgresTimeout", "batches"]
+
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Executor: TypeAlias = "Connection | Pool"
 """Whatever runs a single statement."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-COMMAND_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10
+POOL_CONNECT_TIMEOUT_S = 5
+QUERIES_MAX = 50_000
+IDLE_S = 300.0
+"""A pool's connection is closed after so many statements, and after so long without one, as asyncpg does by default."""
 PARTITIONS_AHEAD_DAYS = 3
 _MIGRATION_LOCK = 0x666C6565
 _MIGRATION_LOCK_POLL_S = 0.2
 _MIGRATION_TIMEOUT_S = 86_400.0
 """Building the index of a large table takes its time."""
 _IN_TRANSACTION = "\n-- In one transaction:\n"
-
-AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # its driver lost its place when the connection broke in mid-COPY
-    asyncpg.DeadlockDetectedError,
-)
-"""What it looks like when Postgres is not there for the moment, or cannot do it at this moment: try again later."""
 
 
 async def _prepare(connection: Connection) -> None:
@@ -51,25 +54,49 @@ def _server_settings(process: str) -> dict[str, str]:
 
 
 async def connect(dsn: str, process: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """One connection, for whoever must keep a session (locks, migrations, one-off commands)."""
-    connection = await asyncpg.connect(
-        dsn, timeout=10, command_timeout=COMMAND_TIMEOUT_S, server_settings=_server_settings(process)
+    """One connection, for whoever must keep a session (locks, migrations, one-off commands).
+
+    This one and those of a pool raise PostgresAway for what the world does (see `postgres_errors`).
+    """
+    connection = await _connect(
+        dsn,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        server_settings=_server_settings(process),
+        connection_class=TranslatingConnection,
     )
     await _prepare(connection)
     return connection
 
 
+async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+    try:
+        return await asyncpg.connect(*arguments, **options)
+    except TimeoutError as error:
+        raise PostgresAway("no answer to the connection attempt") from error
+    except RAISED as error:
+        translate(error, lost=False)
+
+
 async def create_pool(dsn: str, process: str, size: int) -> Pool:
     """A pool whose connections carry the process's name. It connects on first use, so Postgres may be away."""
-    return await asyncpg.create_pool(
+    pool = TranslatingPool(
         dsn,
         min_size=0,
         max_size=size,
+        max_queries=QUERIES_MAX,
+        max_inactive_connection_lifetime=IDLE_S,
+        loop=None,
+        connect=_connect,
+        connection_class=TranslatingConnection,
+        record_class=asyncpg.Record,
         init=_prepare,
-        timeout=5,
+        timeout=POOL_CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
         server_settings=_server_settings(process),
     )
+    await pool
+    return pool
 
 
 async def migrate(connection: Connection, *, shards: int, master_key: str) -> list[str]:

@@ -23,7 +23,7 @@ from uuid import UUID
 import msgspec
 
 from schemas import keys
-from schemas.postgres import Connection
+from schemas.postgres import Connection, batches
 from schemas.redis import Redis
 
 COMPLETE = b"!"
@@ -107,14 +107,16 @@ async def rebuild(connection: Connection, redis: Redis, shard: int, page: int = 
     """Write the replies of a whole shard from Postgres, then mark the hash complete; returns how many were written."""
     written = 0
     async with connection.transaction():
-        cursor = await connection.cursor(
+        reading = batches(
+            connection,
             _COLUMNS
             + """WHERE d.shard = $1 AND (d.reply_revision > 0 OR d.key_version > 0 OR d.space_data_version > 0
                      OR d.deleted_at IS NOT NULL OR m.rate_limit <> $2)""",
             shard,
             DEFAULT_RATE_LIMIT,
+            size=page,
         )
-        while rows := await cursor.fetch(page):
+        async for rows in reading:
             await _put(redis, rows)
             written += len(rows)
     await redis.hset(keys.reply(shard), COMPLETE.decode(), "1")

@@ -19,7 +19,7 @@ from schemas import ids, keys, logs, outbox
 from schemas.life_cycle import IncidentClosed, IncidentOpened, StatusChanged
 from schemas.metrics import Metrics
 from schemas.postgres import Connection, Pool
-from schemas.redis import Redis, RedisError
+from schemas.redis import Redis, RedisAway
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class OfflineSweep:
             try:
                 exists = await self._redis.exists(keys.ingest(shard))
                 oldest: Any = await self._redis.xrange(keys.ingest(shard), count=1) if exists else []
-            except RedisError:
+            except RedisAway:
                 exists = 0
             if not exists:
                 self._heard_since.pop(shard, None)

@@ -4,11 +4,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-import asyncpg
-
 from schemas import logs
-from schemas.postgres import AWAY
-from schemas.redis import RedisError
+from schemas.postgres import PostgresAway
+from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +20,7 @@ async def every(interval_s: float, step: Callable[[], Awaitable[object]], stop: 
     while not stop.is_set():
         try:
             await step()
-        except (RedisError, asyncpg.LockNotAvailableError, *AWAY) as error:
+        except (RedisAway, PostgresAway) as error:
             name = getattr(step, "__qualname__", repr(step))
             logs.event(log, logging.WARNING, "step_deferred", step=name, cause=repr(error))
         try:

@@ -10,7 +10,7 @@ import logging
 
 from schemas import logs, postgres, redis
 from schemas.metrics import Metrics
-from schemas.postgres import AWAY, Pool
+from schemas.postgres import Pool, PostgresAway
 from schemas.settings import WorkerSettings
 from workers import command_clock, janitor, replies
 from workers.checkpoints import Checkpoint
@@ -72,7 +72,7 @@ async def _shards(pool: Pool, settings: WorkerSettings, stop: asyncio.Event) -> 
             found = await postgres.installation(pool)
             postgres.check_master_key(found, settings.master_key)
             return found.shards
-        except AWAY as error:
+        except PostgresAway as error:
             logs.event(log, logging.WARNING, "postgres_away", cause=str(error))
             await asyncio.sleep(RETRY_S)
     return 0

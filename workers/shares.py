@@ -14,8 +14,8 @@ import random
 from collections.abc import Awaitable, Callable
 
 from schemas import logs, postgres
-from schemas.postgres import AWAY, Connection
-from schemas.redis import RedisError
+from schemas.postgres import Connection, PostgresAway
+from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Shares:
                 finally:
                     await self._end(set(self._running))
                     await session.close(timeout=2)
-            except AWAY as error:
+            except PostgresAway as error:
                 logs.event(log, logging.WARNING, "shares_lost", kind=self._kind, cause=repr(error))
                 await _pause(stop)
 
@@ -102,7 +102,7 @@ class Shares:
     async def _attend(self, piece: int, done: asyncio.Event) -> None:
         try:
             await self._work(piece, done)
-        except (LostPieceError, RedisError, *AWAY) as error:
+        except (LostPieceError, RedisAway, PostgresAway) as error:
             logs.event(log, logging.WARNING, "piece_lost", kind=self._kind, piece=piece, cause=repr(error))
 
     async def _give_back(self, session: Connection, piece: int) -> None:

@@ -25,7 +25,7 @@ from gateway.services import Services
 from gateway.stores.accounts import service_accounts
 from gateway.stores.accounts.service_accounts import AccountOfKey
 from schemas import keys, logs
-from schemas.redis import RedisError
+from schemas.redis import RedisAway
 from schemas.secrets import derived_secret
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ async def _count(services: Services, account_id: str) -> None:
     shard = crc32(account_id.encode()) % services.shards
     try:
         counted: Any = await services.redis.eval(_COUNT_CALL, 1, keys.account(shard, account_id), str(CALLS_WINDOW_S))
-    except (RedisError, OSError) as error:
+    except RedisAway as error:
         logs.event(log, logging.WARNING, "call_uncounted", account=account_id, cause=str(error))
         return
     calls, left_s = counted

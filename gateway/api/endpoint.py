@@ -43,8 +43,8 @@ from gateway.refusals import DoesNotFit, Malformed, NotFound, Refusal, TooLarge,
 from gateway.services import Services
 from gateway.stores.devices.identity import DeviceCaller
 from schemas import logs
-from schemas.postgres import AWAY
-from schemas.redis import RedisError
+from schemas.postgres import PostgresAway
+from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
 
@@ -150,10 +150,10 @@ class Endpoint:
             return await self._serve(request.state.services, request)
         except Refusal as told:
             refusal = told
-        except RedisError as error:
+        except RedisAway as error:
             logs.event(log, logging.WARNING, "redis_unavailable", path=self.path, cause=str(error))
             refusal = away("Redis")
-        except AWAY as error:
+        except PostgresAway as error:
             logs.event(log, logging.WARNING, "postgres_unavailable", path=self.path, cause=str(error))
             refusal = away("Postgres")
         return self.dialect.refused(refusal)

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from gateway.services import Services
 from schemas import ids, keys, logs
-from schemas.redis import RedisError
+from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ async def _recall(services: Services, digest: str) -> Boundary | None:
     try:
         value = await services.redis.get(_key(services, digest))
         return None if value is None else _boundary.decode(value)
-    except (RedisError, OSError, msgspec.MsgspecError) as error:
+    except (RedisAway, msgspec.MsgspecError) as error:
         logs.event(log, logging.WARNING, "page_not_recalled", cause=str(error))
         return None
 
@@ -111,5 +111,5 @@ async def _recall(services: Services, digest: str) -> Boundary | None:
 async def _remember(services: Services, digest: str, boundary: Boundary) -> None:
     try:
         await services.redis.set(_key(services, digest), msgspec.json.encode(boundary), ex=REMEMBERED_S)
-    except (RedisError, OSError) as error:
+    except RedisAway as error:
         logs.event(log, logging.WARNING, "page_not_remembered", cause=str(error))

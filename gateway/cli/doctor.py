@@ -10,10 +10,11 @@ from typing import Any
 
 from msgspec import Struct
 from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ResponseError
 
 from gateway.cli.servers import Servers, ServersError, connect, find
 from schemas import postgres, redis
-from schemas.redis import RedisError
+from schemas.redis import RedisAway
 from schemas.settings import SettingsError
 
 REDIS_VERSION_MIN = (6, 2)
@@ -62,10 +63,10 @@ async def _redis(servers: Servers) -> AsyncIterator[Finding]:
         nodes = await _by_node(client, "INFO")
         try:
             settings = await _by_node(client, "CONFIG GET", "*")
-        except RedisError as error:
+        except (RedisAway, ResponseError) as error:
             settings = {}
             yield Finding(False, f"Redis does not tell its settings ({error}): nobody can say what a 2xx means")
-    except (RedisError, OSError) as error:
+    except RedisAway as error:
         yield Finding(False, f"Redis does not answer: {error}")
         return
     finally:

@@ -53,7 +53,7 @@ async def connect(dsn: str, process: str) -> "asyncpg.Connection[asyncpg.Record]
     """A connection to Postgres. Raises ServersError with a sentence when there is none to be had, or it is too old."""
     try:
         connection = await postgres.connect(dsn, process)
-    except (*postgres.AWAY, asyncpg.PostgresError, ValueError) as error:
+    except (postgres.PostgresAway, asyncpg.PostgresError, ValueError) as error:
         raise ServersError(f"Postgres is not available: {str(error) or type(error).__name__}") from None
     version = connection.get_server_version()
     if version.major < POSTGRES_VERSION_MIN:

@@ -35,7 +35,7 @@ from gateway.stores.connectors.cloud_connectors import Authorising
 from schemas import logs, manifests
 from schemas.cloud import Credentials
 from schemas.manifests import AuthorizationCode, Manifest, filled
-from schemas.postgres import AWAY, Connection
+from schemas.postgres import Connection, PostgresAway
 from schemas.secrets import VENDOR_CREDENTIALS, SecretError, Vault
 
 log = logging.getLogger(__name__)
@@ -238,7 +238,7 @@ def _route(
                 return await page(services, connection, request, given)
         except Refusal as refusal:
             return _page("That did not work", escape(refusal.text), PLAIN.status(refusal))
-        except AWAY as error:
+        except PostgresAway as error:
             logs.event(log, logging.WARNING, "postgres_unavailable", path=path, cause=str(error))
             return _page("That did not work", "The database is away. Try again in a minute.", 503)
 

@@ -18,7 +18,7 @@ from gateway.stores.devices.device_view import Device, Own
 from gateway.stores.devices.identity import DeviceCaller
 from gateway.stores.replies import publish
 from schemas import keys, logs
-from schemas.redis import RedisError
+from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ async def _count_put(services: Services, device: DeviceCaller) -> None:
     key = keys.puts(device.shard, str(device.id))
     try:
         calls, left_s = await services.redis.eval(_COUNT_PUT, 1, key, str(PUTS_WINDOW_S))
-    except (RedisError, OSError) as error:
+    except RedisAway as error:
         logs.event(log, logging.WARNING, "put_uncounted", device=device.id, cause=str(error))
         return
     if calls > PUTS_MAX:

@@ -26,7 +26,7 @@ from gateway.stores.devices import registration as registrations
 from gateway.stores.devices.registration import UNCLAIMED, Model, NewDevice, Place
 from gateway.stores.replies import publish
 from schemas import ids, logs
-from schemas.postgres import AWAY, Connection
+from schemas.postgres import Connection, PostgresAway
 from schemas.replies import DEFAULT_RATE_LIMIT
 from schemas.settings import EdgeSettings
 
@@ -100,7 +100,7 @@ async def register_many(services: Services, body: list[Raw]) -> list[Registered 
                 results.append(await _register(services, connection, _decode(item)))
             except Refusal as refusal:
                 results.append(ErrorBody(refusal.text))
-            except AWAY as error:
+            except PostgresAway as error:
                 # Those before it are registered, and nobody else will ever tell them their keys.
                 logs.event(log, logging.WARNING, "postgres_unavailable", cause=str(error))
                 results.append(ErrorBody(away("Postgres").text))
@@ -186,7 +186,7 @@ async def publish_new(services: Services, connection: Connection, new: NewDevice
         return
     try:
         await publish(services, connection, [new.id])
-    except AWAY as error:
+    except PostgresAway as error:
         logs.event(log, logging.WARNING, "reply_deferred", devices=1, cause=str(error))
 
 

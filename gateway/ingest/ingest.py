@@ -33,7 +33,7 @@ from schemas import entries, keys, logs, replies, telemetry
 from schemas.ids import AccessKeys, shard_of
 from schemas.metrics import Metrics
 from schemas.outcomes import Refused
-from schemas.redis import RedisError
+from schemas.redis import RedisAway
 from schemas.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class Ingest:
         except refusals.TooMany as refusal:
             self._metrics.received.inc()
             self._refuse(receiver, 429, refusal.text, Refused.RATE_LIMITED, refusal.retry_after_s)
-        except (RedisError, OSError):
+        except RedisAway:
             self._metrics.received.inc()
             self._refuse_later(receiver, Refused.REDIS_AWAY)
         else:

@@ -11,11 +11,10 @@ from typing import Any
 
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import parse_url
-from redis.exceptions import RedisError
 
 from gateway.ingest.pipe import Address, Pipe
 from schemas import keys, logs
-from schemas.redis import Redis, plain_url
+from schemas.redis import Redis, RedisAway, nodes_of, plain_url
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ class Nodes:
                 self.moved.clear()
                 try:
                     self._follow(await self._addresses(), on_change)
-                except (RedisError, OSError) as error:
+                except RedisAway as error:
                     logs.event(log, logging.WARNING, "redis_slots_unknown", cause=str(error))
                     self.moved.set()
                 await self.moved.wait()
@@ -65,8 +64,7 @@ class Nodes:
         """The node of each shard."""
         if not isinstance(self._redis, RedisCluster):
             return [self._address] * len(self.pipes)
-        await self._redis.nodes_manager.initialize()
-        nodes = [self._redis.get_node_from_key(keys.ingest(shard)) for shard in range(len(self.pipes))]
+        nodes = await nodes_of(self._redis, map(keys.ingest, range(len(self.pipes))))
         at = self._address
         return [
             Address(host=node.host, port=int(node.port), username=at.username, password=at.password, tls=at.tls)
@@ -76,7 +74,7 @@ class Nodes:
 
     def _follow(self, addresses: list[Address], on_change: Callable[[], None]) -> None:
         if len(addresses) != len(self.pipes):
-            raise RedisError("the cluster does not cover all slots")
+            raise RedisAway("the cluster does not cover all slots")
         for address in set(addresses) - set(self._by_address):
             pipe = Pipe(address, lambda: self._changed(on_change))
             task = asyncio.create_task(pipe.run(), name=f"redis pipe {address!r}")

@@ -8,7 +8,7 @@ from redis.asyncio.cluster import RedisCluster
 from gateway.ingest.ingest import Ingest
 from schemas import keys, logs
 from schemas.outcomes import Refused
-from schemas.redis import Redis, RedisError
+from schemas.redis import Redis, RedisAway
 from schemas.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Pressure:
             try:
                 for shard in range(self._shards):
                     self._set(shard, await self._measure(shard))
-            except (RedisError, OSError) as error:
+            except RedisAway as error:
                 logs.event(log, logging.DEBUG, "pressure_unknown", cause=str(error))
             await asyncio.sleep(INTERVAL_S)
 

@@ -5,8 +5,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from gateway.services import Services
 from schemas import keys
-from schemas.postgres import AWAY
-from schemas.redis import RedisError
+from schemas.postgres import PostgresAway
+from schemas.redis import RedisAway
 
 
 async def livez(request: Request) -> Response:
@@ -24,10 +24,10 @@ async def readyz(request: Request) -> Response:
                 problems.append(f"shard {shard} is not connected")
             elif not await services.redis.exists(keys.ingest(shard)):
                 problems.append(f"shard {shard} is being rebuilt")
-    except (RedisError, OSError):
+    except RedisAway:
         problems.append("Redis is not available")
     try:
         await services.postgres.fetchval("SELECT 1")
-    except AWAY:
+    except PostgresAway:
         problems.append("Postgres is not available")
     return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)

@@ -28,8 +28,8 @@ from gateway.api.dialects import PLAIN
 from gateway.refusals import NotPermitted, Refusal, Unauthenticated
 from gateway.services import Services
 from schemas import deliveries, keys
-from schemas.postgres import AWAY
-from schemas.redis import RedisError
+from schemas.postgres import PostgresAway
+from schemas.redis import RedisAway
 
 STORE_TIMEOUT_S = 1.0
 
@@ -68,7 +68,7 @@ async def metrics(request: Request) -> Response:
             async with asyncio.timeout(STORE_TIMEOUT_S):
                 families += await read(services)
             up.add_metric([], 1)
-        except (RedisError, *AWAY):
+        except (RedisAway, PostgresAway, TimeoutError):
             up.add_metric([], 0)
         families.append(up)
     registry = prometheus_client.REGISTRY

@@ -7,7 +7,7 @@ from uuid import UUID
 from gateway.services import Services
 from schemas import logs, replies
 from schemas.postgres import Connection
-from schemas.redis import RedisError
+from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
 
@@ -21,5 +21,5 @@ async def publish(services: Services, connection: Connection, device_ids: Collec
         return
     try:
         await replies.write(connection, services.redis, device_ids)
-    except (RedisError, OSError) as error:
+    except RedisAway as error:
         logs.event(log, logging.WARNING, "reply_deferred", devices=len(device_ids), cause=str(error))

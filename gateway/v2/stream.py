@@ -32,7 +32,7 @@ from gateway.v2.devices import words_of
 from gateway.v2.names import label_filter
 from schemas import ids
 from schemas.events import EventType, rfc3339
-from schemas.postgres import AWAY
+from schemas.postgres import PostgresAway
 
 SEND_TIMEOUT_S = 30.0
 """A client that takes nothing for so long is gone."""
@@ -101,7 +101,7 @@ class EventStream(Response):
         except Refusal as refusal:
             await V2_STREAM.refused(refusal)(scope, receive, send)
             return
-        except AWAY:
+        except PostgresAway:
             await V2_STREAM.refused(away("Postgres"))(scope, receive, send)
             return
         said = _Sender(send, scope)
@@ -159,7 +159,7 @@ class EventStream(Response):
             await self._recheck()
         except Refusal as refusal:
             return refusal
-        except AWAY:
+        except PostgresAway:
             pass
         return None
 

@@ -89,7 +89,7 @@ async def settled(project: Project, connector: str, wait_s: float = 60) -> deliv
     async def look() -> deliveries.Ledger | None:
         try:
             return await project.settled(connector)
-        except postgres.AWAY:
+        except postgres.PostgresAway:
             return None
 
     found: deliveries.Ledger = await until(look, wait_s)

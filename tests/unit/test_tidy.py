@@ -103,6 +103,13 @@ def test_an_endpoint_says_what_it_does(endpoint: object) -> None:
     assert endpoint.summary.endswith(".")  # type: ignore[attr-defined]
 
 
+def test_cursors_and_prepared_statements_are_left_to_the_boundary() -> None:
+    """Their errors are not translated: `schemas.postgres.batches` reads a cursor."""
+    boundary = "schemas/postgres_errors.py"
+    calls = re.compile(r"connection\.(cursor|prepare)\(")
+    assert [name(p) for p in SOURCES if calls.search(p.read_text()) and name(p) != boundary] == []
+
+
 def test_libraries_whose_insides_the_hot_path_uses_have_an_upper_bound() -> None:
     """A version nobody tried is not installed; the comment names the tests that a newer one has to pass."""
     text = (ROOT / "pyproject.toml").read_text()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from schemas import logs
-from schemas.postgres import AWAY
+from schemas.postgres import PostgresAway
 from workers.checkpoints import Checkpoint
 from workers.dispatcher import store
 from workers.dispatcher.connector import Connector
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 PAUSE_S = 0.02
 CONNECTORS_MAX = 500
-AWAY_S = 0.25
+RETRY_S = 0.25
 IDLE_S = 30.0
 """Places passed with nothing to deliver are written this often: they spare a new owner some reading."""
 
@@ -143,10 +143,10 @@ class Commits:
                 return await store.commit(
                     connection, batch, store.moment(self._clock() + self._apart_s), self._checkpoint
                 )
-            except AWAY as error:
+            except PostgresAway as error:
                 logs.event(log, logging.WARNING, "commit_deferred", connectors=len(batch), cause=repr(error))
                 await self._session.drop()
                 batch = [item for item in batch if not item[0].closed]
                 if not batch:
                     return set()
-                await asyncio.sleep(AWAY_S)
+                await asyncio.sleep(RETRY_S)

@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver
 from schemas import postgres
 from schemas.egress import Dialer, EgressPolicy
 from schemas.metrics import Metrics
-from schemas.postgres import AWAY
+from schemas.postgres import PostgresAway
 from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
 from schemas.settings import WorkerSettings
 from schemas.signing import SigningKey, issuer
@@ -173,7 +173,7 @@ class Dispatcher:
                 commits.wake()
                 trials.wake()
                 requesting.cancel()
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(PostgresAway):
                 await write_notes()
         finally:
             await client.close()

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from schemas.postgres import AWAY
+from schemas.postgres import PostgresAway
 from workers.dispatcher import store
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.lanes import Spawn
@@ -27,7 +27,7 @@ RECHECK_S = 5.0
 """Rows are looked at again at least this often where there are some: wall clocks jump, and the times are theirs."""
 UNTOLD_S = 30.0
 """And where none are known: a notification may have been lost with its connection."""
-AWAY_S = 0.25
+RETRY_S = 0.25
 
 
 class Feeder:
@@ -65,11 +65,11 @@ class Feeder:
             try:
                 for n in range(0, len(wanting), CONNECTORS_MAX):
                     await self._read_due(wanting[n : n + CONNECTORS_MAX])
-            except AWAY:
+            except PostgresAway:
                 await self._rows.drop()
                 for connector in wanting:
-                    connector.due_in(AWAY_S)
-                await asyncio.sleep(AWAY_S)
+                    connector.due_in(RETRY_S)
+                await asyncio.sleep(RETRY_S)
 
     async def close(self) -> None:
         """Close the connections, when nothing reads any more."""
@@ -82,9 +82,9 @@ class Feeder:
         try:
             if not connector.closed:
                 await self._read_window(connector, session)
-        except AWAY:
+        except PostgresAway:
             await session.drop()
-            await asyncio.sleep(AWAY_S)
+            await asyncio.sleep(RETRY_S)
         finally:
             self._windows.put_nowait(session)
             connector.reading = False

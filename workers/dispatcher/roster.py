@@ -16,7 +16,7 @@ from uuid import UUID
 
 from schemas import logs, signing_keys
 from schemas.egress import EgressPolicy
-from schemas.postgres import AWAY, Connection
+from schemas.postgres import Connection, PostgresAway
 from schemas.secrets import SecretError, Vault
 from schemas.signing import SigningKey
 from workers.dispatcher import store
@@ -36,7 +36,7 @@ LOAD_MAX = 200
 LOST_PAUSE_S = 1.0
 """A connector that somebody else took, or was disabled, is not taken back at once."""
 KEY_S = 60.0
-AWAY_S = 0.25
+RETRY_S = 0.25
 
 
 def slot_of(connector_id: str) -> int:
@@ -140,10 +140,10 @@ class Roster:
             self._changed.clear()
             try:
                 await self.refresh()
-            except AWAY as error:
+            except PostgresAway as error:
                 logs.event(log, logging.WARNING, "roster_deferred", cause=repr(error))
                 await self._session.drop()
-                await asyncio.sleep(AWAY_S)
+                await asyncio.sleep(RETRY_S)
             try:
                 await asyncio.wait_for(self._changed.wait(), COMPARE_S)
                 await asyncio.sleep(COALESCE_S)

@@ -16,7 +16,7 @@ class Session:
         self._connection: Connection | None = None
 
     async def get(self) -> Connection:
-        """The connection. Raises one of `postgres.AWAY`."""
+        """The connection. Raises PostgresAway."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await postgres.connect(self._dsn, self._name)
             if self._prepare is not None:
@@ -29,5 +29,5 @@ class Session:
         if connection is not None:
             try:
                 await connection.close(timeout=2)
-            except postgres.AWAY:
+            except postgres.PostgresAway:
                 return

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from schemas.postgres import AWAY
+from schemas.postgres import PostgresAway
 from workers.dispatcher import store
 from workers.dispatcher.body import Event
 from workers.dispatcher.connector import Connector
@@ -20,7 +20,7 @@ from workers.dispatcher.session import Session
 INTERVAL_S = 0.02
 READ_MAX = 1_000
 """Events of one shard's log passed in one read."""
-AWAY_S = 0.25
+RETRY_S = 0.25
 
 
 class Tail:
@@ -39,9 +39,9 @@ class Tail:
         while not stop.is_set():
             try:
                 more = await self.read()
-            except AWAY:
+            except PostgresAway:
                 await self._session.drop()
-                await asyncio.sleep(AWAY_S)
+                await asyncio.sleep(RETRY_S)
                 continue
             if not more:
                 await asyncio.sleep(INTERVAL_S)

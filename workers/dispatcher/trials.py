@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from schemas import logs
-from schemas.postgres import AWAY, Pool
+from schemas.postgres import Pool, PostgresAway
 from workers.dispatcher import store
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.lanes import Lanes, event_id_of
@@ -47,7 +47,7 @@ class Trials:
                 mine = [i for i in await store.tested(self._pool) if slot_of(i) in self._roster.slots]
                 for row in await store.claim_tests(self._pool, mine) if mine else ():
                     self._lanes.spawn(self._send(row))
-            except AWAY as error:
+            except PostgresAway as error:
                 logs.event(log, logging.WARNING, "tests_deferred", cause=repr(error))
 
     async def _send(self, row: store.Test) -> None:

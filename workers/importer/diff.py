@@ -18,7 +18,7 @@ from msgspec import Struct
 from schemas import ids, outbox
 from schemas.events import EventType
 from schemas.life_cycle import DeviceClaimed, DeviceExcluded, DeviceRegistered, DeviceRestored
-from schemas.postgres import Connection
+from schemas.postgres import Connection, batches
 from workers.importer.devices import Listed
 
 EXCLUDED_SHARE_MAX = 0.15
@@ -203,8 +203,7 @@ async def _create(connection: Connection, target: Target, now: datetime) -> None
         """CREATE TEMPORARY TABLE fresh (vendor_id text NOT NULL, device_id uuid NOT NULL, shard smallint NOT NULL)
            ON COMMIT DROP"""
     )
-    found = await connection.cursor("SELECT vendor_id FROM changed WHERE device_id IS NULL")
-    while rows := await found.fetch(BATCH):
+    async for rows in batches(connection, "SELECT vendor_id FROM changed WHERE device_id IS NULL", size=BATCH):
         made = [(row["vendor_id"], ids.new_id()) for row in rows]
         fresh = [(vendor_id, new, ids.shard_of(str(new).encode(), target.shards)) for vendor_id, new in made]
         await connection.copy_records_to_table("fresh", records=fresh)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from schemas import ids, logs
 from schemas.egress import EgressPolicy
-from schemas.postgres import AWAY, Pool
+from schemas.postgres import Pool, PostgresAway
 from schemas.redis import Redis
 from schemas.secrets import VENDOR_CREDENTIALS
 from schemas.settings import WorkerSettings
@@ -56,7 +56,7 @@ class Importer:
                         task = group.create_task(self._run(connector, run_id), name=f"import {connector.id}")
                         tasks.add(task)
                         task.add_done_callback(tasks.discard)
-                except AWAY as error:
+                except PostgresAway as error:
                     logs.event(log, logging.WARNING, "imports_deferred", cause=repr(error))
                 try:
                     await asyncio.wait_for(stop.wait(), INTERVAL_S)
@@ -81,14 +81,14 @@ class Importer:
             await work
         except (LostRunError, asyncio.CancelledError):
             logs.event(log, logging.INFO, "connector_run_void", connector=connector.id)
-        except AWAY as error:
+        except PostgresAway as error:
             logs.event(log, logging.WARNING, "connector_run_cut", connector=connector.id, cause=repr(error))
         finally:
             guard.cancel()
             self._running.discard(connector.id)
             try:
                 await store.release(self._pool, self._holder, connector)
-            except AWAY as error:
+            except PostgresAway as error:
                 logs.event(log, logging.WARNING, "lease_kept", connector=connector.id, cause=repr(error))
 
     async def _guard(self, connector: Connector, work: "asyncio.Future[None]") -> None:
@@ -101,7 +101,7 @@ class Importer:
                     work.cancel()
                     return
                 held_at = time.monotonic()
-            except AWAY:
+            except PostgresAway:
                 if time.monotonic() - held_at > store.LEASE_S:
                     work.cancel()
                     return

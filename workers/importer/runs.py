@@ -13,7 +13,7 @@ from schemas import ids, logs, manifests, postgres
 from schemas.cloud import Credentials
 from schemas.egress import EgressPolicy
 from schemas.manifests import ManifestError
-from schemas.postgres import AWAY, Connection, Pool
+from schemas.postgres import Connection, Pool, PostgresAway, PostgresTimeout
 from schemas.redis import Redis
 from schemas.secrets import SecretError, Vault
 from workers.importer import diff, store, telemetry
@@ -80,7 +80,7 @@ class Runs:
         except LostRunError:
             raise
         except Exception as error:
-            if isinstance(error, AWAY) and not isinstance(error, TimeoutError):
+            if isinstance(error, PostgresAway) and not isinstance(error, PostgresTimeout):
                 raise
             # One connector's trouble is not to be that of the whole process. Its text may hold what a vendor said.
             where = traceback.extract_tb(error.__traceback__)[-1]

@@ -9,7 +9,7 @@ import msgspec
 from schemas import entries, keys, manifests
 from schemas.manifests import Manifest
 from schemas.postgres import Executor
-from schemas.redis import Redis, RedisError
+from schemas.redis import Redis, RedisAway
 from schemas.telemetry import STRING_BYTES_MAX, TelemetryError, decode
 from workers.importer import store
 from workers.importer.devices import Mapper
@@ -102,7 +102,7 @@ async def _store(
         packed = entries.pack(time.time_ns() // 1000, messages)
         try:
             stored = await redis.xadd(keys.ingest(shard), {entries.FIELD: packed}, nomkstream=True)
-        except RedisError as error:
+        except RedisAway as error:
             raise VendorError(f"The message log took no telemetry: {error}") from None
         if stored is None:
             raise VendorError("The message log is not ready for telemetry")

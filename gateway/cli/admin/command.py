@@ -43,7 +43,7 @@ async def run(arguments: argparse.Namespace) -> int:
             await connection.close()
     except (Refusal, SettingsError, ServersError) as error:
         return _complain(str(error), REFUSED)
-    except postgres.AWAY as error:
+    except postgres.PostgresAway as error:
         return _complain(f"Postgres is not available: {error}", REFUSED)
     show(result, as_json=arguments.json)
     return 0

@@ -140,7 +140,7 @@ async def _tell(dsn: str, stop: asyncio.Event) -> None:
     wait_s = TELL_S[0]
     while not await stopped(stop, wait_s):
         wait_s = min(2 * wait_s, TELL_S[1])
-        with contextlib.suppress(*postgres.AWAY):
+        with contextlib.suppress(postgres.PostgresAway):
             connection = await postgres.connect(dsn, "up")
             try:
                 row = await connection.fetchrow(

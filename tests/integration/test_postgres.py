@@ -1,0 +1,387 @@
+"""What callers see of Postgres' errors: every entry of the table in schemas.postgres_errors, provoked for real."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from edges import RunningEdge
+from owners import Owner
+
+from gateway.cli.local.embedded import EmbeddedPostgres
+from gateway.stores import models
+from schemas import postgres, postgres_errors
+from schemas.postgres import Connection, Pool, PostgresAway, PostgresBusy, PostgresTimeout, batches
+
+DEADLINE_S = 10
+
+
+@pytest.fixture
+async def connection(dsn: str) -> AsyncIterator[Connection]:
+    """A connection as the loops of workers keep."""
+    made = await postgres.connect(dsn, "tests")
+    await made.execute("CREATE TABLE numbers (n int PRIMARY KEY CHECK (n < 1000))")
+    await made.execute("INSERT INTO numbers SELECT generate_series(1, 100)")
+    yield made
+    made.terminate()
+
+
+async def end(dsn: str, connection: Connection) -> None:
+    """Let an operator end this session."""
+    await on_another(dsn, f"SELECT pg_terminate_backend({connection.get_server_pid()}, 5000)")
+
+
+async def on_another(dsn: str, statement: str) -> None:
+    operator = await asyncpg.connect(dsn)
+    await operator.execute(statement)
+    await operator.close()
+
+
+# The statement itself
+
+
+async def read_only(connection: Connection, dsn: str) -> None:
+    await connection.execute("SET default_transaction_read_only = on")
+    await connection.execute("INSERT INTO numbers VALUES (0)")
+
+
+async def ended_by_an_operator(connection: Connection, dsn: str) -> None:
+    sleeping = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+    await asyncio.sleep(0)
+    await end(dsn, connection)
+    await sleeping
+
+
+async def ended_before_the_statement(connection: Connection, dsn: str) -> None:
+    await end(dsn, connection)
+    await closed(connection)
+    await connection.execute("SELECT 1")
+
+
+async def closed(connection: Connection) -> None:
+    """Wait until the client has noticed."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not connection.is_closed():
+            await asyncio.sleep(0.001)
+
+
+async def idle_in_a_transaction(connection: Connection, dsn: str) -> None:
+    await connection.execute("SET idle_in_transaction_session_timeout = 10")
+    async with connection.transaction():
+        await connection.execute("SELECT 1")
+        await closed(connection)
+
+
+async def idle_for_too_long(connection: Connection, dsn: str) -> None:
+    await connection.execute("SET idle_session_timeout = 10")
+    await closed(connection)
+    await connection.fetch("SELECT 1")
+
+
+async def out_of_connections(connection: Connection, dsn: str) -> None:
+    await connection.execute("CREATE ROLE one_at_a_time LOGIN CONNECTION LIMIT 0")
+    try:
+        await postgres.connect(dsn.replace("//fleetgate@", "//one_at_a_time@"), "tests")
+    finally:
+        await connection.execute("DROP ROLE one_at_a_time")
+
+
+async def out_of_disk(connection: Connection, dsn: str) -> None:
+    await connection.execute("SET temp_file_limit = 64; SET work_mem = '64kB'")
+    await connection.execute("SELECT count(*) FROM (SELECT generate_series(1, 1000000) n ORDER BY n) s")
+
+
+async def reported_as_disk_full(connection: Connection, dsn: str) -> None:
+    await connection.execute("DO $$ BEGIN RAISE 'No space left on device' USING ERRCODE = 'disk_full'; END $$")
+
+
+async def reported_as_io_error(connection: Connection, dsn: str) -> None:
+    await connection.fetchval("SELECT pg_read_file('there is no such file')")
+
+
+async def a_copy_is_ended(connection: Connection, dsn: str) -> None:
+    """While it waits for room to write: another session has the table locked."""
+    holder = await asyncpg.connect(dsn)
+    await holder.execute("CREATE TABLE texts (t text)")
+    await holder.execute("BEGIN; LOCK TABLE texts IN EXCLUSIVE MODE")
+    records = (("x" * 100_000,) for _ in range(1_000))
+    copying = asyncio.create_task(connection.copy_records_to_table("texts", records=records))
+    waiting = f"SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = {connection.get_server_pid()}"
+    async with asyncio.timeout(DEADLINE_S):
+        while not await holder.fetchval(waiting):
+            await asyncio.sleep(0.005)
+    await end(dsn, connection)
+    try:
+        await copying
+    finally:
+        await holder.close()
+
+
+async def a_cursor_is_ended(connection: Connection, dsn: str) -> None:
+    async with connection.transaction():
+        async for _ in batches(connection, "SELECT n FROM numbers", size=10):
+            await end(dsn, connection)
+            await closed(connection)
+
+
+async def a_transaction_is_ended(connection: Connection, dsn: str) -> None:
+    async with connection.transaction():
+        await connection.execute("INSERT INTO numbers VALUES (0)")
+        await end(dsn, connection)
+        await closed(connection)
+
+
+AWAY = (
+    read_only,
+    ended_by_an_operator,
+    ended_before_the_statement,
+    idle_in_a_transaction,
+    idle_for_too_long,
+    out_of_connections,
+    out_of_disk,
+    reported_as_disk_full,
+    reported_as_io_error,
+    a_copy_is_ended,
+    a_cursor_is_ended,
+    a_transaction_is_ended,
+)
+
+
+async def deadlock(connection: Connection, dsn: str) -> None:
+    other = await postgres.connect(dsn, "tests")
+    await other.execute("SET deadlock_timeout = '10s'")
+    await connection.execute("SET deadlock_timeout = '10ms'")
+    try:
+        async with asyncio.timeout(DEADLINE_S), connection.transaction(), other.transaction():
+            await connection.execute("UPDATE numbers SET n = n WHERE n = 1")
+            await other.execute("UPDATE numbers SET n = n WHERE n = 2")
+            waiting = asyncio.create_task(other.execute("UPDATE numbers SET n = n WHERE n = 1"))
+            await asyncio.sleep(0)
+            try:
+                await connection.execute("UPDATE numbers SET n = n WHERE n = 2")
+            finally:
+                await connection.execute("ROLLBACK")
+                await waiting
+    finally:
+        other.terminate()
+
+
+async def serialisation_failure(connection: Connection, dsn: str) -> None:
+    async with connection.transaction(isolation="serializable"):
+        await connection.fetchval("SELECT count(*) FROM numbers")
+        await on_another(dsn, "UPDATE numbers SET n = n WHERE n = 1")
+        await connection.execute("UPDATE numbers SET n = n WHERE n = 1")
+
+
+async def lock_timeout(connection: Connection, dsn: str) -> None:
+    holder = await asyncpg.connect(dsn)
+    try:
+        await holder.execute("BEGIN; LOCK TABLE numbers")
+        await connection.execute("SET lock_timeout = 10")
+        await connection.fetch("SELECT FROM numbers")
+    finally:
+        await holder.close()
+
+
+async def overtaken_by_a_migration(connection: Connection, dsn: str) -> None:
+    await connection.fetch("SELECT * FROM numbers WHERE n = $1", 1)
+    async with connection.transaction():
+        await on_another(dsn, "ALTER TABLE numbers ADD more int")
+        await connection.fetch("SELECT * FROM numbers WHERE n = $1", 1)
+
+
+BUSY = (deadlock, serialisation_failure, lock_timeout, overtaken_by_a_migration)
+
+
+async def beyond_the_limit_of_the_server(connection: Connection, dsn: str) -> None:
+    await connection.execute("SET statement_timeout = 10")
+    await connection.execute("SELECT pg_sleep(60)")
+
+
+async def beyond_the_limit_of_the_call(connection: Connection, dsn: str) -> None:
+    await connection.execute("SELECT pg_sleep(60)", timeout=0.01)
+
+
+TIMEOUT = (beyond_the_limit_of_the_server, beyond_the_limit_of_the_call)
+
+
+async def too_few_arguments(connection: Connection, dsn: str) -> None:
+    await connection.fetch("SELECT $1::int, $2::int", 1)
+
+
+async def an_argument_of_another_type(connection: Connection, dsn: str) -> None:
+    await connection.fetch("SELECT $1::int", "one")
+
+
+async def an_unknown_column(connection: Connection, dsn: str) -> None:
+    await connection.fetch("SELECT m FROM numbers")
+
+
+async def a_statement_within_another(connection: Connection, dsn: str) -> None:
+    sleeping = asyncio.create_task(connection.execute("SELECT pg_sleep(0.1)"))
+    await asyncio.sleep(0)
+    try:
+        await connection.execute("SELECT 1")
+    finally:
+        await sleeping
+
+
+async def a_violated_key(connection: Connection, dsn: str) -> None:
+    await connection.execute("INSERT INTO numbers VALUES (1)")
+
+
+async def a_violated_check(connection: Connection, dsn: str) -> None:
+    await connection.execute("INSERT INTO numbers VALUES (1000)")
+
+
+async def a_value_out_of_range(connection: Connection, dsn: str) -> None:
+    await connection.execute("INSERT INTO numbers VALUES (3000000000)")
+
+
+OURS: dict[Callable[[Connection, str], Awaitable[None]], type[Exception]] = {
+    too_few_arguments: asyncpg.InterfaceError,
+    an_argument_of_another_type: asyncpg.DataError,
+    an_unknown_column: asyncpg.UndefinedColumnError,
+    a_statement_within_another: asyncpg.InterfaceError,
+    a_violated_key: asyncpg.UniqueViolationError,
+    a_violated_check: asyncpg.CheckViolationError,
+    a_value_out_of_range: asyncpg.NumericValueOutOfRangeError,
+}
+
+
+@pytest.mark.parametrize(
+    ("provoke", "expected"),
+    [
+        *((provoke, PostgresAway) for provoke in AWAY),
+        *((provoke, PostgresBusy) for provoke in BUSY),
+        *((provoke, PostgresTimeout) for provoke in TIMEOUT),
+        *OURS.items(),
+    ],
+    ids=lambda value: value.__name__,
+)
+async def test_an_error_means_what_the_table_says(
+    connection: Connection, dsn: str, provoke: Callable[[Connection, str], Awaitable[None]], expected: type[Exception]
+) -> None:
+    """Try again later, or asyncpg's own error where the fault lies in the statement."""
+    with pytest.raises(expected) as raised:
+        async with asyncio.timeout(DEADLINE_S) as deadline:
+            await provoke(connection, dsn)
+    assert not deadline.expired()
+    assert type(raised.value) is expected or not isinstance(raised.value, PostgresAway)
+    assert raised.value.__cause__ is not None or not isinstance(raised.value, PostgresAway)
+
+
+async def test_a_connection_of_a_pool_that_is_lost_stays_away_until_it_is_given_back(pool: Pool, dsn: str) -> None:
+    """Also for whoever goes on with it, as a bulk registration does; the pool's next one works."""
+    async with pool.acquire() as connection:
+        await end(dsn, connection)
+        await closed(connection)
+        for _ in range(2):
+            with pytest.raises(PostgresAway):
+                await connection.fetchval("SELECT 1")
+        with pytest.raises(PostgresAway):
+            async with connection.transaction():
+                await connection.fetchval("SELECT 1")
+    assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_using_a_connection_after_it_was_given_back_is_a_bug(pool: Pool) -> None:
+    """Another task may have it by then."""
+    async with pool.acquire() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+    with pytest.raises(asyncpg.InterfaceError):
+        await connection.fetchval("SELECT 1")
+
+
+async def test_a_pool_that_closes_is_away(dsn: str) -> None:
+    """Who comes while the process ends is told to try again elsewhere."""
+    pool = await postgres.create_pool(dsn, "tests", 1)
+    await pool.close()
+    with pytest.raises(PostgresAway):
+        await pool.fetchval("SELECT 1")
+
+
+async def test_a_session_that_stands_still_does_not_hold_up_whoever_gives_it_back(
+    pool: Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot even be told to stop what it does: after a while it is closed, and the pool has room again."""
+    monkeypatch.setattr(postgres_errors, "RELEASE_TIMEOUT_S", 0.1)
+    backends: list[int] = []
+
+    async def stand_still() -> None:
+        async with asyncio.timeout(DEADLINE_S), pool.acquire() as connection:
+            backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
+            os.kill(backends[0], signal.SIGSTOP)
+            await connection.fetchval("SELECT 1", timeout=0.1)
+
+    try:
+        with pytest.raises(PostgresTimeout):
+            await stand_still()
+        assert await pool.fetchval("SELECT 1") == 1
+    finally:
+        os.kill(backends[0], signal.SIGCONT)
+
+
+async def test_a_cancelled_statement_leaves_its_connection_usable(pool: Pool) -> None:
+    """Cancelling is no error of Postgres, and whoever comes next waits for its end."""
+    async with pool.acquire() as connection:
+        sleeping = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+        await asyncio.sleep(0.01)
+        sleeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sleeping
+        assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_postgres_that_stops_starts_or_stands_still_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For statements under way, for those after them, and for new connections."""
+    server = EmbeddedPostgres(tmp_path / "data", durable=False)
+    server.start()
+    try:
+        monkeypatch.setattr(postgres, "CONNECT_TIMEOUT_S", 0.2)
+        connection = await postgres.connect(server.dsn(), "tests")
+        pool = await postgres.create_pool(server.dsn(), "tests", 1)
+        assert await pool.fetchval("SELECT 1") == 1
+        sleeping = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+        await asyncio.sleep(0)
+        server.stop()
+        for attempt in (sleeping, connection.execute("SELECT 1"), pool.fetchval("SELECT 1")):
+            with pytest.raises(PostgresAway):
+                await attempt
+        with pytest.raises(PostgresAway):
+            await postgres.connect(server.dsn(), "tests")
+        server.start()
+        assert await pool.fetchval("SELECT 1") == 1
+        assert server.process is not None
+        os.kill(server.process.pid, signal.SIGSTOP)
+        with pytest.raises(PostgresAway):
+            await postgres.connect(server.dsn(), "tests")
+        os.kill(server.process.pid, signal.SIGCONT)
+        await pool.close()
+    finally:
+        server.stop()
+
+
+async def test_a_user_whom_postgres_refuses_is_not_away(dsn: str) -> None:
+    """Trying again would not help: whoever set it must hear of it."""
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await postgres.connect(dsn.replace("//fleetgate@", "//nobody@"), "tests")
+
+
+async def test_a_mistake_in_our_sql_is_a_500_and_a_line_in_the_log(
+    edge: RunningEdge, acme: Owner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not "Postgres is not available": nobody would look for it, and trying again would not help."""
+
+    async def mistaken(pool: Pool, *_: object, **__: object) -> None:
+        await pool.fetch("SELECT $1::int, $2::int", 1)
+
+    monkeypatch.setattr(models, "create", mistaken)
+    assert await acme.call("POST", "/models", {"vendor": "Acme", "name": "Sensor"}) == (500, "Internal error")
+    [line] = [record for record in caplog.records if record.getMessage() == "request_failed"]
+    assert "the server expects 2 arguments" in vars(line)["fields"]["cause"]
