@@ -5,8 +5,12 @@ begins with the member at fault.
 """
 
 import re
+from uuid import UUID
 
 from gateway.refusals import DoesNotFit
+
+ID_CHARACTERS = 36
+"""Characters of a UUID as we write it; other spellings are no ids of ours."""
 
 _SEPARATORS = re.compile(r"[:.\-]")
 _TWELVE_DIGITS = re.compile(r"[0-9a-f]{12}")
@@ -17,6 +21,14 @@ _SEMVER = re.compile(
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRERELEASE}(?:\.{_PRERELEASE})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
 """Semantic Versioning 2.0.0, section "Backus–Naur Form Grammar"."""
+
+
+def uuid_of(text: str) -> UUID | None:
+    """The id that a text is, if it is one as we write them."""
+    try:
+        return UUID(text) if len(text) == ID_CHARACTERS else None
+    except ValueError:
+        return None
 
 
 def filled(member: str, text: str | None) -> str:

@@ -1,16 +1,15 @@
 """Endpoints: one typed function for each call of the API.
 
-    @endpoint("POST", "/v1/devices/{device_id}/config", errors={422: "The version is not newer."})
-    async def put_config(gateway: Gateway, device: DeviceCaller, body: Config) -> ConfigStored:
+    @endpoint("POST", "/v1/devices/{device_id}/config", caller=DEVICE, errors={422: "The version is not newer."})
+    async def put_config(services: Services, device: DeviceCaller, body: Config) -> ConfigStored:
         "Store the device's whole config."
 
-What a function takes says what it needs; nothing else declares it:
+What a function takes says what it needs:
 
-* `gateway`: the services. `request`: the bare request, for the rare call that needs it.
-* a parameter of type DeviceCaller, OrganizationCaller or PartnerCaller: the caller must prove to be one (else 401).
-  For a device the path holds its id as `{device_id}`.
-* a parameter of type AccountCaller: a service account; of type ProjectScope or OrganizationScope: the project or
-  organisation of the path, in which that account has the endpoint's `permission` (else 404 or 403).
+* `services`: the services. `request`: the bare request, for the rare call that needs it.
+* a parameter of the type that the endpoint's `caller` is (a device, a principal): whoever calls, proven (else 401).
+* a parameter whose type is a scope (project, organisation, vendor): where the caller has the endpoint's `permission`
+  (else 404 or 403). The path names it as the parameter is called, or it is the caller's own.
 * `body`: decoded from JSON into its type (400 when malformed, 422 when it does not fit); `bytes` is the raw body.
 * `query`: a struct decoded from the query string (422 when it does not fit).
 * any other parameter: the member of the path with that name, a UUID (404 when it is none) or a string (which may
@@ -36,12 +35,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api import accounts, callers, dialects
-from gateway.api.accounts import AccountCaller, OrganizationScope, ProjectScope
-from gateway.api.permissions import Permission
+from gateway.api import dialects
+from gateway.api.principals import CallerKind
+from gateway.api.scopes import NOT_FOUND, Scope
+from gateway.identifiers import uuid_of
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, Malformed, NotFound, Refusal, TooLarge, away
 from gateway.services import Services
-from gateway.stores.devices.identity import DeviceCaller
 from schemas import logs
 from schemas.postgres import PostgresAway
 from schemas.redis import RedisAway
@@ -51,13 +51,7 @@ log = logging.getLogger(__name__)
 BODY_BYTES_MAX = 1024 * 1024
 SLOW_S = 2.0
 """A request that takes longer is logged."""
-ACCOUNTS = (AccountCaller, ProjectScope, OrganizationScope)
 _UPPER = re.compile("[A-Z]")
-CALLERS: dict[Any, str] = {
-    DeviceCaller: "device",
-    callers.OrganizationCaller: "organization",
-    callers.PartnerCaller: "partner",
-}
 
 
 class Success(msgspec.Struct):
@@ -78,13 +72,14 @@ class Endpoint:
         status: int,
         errors: Mapping[int, str],
         body_bytes_max: int,
-        mixed_status: int | None,
-        reads: Any,
-        reads_as: str,
-        proves: Any,
+        partial_status: int | None,
+        described_body: Any,
+        body_media_type: str,
+        caller: CallerKind | None,
+        described_caller: CallerKind | None,
         permission: Permission | None,
         stream: bool,
-        answers: Any,
+        described_answer: Any,
     ) -> None:
         self.method = method
         self.path = path.replace(":path}", "}")
@@ -93,28 +88,28 @@ class Endpoint:
         self.status = status
         self.errors = dict(errors)
         self.body_bytes_max = body_bytes_max
-        self.mixed_status = mixed_status
+        self.partial_status = partial_status
         hints = typing.get_type_hints(function, include_extras=True)
-        told = hints.pop("return")
-        self.answer: Any = told if answers is None else answers
+        returned = hints.pop("return")
+        self.answer: Any = returned if described_answer is None else described_answer
         self.stream = stream
+        self.dialect = dialects.V2_STREAM if stream else dialects.of_path(path)
         self.body: Any = hints.pop("body", None)
         self.query: Any = hints.pop("query", None)
-        self.caller: tuple[str, type] | None = next(((n, t) for n, t in hints.items() if t in CALLERS), None)
-        self.described_body = self.body if reads is None else reads
-        self.reads_as = reads_as
-        self.described_caller = proves if self.caller is None else self.caller[1]
-        self.dialect = dialects.V2_STREAM if stream else dialects.of_path(path)
+        self.described_body = self.body if described_body is None else described_body
+        self.body_media_type = body_media_type
+        self.caller = caller
+        self.described_caller = caller or described_caller
         self.permission = permission
-        self.account = {n: t for n, t in hints.items() if t in ACCOUNTS}
-        if self.account:
-            self.described_caller = AccountCaller
-        assert (permission is not None) == any(t is not AccountCaller for t in self.account.values()), path
-        self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in self.path and n not in self.account}
-        self.needs_request = "request" in hints
+        self.scopes: dict[str, type[Scope]] = {n: t for n, t in hints.items() if _is_scope(t)}
+        assert (permission is not None) == bool(self.scopes), f"{path}: a permission is one in a scope"
+        assert caller is not None or not self.scopes, f"{path}: nobody enters the scope"
+        self._principals = [n for n, t in hints.items() if caller is not None and t is caller.principal]
+        self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in self.path and n not in self.scopes}
+        self._needs_request = "request" in hints
         self._decoder = None if self.body in (None, bytes) else msgspec.json.Decoder(self.body)
         self._encoder = msgspec.json.Encoder()
-        known = {*self.in_path, *self.account, "services", "request", self.caller[0] if self.caller else "services"}
+        known = {*self.in_path, *self.scopes, *self._principals, "services", "request"}
         assert set(hints) <= known, f"{path}: {set(hints) - known} are in no place of the request"
 
     def __repr__(self) -> str:
@@ -139,8 +134,8 @@ class Endpoint:
                 metrics.requests.labels(self.method, self.path, status).inc()
                 metrics.request_seconds.labels(self.path).observe(took_s)
                 if took_s > SLOW_S:
-                    told = {"method": self.method, "route": self.path, "status": status, "seconds": round(took_s, 3)}
-                    logs.event(log, logging.WARNING, "request_slow", **told)
+                    call = {"method": self.method, "route": self.path, "status": status}
+                    logs.event(log, logging.WARNING, "request_slow", **call, seconds=round(took_s, 3))
             return response
 
         return Route(self._pattern, serve, methods=[self.method], name=f"{self.method} {self.path}")
@@ -148,8 +143,8 @@ class Endpoint:
     async def _answer_or_refusal(self, request: Request) -> Response:
         try:
             return await self._serve(request.state.services, request)
-        except Refusal as told:
-            refusal = told
+        except Refusal as raised:
+            refusal = raised
         except RedisAway as error:
             logs.event(log, logging.WARNING, "redis_unavailable", path=self.path, cause=str(error))
             refusal = away("Redis")
@@ -160,16 +155,14 @@ class Endpoint:
 
     async def _serve(self, services: Services, request: Request) -> Response:
         given: dict[str, Any] = {"services": services}
-        if self.needs_request:
+        if self._needs_request:
             given["request"] = request
         if self.caller is not None:
-            name, kind = self.caller
-            if kind is DeviceCaller:
-                given[name] = await callers.device(services, request, request.path_params["device_id"])
-            else:
-                given[name] = kind(await callers.tenant(services, request, CALLERS[kind]))
-        if self.account:
-            given |= await self._account(services, request)
+            principal = await self.caller.prove(services, request)
+            given |= dict.fromkeys(self._principals, principal)
+            for name, scope in self.scopes.items():
+                assert self.permission is not None
+                given[name] = await scope.enter(services, request, name, principal, self.permission)
         for name, kind in self.in_path.items():
             given[name] = _path_member(request.path_params[name], kind)
         if self.query is not None:
@@ -182,22 +175,6 @@ class Endpoint:
             return answer
         return Response(self._encoder.encode(answer), self.status, media_type="application/json")
 
-    async def _account(self, services: Services, request: Request) -> dict[str, Any]:
-        """The account, and the scope in which it has the permission."""
-        caller = await accounts.authenticate(services, request)
-        given: dict[str, Any] = {}
-        for name, kind in self.account.items():
-            if kind is AccountCaller:
-                given[name] = caller
-                continue
-            assert self.permission is not None
-            place = request.path_params[name]
-            if kind is ProjectScope:
-                given[name] = await accounts.project_scope(services, caller, place, self.permission)
-            else:
-                given[name] = accounts.organization_scope(caller, place, self.permission)
-        return given
-
 
 def endpoint(
     method: str,
@@ -206,21 +183,25 @@ def endpoint(
     status: int = 200,
     errors: Mapping[int, str] = {},
     body_bytes_max: int = BODY_BYTES_MAX,
-    mixed_status: int | None = None,
-    reads: Any = None,
-    reads_as: str = "application/json",
-    proves: Any = None,
+    partial_status: int | None = None,
+    described_body: Any = None,
+    body_media_type: str = "application/json",
+    caller: CallerKind | None = None,
+    described_caller: CallerKind | None = None,
     permission: Permission | None = None,
     stream: bool = False,
-    answers: Any = None,
+    described_answer: Any = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
     """Make a function an endpoint.
 
-    `errors` describes refusals beyond those its signature implies. `mixed_status` is the status of an answer of the
-    usual shape that tells of success and refusal side by side. A function that takes the bare request instead says for
-    the document what body it `reads`, and as which media type, and what caller it `proves`, one that returns a bare
-    response what it `answers`. `permission` is what an account needs in the scope. A `stream` tells why it ends as one
-    of its lines.
+    `caller` is the kind of caller that must prove itself, `permission` what it needs in the scope that the function
+    takes. `errors` describes refusals beyond those that follow from these and the signature. `partial_status` is the
+    status of an answer of the usual shape in which some items were done and others refused. A `stream` tells why it
+    ends as one of its lines.
+
+    For the document only: a function that takes the bare request says what body it reads (`described_body`, as
+    `body_media_type`) and whom it asks for a proof itself (`described_caller`); one that returns a bare response says
+    what is in it (`described_answer`).
     """
 
     def wrap(function: Callable[..., Awaitable[Any]]) -> Endpoint:
@@ -231,13 +212,14 @@ def endpoint(
             status=status,
             errors=errors,
             body_bytes_max=body_bytes_max,
-            mixed_status=mixed_status,
-            reads=reads,
-            reads_as=reads_as,
-            proves=proves,
+            partial_status=partial_status,
+            described_body=described_body,
+            body_media_type=body_media_type,
+            caller=caller,
+            described_caller=described_caller,
             permission=permission,
             stream=stream,
-            answers=answers,
+            described_answer=described_answer,
         )
 
     return wrap
@@ -259,15 +241,17 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     return bytes(body)
 
 
+def _is_scope(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Scope)
+
+
 def _path_member(value: str, kind: type) -> Any:
     if kind is not UUID:
         return value
-    try:
-        if len(value) == callers.ID_CHARACTERS:
-            return UUID(value)
-    except ValueError:
-        pass
-    raise NotFound("Not found")
+    found = uuid_of(value)
+    if found is None:
+        raise NotFound(NOT_FOUND)
+    return found
 
 
 def _query(request: Request, kind: type[Any], *, v2: bool) -> Any:

@@ -6,39 +6,21 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from gateway.api import callers
-from gateway.api.accounts import AccountCaller
 from gateway.api.dialects import ErrorBody, StreamErrorBody, V2ErrorBody
 from gateway.api.endpoint import Endpoint
-from gateway.stores.devices.identity import DeviceCaller
 
 REFERENCE = "#/components/schemas/{name}"
-SECURITY: dict[Any, tuple[str, ...]] = {
-    DeviceCaller: ("device",),
-    callers.OrganizationCaller: ("organization",),
-    callers.PartnerCaller: ("partner",),
-    AccountCaller: ("account", "token"),
-}
-"""What proves a caller: any one of these schemes."""
-_KEY = {"type": "apiKey", "in": "header", "name": "Authorization"}
-SCHEMES: dict[str, dict[str, str]] = {
-    "device": {**_KEY, "description": "The device's access key: 32 hex characters."},
-    "organization": {**_KEY, "description": "An organisation key, `fgo_…`."},
-    "partner": {**_KEY, "description": "A partner key, `fgp_…`."},
-    "account": {"type": "http", "scheme": "basic", "description": "Id and secret of a service account's key."},
-    "token": {"type": "http", "scheme": "bearer", "description": "A service account's token of `/oauth2/token`."},
-}
 HEAD_TOO_LARGE = 431
 """Told before it is known which call it would have been, so in the same shape for all."""
 COMMON = {
     400: "The body is not valid JSON, or below `/v2` does not fit.",
     401: "The credential is missing, wrong, or no longer good.",
-    403: "The account's role does not permit it.",
+    403: "The caller's role does not permit it.",
     404: "There is no such thing, or it is not the caller's.",
     413: "The body is too large.",
     422: "A member or parameter does not fit; the text says which and why.",
@@ -88,9 +70,15 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         },
         "tags": [{"name": tag, "description": text} for tag, text in sorted(tags.items())],
         "paths": paths,
-        "components": {"schemas": components, "securitySchemes": SCHEMES},
+        "components": {"schemas": components, "securitySchemes": _schemes(endpoints)},
     }
     return _with_short_names(found)
+
+
+def _schemes(endpoints: Sequence[Endpoint]) -> dict[str, Mapping[str, str]]:
+    """How callers prove themselves, as the kinds of callers of these endpoints describe it."""
+    kinds = [endpoint.described_caller for endpoint in endpoints if endpoint.described_caller is not None]
+    return {name: scheme for kind in kinds for name, scheme in kind.schemes.items()}
 
 
 def _with_short_names(found: dict[str, Any]) -> dict[str, Any]:
@@ -134,11 +122,11 @@ def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -
     if rest.strip():
         operation["description"] = rest.strip()
     if endpoint.described_caller is not None:
-        operation["security"] = [{name: []} for name in SECURITY[endpoint.described_caller]]
+        operation["security"] = [{name: []} for name in endpoint.described_caller.schemes]
     if endpoint.described_body is bytes:
         operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     elif endpoint.described_body is not None:
-        content = {endpoint.reads_as: {"schema": schema_of(endpoint.described_body)}}
+        content = {endpoint.body_media_type: {"schema": schema_of(endpoint.described_body)}}
         operation["requestBody"] = {"required": True, "content": content}
     error = endpoint.dialect.body
     for status, described in sorted(_refusals(endpoint).items()):
@@ -149,7 +137,7 @@ def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -
         }
         if status in (429, 503):
             response["headers"] = RETRY_AFTER
-        if status == endpoint.mixed_status:
+        if status == endpoint.partial_status:
             either = [schema_of(error), schema_of(endpoint.answer)]
             response["content"] = {"application/json": {"schema": {"anyOf": either}}}
         operation["responses"][str(status)] = response
@@ -161,7 +149,7 @@ def _refusals(endpoint: Endpoint) -> dict[int, str]:
     implied = {503, HEAD_TOO_LARGE}
     if endpoint.described_caller is not None:
         implied.add(401)
-        if endpoint.described_caller is DeviceCaller:
+        if endpoint.described_caller.limited:
             implied.add(429)
     if endpoint.described_body is not None:
         implied |= {400, 413, 422}
@@ -169,10 +157,10 @@ def _refusals(endpoint: Endpoint) -> dict[int, str]:
         implied.add(422)
     if any(kind is not str for kind in endpoint.in_path.values()):
         implied.add(404)
-    if endpoint.account:
-        implied |= {429}
-    if any(kind is not AccountCaller for kind in endpoint.account.values()):
-        implied |= {403, 404}
+    if endpoint.scopes:
+        implied.add(403)
+    if any(f"{{{name}}}" in endpoint.path for name in endpoint.scopes):
+        implied.add(404)
     if endpoint.dialect.is_v2 and 422 in implied:
         implied = implied - {422} | {400}
     return {status: COMMON[status] for status in implied} | endpoint.errors
@@ -187,7 +175,7 @@ def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     parameters = []
     for name in names:
         schema: dict[str, Any] = {"type": "string"}
-        if endpoint.in_path.get(name) is not str and name not in endpoint.account:
+        if endpoint.in_path.get(name) is not str and name not in endpoint.scopes:
             schema["format"] = "uuid"
         parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
     return parameters

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import Label
 from gateway.device.registration import access_key, new_device, publish_new
@@ -42,6 +43,7 @@ class RegisteredChild(Struct):
 @endpoint(
     "POST",
     "/v1/devices/{device_id}/children",
+    caller=DEVICE,
     status=201,
     errors={404: "Neither the vendor nor the owner of the parent has such a model."},
 )
@@ -72,7 +74,7 @@ async def register_child(services: Services, device: DeviceCaller, body: NewChil
     return RegisteredChild(new.id, access_key(services, new.id))
 
 
-@endpoint("GET", "/v1/devices/{device_id}/children")
+@endpoint("GET", "/v1/devices/{device_id}/children", caller=DEVICE)
 async def list_children(services: Services, device: DeviceCaller) -> list[Child]:
     """List the device's children, oldest registration first."""
     return await children.listed(services.postgres, device.id)

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
+from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, Success, endpoint
 from gateway.api.validation import Text
 from gateway.refusals import DoesNotFit, NotFound
@@ -43,7 +44,7 @@ class CommandReport(Struct):
     message: Text | None = None
 
 
-@endpoint("GET", "/v1/devices/{device_id}/command")
+@endpoint("GET", "/v1/devices/{device_id}/command", caller=DEVICE)
 async def next_command(services: Services, device: DeviceCaller) -> CommandOrNothing:
     """Read the device's next command: first in, first out, the same one until it has ended."""
     async with services.postgres.acquire() as connection:
@@ -54,7 +55,7 @@ async def next_command(services: Services, device: DeviceCaller) -> CommandOrNot
     return CommandOrNothing(command.id, command.device_id, command.status, command.name, command.parameters)
 
 
-@endpoint("GET", "/v1/devices/{device_id}/command/pending_commands")
+@endpoint("GET", "/v1/devices/{device_id}/command/pending_commands", caller=DEVICE)
 async def pending_commands(services: Services, device: DeviceCaller) -> list[NextCommand]:
     """Read the next command of the device and of each of its children."""
     async with services.postgres.acquire() as connection:
@@ -65,6 +66,7 @@ async def pending_commands(services: Services, device: DeviceCaller) -> list[Nex
 @endpoint(
     "POST",
     "/v1/devices/{device_id}/command",
+    caller=DEVICE,
     errors={404: "The device has no such command, or it has ended otherwise.", 422: "The status is none of the three."},
 )
 async def report_command(services: Services, device: DeviceCaller, body: CommandReport) -> Success:

@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import VERSION_MAX, check_depth
 from gateway.refusals import DoesNotFit
@@ -23,7 +24,7 @@ class ConfigStored(Struct):
     version: int
 
 
-@endpoint("GET", "/v1/devices/{device_id}/config")
+@endpoint("GET", "/v1/devices/{device_id}/config", caller=DEVICE)
 async def read_config(services: Services, device: DeviceCaller) -> Config:
     """Read the device's config; version 0 was never set."""
     return await device_configs.read(services.postgres, device.id)
@@ -32,6 +33,7 @@ async def read_config(services: Services, device: DeviceCaller) -> Config:
 @endpoint(
     "POST",
     "/v1/devices/{device_id}/config",
+    caller=DEVICE,
     errors={422: "The version is not newer than the stored one."},
     body_bytes_max=CONFIG_BYTES_MAX,
 )

@@ -8,29 +8,22 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway import identifiers
-from gateway.api import validation
+from gateway.api import fixed_window, validation
+from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, Success, endpoint
 from gateway.api.validation import Label, Name, Version
-from gateway.refusals import TooMany
 from gateway.services import Services
 from gateway.stores.devices import deletion, device_view
 from gateway.stores.devices.device_view import Device, Own
 from gateway.stores.devices.identity import DeviceCaller
 from gateway.stores.replies import publish
-from schemas import keys, logs
-from schemas.redis import RedisAway
+from schemas import keys
 
 log = logging.getLogger(__name__)
 
 PUTS_MAX = 10
 PUTS_WINDOW_S = 3600
 SETTING_BYTES_MAX = 4 * 1024
-
-_COUNT_PUT = """
-local calls = redis.call('INCR', KEYS[1])
-if calls == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
-return {calls, redis.call('TTL', KEYS[1])}
-"""
 
 
 class DeviceReport(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -56,7 +49,7 @@ class CloudSetting(Struct):
     value: Any
 
 
-@endpoint("GET", "/v1/devices/{device_id}")
+@endpoint("GET", "/v1/devices/{device_id}", caller=DEVICE)
 async def read_device(services: Services, device: DeviceCaller) -> Device:
     """Read what is known of the device."""
     return await device_view.read(services.postgres, device.id)
@@ -65,11 +58,18 @@ async def read_device(services: Services, device: DeviceCaller) -> Device:
 @endpoint(
     "PUT",
     "/v1/devices/{device_id}",
+    caller=DEVICE,
     errors={400: "A member is not known.", 429: f"More than {PUTS_MAX} calls in an hour."},
 )
 async def put_device(services: Services, device: DeviceCaller, body: DeviceReport) -> Device:
     """Tell what is new on the device."""
-    await _count_put(services, device)
+    await fixed_window.count(
+        services,
+        keys.puts(device.shard, str(device.id)),
+        calls_max=PUTS_MAX,
+        window_s=PUTS_WINDOW_S,
+        window="an hour",
+    )
     if body.firmware_version is not UNSET:
         identifiers.semantic_version("Firmware version", body.firmware_version)
     if body.details is not UNSET:
@@ -91,22 +91,7 @@ def _merged(was: Own, body: DeviceReport) -> Own:
     return msgspec.structs.replace(was, **{name: value for name, value in told.items() if value is not UNSET})
 
 
-async def _count_put(services: Services, device: DeviceCaller) -> None:
-    """Count one PUT. Raises TooMany when the device made too many in its hour.
-
-    With Redis away or full the call passes uncounted: what a device reports matters more than how often.
-    """
-    key = keys.puts(device.shard, str(device.id))
-    try:
-        calls, left_s = await services.redis.eval(_COUNT_PUT, 1, key, str(PUTS_WINDOW_S))
-    except RedisAway as error:
-        logs.event(log, logging.WARNING, "put_uncounted", device=device.id, cause=str(error))
-        return
-    if calls > PUTS_MAX:
-        raise TooMany(f"More than {PUTS_MAX} calls in an hour", retry_after_s=max(1, left_s))
-
-
-@endpoint("DELETE", "/v1/devices/{device_id}")
+@endpoint("DELETE", "/v1/devices/{device_id}", caller=DEVICE)
 async def delete_device(services: Services, device: DeviceCaller) -> Success:
     """Remove the device, and all devices below it; their keys end."""
     async with services.postgres.acquire() as connection:
@@ -116,7 +101,7 @@ async def delete_device(services: Services, device: DeviceCaller) -> Success:
     return Success()
 
 
-@endpoint("PUT", "/v1/devices/{device_id}/cloud_settings", body_bytes_max=SETTING_BYTES_MAX)
+@endpoint("PUT", "/v1/devices/{device_id}/cloud_settings", caller=DEVICE, body_bytes_max=SETTING_BYTES_MAX)
 async def put_cloud_setting(services: Services, device: DeviceCaller, body: CloudSetting) -> Success:
     """Set one property that the device keeps in the cloud."""
     validation.check_depth("Value", body.value)

@@ -83,8 +83,8 @@ async def register(services: Services, body: Registration) -> Registered:
     "/v1/devices/bulk_create",
     status=201,
     errors={422: f"More than {BULK_MAX} devices; or some were refused, then the answer has what became of each."},
-    mixed_status=422,
-    reads=Annotated[list[Registration], Meta(max_length=BULK_MAX)],
+    partial_status=422,
+    described_body=Annotated[list[Registration], Meta(max_length=BULK_MAX)],
 )
 async def register_many(services: Services, body: list[Raw]) -> list[Registered | ErrorBody]:
     """Register up to 25 devices, each on its own.

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.refusals import DoesNotFit, Unauthenticated
 from gateway.services import Services
@@ -53,7 +54,7 @@ class Move(Struct):
     target: Literal["follow_parent", "unsorted"]
 
 
-@endpoint("GET", "/v1/devices/{device_id}/space", errors={422: "Nobody claimed the device."})
+@endpoint("GET", "/v1/devices/{device_id}/space", caller=DEVICE, errors={422: "Nobody claimed the device."})
 async def read_space(services: Services, device: DeviceCaller) -> DevicePlace:
     """Read the device's space."""
     place = await device_view.place(services.postgres, device.id)
@@ -65,6 +66,7 @@ async def read_space(services: Services, device: DeviceCaller) -> DevicePlace:
 @endpoint(
     "PUT",
     "/v1/devices/{device_id}/space/move",
+    caller=DEVICE,
     errors={422: "Nobody claimed the device, or it has no parent in a space of the same owner."},
 )
 async def move(services: Services, device: DeviceCaller, body: Move) -> DevicePlace:

@@ -13,7 +13,9 @@ from msgspec import Meta, Raw, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api import callers
+from gateway.api.callers import devices
+from gateway.api.callers.authorization import presented_key
+from gateway.api.callers.devices import DEVICE
 from gateway.api.dialects import ErrorBody
 from gateway.api.endpoint import Endpoint, endpoint, read_body
 from gateway.ingest.ingest import Ingest
@@ -21,7 +23,6 @@ from gateway.ingest.protocol import refusal
 from gateway.refusals import TooLarge
 from gateway.services import Services
 from gateway.stores.devices import children
-from gateway.stores.devices.identity import DeviceCaller
 from schemas import telemetry
 from schemas.replies import ResponseMap
 from schemas.telemetry import Telemetry
@@ -74,14 +75,14 @@ class Place:
     status=201,
     errors={413: "The message is too large.", 429: "Too many calls.", 503: "Not taken at the moment."},
     body_bytes_max=telemetry.BODY_BYTES_MAX,
-    reads=Telemetry,
-    proves=DeviceCaller,
+    described_body=Telemetry,
+    described_caller=DEVICE,
 )
 async def post_telemetry(services: Services, request: Request, device_id: str) -> ResponseMap:
     """Send one telemetry message; the answer says what waits for the device."""
     answers = Answers(1)
     place = Place(answers, 0)
-    key = callers.presented_key(request).encode("utf-8", "replace")
+    key = presented_key(request).encode("utf-8", "replace")
     try:
         body = await read_body(request, telemetry.BODY_BYTES_MAX)
     except TooLarge:
@@ -118,9 +119,9 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
     "/v1/devices/{device_id}/children/telemetries",
     status=201,
     errors={401: "Neither a parent's key nor a token in every message.", 422: "Some messages were refused."},
-    mixed_status=422,
-    reads=Annotated[dict[str, TelemetryWithToken], Meta(max_length=MESSAGES_MAX)],
-    proves=DeviceCaller,
+    partial_status=422,
+    described_body=Annotated[dict[str, TelemetryWithToken], Meta(max_length=MESSAGES_MAX)],
+    described_caller=DEVICE,
     body_bytes_max=MASS_BODY_BYTES_MAX,
 )
 async def post_telemetries(
@@ -145,7 +146,7 @@ async def post_telemetries(
                 body_of_one = _encoder.encode(message)
             ingest.offer(Place(answers, place), child_id.encode(), token.encode(), body_of_one, message)
     if of_parent or not body:
-        await _offer_children(services, request, device_id, of_parent, answers)
+        await _offer_children(services, request, of_parent, answers)
     if body:
         await answers.done.wait()
     members = b",".join(
@@ -156,10 +157,10 @@ async def post_telemetries(
 
 
 async def _offer_children(
-    services: Services, request: Request, device_id: str, messages: list[tuple[int, str, bytes]], answers: Answers
+    services: Services, request: Request, messages: list[tuple[int, str, bytes]], answers: Answers
 ) -> None:
     """Offer messages without a token: the caller must be the parent of their devices."""
-    parent = await callers.device(services, request, device_id)
+    parent = await devices.authenticate(services, request)
     versions = await children.key_versions(services.postgres, parent.id, [child for _, child, _ in messages])
     ingest: Ingest = services.ingest
     for place, child_id, message in messages:

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api import callers
+from gateway.api.callers.authorization import presented_key
 from gateway.api.dialects import PLAIN
 from gateway.refusals import NotPermitted, Refusal, Unauthenticated
 from gateway.services import Services
@@ -83,7 +83,7 @@ async def metrics(request: Request) -> Response:
 
 def _check(request: Request, token: str) -> None:
     if token:
-        if not hmac.compare_digest(callers.presented_key(request).encode(), token.encode()):
+        if not hmac.compare_digest(presented_key(request).encode(), token.encode()):
             raise Unauthenticated("Metrics need the token of FLEETGATE_METRICS_TOKEN")
     elif request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
         raise NotPermitted("Metrics are for this machine only; set FLEETGATE_METRICS_TOKEN to read them from elsewhere")

@@ -4,10 +4,12 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.api.callers import OrganizationCaller
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
+from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Label, Name
 from gateway.identifiers import normalized_mac
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import claiming, owner_changes, owner_view
@@ -30,11 +32,13 @@ class Claim(Struct):
 @endpoint(
     "POST",
     "/core/v1/organization/devices/claim",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
     errors={404: "No unclaimed device has this proof; a wrong pair and an unknown device are told nothing more."},
 )
-async def claim_device(services: Services, organization: OrganizationCaller, body: Claim) -> Device:
+async def claim_device(services: Services, organization: OrganizationScope, body: Claim) -> Device:
     """Claim a registered device, and all devices below it, into a space."""
-    owner = organization.organization_id
+    owner = organization.id
     if body.cloud_id is not None and (body.mac is not None or body.sn is not None):
         raise DoesNotFit(ONE_PROOF)
     if body.cloud_id is None and body.mac is None and body.sn is None:

@@ -10,11 +10,13 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.api import paging
-from gateway.api.callers import OrganizationCaller
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
+from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Name, Text
 from gateway.connect.authorization import Link, new_link
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, TimedOut
 from gateway.services import Services
 from gateway.stores.connectors import cloud_connectors as store
@@ -99,15 +101,15 @@ def _settings(fields: dict[str, manifests.Field]) -> list[Setting]:
 
 @asynccontextmanager
 async def _held(
-    services: Services, organization: OrganizationCaller, connector_id: str
+    services: Services, organization: OrganizationScope, connector_id: str
 ) -> AsyncIterator[tuple[Connection, CloudConnector]]:
     """A transaction that changes a connector. Raises NotFound."""
     async with services.postgres.acquire() as connection, connection.transaction():
-        yield connection, await store.hold(connection, organization.organization_id, connector_id)
+        yield connection, await store.hold(connection, organization.id, connector_id)
 
 
-@endpoint("GET", f"{PATH}/providers")
-async def list_providers(services: Services, organization: OrganizationCaller) -> list[Provider]:
+@endpoint("GET", f"{PATH}/providers", caller=ORGANIZATION_KEY, permission=Permission.READ)
+async def list_providers(services: Services, organization: OrganizationScope) -> list[Provider]:
     """List the vendors' clouds that there are manifests for."""
     return [
         Provider(
@@ -123,15 +125,22 @@ async def list_providers(services: Services, organization: OrganizationCaller) -
     ]
 
 
-@endpoint("POST", PATH, status=201, errors={422: "The provider, a setting or the space is not there."})
-async def create_connector(services: Services, organization: OrganizationCaller, body: NewConnector) -> Made:
+@endpoint(
+    "POST",
+    PATH,
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    status=201,
+    errors={422: "The provider, a setting or the space is not there."},
+)
+async def create_connector(services: Services, organization: OrganizationScope, body: NewConnector) -> Made:
     """Make a connector. Whoever opens the link and knows the passcode enters the vendor's credentials."""
     manifest = _manifest(services, body.provider)
     settings = _checked(manifest, body.settings)
     async with services.postgres.acquire() as connection, connection.transaction():
         connector_id = await store.create(
             connection,
-            organization.organization_id,
+            organization.id,
             project_id=body.project_id,
             space_id=body.space_id,
             provider=body.provider,
@@ -139,15 +148,15 @@ async def create_connector(services: Services, organization: OrganizationCaller,
             settings=settings,
         )
         link = await new_link(services, connection, connector_id)
-        return Made(await store.read(connection, organization.organization_id, connector_id), link)
+        return Made(await store.read(connection, organization.id, connector_id), link)
 
 
-@endpoint("GET", PATH)
+@endpoint("GET", PATH, caller=ORGANIZATION_KEY, permission=Permission.READ)
 async def list_connectors(
-    services: Services, organization: OrganizationCaller, query: PageQuery
+    services: Services, organization: OrganizationScope, query: PageQuery
 ) -> Page[CloudConnector]:
     """List the connectors in the order in which they were made."""
-    owner = organization.organization_id
+    owner = organization.id
 
     async def read(window: Window) -> list[CloudConnector]:
         after = None if window.after is None else str(window.after[0])
@@ -156,15 +165,21 @@ async def list_connectors(
     return await paging.read_page(services, (owner, PATH), query.page, query.per_page, read, lambda item: [item.id])
 
 
-@endpoint("GET", ONE, errors=NOT_FOUND)
-async def read_connector(services: Services, organization: OrganizationCaller, connector_id: str) -> CloudConnector:
+@endpoint("GET", ONE, caller=ORGANIZATION_KEY, permission=Permission.READ, errors=NOT_FOUND)
+async def read_connector(services: Services, organization: OrganizationScope, connector_id: str) -> CloudConnector:
     """Read one connector."""
-    return await store.read(services.postgres, organization.organization_id, connector_id)
+    return await store.read(services.postgres, organization.id, connector_id)
 
 
-@endpoint("PATCH", ONE, errors={**NOT_FOUND, 422: "A setting does not fit."})
+@endpoint(
+    "PATCH",
+    ONE,
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={**NOT_FOUND, 422: "A setting does not fit."},
+)
 async def update_connector(
-    services: Services, organization: OrganizationCaller, connector_id: str, body: ConnectorChange
+    services: Services, organization: OrganizationScope, connector_id: str, body: ConnectorChange
 ) -> CloudConnector:
     """Rename a connector or change its settings. A run under way begins anew."""
     async with _held(services, organization, connector_id) as (connection, held):
@@ -172,44 +187,56 @@ async def update_connector(
         if body.settings is not None:
             settings = _checked(_manifest(services, held.provider), body.settings)
         await store.change(connection, held.id, name=body.name or held.name, settings=settings)
-        return await store.read(connection, organization.organization_id, connector_id)
+        return await store.read(connection, organization.id, connector_id)
 
 
-@endpoint("DELETE", ONE, errors={**NOT_FOUND, 422: "The name is not the connector's; the sentence has the count."})
+@endpoint(
+    "DELETE",
+    ONE,
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={**NOT_FOUND, 422: "The name is not the connector's; the sentence has the count."},
+)
 async def delete_connector(
-    services: Services, organization: OrganizationCaller, connector_id: str, query: Deletion
+    services: Services, organization: OrganizationScope, connector_id: str, query: Deletion
 ) -> Deleted:
     """Delete a connector and all its devices, which cannot be undone. The spaces stay."""
-    owner = organization.organization_id
+    owner = organization.id
     async with services.postgres.acquire() as connection, connection.transaction():
         return Deleted(await store.delete(connection, owner, connector_id, query.name, services.clock()))
 
 
-@endpoint("POST", f"{ONE}/disable", errors=NOT_FOUND)
-async def disable_connector(services: Services, organization: OrganizationCaller, connector_id: str) -> CloudConnector:
+@endpoint("POST", f"{ONE}/disable", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=NOT_FOUND)
+async def disable_connector(services: Services, organization: OrganizationScope, connector_id: str) -> CloudConnector:
     """Stop a connector. Its devices stay and show `disconnected`."""
     async with _held(services, organization, connector_id) as (connection, held):
         await store.disable(connection, held.id)
-        return await store.read(connection, organization.organization_id, connector_id)
+        return await store.read(connection, organization.id, connector_id)
 
 
-@endpoint("POST", f"{ONE}/enable", errors=NOT_FOUND)
-async def enable_connector(services: Services, organization: OrganizationCaller, connector_id: str) -> CloudConnector:
+@endpoint("POST", f"{ONE}/enable", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=NOT_FOUND)
+async def enable_connector(services: Services, organization: OrganizationScope, connector_id: str) -> CloudConnector:
     """Go on with the same credentials, at once."""
     async with _held(services, organization, connector_id) as (connection, held):
         await store.enable(connection, held.id)
-        return await store.read(connection, organization.organization_id, connector_id)
+        return await store.read(connection, organization.id, connector_id)
 
 
-@endpoint("POST", f"{ONE}/regenerate_link", errors=NOT_FOUND)
-async def regenerate_link(services: Services, organization: OrganizationCaller, connector_id: str) -> Link:
+@endpoint("POST", f"{ONE}/regenerate_link", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=NOT_FOUND)
+async def regenerate_link(services: Services, organization: OrganizationScope, connector_id: str) -> Link:
     """A new link and passcode, for the same or other credentials; those before stop working at once."""
     async with _held(services, organization, connector_id) as (connection, held):
         return await new_link(services, connection, held.id)
 
 
-@endpoint("POST", f"{ONE}/reauthenticate", errors={**NOT_FOUND, 422: "The provider has no consent to renew."})
-async def reauthenticate(services: Services, organization: OrganizationCaller, connector_id: str) -> Link:
+@endpoint(
+    "POST",
+    f"{ONE}/reauthenticate",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={**NOT_FOUND, 422: "The provider has no consent to renew."},
+)
+async def reauthenticate(services: Services, organization: OrganizationScope, connector_id: str) -> Link:
     """A new link for passing the vendor's consent again; what was entered before need not be entered again."""
     async with _held(services, organization, connector_id) as (connection, held):
         if not _manifest(services, held.provider).consents:
@@ -217,8 +244,14 @@ async def reauthenticate(services: Services, organization: OrganizationCaller, c
         return await new_link(services, connection, held.id)
 
 
-@endpoint("POST", f"{ONE}/sync", errors={**NOT_FOUND, 422: "It is disabled or was never authorised."})
-async def sync_now(services: Services, organization: OrganizationCaller, connector_id: str) -> Success:
+@endpoint(
+    "POST",
+    f"{ONE}/sync",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={**NOT_FOUND, 422: "It is disabled or was never authorised."},
+)
+async def sync_now(services: Services, organization: OrganizationScope, connector_id: str) -> Success:
     """Run at once."""
     async with _held(services, organization, connector_id) as (connection, held):
         store.check_runnable(held)
@@ -226,8 +259,14 @@ async def sync_now(services: Services, organization: OrganizationCaller, connect
     return Success()
 
 
-@endpoint("POST", f"{ONE}/confirm", errors={**NOT_FOUND, 422: "No list is held."})
-async def confirm(services: Services, organization: OrganizationCaller, connector_id: str) -> Success:
+@endpoint(
+    "POST",
+    f"{ONE}/confirm",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={**NOT_FOUND, 422: "No list is held."},
+)
+async def confirm(services: Services, organization: OrganizationScope, connector_id: str) -> Success:
     """Agree to the list that is held: the next run, which begins at once, may exclude as many devices."""
     async with _held(services, organization, connector_id) as (connection, held):
         await store.confirm(connection, held)
@@ -237,11 +276,13 @@ async def confirm(services: Services, organization: OrganizationCaller, connecto
 @endpoint(
     "GET",
     f"{ONE}/preview",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
     errors={**NOT_FOUND, 422: "It is disabled or was never authorised.", 504: "No worker finished it in time."},
 )
-async def preview(services: Services, organization: OrganizationCaller, connector_id: str) -> Run:
+async def preview(services: Services, organization: OrganizationScope, connector_id: str) -> Run:
     """See what a sync would change now; nothing is changed."""
-    found = await store.read(services.postgres, organization.organization_id, connector_id)
+    found = await store.read(services.postgres, organization.id, connector_id)
     store.check_runnable(found)
     run_id = await store.request_preview(services.postgres, found.id)
     for _ in range(int(PREVIEW_WAIT_S / PREVIEW_POLL_S)):
@@ -255,12 +296,12 @@ async def preview(services: Services, organization: OrganizationCaller, connecto
     return run
 
 
-@endpoint("GET", f"{ONE}/runs", errors=NOT_FOUND)
+@endpoint("GET", f"{ONE}/runs", caller=ORGANIZATION_KEY, permission=Permission.READ, errors=NOT_FOUND)
 async def list_runs(
-    services: Services, organization: OrganizationCaller, connector_id: str, query: PageQuery
+    services: Services, organization: OrganizationScope, connector_id: str, query: PageQuery
 ) -> Page[Run]:
     """List the last 100 runs, the newest first."""
-    found = await store.read(services.postgres, organization.organization_id, connector_id)
+    found = await store.read(services.postgres, organization.id, connector_id)
 
     async def read(window: Window) -> list[Run]:
         after = None if window.after is None else int(window.after[0])
@@ -271,12 +312,12 @@ async def list_runs(
     )
 
 
-@endpoint("GET", f"{ONE}/devices", errors=NOT_FOUND)
+@endpoint("GET", f"{ONE}/devices", caller=ORGANIZATION_KEY, permission=Permission.READ, errors=NOT_FOUND)
 async def list_imported(
-    services: Services, organization: OrganizationCaller, connector_id: str, query: ImportedQuery
+    services: Services, organization: OrganizationScope, connector_id: str, query: ImportedQuery
 ) -> Page[ImportedDevice]:
     """List what a connector imported, by the vendor's ids."""
-    found = await store.read(services.postgres, organization.organization_id, connector_id)
+    found = await store.read(services.postgres, organization.id, connector_id)
     excluded = None if query.state is None else query.state == "excluded"
 
     async def read(window: Window) -> list[ImportedDevice]:
@@ -290,10 +331,14 @@ async def list_imported(
 
 
 @endpoint(
-    "POST", f"{ONE}/devices/{{vendor_id:path}}/restore", errors={404: "No device of this id was deleted by a user."}
+    "POST",
+    f"{ONE}/devices/{{vendor_id:path}}/restore",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={404: "No device of this id was deleted by a user."},
 )
 async def restore_device(
-    services: Services, organization: OrganizationCaller, connector_id: str, vendor_id: str
+    services: Services, organization: OrganizationScope, connector_id: str, vendor_id: str
 ) -> Success:
     """Let a device that a user deleted be imported again, at once, as a new one."""
     async with _held(services, organization, connector_id) as (connection, held):

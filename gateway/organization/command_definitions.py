@@ -7,10 +7,12 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from gateway.api import paging
-from gateway.api.callers import OrganizationCaller
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery
+from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Label, Name, Text
+from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
 from gateway.stores.commands import definitions
@@ -55,22 +57,35 @@ class DefinitionChange(Struct, kw_only=True):
     fields: Fields | UnsetType = UNSET
 
 
-@endpoint("POST", "/core/v1/organization/models/{model_id}/commands", status=201, errors={404: "Model not found."})
+@endpoint(
+    "POST",
+    "/core/v1/organization/models/{model_id}/commands",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    status=201,
+    errors={404: "Model not found."},
+)
 async def create_definition(
-    services: Services, organization: OrganizationCaller, model_id: UUID, body: NewDefinition
+    services: Services, organization: OrganizationScope, model_id: UUID, body: NewDefinition
 ) -> CommandDefinition:
     """Define a command of a model."""
-    await models.read(services.postgres, organization.organization_id, model_id)
+    await models.read(services.postgres, organization.id, model_id)
     given = msgspec.structs.asdict(body) | {"fields": _stored(body.fields)}
     return await definitions.add(services.postgres, model_id, **given)
 
 
-@endpoint("GET", "/core/v1/organization/models/{model_id}/commands", errors={404: "Model not found."})
+@endpoint(
+    "GET",
+    "/core/v1/organization/models/{model_id}/commands",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "Model not found."},
+)
 async def list_definitions(
-    services: Services, organization: OrganizationCaller, model_id: UUID, query: PageQuery
+    services: Services, organization: OrganizationScope, model_id: UUID, query: PageQuery
 ) -> Page[CommandDefinition]:
     """List a model's commands by name."""
-    await models.read(services.postgres, organization.organization_id, model_id)
+    await models.read(services.postgres, organization.id, model_id)
     rows = await definitions.listed(services.postgres, model_id, *paging.slice_of(query))
     return paging.cut(rows, query.page, query.per_page)
 
@@ -78,17 +93,19 @@ async def list_definitions(
 @endpoint(
     "PATCH",
     "/core/v1/organization/models/{model_id}/commands/{definition_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
     errors={404: "Model or command not found."},
 )
 async def change_definition(
-    services: Services, organization: OrganizationCaller, model_id: UUID, definition_id: UUID, body: DefinitionChange
+    services: Services, organization: OrganizationScope, model_id: UUID, definition_id: UUID, body: DefinitionChange
 ) -> CommandDefinition:
     """Change a command's definition; commands already sent stay as they are."""
     changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
     if body.fields is not UNSET:
         changes["fields"] = _stored(body.fields)
     async with services.postgres.acquire() as connection, connection.transaction():
-        await models.read(connection, organization.organization_id, model_id)
+        await models.read(connection, organization.id, model_id)
         held = await definitions.hold(connection, model_id, definition_id)
         changed = msgspec.structs.replace(held, **changes)
         await definitions.replace(connection, changed)
@@ -98,13 +115,15 @@ async def change_definition(
 @endpoint(
     "DELETE",
     "/core/v1/organization/models/{model_id}/commands/{definition_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
     errors={404: "Model or command not found."},
 )
 async def delete_definition(
-    services: Services, organization: OrganizationCaller, model_id: UUID, definition_id: UUID
+    services: Services, organization: OrganizationScope, model_id: UUID, definition_id: UUID
 ) -> Success:
     """Remove a command from a model; commands already sent run on."""
-    await models.read(services.postgres, organization.organization_id, model_id)
+    await models.read(services.postgres, organization.id, model_id)
     await definitions.delete(services.postgres, model_id, definition_id)
     return Success()
 

@@ -8,10 +8,12 @@ from uuid import UUID
 from msgspec import Meta, Struct, field
 
 from gateway.api import paging
-from gateway.api.callers import OrganizationCaller
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
+from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Name
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.commands import definitions, sending
@@ -54,12 +56,14 @@ class CommandsQuery(Struct, kw_only=True):
 @endpoint(
     "POST",
     "/core/v1/organization/devices/{device_id}/commands",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
     status=201,
     errors={404: "Device not found.", 429: "The device has too many open commands."},
     body_bytes_max=BODY_BYTES_MAX,
 )
 async def send_command(
-    services: Services, organization: OrganizationCaller, device_id: UUID, body: NewCommand
+    services: Services, organization: OrganizationScope, device_id: UUID, body: NewCommand
 ) -> Command:
     """Send a command, now or at `scheduled_at`."""
     moment = services.clock()
@@ -71,7 +75,7 @@ async def send_command(
         raise DoesNotFit("File not found")
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            held = await owner_changes.hold(connection, organization.organization_id, device_id)
+            held = await owner_changes.hold(connection, organization.id, device_id)
             definition = await definitions.find(
                 connection, held.model_id, name=body.command, friendly_name=body.friendly_name
             )
@@ -88,29 +92,35 @@ async def send_command(
     return command
 
 
-@endpoint("GET", "/core/v1/organization/devices/{device_id}/commands", errors={404: "Device not found."})
+@endpoint(
+    "GET",
+    "/core/v1/organization/devices/{device_id}/commands",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "Device not found."},
+)
 async def list_commands(
-    services: Services, organization: OrganizationCaller, device_id: UUID, query: CommandsQuery
+    services: Services, organization: OrganizationScope, device_id: UUID, query: CommandsQuery
 ) -> Page[Command]:
     """List a device's commands, newest first."""
-    await owner_view.read(services.postgres, organization.organization_id, device_id)
+    await owner_view.read(services.postgres, organization.id, device_id)
     return await command_page(services, device_id, query)
 
 
 @endpoint(
     "DELETE",
     "/core/v1/organization/devices/{device_id}/commands/{command_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
     errors={404: "Command not found.", 409: "The device has begun it, or it has ended."},
 )
 async def cancel_command(
-    services: Services, organization: OrganizationCaller, device_id: UUID, command_id: UUID
+    services: Services, organization: OrganizationScope, device_id: UUID, command_id: UUID
 ) -> Command:
     """Cancel a command that the device has not begun."""
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            command = await sending.cancel(
-                connection, organization.organization_id, device_id, command_id, services.clock()
-            )
+            command = await sending.cancel(connection, organization.id, device_id, command_id, services.clock())
         await publish(services, connection, [device_id])
     return command
 

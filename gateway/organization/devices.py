@@ -6,10 +6,12 @@ from uuid import UUID
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.api import paging
-from gateway.api.callers import OrganizationCaller
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
+from gateway.api.scopes import OrganizationScope, demand
 from gateway.api.validation import Label, check_depth
+from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.devices import deletion, owner_changes, owner_view
 from gateway.stores.devices.owner_view import Device
@@ -37,10 +39,16 @@ class Move(Struct):
     space_id: UUID
 
 
-@endpoint("GET", "/core/v1/organization/devices", errors={404: "The space or project is not the organisation's."})
-async def list_devices(services: Services, organization: OrganizationCaller, query: DevicesQuery) -> Page[Device]:
+@endpoint(
+    "GET",
+    "/core/v1/organization/devices",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "The space or project is not the organisation's."},
+)
+async def list_devices(services: Services, organization: OrganizationScope, query: DevicesQuery) -> Page[Device]:
     """List the organisation's devices, oldest registration first."""
-    owner = organization.organization_id
+    owner = organization.id
     if query.project_id is not None:
         await projects.read(services.postgres, owner, query.project_id)
     if query.space_id is not None:
@@ -63,21 +71,33 @@ async def list_devices(services: Services, organization: OrganizationCaller, que
     )
 
 
-@endpoint("GET", "/core/v1/organization/devices/{device_id}", errors={404: "Device not found."})
-async def read_device(services: Services, organization: OrganizationCaller, device_id: UUID) -> Device:
+@endpoint(
+    "GET",
+    "/core/v1/organization/devices/{device_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "Device not found."},
+)
+async def read_device(services: Services, organization: OrganizationScope, device_id: UUID) -> Device:
     """Read one device."""
-    return await owner_view.read(services.postgres, organization.organization_id, device_id)
+    return await owner_view.read(services.postgres, organization.id, device_id)
 
 
-@endpoint("PATCH", "/core/v1/organization/devices/{device_id}", errors={404: "Device not found."})
+@endpoint(
+    "PATCH",
+    "/core/v1/organization/devices/{device_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={404: "Device not found."},
+)
 async def change_device(
-    services: Services, organization: OrganizationCaller, device_id: UUID, body: DeviceChange
+    services: Services, organization: OrganizationScope, device_id: UUID, body: DeviceChange
 ) -> Device:
     """Change a device's name and details; the device is told when something is different."""
     check_depth("Details", body.details)
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            held = await owner_changes.hold(connection, organization.organization_id, device_id)
+            held = await owner_changes.hold(connection, organization.id, device_id)
             changed = await owner_changes.update(
                 connection,
                 held,
@@ -87,30 +107,44 @@ async def change_device(
             )
         if changed:
             await publish(services, connection, [device_id])
-        return await owner_view.read(connection, organization.organization_id, device_id)
+        return await owner_view.read(connection, organization.id, device_id)
 
 
-@endpoint("DELETE", "/core/v1/organization/devices/{device_id}", errors={404: "Device not found."})
-async def delete_device(services: Services, organization: OrganizationCaller, device_id: UUID) -> Success:
+@endpoint(
+    "DELETE",
+    "/core/v1/organization/devices/{device_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={404: "Device not found."},
+)
+async def delete_device(services: Services, organization: OrganizationScope, device_id: UUID) -> Success:
     """Delete a device; its keys end, and it has to register again to come back."""
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            await owner_changes.hold(connection, organization.organization_id, device_id)
+            await owner_changes.hold(connection, organization.id, device_id)
             deleted = await deletion.delete(connection, device_id, services.clock())
         await publish(services, connection, deleted)
     return Success()
 
 
-@endpoint("POST", "/core/v1/organization/devices/{device_id}/move", errors={404: "Device not found."})
-async def move_device(services: Services, organization: OrganizationCaller, device_id: UUID, body: Move) -> Device:
+@endpoint(
+    "POST",
+    "/core/v1/organization/devices/{device_id}/move",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={404: "Device not found."},
+)
+async def move_device(services: Services, organization: OrganizationScope, device_id: UUID, body: Move) -> Device:
     """Put a device into another space; devices below it that share its space move along."""
-    owner = organization.organization_id
+    owner = organization.id
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
             # The space is locked before the device, as by whoever changes a space and tells the devices in it.
             await owner_view.read(connection, owner, device_id)
             project_id = await owner_changes.space_project(connection, owner, body.space_id)
             held = await owner_changes.hold(connection, owner, device_id)
+            if held.project_id != project_id:
+                demand(organization.permissions, Permission.ADMINISTER)
             moved = await owner_changes.move(connection, held, owner, project_id, body.space_id, services.clock())
         await publish(services, connection, moved)
         return await owner_view.read(connection, owner, device_id)

@@ -5,10 +5,12 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.api import paging
-from gateway.api.callers import OrganizationCaller
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery
+from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Label
+from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
 from gateway.stores.accounts import credentials
@@ -29,22 +31,35 @@ class MintedHardwareKey(Struct):
     key: str
 
 
-@endpoint("POST", "/core/v1/organization/models/{model_id}/hardware_keys", status=201, errors={404: "Model not found."})
+@endpoint(
+    "POST",
+    "/core/v1/organization/models/{model_id}/hardware_keys",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
+    status=201,
+    errors={404: "Model not found."},
+)
 async def create_hardware_key(
-    services: Services, organization: OrganizationCaller, model_id: UUID, body: NewHardwareKey
+    services: Services, organization: OrganizationScope, model_id: UUID, body: NewHardwareKey
 ) -> MintedHardwareKey:
     """Create a hardware key of a model."""
-    await models.read(services.postgres, organization.organization_id, model_id)
+    await models.read(services.postgres, organization.id, model_id)
     minted = await credentials.mint_and_store(services.postgres, "hardware", owner_id=model_id, name=body.name)
     return MintedHardwareKey(minted.id, body.name, minted.text)
 
 
-@endpoint("GET", "/core/v1/organization/models/{model_id}/hardware_keys", errors={404: "Model not found."})
+@endpoint(
+    "GET",
+    "/core/v1/organization/models/{model_id}/hardware_keys",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "Model not found."},
+)
 async def list_hardware_keys(
-    services: Services, organization: OrganizationCaller, model_id: UUID, query: PageQuery
+    services: Services, organization: OrganizationScope, model_id: UUID, query: PageQuery
 ) -> Page[HardwareKey]:
     """List a model's hardware keys with how many devices were registered by each, oldest first."""
-    await models.read(services.postgres, organization.organization_id, model_id)
+    await models.read(services.postgres, organization.id, model_id)
     rows = await credentials.hardware_keys(services.postgres, model_id, *paging.slice_of(query))
     return paging.cut(rows, query.page, query.per_page)
 
@@ -52,13 +67,15 @@ async def list_hardware_keys(
 @endpoint(
     "DELETE",
     "/core/v1/organization/models/{model_id}/hardware_keys/{key_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
     errors={404: "Model or hardware key not found."},
 )
 async def revoke_hardware_key(
-    services: Services, organization: OrganizationCaller, model_id: UUID, key_id: UUID
+    services: Services, organization: OrganizationScope, model_id: UUID, key_id: UUID
 ) -> Success:
     """Revoke a hardware key: no device registers with it any more; those registered stay."""
-    await models.read(services.postgres, organization.organization_id, model_id)
+    await models.read(services.postgres, organization.id, model_id)
     await credentials.revoke_hardware_key(services.postgres, model_id, key_id)
     return Success()
 

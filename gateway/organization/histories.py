@@ -7,9 +7,11 @@ from uuid import UUID
 from msgspec import Meta, Struct, field
 
 from gateway.api import paging
-from gateway.api.callers import OrganizationCaller
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
+from gateway.api.scopes import OrganizationScope
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import owner_view
@@ -54,13 +56,17 @@ class HistoriesQuery(RangeQuery, kw_only=True):
 
 
 @endpoint(
-    "GET", "/core/v1/organization/devices/histories", errors={404: "The device or space is not the organisation's."}
+    "GET",
+    "/core/v1/organization/devices/histories",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "The device or space is not the organisation's."},
 )
 async def list_histories(
-    services: Services, organization: OrganizationCaller, query: HistoriesQuery
+    services: Services, organization: OrganizationScope, query: HistoriesQuery
 ) -> Page[HistoryItem]:
     """List telemetry messages, newest first; also of devices that were deleted since."""
-    owner = organization.organization_id
+    owner = organization.id
     since, until = query.range(services.clock())
     if query.device_id is not None:
         await owner_view.ever_owned(services.postgres, owner, query.device_id)

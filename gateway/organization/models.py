@@ -7,10 +7,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api import paging
-from gateway.api.callers import OrganizationCaller
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery
+from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import NO_NUL, Name
+from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
 from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S, GENERIC, Model
@@ -50,43 +52,55 @@ class ModelChange(Struct, kw_only=True):
     event_mappings: EventMappings | None = None
 
 
-@endpoint("POST", "/core/v1/organization/models", status=201)
-async def create_model(services: Services, organization: OrganizationCaller, body: NewModel) -> Model:
+@endpoint("POST", "/core/v1/organization/models", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, status=201)
+async def create_model(services: Services, organization: OrganizationScope, body: NewModel) -> Model:
     """Create a device model."""
-    return await models.create(services.postgres, organization.organization_id, **msgspec.structs.asdict(body))
+    return await models.create(services.postgres, organization.id, **msgspec.structs.asdict(body))
 
 
-@endpoint("GET", "/core/v1/organization/models")
-async def list_models(services: Services, organization: OrganizationCaller, query: PageQuery) -> Page[Model]:
+@endpoint("GET", "/core/v1/organization/models", caller=ORGANIZATION_KEY, permission=Permission.READ)
+async def list_models(services: Services, organization: OrganizationScope, query: PageQuery) -> Page[Model]:
     """List the organisation's own models by name."""
-    rows = await models.listed(services.postgres, organization.organization_id, *paging.slice_of(query))
+    rows = await models.listed(services.postgres, organization.id, *paging.slice_of(query))
     return paging.cut(rows, query.page, query.per_page)
 
 
-@endpoint("GET", "/core/v1/organization/models/{model_id}", errors={404: "Model not found."})
-async def read_model(services: Services, organization: OrganizationCaller, model_id: UUID) -> Model:
+@endpoint(
+    "GET",
+    "/core/v1/organization/models/{model_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "Model not found."},
+)
+async def read_model(services: Services, organization: OrganizationScope, model_id: UUID) -> Model:
     """Read one model."""
-    return await models.read(services.postgres, organization.organization_id, model_id)
+    return await models.read(services.postgres, organization.id, model_id)
 
 
-@endpoint("PATCH", "/core/v1/organization/models/{model_id}", errors={404: "Model not found."})
-async def change_model(
-    services: Services, organization: OrganizationCaller, model_id: UUID, body: ModelChange
-) -> Model:
+@endpoint(
+    "PATCH",
+    "/core/v1/organization/models/{model_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={404: "Model not found."},
+)
+async def change_model(services: Services, organization: OrganizationScope, model_id: UUID, body: ModelChange) -> Model:
     """Change a model; a new rate limit reaches its devices within seconds, a new mapping counts at once."""
     async with services.postgres.acquire() as connection, connection.transaction():
         change = msgspec.structs.asdict(body)
-        return await models.update(connection, organization.organization_id, model_id, **change)
+        return await models.update(connection, organization.id, model_id, **change)
 
 
 @endpoint(
     "DELETE",
     "/core/v1/organization/models/{model_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
     errors={404: "Model not found.", 422: "It still has devices."},
 )
-async def delete_model(services: Services, organization: OrganizationCaller, model_id: UUID) -> Success:
+async def delete_model(services: Services, organization: OrganizationScope, model_id: UUID) -> Success:
     """Delete a model that no device was registered with; its hardware keys and commands go with it."""
-    await models.delete(services.postgres, organization.organization_id, model_id)
+    await models.delete(services.postgres, organization.id, model_id)
     return Success()
 
 

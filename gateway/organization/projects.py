@@ -3,51 +3,65 @@
 from uuid import UUID
 
 from gateway.api import paging
-from gateway.api.callers import OrganizationCaller
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery
+from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Named
+from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.tenants import projects
 from gateway.stores.tenants.projects import Project
 
 
-@endpoint("POST", "/core/v1/organization/projects", status=201)
-async def create_project(services: Services, organization: OrganizationCaller, body: Named) -> Project:
+@endpoint("POST", "/core/v1/organization/projects", caller=ORGANIZATION_KEY, permission=Permission.ORGANIZE, status=201)
+async def create_project(services: Services, organization: OrganizationScope, body: Named) -> Project:
     """Create a project."""
-    return await projects.create(services.postgres, organization.organization_id, body.name)
+    return await projects.create(services.postgres, organization.id, body.name)
 
 
-@endpoint("GET", "/core/v1/organization/projects")
-async def list_projects(services: Services, organization: OrganizationCaller, query: PageQuery) -> Page[Project]:
+@endpoint("GET", "/core/v1/organization/projects", caller=ORGANIZATION_KEY, permission=Permission.READ)
+async def list_projects(services: Services, organization: OrganizationScope, query: PageQuery) -> Page[Project]:
     """List the projects by name."""
-    rows = await projects.listed(services.postgres, organization.organization_id, *paging.slice_of(query))
+    rows = await projects.listed(services.postgres, organization.id, *paging.slice_of(query))
     return paging.cut(rows, query.page, query.per_page)
 
 
-@endpoint("GET", "/core/v1/organization/projects/{project_id}", errors={404: "Project not found."})
-async def read_project(services: Services, organization: OrganizationCaller, project_id: UUID) -> Project:
+@endpoint(
+    "GET",
+    "/core/v1/organization/projects/{project_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "Project not found."},
+)
+async def read_project(services: Services, organization: OrganizationScope, project_id: UUID) -> Project:
     """Read one project."""
-    return await projects.read(services.postgres, organization.organization_id, project_id)
+    return await projects.read(services.postgres, organization.id, project_id)
 
 
-@endpoint("PATCH", "/core/v1/organization/projects/{project_id}", errors={404: "Project not found."})
-async def rename_project(
-    services: Services, organization: OrganizationCaller, project_id: UUID, body: Named
-) -> Project:
+@endpoint(
+    "PATCH",
+    "/core/v1/organization/projects/{project_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
+    errors={404: "Project not found."},
+)
+async def rename_project(services: Services, organization: OrganizationScope, project_id: UUID, body: Named) -> Project:
     """Rename a project."""
-    return await projects.rename(services.postgres, organization.organization_id, project_id, body.name)
+    return await projects.rename(services.postgres, organization.id, project_id, body.name)
 
 
 @endpoint(
     "DELETE",
     "/core/v1/organization/projects/{project_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
     errors={404: "Project not found.", 422: "It still has devices or spaces."},
 )
-async def delete_project(services: Services, organization: OrganizationCaller, project_id: UUID) -> Success:
+async def delete_project(services: Services, organization: OrganizationScope, project_id: UUID) -> Success:
     """Delete an empty project."""
     async with services.postgres.acquire() as connection:
-        await projects.delete(connection, organization.organization_id, project_id)
+        await projects.delete(connection, organization.id, project_id)
     return Success()
 
 

@@ -8,10 +8,12 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.api import paging
-from gateway.api.callers import OrganizationCaller
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
+from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import NAME_CHARACTERS_MAX, Name
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.replies import publish
@@ -70,16 +72,29 @@ class Path(Struct):
     )
 
 
-@endpoint("POST", "/core/v1/organization/spaces", status=201, errors={404: "Project not found."})
-async def create_space(services: Services, organization: OrganizationCaller, body: NewSpace) -> Space:
+@endpoint(
+    "POST",
+    "/core/v1/organization/spaces",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    status=201,
+    errors={404: "Project not found."},
+)
+async def create_space(services: Services, organization: OrganizationScope, body: NewSpace) -> Space:
     """Create a space."""
     _check_place(body.latitude, body.longitude, body.time_zone)
     async with services.postgres.acquire() as connection:
-        return await spaces.create(connection, organization.organization_id, **msgspec.structs.asdict(body))
+        return await spaces.create(connection, organization.id, **msgspec.structs.asdict(body))
 
 
-@endpoint("POST", "/core/v1/organization/spaces/find_or_create", errors={404: "Project not found."})
-async def find_or_create_space(services: Services, organization: OrganizationCaller, body: Path) -> Space:
+@endpoint(
+    "POST",
+    "/core/v1/organization/spaces/find_or_create",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={404: "Project not found."},
+)
+async def find_or_create_space(services: Services, organization: OrganizationScope, body: Path) -> Space:
     """The space at a path; it and what is missing above it are created."""
     names = body.path
     if isinstance(names, str):
@@ -88,13 +103,19 @@ async def find_or_create_space(services: Services, organization: OrganizationCal
         except msgspec.ValidationError:
             raise DoesNotFit("Path: each name between two / must have 1 to 255 characters") from None
     async with services.postgres.acquire() as connection:
-        return await spaces.find_or_create(connection, organization.organization_id, body.project_id, names)
+        return await spaces.find_or_create(connection, organization.id, body.project_id, names)
 
 
-@endpoint("GET", "/core/v1/organization/spaces", errors={404: "Project not found."})
-async def list_spaces(services: Services, organization: OrganizationCaller, query: SpacesQuery) -> Page[Space]:
+@endpoint(
+    "GET",
+    "/core/v1/organization/spaces",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "Project not found."},
+)
+async def list_spaces(services: Services, organization: OrganizationScope, query: SpacesQuery) -> Page[Space]:
     """List spaces by project and full path."""
-    owner = organization.organization_id
+    owner = organization.id
     if query.project_id is not None:
         await projects.read(services.postgres, owner, query.project_id)
 
@@ -119,21 +140,31 @@ async def list_spaces(services: Services, organization: OrganizationCaller, quer
     )
 
 
-@endpoint("GET", "/core/v1/organization/spaces/{space_id}", errors={404: "Space not found."})
-async def read_space(services: Services, organization: OrganizationCaller, space_id: UUID) -> Space:
+@endpoint(
+    "GET",
+    "/core/v1/organization/spaces/{space_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "Space not found."},
+)
+async def read_space(services: Services, organization: OrganizationScope, space_id: UUID) -> Space:
     """Read one space."""
-    return await spaces.read(services.postgres, organization.organization_id, space_id)
+    return await spaces.read(services.postgres, organization.id, space_id)
 
 
-@endpoint("PATCH", "/core/v1/organization/spaces/{space_id}", errors={404: "Space not found."})
-async def change_space(
-    services: Services, organization: OrganizationCaller, space_id: UUID, body: SpaceChange
-) -> Space:
+@endpoint(
+    "PATCH",
+    "/core/v1/organization/spaces/{space_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={404: "Space not found."},
+)
+async def change_space(services: Services, organization: OrganizationScope, space_id: UUID, body: SpaceChange) -> Space:
     """Change a space; a new name or parent changes the paths of all below it. Its devices are told."""
     changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            was = await spaces.hold(connection, organization.organization_id, space_id)
+            was = await spaces.hold(connection, organization.id, space_id)
             changed = msgspec.structs.replace(was, **changes)
             _check_place(changed.latitude, changed.longitude, changed.time_zone)
             told = await spaces.update(connection, was, changed)
@@ -144,12 +175,14 @@ async def change_space(
 @endpoint(
     "DELETE",
     "/core/v1/organization/spaces/{space_id}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
     errors={404: "Space not found.", 422: "It still has devices or spaces in it."},
 )
-async def delete_space(services: Services, organization: OrganizationCaller, space_id: UUID) -> Success:
+async def delete_space(services: Services, organization: OrganizationScope, space_id: UUID) -> Success:
     """Delete an empty space."""
     async with services.postgres.acquire() as connection:
-        await spaces.delete(connection, organization.organization_id, space_id)
+        await spaces.delete(connection, organization.id, space_id)
     return Success()
 
 

@@ -7,13 +7,15 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.api import paging
-from gateway.api.callers import PartnerCaller
+from gateway.api.callers.api_keys import PARTNER_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
+from gateway.api.scopes import VendorScope
 from gateway.api.validation import Name
 from gateway.identifiers import normalized_mac
 from gateway.organization.commands import CommandsQuery, command_page
 from gateway.organization.histories import RangeQuery
+from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
 from gateway.stores.commands.sending import Command
@@ -41,10 +43,12 @@ class Telemetries(Struct):
     last_seen_at: datetime | None
 
 
-@endpoint("GET", "/core/v1/partner/devices", errors={404: "Model not found."})
-async def list_devices(services: Services, partner: PartnerCaller, query: DevicesQuery) -> Page[Device]:
+@endpoint(
+    "GET", "/core/v1/partner/devices", caller=PARTNER_KEY, permission=Permission.READ, errors={404: "Model not found."}
+)
+async def list_devices(services: Services, partner: VendorScope, query: DevicesQuery) -> Page[Device]:
     """List the devices of the partner's models, oldest registration first."""
-    vendor = partner.organization_id
+    vendor = partner.id
     mac = None if query.mac is None else normalized_mac(query.mac)
     if query.model_id is not None:
         await models.read(services.postgres, vendor, query.model_id)
@@ -71,52 +75,88 @@ async def list_devices(services: Services, partner: PartnerCaller, query: Device
     )
 
 
-@endpoint("GET", "/core/v1/partner/devices/{device_id}", errors={404: "Device not found."})
-async def read_device(services: Services, partner: PartnerCaller, device_id: UUID) -> Device:
+@endpoint(
+    "GET",
+    "/core/v1/partner/devices/{device_id}",
+    caller=PARTNER_KEY,
+    permission=Permission.READ,
+    errors={404: "Device not found."},
+)
+async def read_device(services: Services, partner: VendorScope, device_id: UUID) -> Device:
     """Read one device."""
-    return await owner_view.read_of_vendor(services.postgres, partner.organization_id, device_id)
+    return await owner_view.read_of_vendor(services.postgres, partner.id, device_id)
 
 
-@endpoint("DELETE", "/core/v1/partner/devices/{device_id}", errors={404: "Device not found."})
-async def delete_device(services: Services, partner: PartnerCaller, device_id: UUID) -> Success:
+@endpoint(
+    "DELETE",
+    "/core/v1/partner/devices/{device_id}",
+    caller=PARTNER_KEY,
+    permission=Permission.ADMINISTER,
+    errors={404: "Device not found."},
+)
+async def delete_device(services: Services, partner: VendorScope, device_id: UUID) -> Success:
     """Delete a device; its keys end, and it has to register again to come back."""
     async with services.postgres.acquire() as connection:
         async with connection.transaction():
-            await owner_changes.hold_of_vendor(connection, partner.organization_id, device_id)
+            await owner_changes.hold_of_vendor(connection, partner.id, device_id)
             deleted = await deletion.delete(connection, device_id, services.clock())
         await publish(services, connection, deleted)
     return Success()
 
 
-@endpoint("GET", "/core/v1/partner/devices/{device_id}/telemetries", errors={404: "Device not found."})
-async def read_telemetries(services: Services, partner: PartnerCaller, device_id: UUID) -> Telemetries:
+@endpoint(
+    "GET",
+    "/core/v1/partner/devices/{device_id}/telemetries",
+    caller=PARTNER_KEY,
+    permission=Permission.READ,
+    errors={404: "Device not found."},
+)
+async def read_telemetries(services: Services, partner: VendorScope, device_id: UUID) -> Telemetries:
     """The latest state of a device."""
-    device = await owner_view.read_of_vendor(services.postgres, partner.organization_id, device_id)
+    device = await owner_view.read_of_vendor(services.postgres, partner.id, device_id)
     return Telemetries(device.id, device.state, device.state_at, device.last_seen_at)
 
 
-@endpoint("GET", "/core/v1/partner/devices/{device_id}/config", errors={404: "Device not found."})
-async def read_config(services: Services, partner: PartnerCaller, device_id: UUID) -> Config:
+@endpoint(
+    "GET",
+    "/core/v1/partner/devices/{device_id}/config",
+    caller=PARTNER_KEY,
+    permission=Permission.READ,
+    errors={404: "Device not found."},
+)
+async def read_config(services: Services, partner: VendorScope, device_id: UUID) -> Config:
     """The config of a device."""
-    return await owner_view.read_config_of_vendor(services.postgres, partner.organization_id, device_id)
+    return await owner_view.read_config_of_vendor(services.postgres, partner.id, device_id)
 
 
-@endpoint("GET", "/core/v1/partner/devices/{device_id}/commands", errors={404: "Device not found."})
+@endpoint(
+    "GET",
+    "/core/v1/partner/devices/{device_id}/commands",
+    caller=PARTNER_KEY,
+    permission=Permission.READ,
+    errors={404: "Device not found."},
+)
 async def list_commands(
-    services: Services, partner: PartnerCaller, device_id: UUID, query: CommandsQuery
+    services: Services, partner: VendorScope, device_id: UUID, query: CommandsQuery
 ) -> Page[Command]:
     """The commands that a device was sent, newest first."""
-    await owner_view.read_of_vendor(services.postgres, partner.organization_id, device_id)
+    await owner_view.read_of_vendor(services.postgres, partner.id, device_id)
     return await command_page(services, device_id, query)
 
 
-@endpoint("GET", "/core/v1/partner/devices/{device_id}/history", errors={404: "Device not found."})
+@endpoint(
+    "GET",
+    "/core/v1/partner/devices/{device_id}/history",
+    caller=PARTNER_KEY,
+    permission=Permission.READ,
+    errors={404: "Device not found."},
+)
 async def list_history(
-    services: Services, partner: PartnerCaller, device_id: UUID, query: RangeQuery
+    services: Services, partner: VendorScope, device_id: UUID, query: RangeQuery
 ) -> Page[HistoryItem]:
     """The telemetry messages of a device, newest first."""
     since, until = query.range(services.clock())
-    await owner_view.read_of_vendor(services.postgres, partner.organization_id, device_id)
+    await owner_view.read_of_vendor(services.postgres, partner.id, device_id)
 
     async def read(window: Window) -> list[Found]:
         return await telemetry_history.page_of_device(

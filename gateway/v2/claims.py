@@ -9,9 +9,11 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.api.accounts import AccountCaller, ProjectScope
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission
+from gateway.api.principals import Principal
+from gateway.api.scopes import ProjectScope
+from gateway.permissions import Permission
 from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.devices import claiming
@@ -102,9 +104,10 @@ def _device(found: Found, identifier: str) -> ClaimDevice:
 @endpoint(
     "GET",
     "/v2/claimInfo",
+    caller=SERVICE_ACCOUNT,
     errors={404: "No device has this printed on it, or another organisation owns it; nothing more is told."},
 )
-async def claim_info(services: Services, account: AccountCaller, query: ClaimQuery) -> ClaimInfo:
+async def claim_info(services: Services, account: Principal, query: ClaimQuery) -> ClaimInfo:
     """Look up what is printed on a device."""
     owners = {grant.organization_id for grant in account.grants}
     if query.organization:
@@ -117,7 +120,7 @@ async def claim_info(services: Services, account: AccountCaller, query: ClaimQue
     raise NotFound(claiming.UNKNOWN)
 
 
-@endpoint("POST", "/v2/projects/{project}/devices:claim", permission=Permission.ADMINISTER)
+@endpoint("POST", "/v2/projects/{project}/devices:claim", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def claim_devices(services: Services, project: ProjectScope, query: DryRun, body: NewClaims) -> Claimed:
     """Claim devices, with those below them, into the project's space `Unsorted`."""
     done: list[ClaimDevice] = []

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.api.accounts import ProjectScope
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission
+from gateway.api.scopes import ProjectScope
 from gateway.api.validation import Label
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound, TimedOut
 from gateway.services import Services
 from gateway.stores.connectors import data_connectors as store
@@ -309,7 +310,7 @@ CONNECTOR = CONNECTORS + "/{connector}"
 NOT_ACTIVE = {400: "The data connector is not active."}
 
 
-@endpoint("GET", CONNECTORS, permission=Permission.READ)
+@endpoint("GET", CONNECTORS, caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def list_connectors(services: Services, project: ProjectScope, query: PageQuery) -> DataConnectors:
     """List the data connectors of a project."""
     found = await store.listed(services.postgres, project.id, query.page_token, query.page_size + 1)
@@ -318,7 +319,9 @@ async def list_connectors(services: Services, project: ProjectScope, query: Page
     return DataConnectors(shown, page[-1].id if len(found) > len(page) else "")
 
 
-@endpoint("POST", CONNECTORS, permission=Permission.DEVELOP, errors={409: "The project has too many."})
+@endpoint(
+    "POST", CONNECTORS, caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors={409: "The project has too many."}
+)
 async def create_connector(services: Services, project: ProjectScope, body: Change) -> DataConnector:
     """Make a data connector. It gets the events that are stored from now on."""
     draft = _Draft(services, store.new(project.id))
@@ -328,7 +331,7 @@ async def create_connector(services: Services, project: ProjectScope, body: Chan
     return _shown(services, made, project)
 
 
-@endpoint("GET", CONNECTOR + ":metrics", permission=Permission.READ)
+@endpoint("GET", CONNECTOR + ":metrics", caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def read_metrics(services: Services, project: ProjectScope, connector: str) -> MetricsAnswer:
     """Read how its attempts went in the last three hours."""
     found = await store.read(services.postgres, project.id, connector)
@@ -336,14 +339,14 @@ async def read_metrics(services: Services, project: ProjectScope, connector: str
     return MetricsAnswer(Metrics(recent.successes, recent.errors, f"{recent.latency_p99_s:.3f}s"))
 
 
-@endpoint("GET", CONNECTOR + ":attempts", permission=Permission.READ)
+@endpoint("GET", CONNECTOR + ":attempts", caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def list_attempts(services: Services, project: ProjectScope, connector: str) -> Attempts:
     """List its last attempts: all that failed, and some that did not."""
     found = await store.read(services.postgres, project.id, connector)
     return Attempts([_attempt(row) for row in await deliveries.attempts(services.postgres, found.id)])
 
 
-@endpoint("GET", CONNECTOR + ":ledger", permission=Permission.READ)
+@endpoint("GET", CONNECTOR + ":ledger", caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def read_ledger(services: Services, project: ProjectScope, connector: str) -> deliveries.Ledger:
     """Read what became of every event that it accepted, and what lies ahead of it."""
     await store.read(services.postgres, project.id, connector)
@@ -353,7 +356,7 @@ async def read_ledger(services: Services, project: ProjectScope, connector: str)
     return found
 
 
-@endpoint("POST", CONNECTOR + ":sync", permission=Permission.DEVELOP, errors=NOT_ACTIVE)
+@endpoint("POST", CONNECTOR + ":sync", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=NOT_ACTIVE)
 async def synchronize(services: Services, project: ProjectScope, connector: str) -> dict[str, Any]:
     """Send it the newest event of each type of each device."""
     async with services.postgres.acquire() as connection, connection.transaction():
@@ -362,7 +365,7 @@ async def synchronize(services: Services, project: ProjectScope, connector: str)
     return {}
 
 
-@endpoint("POST", CONNECTOR + ":replay", permission=Permission.DEVELOP, errors=NOT_ACTIVE)
+@endpoint("POST", CONNECTOR + ":replay", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=NOT_ACTIVE)
 async def replay(services: Services, project: ProjectScope, connector: str, body: Replay) -> Replayed:
     """Send it all events of a time range once more."""
     start, end = _utc(body.start_time), _utc(body.end_time)
@@ -373,7 +376,13 @@ async def replay(services: Services, project: ProjectScope, connector: str, body
         return Replayed(await store.replay(connection, held, start, end))
 
 
-@endpoint("POST", CONNECTOR + ":test", permission=Permission.DEVELOP, errors={504: "No dispatcher sent it in time."})
+@endpoint(
+    "POST",
+    CONNECTOR + ":test",
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.DEVELOP,
+    errors={504: "No dispatcher sent it in time."},
+)
 async def send_test(services: Services, project: ProjectScope, connector: str) -> Attempt:
     """Send it one event now, even while it is disabled, and read what the receiver answered."""
     async with services.postgres.acquire() as connection, connection.transaction():
@@ -392,7 +401,7 @@ async def send_test(services: Services, project: ProjectScope, connector: str) -
             raise TimedOut("No dispatcher sent the test event in time: is a worker running?") from None
 
 
-@endpoint("POST", CONNECTOR + ":rotateSecret", permission=Permission.DEVELOP)
+@endpoint("POST", CONNECTOR + ":rotateSecret", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP)
 async def rotate_secret(services: Services, project: ProjectScope, connector: str, body: NewSecret) -> DataConnector:
     """Sign with another secret. Standard Webhooks are signed with both for a day, so that receivers can follow."""
     vault = services.settings.vault(CONNECTOR_SECRETS)
@@ -402,13 +411,19 @@ async def rotate_secret(services: Services, project: ProjectScope, connector: st
         return _shown(services, await store.read(connection, project.id, connector), project)
 
 
-@endpoint("GET", CONNECTOR, permission=Permission.READ, errors={404: "There is no such data connector."})
+@endpoint(
+    "GET",
+    CONNECTOR,
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.READ,
+    errors={404: "There is no such data connector."},
+)
 async def read_connector(services: Services, project: ProjectScope, connector: str) -> DataConnector:
     """Read one data connector."""
     return _shown(services, await store.read(services.postgres, project.id, connector), project)
 
 
-@endpoint("PATCH", CONNECTOR, permission=Permission.DEVELOP)
+@endpoint("PATCH", CONNECTOR, caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP)
 async def update_connector(
     services: Services, project: ProjectScope, connector: str, query: UpdateQuery, body: Change
 ) -> DataConnector:
@@ -422,7 +437,7 @@ async def update_connector(
         return _shown(services, await store.update(connection, draft.finish()), project)
 
 
-@endpoint("DELETE", CONNECTOR, permission=Permission.DEVELOP)
+@endpoint("DELETE", CONNECTOR, caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP)
 async def delete_connector(services: Services, project: ProjectScope, connector: str) -> dict[str, Any]:
     """Delete a data connector; nothing more is sent."""
     await store.delete(services.postgres, (await store.read(services.postgres, project.id, connector)).id)

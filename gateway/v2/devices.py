@@ -7,11 +7,14 @@ import asyncpg
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.api import accounts, page_tokens
-from gateway.api.accounts import NOT_FOUND, AccountCaller
+from gateway.api import page_tokens
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission
+from gateway.api.principals import Principal
+from gateway.api.scopes import NOT_FOUND, ProjectScope
 from gateway.api.validation import Label
+from gateway.identifiers import uuid_of
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.devices import project_view
@@ -131,10 +134,10 @@ async def read_page(
     return Devices([shown(device, reported[device.id]) for device in items], token)
 
 
-async def _projects(services: Services, account: AccountCaller, project: str, query: DevicesQuery) -> list[UUID]:
+async def _projects(services: Services, account: Principal, project: str, query: DevicesQuery) -> list[UUID]:
     """The projects that a list covers. Raises Refusal."""
     if project != ANY_PROJECT:
-        return [(await accounts.project_scope(services, account, project, Permission.READ)).id]
+        return [(await ProjectScope.of(services, account, uuid_of(project), Permission.READ)).id]
     organization_id = id_of("organizations", query.organization)
     if organization_id is None:
         raise DoesNotFit("Organization is required where the project is -, as organizations/<id>")
@@ -150,22 +153,27 @@ async def _projects(services: Services, account: AccountCaller, project: str, qu
     return [project_id for project_id in chosen if project_id is not None]
 
 
-@endpoint("GET", "/v2/projects/{project}/devices", errors={404: "There is no such project, or not for the caller."})
-async def list_devices(services: Services, account: AccountCaller, project: str, query: DevicesQuery) -> Devices:
+@endpoint(
+    "GET",
+    "/v2/projects/{project}/devices",
+    caller=SERVICE_ACCOUNT,
+    errors={404: "There is no such project, or not for the caller."},
+)
+async def list_devices(services: Services, account: Principal, project: str, query: DevicesQuery) -> Devices:
     """List the devices of a project, or with `-` of all projects of an organisation that the caller may read."""
     project_ids = await _projects(services, account, project, query)
     return await read_page(services, project_ids, query, filters_of(query), order_of(query.order_by))
 
 
-@endpoint("GET", "/v2/projects/{project}/devices/{device}", errors={404: "Device not found."})
-async def read_device(services: Services, account: AccountCaller, project: str, device: str) -> Device:
+@endpoint("GET", "/v2/projects/{project}/devices/{device}", caller=SERVICE_ACCOUNT, errors={404: "Device not found."})
+async def read_device(services: Services, account: Principal, project: str, device: str) -> Device:
     """Read one device; with `-` as project, wherever the caller may read it."""
     if project != ANY_PROJECT:
-        await accounts.project_scope(services, account, project, Permission.READ)
+        await ProjectScope.of(services, account, uuid_of(project), Permission.READ)
     found = await device_in(services, device)
     if project not in (ANY_PROJECT, str(found.project_id)):
         raise NotFound(NOT_FOUND)
-    await accounts.project_scope(services, account, str(found.project_id), Permission.READ)
+    await ProjectScope.of(services, account, found.project_id, Permission.READ)
     return shown(found, (await project_view.reported(services.postgres, [found.id]))[found.id])
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from gateway.api.accounts import ProjectScope
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission
+from gateway.api.scopes import ProjectScope
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.devices import deletion, emulation, owner_changes, project_view
@@ -38,14 +39,20 @@ class NewDevice(Struct, kw_only=True):
     labels: Labels = {}
 
 
-@endpoint("GET", DEVICES, permission=Permission.READ)
+@endpoint("GET", DEVICES, caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def list_emulated_devices(services: Services, project: ProjectScope, query: PageQuery) -> Devices:
     """List the emulated devices of a project."""
     page = DevicesQuery(page_size=query.page_size, page_token=query.page_token)
     return await read_page(services, [project.id], page, Filters(emulated=True), Order())
 
 
-@endpoint("POST", DEVICES, permission=Permission.DEVELOP, errors={409: "The project has too many emulated devices."})
+@endpoint(
+    "POST",
+    DEVICES,
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.DEVELOP,
+    errors={409: "The project has too many emulated devices."},
+)
 async def create_emulated_device(services: Services, project: ProjectScope, body: NewDevice) -> Device:
     """Create an emulated device."""
     if body.type not in DEVICE_TYPES:
@@ -65,14 +72,14 @@ async def create_emulated_device(services: Services, project: ProjectScope, body
     return shown(await device_in(services, ids.device_name(device_id), project.id, emulated=True), {})
 
 
-@endpoint("GET", DEVICES + "/{device}", permission=Permission.READ, errors=UNKNOWN)
+@endpoint("GET", DEVICES + "/{device}", caller=SERVICE_ACCOUNT, permission=Permission.READ, errors=UNKNOWN)
 async def read_emulated_device(services: Services, project: ProjectScope, device: str) -> Device:
     """Read one emulated device."""
     found = await device_in(services, device, project.id, emulated=True)
     return shown(found, (await project_view.reported(services.postgres, [found.id]))[found.id])
 
 
-@endpoint("DELETE", DEVICES + "/{device}", permission=Permission.DEVELOP, errors=UNKNOWN)
+@endpoint("DELETE", DEVICES + "/{device}", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=UNKNOWN)
 async def delete_emulated_device(services: Services, project: ProjectScope, device: str) -> dict[str, Any]:
     """Delete an emulated device; its history stays."""
     found = await device_in(services, device, project.id, emulated=True)
@@ -89,6 +96,7 @@ async def delete_emulated_device(services: Services, project: ProjectScope, devi
 @endpoint(
     "POST",
     DEVICES + "/{device}:publish",
+    caller=SERVICE_ACCOUNT,
     permission=Permission.DEVELOP,
     errors=UNKNOWN,
     body_bytes_max=BODY_BYTES_MAX,

@@ -7,9 +7,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api import page_tokens
-from gateway.api.accounts import ProjectScope
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission
+from gateway.api.scopes import ProjectScope
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.events import history
@@ -68,6 +69,7 @@ def _aware(moment: datetime | None) -> datetime | None:
 @endpoint(
     "GET",
     "/v2/projects/{project}/devices/{device}/events",
+    caller=SERVICE_ACCOUNT,
     permission=Permission.READ,
     errors={404: "Device not found."},
 )

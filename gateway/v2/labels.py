@@ -5,10 +5,11 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.api.accounts import ProjectScope
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission
+from gateway.api.scopes import ProjectScope
 from gateway.api.validation import Label, Name
+from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import labels as device_labels
@@ -67,7 +68,7 @@ def changed(labels: dict[str, str], body: LabelUpdate) -> dict[str, str]:
     return {key: value for key, value in after.items() if value or key not in ("name", "description")}
 
 
-@endpoint("POST", "/v2/projects/{project}/devices:batchUpdate", permission=Permission.DEVELOP)
+@endpoint("POST", "/v2/projects/{project}/devices:batchUpdate", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP)
 async def update_labels(services: Services, project: ProjectScope, body: LabelUpdate) -> LabelErrors:
     """Add, change and remove labels; devices that it cannot be done for are named, all others are changed."""
     if not body.add_labels and not body.remove_labels:

@@ -1,13 +1,15 @@
 """Members of projects and organisations: service accounts with a role, and people who were invited by email."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.api.accounts import OrganizationScope, ProjectScope
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission, names
+from gateway.api.scopes import OrganizationScope, ProjectScope
+from gateway.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, names
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts
@@ -15,8 +17,6 @@ from gateway.v2.paging import PageQuery
 from gateway.v2.service_accounts import DOMAIN, email_of
 from schemas.events import rfc3339
 
-PROJECT_ROLES = ("project.user", "project.developer", "project.admin")
-ORGANIZATION_ROLES = ("organization.admin",)
 RoleNames = Annotated[list[str], Meta(min_length=1, max_length=1)]
 
 
@@ -81,7 +81,7 @@ def _shown(place: str, member: service_accounts.Member) -> Member:
     )
 
 
-def _role(roles: list[str], known: tuple[str, ...]) -> str:
+def _role(roles: list[str], known: Sequence[str]) -> str:
     role = roles[0].removeprefix("roles/")
     if role not in known:
         raise DoesNotFit(f"Roles must be one of {', '.join(known)}")
@@ -120,34 +120,34 @@ ORGANIZATION = "/v2/organizations/{organization}"
 TAKEN = {409: "It is a member already."}
 
 
-@endpoint("GET", PROJECT + "/members", permission=Permission.READ)
+@endpoint("GET", PROJECT + "/members", caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def list_project_members(services: Services, project: ProjectScope, query: PageQuery) -> Members:
     """List the members of a project."""
     return await _page(services, f"projects/{project.id}", project.organization_id, project.id, query)
 
 
-@endpoint("POST", PROJECT + "/members", permission=Permission.ADMINISTER, errors=TAKEN)
+@endpoint("POST", PROJECT + "/members", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER, errors=TAKEN)
 async def add_project_member(services: Services, project: ProjectScope, body: Invitation) -> Member:
     """Give a service account (by its email) or a person a role in a project."""
     role = _role(body.roles, PROJECT_ROLES)
     return await _add(services, f"projects/{project.id}", project.organization_id, project.id, role, body.email)
 
 
-@endpoint("GET", PROJECT + "/members/{member}:getInviteUrl", permission=Permission.ADMINISTER)
+@endpoint("GET", PROJECT + "/members/{member}:getInviteUrl", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def project_invite_url(services: Services, project: ProjectScope, member: str) -> InviteUrl:
     """Read where a person accepts an invitation to a project."""
     found = await service_accounts.member(services.postgres, project.organization_id, project.id, member)
     return InviteUrl(f"{services.settings.public_url}/invitations/{found.id}")
 
 
-@endpoint("GET", PROJECT + "/members/{member}", permission=Permission.READ)
+@endpoint("GET", PROJECT + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def read_project_member(services: Services, project: ProjectScope, member: str) -> Member:
     """Read one member of a project."""
     found = await service_accounts.member(services.postgres, project.organization_id, project.id, member)
     return _shown(f"projects/{project.id}", found)
 
 
-@endpoint("PATCH", PROJECT + "/members/{member}", permission=Permission.ADMINISTER)
+@endpoint("PATCH", PROJECT + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def change_project_member(services: Services, project: ProjectScope, member: str, body: RoleChange) -> Member:
     """Give a member of a project another role."""
     role = _role(body.roles, PROJECT_ROLES)
@@ -156,7 +156,7 @@ async def change_project_member(services: Services, project: ProjectScope, membe
     return _shown(f"projects/{project.id}", changed)
 
 
-@endpoint("DELETE", PROJECT + "/members/{member}", permission=Permission.ADMINISTER)
+@endpoint("DELETE", PROJECT + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def remove_project_member(services: Services, project: ProjectScope, member: str) -> dict[str, Any]:
     """Take a member's role in a project away."""
     async with services.postgres.acquire() as connection:
@@ -164,40 +164,42 @@ async def remove_project_member(services: Services, project: ProjectScope, membe
     return {}
 
 
-@endpoint("GET", PROJECT + "/permissions", permission=Permission.READ)
+@endpoint("GET", PROJECT + "/permissions", caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def project_permissions(services: Services, project: ProjectScope) -> Permissions:
     """List what the caller may do in a project."""
     return Permissions(names(project.permissions), "")
 
 
-@endpoint("GET", ORGANIZATION + "/members", permission=Permission.ORGANIZE)
+@endpoint("GET", ORGANIZATION + "/members", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)
 async def list_organization_members(services: Services, organization: OrganizationScope, query: PageQuery) -> Members:
     """List the administrators of an organisation."""
     return await _page(services, f"organizations/{organization.id}", organization.id, None, query)
 
 
-@endpoint("POST", ORGANIZATION + "/members", permission=Permission.ORGANIZE, errors=TAKEN)
+@endpoint("POST", ORGANIZATION + "/members", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE, errors=TAKEN)
 async def add_organization_member(services: Services, organization: OrganizationScope, body: Invitation) -> Member:
     """Make a service account or a person an administrator of an organisation."""
     role = _role(body.roles, ORGANIZATION_ROLES)
     return await _add(services, f"organizations/{organization.id}", organization.id, None, role, body.email)
 
 
-@endpoint("GET", ORGANIZATION + "/members/{member}:getInviteUrl", permission=Permission.ORGANIZE)
+@endpoint(
+    "GET", ORGANIZATION + "/members/{member}:getInviteUrl", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE
+)
 async def organization_invite_url(services: Services, organization: OrganizationScope, member: str) -> InviteUrl:
     """Read where a person accepts an invitation to an organisation."""
     found = await service_accounts.member(services.postgres, organization.id, None, member)
     return InviteUrl(f"{services.settings.public_url}/invitations/{found.id}")
 
 
-@endpoint("GET", ORGANIZATION + "/members/{member}", permission=Permission.ORGANIZE)
+@endpoint("GET", ORGANIZATION + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)
 async def read_organization_member(services: Services, organization: OrganizationScope, member: str) -> Member:
     """Read one administrator of an organisation."""
     found = await service_accounts.member(services.postgres, organization.id, None, member)
     return _shown(f"organizations/{organization.id}", found)
 
 
-@endpoint("DELETE", ORGANIZATION + "/members/{member}", permission=Permission.ORGANIZE)
+@endpoint("DELETE", ORGANIZATION + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)
 async def remove_organization_member(
     services: Services, organization: OrganizationScope, member: str
 ) -> dict[str, Any]:
@@ -207,10 +209,10 @@ async def remove_organization_member(
     return {}
 
 
-@endpoint("GET", ORGANIZATION + "/permissions", permission=Permission.READ)
+@endpoint("GET", ORGANIZATION + "/permissions", caller=SERVICE_ACCOUNT, permission=Permission.BELONG)
 async def organization_permissions(services: Services, organization: OrganizationScope) -> Permissions:
     """List what the caller may do in an organisation."""
-    return Permissions(names(organization.caller.permissions(organization.id, None)), "")
+    return Permissions(names(organization.permissions), "")
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

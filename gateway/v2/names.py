@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from gateway.identifiers import uuid_of
 from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.devices import project_view
@@ -13,11 +14,7 @@ DEVICE_UNKNOWN = "Device not found"
 
 def id_of(kind: str, name: str) -> UUID | None:
     """The id of `<kind>/<id>`, or of an id alone; None for anything else."""
-    text = name.removeprefix(f"{kind}/")
-    try:
-        return UUID(text) if len(text) == 36 else None
-    except ValueError:
-        return None
+    return uuid_of(name.removeprefix(f"{kind}/"))
 
 
 def device_of(name: str) -> tuple[UUID, UUID] | None:

@@ -5,11 +5,13 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.api import accounts
-from gateway.api.accounts import AccountCaller, OrganizationScope, ProjectScope
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission
+from gateway.api.principals import Principal
+from gateway.api.scopes import NOT_FOUND, OrganizationScope, ProjectScope
 from gateway.api.validation import Name
+from gateway.identifiers import uuid_of
+from gateway.permissions import Permission
 from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.tenants import organizations, projects, visible_projects
@@ -84,22 +86,22 @@ def _shown(project: VisibleProject) -> Project:
     )
 
 
-@endpoint("GET", "/v2/organizations")
-async def list_organizations(services: Services, account: AccountCaller) -> Organizations:
+@endpoint("GET", "/v2/organizations", caller=SERVICE_ACCOUNT)
+async def list_organizations(services: Services, account: Principal) -> Organizations:
     """List the organisations in which the caller has a role."""
     found = await visible_projects.organizations(services.postgres, {grant.organization_id for grant in account.grants})
     return Organizations([Organization(f"{PREFIX}{organization_id}", name) for organization_id, name in found], "")
 
 
-@endpoint("GET", "/v2/organizations/{organization}", permission=Permission.READ)
+@endpoint("GET", "/v2/organizations/{organization}", caller=SERVICE_ACCOUNT, permission=Permission.BELONG)
 async def read_organization(services: Services, organization: OrganizationScope) -> Organization:
     """Read one organisation."""
     found = await organizations.read(services.postgres, organization.id)
     return Organization(f"{PREFIX}{found.id}", found.name)
 
 
-@endpoint("GET", "/v2/projects")
-async def list_projects(services: Services, account: AccountCaller, query: ProjectsQuery) -> Projects:
+@endpoint("GET", "/v2/projects", caller=SERVICE_ACCOUNT)
+async def list_projects(services: Services, account: Principal, query: ProjectsQuery) -> Projects:
     """List the projects in which the caller has a role, all of an organisation for its administrators."""
     found = await visible_projects.listed(
         services.postgres,
@@ -117,22 +119,23 @@ async def list_projects(services: Services, account: AccountCaller, query: Proje
 @endpoint(
     "POST",
     "/v2/projects",
+    caller=SERVICE_ACCOUNT,
     errors={403: "Only administrators of an organisation make projects.", 404: "There is no such organisation."},
 )
-async def create_project(services: Services, account: AccountCaller, body: NewProject) -> Project:
+async def create_project(services: Services, account: Principal, body: NewProject) -> Project:
     """Make a project."""
-    scope = accounts.organization_scope(account, body.organization.removeprefix(PREFIX), Permission.ORGANIZE)
+    scope = OrganizationScope.of(account, uuid_of(body.organization.removeprefix(PREFIX)), Permission.ORGANIZE)
     made = await projects.create(services.postgres, scope.id, body.display_name)
     return await _read(services, made.id)
 
 
-@endpoint("GET", "/v2/projects/{project}", permission=Permission.READ)
+@endpoint("GET", "/v2/projects/{project}", caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def read_project(services: Services, project: ProjectScope) -> Project:
     """Read one project."""
     return await _read(services, project.id)
 
 
-@endpoint("PATCH", "/v2/projects/{project}", permission=Permission.ADMINISTER)
+@endpoint("PATCH", "/v2/projects/{project}", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def update_project(services: Services, project: ProjectScope, body: ProjectChange) -> Project:
     """Rename a project."""
     if body.display_name is not None:
@@ -140,7 +143,13 @@ async def update_project(services: Services, project: ProjectScope, body: Projec
     return await _read(services, project.id)
 
 
-@endpoint("DELETE", "/v2/projects/{project}", permission=Permission.ADMINISTER, errors={400: "It is not empty."})
+@endpoint(
+    "DELETE",
+    "/v2/projects/{project}",
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.ADMINISTER,
+    errors={400: "It is not empty."},
+)
 async def delete_project(services: Services, project: ProjectScope) -> dict[str, Any]:
     """Delete a project that has neither devices nor spaces."""
     async with services.postgres.acquire() as connection:
@@ -151,7 +160,7 @@ async def delete_project(services: Services, project: ProjectScope) -> dict[str,
 async def _read(services: Services, project_id: UUID) -> Project:
     found = await visible_projects.read(services.postgres, project_id)
     if found is None:
-        raise NotFound(accounts.NOT_FOUND)
+        raise NotFound(NOT_FOUND)
     return _shown(found)
 
 

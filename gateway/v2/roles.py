@@ -1,10 +1,12 @@
-"""The four roles."""
+"""The roles that members of projects and organisations have."""
 
 from msgspec import Struct
 
-from gateway.api.accounts import AccountCaller
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import GRANTED, ROLES, names
+from gateway.api.principals import Principal
+from gateway.permissions import MEMBER_ROLES, ROLES, names
+from gateway.permissions import Role as RoleName
 from gateway.refusals import NotFound
 from gateway.services import Services
 
@@ -25,23 +27,24 @@ class Roles(Struct, rename="camel"):
     next_page_token: str
 
 
-def _shown(role: str) -> Role:
-    title, description = ROLES[role]
-    return Role(f"roles/{role}", title, description, names(GRANTED[role]))
+def _shown(role: RoleName) -> Role:
+    known = ROLES[role]
+    return Role(f"roles/{role}", known.title, known.description, names(known.permissions))
 
 
-@endpoint("GET", "/v2/roles")
-async def list_roles(services: Services, account: AccountCaller) -> Roles:
+@endpoint("GET", "/v2/roles", caller=SERVICE_ACCOUNT)
+async def list_roles(services: Services, account: Principal) -> Roles:
     """List the roles."""
-    return Roles([_shown(role) for role in ROLES], "")
+    return Roles([_shown(role) for role in MEMBER_ROLES], "")
 
 
-@endpoint("GET", "/v2/roles/{role}", errors={404: "There is no such role."})
-async def read_role(services: Services, account: AccountCaller, role: str) -> Role:
+@endpoint("GET", "/v2/roles/{role}", caller=SERVICE_ACCOUNT, errors={404: "There is no such role."})
+async def read_role(services: Services, account: Principal, role: str) -> Role:
     """Read one role."""
-    if role not in ROLES:
-        raise NotFound("Role not found")
-    return _shown(role)
+    for known in MEMBER_ROLES:
+        if role == known:
+            return _shown(known)
+    raise NotFound("Role not found")
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (list_roles, read_role)

@@ -6,10 +6,11 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway.api.accounts import ProjectScope
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission
+from gateway.api.scopes import ProjectScope
 from gateway.api.validation import Label
+from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts as accounts
 from gateway.v2.paging import PageQuery
@@ -91,7 +92,7 @@ def _key(project_id: UUID, account_id: str, key_id: str, created_at: datetime) -
     return Key(name, key_id, rfc3339(created_at))
 
 
-@endpoint("GET", ACCOUNTS, permission=Permission.READ)
+@endpoint("GET", ACCOUNTS, caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def list_accounts(services: Services, project: ProjectScope, query: PageQuery) -> ServiceAccounts:
     """List the accounts of a project."""
     found = await accounts.listed(services.postgres, project.id, query.page_token, query.page_size + 1)
@@ -99,7 +100,13 @@ async def list_accounts(services: Services, project: ProjectScope, query: PageQu
     return ServiceAccounts([_shown(account) for account in page], page[-1].id if len(found) > len(page) else "")
 
 
-@endpoint("POST", ACCOUNTS, permission=Permission.ADMINISTER, errors={409: "The project has too many."})
+@endpoint(
+    "POST",
+    ACCOUNTS,
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.ADMINISTER,
+    errors={409: "The project has too many."},
+)
 async def create_account(services: Services, project: ProjectScope, body: NewAccount) -> ServiceAccount:
     """Make an account. It may do nothing until it is made a member."""
     made = await accounts.create(
@@ -111,13 +118,13 @@ async def create_account(services: Services, project: ProjectScope, body: NewAcc
     return _shown(made)
 
 
-@endpoint("GET", ACCOUNT, permission=Permission.READ)
+@endpoint("GET", ACCOUNT, caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def read_account(services: Services, project: ProjectScope, account: str) -> ServiceAccount:
     """Read one account."""
     return _shown(await accounts.read(services.postgres, project.id, account))
 
 
-@endpoint("PATCH", ACCOUNT, permission=Permission.ADMINISTER)
+@endpoint("PATCH", ACCOUNT, caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def update_account(services: Services, project: ProjectScope, account: str, body: NewAccount) -> ServiceAccount:
     """Change an account; absent members stay."""
     was = await accounts.read(services.postgres, project.id, account)
@@ -126,14 +133,14 @@ async def update_account(services: Services, project: ProjectScope, account: str
     return _shown(await accounts.update(services.postgres, was, name, basic))
 
 
-@endpoint("DELETE", ACCOUNT, permission=Permission.ADMINISTER)
+@endpoint("DELETE", ACCOUNT, caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def delete_account(services: Services, project: ProjectScope, account: str) -> dict[str, Any]:
     """Delete an account, its keys and its roles; its tokens end with it."""
     await accounts.delete(services.postgres, (await accounts.read(services.postgres, project.id, account)).id)
     return {}
 
 
-@endpoint("GET", ACCOUNT + "/keys", permission=Permission.READ)
+@endpoint("GET", ACCOUNT + "/keys", caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def list_keys(services: Services, project: ProjectScope, account: str) -> Keys:
     """List the keys of an account."""
     owner = await accounts.read(services.postgres, project.id, account)
@@ -141,7 +148,13 @@ async def list_keys(services: Services, project: ProjectScope, account: str) -> 
     return Keys([_key(project.id, owner.id, *key) for key in found], "")
 
 
-@endpoint("POST", ACCOUNT + "/keys", permission=Permission.ADMINISTER, errors={409: "The account has too many."})
+@endpoint(
+    "POST",
+    ACCOUNT + "/keys",
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.ADMINISTER,
+    errors={409: "The account has too many."},
+)
 async def create_key(services: Services, project: ProjectScope, account: str) -> KeyWithSecret:
     """Make a key; keep the secret, it is not shown again."""
     owner = await accounts.read(services.postgres, project.id, account)
@@ -149,7 +162,13 @@ async def create_key(services: Services, project: ProjectScope, account: str) ->
     return KeyWithSecret(_key(project.id, owner.id, *key), derived_secret(services.settings.master_key, key[0]))
 
 
-@endpoint("GET", ACCOUNT + "/keys/{key}", permission=Permission.READ, errors={404: "There is no such key."})
+@endpoint(
+    "GET",
+    ACCOUNT + "/keys/{key}",
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.READ,
+    errors={404: "There is no such key."},
+)
 async def read_key(services: Services, project: ProjectScope, account: str, key: str) -> Key:
     """Read one key, without its secret."""
     owner = await accounts.read(services.postgres, project.id, account)
@@ -157,7 +176,7 @@ async def read_key(services: Services, project: ProjectScope, account: str, key:
     return _key(project.id, owner.id, *found)
 
 
-@endpoint("DELETE", ACCOUNT + "/keys/{key}", permission=Permission.ADMINISTER)
+@endpoint("DELETE", ACCOUNT + "/keys/{key}", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def delete_key(services: Services, project: ProjectScope, account: str, key: str) -> dict[str, Any]:
     """End a key, and the tokens that were had with it."""
     owner = await accounts.read(services.postgres, project.id, account)

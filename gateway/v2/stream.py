@@ -18,14 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.api import accounts
-from gateway.api.accounts import ProjectScope
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT, check_again
 from gateway.api.dialects import V2_STREAM
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission
+from gateway.api.scopes import ProjectScope
 from gateway.api.validation import Label
 from gateway.event_tail import BUFFER_EVENTS_MAX, Watch, WatchFilter
 from gateway.ingest.protocol import ABORT, ENDLESS
+from gateway.permissions import Permission
 from gateway.refusals import Refusal, Unavailable, away
 from gateway.services import Services
 from gateway.v2.devices import words_of
@@ -212,15 +212,16 @@ class _Sender:
 @endpoint(
     "GET",
     "/v2/projects/{project}/devices:stream",
+    caller=SERVICE_ACCOUNT,
     permission=Permission.READ,
     stream=True,
-    answers=Said,
+    described_answer=Said,
 )
 async def stream_events(services: Services, request: Request, project: ProjectScope, query: StreamQuery) -> Response:
     """Follow the events of a project as they are stored; nothing is replayed."""
 
     async def recheck() -> None:
-        await accounts.check_again(services, request, project, Permission.READ)
+        await check_again(services, request, project, Permission.READ)
 
     return EventStream(
         services,

@@ -12,7 +12,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from gateway.api.accounts import TOKEN_LIFE_S, issue_token
+from gateway.api.callers.access_tokens import TOKEN_LIFE_S, issue_token
 from gateway.api.endpoint import Endpoint, endpoint, read_body
 from gateway.device.registration import hub_url
 from gateway.services import Services
@@ -45,8 +45,8 @@ class Grant(Struct):
     "POST",
     PATH,
     errors={400: "The grant type or the assertion is not good.", 413: "The form is too large."},
-    reads=Grant,
-    reads_as="application/x-www-form-urlencoded",
+    described_body=Grant,
+    body_media_type="application/x-www-form-urlencoded",
 )
 async def issue(services: Services, request: Request) -> Token:
     """Exchange an assertion for an access token."""

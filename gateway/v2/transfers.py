@@ -5,10 +5,10 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.api import accounts
-from gateway.api.accounts import ProjectScope
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.api.permissions import Permission
+from gateway.api.scopes import ProjectScope
+from gateway.permissions import Permission
 from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.devices import owner_changes, project_view
@@ -38,6 +38,7 @@ class Transferred(Struct, rename="camel"):
 @endpoint(
     "POST",
     "/v2/projects/{project}/devices:transfer",
+    caller=SERVICE_ACCOUNT,
     permission=Permission.ADMINISTER,
     errors={403: "The caller does not administer a project that devices come from."},
 )
@@ -71,7 +72,7 @@ async def transfer_devices(services: Services, project: ProjectScope, body: Tran
 async def _administers(services: Services, project: ProjectScope, source: UUID) -> bool:
     """Whether the caller sees that project at all. Raises NotPermitted where its role there is not enough."""
     try:
-        await accounts.project_scope(services, project.caller, str(source), Permission.ADMINISTER)
+        await ProjectScope.of(services, project.principal, source, Permission.ADMINISTER)
     except NotFound:
         return False
     return True

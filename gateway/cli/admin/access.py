@@ -6,10 +6,10 @@ from uuid import UUID
 
 from gateway.cli.admin.parsing import LISTED_MAX, Things, label, name, thing, verb
 from gateway.cli.servers import find
+from gateway.permissions import KEY_ROLES, MEMBER_ROLES, ORGANIZATION_ROLES
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.accounts import credentials, sealed_secrets, service_accounts
 from gateway.stores.tenants import organizations, projects
-from gateway.v2.members import ORGANIZATION_ROLES, PROJECT_ROLES
 from gateway.v2.service_accounts import email_of
 from schemas.postgres import Connection
 from schemas.secrets import SecretError, derived_secret
@@ -19,7 +19,9 @@ def add(things: Things) -> None:
     """Add the subcommands."""
     verbs = thing(things, "api-keys", "what owners and vendors call the API with")
     create = verb(verbs, "create", "a new key, shown once", _create_api_key, "--organization")
-    create.add_argument("--kind", choices=("organization", "partner"), default="organization")
+    create.add_argument("--kind", choices=tuple(KEY_ROLES), default="organization")
+    roles = [role for of_kind in KEY_ROLES.values() for role in of_kind]
+    create.add_argument("--role", choices=roles, help="what the key may do; default: all that its kind may")
     create.add_argument("--name", type=name, required=True)
     verb(verbs, "list", "the keys of an organization", _list_api_keys, "--organization")
     verb(verbs, "revoke", "end a key", _revoke_api_key).add_argument("id", type=UUID)
@@ -28,7 +30,7 @@ def add(things: Things) -> None:
     verbs = thing(things, "service-accounts", "who calls the /v2 API")
     create = verb(verbs, "create", "a new account with a role and a key, shown once", _create_account, "--project")
     create.add_argument("name", type=label)
-    create.add_argument("--role", choices=(*PROJECT_ROLES, *ORGANIZATION_ROLES), default=PROJECT_ROLES[0])
+    create.add_argument("--role", choices=MEMBER_ROLES, default=MEMBER_ROLES[0])
     create.add_argument("--basic-auth", action="store_true", help="its key may be used without a token")
     verb(verbs, "list", "the accounts of a project", _list_accounts, "--project")
     verb(verbs, "rotate", "a new key in place of all that an account has", _rotate_account).add_argument("id")
@@ -40,9 +42,10 @@ def add(things: Things) -> None:
 
 async def _create_api_key(connection: Connection, arguments: argparse.Namespace) -> Any:
     minted = await credentials.mint_and_store(
-        connection, arguments.kind, owner_id=arguments.organization, name=arguments.name
+        connection, arguments.kind, owner_id=arguments.organization, name=arguments.name, role=arguments.role
     )
-    return {"id": minted.id, "kind": arguments.kind, "name": arguments.name, "key": minted.text}
+    made = await credentials.read_api_key(connection, arguments.organization, minted.id)
+    return {"id": made.id, "kind": made.kind, "role": made.role, "name": made.name, "key": minted.text}
 
 
 async def _list_api_keys(connection: Connection, arguments: argparse.Namespace) -> Any:
@@ -60,12 +63,15 @@ async def _rotate_api_key(connection: Connection, arguments: argparse.Namespace)
     organization_id = await credentials.organization_of_api_key(connection, arguments.id)
     was = await credentials.read_api_key(connection, organization_id, arguments.id)
     await credentials.revoke_api_key(connection, organization_id, arguments.id)
-    minted = await credentials.mint_and_store(connection, was.kind, owner_id=organization_id, name=was.name)
-    return {"id": minted.id, "kind": was.kind, "name": was.name, "key": minted.text, "revoked": arguments.id}
+    minted = await credentials.mint_and_store(
+        connection, was.kind, owner_id=organization_id, name=was.name, role=was.role
+    )
+    made = {"id": minted.id, "kind": was.kind, "role": was.role, "name": was.name, "key": minted.text}
+    return {**made, "revoked": arguments.id}
 
 
 async def _create_account(connection: Connection, arguments: argparse.Namespace) -> Any:
-    organization_id = await service_accounts.organization_of_project(connection, arguments.project)
+    organization_id = await projects.organization_of(connection, arguments.project)
     if organization_id is None:
         raise NotFound(projects.UNKNOWN)
     made = await service_accounts.create(

@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import NotFound
+from gateway.permissions import KEY_ROLES, KeyKind, Role
+from gateway.refusals import DoesNotFit, NotFound
 from schemas import ids
 from schemas.ids import Minted
 from schemas.postgres import Executor
@@ -22,10 +23,19 @@ class ApiKey(Struct):
     """An API key without its secret."""
 
     id: UUID
-    kind: str
+    kind: KeyKind
+    role: Role
     name: str
     created_at: datetime
     revoked_at: datetime | None
+
+
+class LiveApiKey(Struct):
+    """What proves an API key, and what it may do."""
+
+    organization_id: UUID
+    digest: bytes
+    role: Role
 
 
 class HardwareKey(Struct):
@@ -38,10 +48,13 @@ class HardwareKey(Struct):
     usage_count: int
 
 
-async def mint_and_store(connection: Executor, kind: str, *, owner_id: UUID, name: str) -> Minted:
+async def mint_and_store(
+    connection: Executor, kind: str, *, owner_id: UUID, name: str, role: str | None = None
+) -> Minted:
     """A new credential of `kind` (organization, partner, hardware); its `text` exists nowhere else.
 
-    The owner is an organisation, for a hardware key a model. Raises NotFound when there is no such owner.
+    The owner is an organisation, for a hardware key a model. An API key may do all that its kind may, unless `role`
+    says otherwise. Raises NotFound when there is no such owner, DoesNotFit for a role that its kind cannot have.
     """
     minted = ids.mint(kind)
     try:
@@ -55,16 +68,36 @@ async def mint_and_store(connection: Executor, kind: str, *, owner_id: UUID, nam
             )
         else:
             await connection.execute(
-                "INSERT INTO api_keys (id, organization_id, kind, name, digest) VALUES ($1, $2, $3, $4, $5)",
+                "INSERT INTO api_keys (id, organization_id, kind, role, name, digest) VALUES ($1, $2, $3, $4, $5, $6)",
                 minted.id,
                 owner_id,
                 kind,
+                role or default_role(kind),
                 name,
                 minted.digest,
             )
+    except asyncpg.CheckViolationError as error:
+        if error.constraint_name != "api_keys_role_check":
+            raise
+        raise DoesNotFit(f"Role of {kind} keys must be one of {', '.join(KEY_ROLES[kind])}") from None
     except asyncpg.ForeignKeyViolationError:
         raise NotFound("Model not found" if kind == "hardware" else "Organization not found") from None
     return minted
+
+
+def default_role(kind: str) -> str:
+    """The role of an API key of which nothing else was said: it may do all that its kind may."""
+    return f"{kind}.admin"
+
+
+async def live_api_key(connection: Executor, key_id: UUID, kind: KeyKind) -> LiveApiKey | None:
+    """The API key of this id and kind, unless it was revoked."""
+    row = await connection.fetchrow(
+        "SELECT organization_id, digest, role FROM api_keys WHERE id = $1 AND kind = $2 AND revoked_at IS NULL",
+        key_id,
+        kind,
+    )
+    return None if row is None else LiveApiKey(**row)
 
 
 async def api_keys(
@@ -72,7 +105,7 @@ async def api_keys(
 ) -> list[ApiKey]:
     """The organisation's API keys, oldest first, revoked ones too."""
     rows = await connection.fetch(
-        """SELECT id, kind, name, created_at, revoked_at FROM api_keys
+        """SELECT id, kind, role, name, created_at, revoked_at FROM api_keys
             WHERE organization_id = $1 ORDER BY created_at, id OFFSET $2 LIMIT $3""",
         organization_id,
         offset,
@@ -84,7 +117,7 @@ async def api_keys(
 async def read_api_key(connection: Executor, organization_id: UUID, key_id: UUID) -> ApiKey:
     """Raises NotFound."""
     row = await connection.fetchrow(
-        "SELECT id, kind, name, created_at, revoked_at FROM api_keys WHERE id = $1 AND organization_id = $2",
+        "SELECT id, kind, role, name, created_at, revoked_at FROM api_keys WHERE id = $1 AND organization_id = $2",
         key_id,
         organization_id,
     )

@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct
 
+from gateway.permissions import Role
 from gateway.refusals import Conflict, NotFound
 from schemas import ids
 from schemas.postgres import Connection, Executor
@@ -23,7 +24,7 @@ class AccountOfKey(Struct):
     id: str
     key_id: str
     basic_auth_enabled: bool
-    grants: list[tuple[UUID, UUID | None, str]]
+    grants: list[tuple[UUID, UUID | None, Role]]
 
 
 class ServiceAccount(Struct):
@@ -67,12 +68,6 @@ async def home(connection: Executor, account_id: str) -> UUID:
     """The project that an account belongs to."""
     project_id: UUID = await connection.fetchval("SELECT project_id FROM service_accounts WHERE id = $1", account_id)
     return project_id
-
-
-async def organization_of_project(connection: Executor, project_id: UUID) -> UUID | None:
-    """Whose a project is."""
-    found: UUID | None = await connection.fetchval("SELECT organization_id FROM projects WHERE id = $1", project_id)
-    return found
 
 
 _ACCOUNT = "id, project_id, display_name, basic_auth_enabled, created_at, updated_at"

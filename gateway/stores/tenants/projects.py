@@ -66,6 +66,12 @@ async def read(connection: Executor, organization_id: UUID, project_id: UUID) ->
     return Project(**row)
 
 
+async def organization_of(connection: Executor, project_id: UUID) -> UUID | None:
+    """Whose a project is."""
+    found: UUID | None = await connection.fetchval("SELECT organization_id FROM projects WHERE id = $1", project_id)
+    return found
+
+
 async def rename(connection: Executor, organization_id: UUID, project_id: UUID, name: str) -> Project:
     """Raises NotFound when it is not the organisation's, DoesNotFit when the name is taken."""
     try:

@@ -4,11 +4,13 @@ import importlib
 import pkgutil
 from typing import Any
 
+import pytest
 from owners import Owner
 
 import gateway.organization
 import gateway.partner
 from gateway.api.endpoint import Endpoint
+from gateway.permissions import KEY_ROLES
 from schemas import ids
 from schemas.ids import AccessKeys
 from schemas.postgres import Pool
@@ -117,6 +119,74 @@ async def test_no_call_is_answered_without_a_key_of_its_kind(acme: Owner, globex
             answer = await globex.ask(endpoint.method, address(endpoint, given), body, key)
             assert answer == (401, {"error": "Unauthorized"}), (endpoint, key)
     assert await everything(acme.pool) == before
+
+
+ORGANIZE = {"create_project", "create_api_key", "revoke_api_key"}
+ADMINISTER = {
+    "claim_device", "create_hardware_key", "delete_project", "rename_project", "revoke_hardware_key", "delete_device",
+}  # fmt: skip
+"""Changes that ask for more than a developer; `delete_device` only of partners."""
+
+
+def least(endpoint: Endpoint) -> str:
+    """The least role whose keys may make a call."""
+    name, of_partner = endpoint.function.__name__, "/partner/" in endpoint.path
+    if endpoint.method == "GET":
+        return "partner.user" if of_partner else "project.user"
+    if of_partner:
+        return "partner.admin"
+    if name in ORGANIZE:
+        return "organization.admin"
+    return "project.admin" if name in ADMINISTER - {"delete_device"} else "project.developer"
+
+
+@pytest.mark.parametrize("kind", list(KEY_ROLES))
+async def test_a_key_may_do_what_its_role_permits_and_no_more(acme: Owner, kind: str) -> None:
+    """Role by method: enough of a role is never 401 or 403, too little is always 403 and changes nothing."""
+    given = await places(acme)
+    nothing = {name: str(ids.new_id()) for name in given}
+    roles = KEY_ROLES[kind]
+    made = {role: await acme.call("POST", "/api_keys", {"kind": kind, "name": role, "role": role}) for role in roles}
+    before = await everything(acme.pool)
+    calls = [endpoint for endpoint in ENDPOINTS if ("/partner/" in endpoint.path) == (kind == "partner")]
+    for endpoint in calls:
+        body = bodies(acme).get(endpoint.function.__name__)
+        for role in roles[: roles.index(least(endpoint))]:  # type: ignore[arg-type]
+            status, answer = await acme.ask(endpoint.method, address(endpoint, given), body, made[role]["key"])
+            assert status == 403, (endpoint, role, answer)
+    assert await everything(acme.pool) == before
+    for endpoint in calls:
+        for role in roles[roles.index(least(endpoint)) :]:  # type: ignore[arg-type]
+            status, answer = await acme.ask(endpoint.method, address(endpoint, nothing), {}, made[role]["key"])
+            assert status not in (401, 403), (endpoint, role, answer)
+            assert status < 500, (endpoint, role, answer)
+
+
+async def test_a_key_has_the_role_of_an_administrator_unless_told_otherwise(acme: Owner) -> None:
+    """Shown when it is made and in lists; one that its kind cannot have is refused."""
+    for kind, role in (("organization", "organization.admin"), ("partner", "partner.admin")):
+        made = await acme.call("POST", "/api_keys", {"kind": kind, "name": "plain"})
+        assert made["role"] == role
+    limited = await acme.call("POST", "/api_keys", {"kind": "partner", "name": "reads", "role": "partner.user"})
+    assert limited["role"] == "partner.user"
+    listed = (await acme.call("GET", "/api_keys"))["items"]
+    assert [one["role"] for one in listed[-3:]] == ["organization.admin", "partner.admin", "partner.user"]
+    refused = await acme.call("POST", "/api_keys", {"kind": "partner", "name": "x", "role": "project.user"})
+    assert refused == (422, "Role of partner keys must be one of partner.user, partner.admin")
+
+
+async def test_a_developer_moves_a_device_within_a_project_and_not_into_another(acme: Owner) -> None:
+    """As in `/v2`, where transfer asks for an administrator."""
+    device = await acme.device()
+    developer = await acme.call("POST", "/api_keys", {"kind": "organization", "name": "d", "role": "project.developer"})
+    project = await acme.call("POST", "/projects", {"name": "Other"})
+    near = await acme.call("POST", "/spaces", {"name": "Near", "project_id": str(acme.project_id)})
+    far = await acme.call("POST", "/spaces", {"name": "Far", "project_id": project["id"]})
+    key, move = developer["key"], f"/devices/{device}/move"
+    assert (await acme.call("POST", move, {"space_id": near["id"]}, key=key))["id"] == str(device)
+    assert (await acme.call("POST", move, {"space_id": far["id"]}, key=key))[0] == 403
+    assert (await acme.call("GET", f"/devices/{device}"))["space"]["id"] == near["id"]
+    assert (await acme.call("POST", move, {"space_id": far["id"]}))["id"] == str(device)
 
 
 async def test_no_call_reaches_what_is_another_tenants(acme: Owner, globex: Owner) -> None:

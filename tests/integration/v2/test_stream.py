@@ -21,7 +21,7 @@ from owners import Owner, owner
 from projects import Account, account_of
 
 from gateway import event_tail
-from gateway.api.accounts import AUDIENCE, _token_key, issue_token
+from gateway.api.callers.access_tokens import AUDIENCE, issue_token, token_key
 from gateway.ingest.protocol import ABORT
 from gateway.v2.stream import _GoneError, _Sender
 from schemas.postgres import Pool
@@ -322,7 +322,7 @@ async def test_a_stream_ends_when_its_account_may_no_longer_read(acme: Owner) ->
     user = await account_of(acme, "project.user")
     now = int(time.time())
     claims = {"sub": user.id, "key": user.key_id, "aud": AUDIENCE, "iat": now - 3598, "exp": now + 2}
-    short = jwt.encode(claims, _token_key(MASTER_KEY), "HS256")
+    short = jwt.encode(claims, token_key(MASTER_KEY), "HS256")
     long = issue_token(MASTER_KEY, user.id, user.key_id, now)
 
     async def end(lines: Lines) -> Any:

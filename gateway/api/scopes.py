@@ -1,0 +1,114 @@
+"""Where a call acts, once it is known that the caller may: a project, an organisation, an organisation as vendor.
+
+An endpoint takes a scope as a parameter and names the permission that it needs there. Who has no role at all there
+learns nothing, not even that it exists (NotFound); who has one that is not enough is told so (NotPermitted).
+"""
+
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+from starlette.requests import Request
+
+from gateway.api.principals import Principal
+from gateway.identifiers import uuid_of
+from gateway.permissions import Permission
+from gateway.refusals import NotFound, NotPermitted, Unauthenticated
+from gateway.services import Services
+from gateway.stores.tenants import projects
+
+NOT_FOUND = "Not found"
+NOT_PERMITTED = "The account's role does not permit this"
+
+
+class Scope(Struct, frozen=True):
+    """Where a call acts; what endpoints take as parameter."""
+
+    id: UUID
+    principal: Principal
+
+    @classmethod
+    async def enter(
+        cls, services: Services, request: Request, name: str, principal: Principal, permission: Permission
+    ) -> Any:
+        """The scope that a request means by the parameter `name`, if the caller has the permission there."""
+        raise NotImplementedError
+
+
+class ProjectScope(Scope, frozen=True):
+    """The project that the path names."""
+
+    organization_id: UUID
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What the caller may do here."""
+        return self.principal.permissions(self.organization_id, self.id)
+
+    @classmethod
+    async def enter(
+        cls, services: Services, request: Request, name: str, principal: Principal, permission: Permission
+    ) -> "ProjectScope":
+        return await cls.of(services, principal, uuid_of(request.path_params[name]), permission)
+
+    @classmethod
+    async def of(
+        cls, services: Services, principal: Principal, project_id: UUID | None, permission: Permission
+    ) -> "ProjectScope":
+        """Raises NotFound for a project where the caller has no role at all, NotPermitted where that is not enough."""
+        organization_id = project_id and await projects.organization_of(services.postgres, project_id)
+        if project_id is None or organization_id is None:
+            raise NotFound(NOT_FOUND)
+        demand(principal.permissions(organization_id, project_id), permission)
+        return cls(project_id, principal, organization_id)
+
+
+class OrganizationScope(Scope, frozen=True):
+    """The organisation that the path names, or else the caller's own, as owner of devices."""
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What the caller may do here."""
+        return self.principal.permissions(self.id, None)
+
+    @classmethod
+    async def enter(
+        cls, services: Services, request: Request, name: str, principal: Principal, permission: Permission
+    ) -> "OrganizationScope":
+        if name in request.path_params:
+            return cls.of(principal, uuid_of(request.path_params[name]), permission)
+        return cls.of(principal, _own(principal), permission)
+
+    @classmethod
+    def of(cls, principal: Principal, organization_id: UUID | None, permission: Permission) -> "OrganizationScope":
+        """Raises NotFound for an organisation where the caller has no role, NotPermitted where that is not enough."""
+        if organization_id is None:
+            raise NotFound(NOT_FOUND)
+        demand(principal.permissions(organization_id, None), permission)
+        return cls(organization_id, principal)
+
+
+class VendorScope(Scope, frozen=True):
+    """The caller's own organisation, as the vendor of device models."""
+
+    @classmethod
+    async def enter(
+        cls, services: Services, request: Request, name: str, principal: Principal, permission: Permission
+    ) -> "VendorScope":
+        organization_id = _own(principal)
+        demand(principal.permissions_as_vendor(organization_id), permission)
+        return cls(organization_id, principal)
+
+
+def _own(principal: Principal) -> UUID:
+    if principal.organization_id is None:
+        raise Unauthenticated
+    return principal.organization_id
+
+
+def demand(permissions: frozenset[Permission], permission: Permission) -> None:
+    """Raises NotFound when there are none at all, NotPermitted when this one is not among them."""
+    if not permissions:
+        raise NotFound(NOT_FOUND)
+    if permission not in permissions:
+        raise NotPermitted(NOT_PERMITTED)

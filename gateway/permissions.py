@@ -1,0 +1,119 @@
+"""Who may do what: permissions, the roles that grant them, and the names that clients know them by.
+
+A permission is what a call needs in its scope (see `gateway.api.scopes`), a role is what a caller was given somewhere.
+All APIs use these and no other.
+"""
+
+from enum import Enum
+from typing import Literal, get_args
+
+from msgspec import Struct
+
+
+class Permission(Enum):
+    """What a call needs."""
+
+    BELONG = "know of the organisation: any role in it or in one of its projects will do"
+    READ = "read anything of the project"
+    DEVELOP = (
+        "create, change and delete connectors, labels, commands, devices' settings, spaces, models, emulated devices"
+    )
+    ADMINISTER = "members, service accounts, hardware keys, claiming and transfer of devices, the project itself"
+    ORGANIZE = "create projects, manage the organisation and its API keys"
+
+
+Reach = Literal["project", "organization", "vendor"]
+"""Where a role may be given: in a project (in an organisation it holds in all its projects), in an organisation as a
+whole, or in an organisation as vendor of device models."""
+
+Role = Literal[
+    "project.user", "project.developer", "project.admin", "organization.admin", "partner.user", "partner.admin"
+]
+KeyKind = Literal["organization", "partner"]
+"""What an API key is for: the devices that an organisation owns, or those of the models that it makes."""
+
+
+class RoleDefinition(Struct, frozen=True):
+    """A role: its name and description for people, where it may be given, what it grants there."""
+
+    title: str
+    description: str
+    reach: Reach
+    permissions: frozenset[Permission]
+
+
+_READ = frozenset({Permission.BELONG, Permission.READ})
+_DEVELOP = _READ | {Permission.DEVELOP}
+_ADMINISTER = _DEVELOP | {Permission.ADMINISTER}
+_ALL = frozenset(Permission)
+
+ROLES: dict[Role, RoleDefinition] = {
+    "project.user": RoleDefinition("Project user", "Reads everything in a project.", "project", _READ),
+    "project.developer": RoleDefinition(
+        "Project developer", "Reads everything; changes data connectors, labels and devices.", "project", _DEVELOP
+    ),
+    "project.admin": RoleDefinition(
+        "Project administrator",
+        "Changes everything in a project, its members and accounts too.",
+        "project",
+        _ADMINISTER,
+    ),
+    "organization.admin": RoleDefinition(
+        "Organization administrator", "Changes everything in all projects of an organisation.", "organization", _ALL
+    ),
+    "partner.user": RoleDefinition("Partner user", "Reads the devices of the models it makes.", "vendor", _READ),
+    "partner.admin": RoleDefinition(
+        "Partner administrator", "Reads and deletes the devices of the models it makes.", "vendor", _ALL
+    ),
+}
+
+PROJECT_ROLES = tuple(role for role in get_args(Role) if ROLES[role].reach == "project")
+ORGANIZATION_ROLES = tuple(role for role in get_args(Role) if ROLES[role].reach == "organization")
+MEMBER_ROLES = (*PROJECT_ROLES, *ORGANIZATION_ROLES)
+"""Roles that members have; those of a project, given in an organisation, hold in all its projects."""
+KEY_ROLES: dict[str, tuple[Role, ...]] = {
+    "organization": MEMBER_ROLES,
+    "partner": tuple(role for role in get_args(Role) if ROLES[role].reach == "vendor"),
+}
+"""Roles that an API key of a kind may have."""
+
+NAMES: dict[Permission, tuple[str, ...]] = {
+    Permission.BELONG: (),
+    Permission.READ: (
+        "project.read",
+        "device.read",
+        "dataconnector.read",
+        "serviceaccount.read",
+        "serviceaccount.key.read",
+        "membership.read",
+    ),
+    Permission.DEVELOP: (
+        "device.update",
+        "dataconnector.create",
+        "dataconnector.update",
+        "dataconnector.delete",
+        "emulator.create",
+        "emulator.delete",
+        "emulator.publish",
+    ),
+    Permission.ADMINISTER: (
+        "project.update",
+        "project.delete",
+        "device.transfer",
+        "membership.create",
+        "membership.update",
+        "membership.delete",
+        "serviceaccount.create",
+        "serviceaccount.update",
+        "serviceaccount.delete",
+        "serviceaccount.key.create",
+        "serviceaccount.key.delete",
+    ),
+    Permission.ORGANIZE: ("organization.read", "organization.update", "project.create"),
+}
+"""What clients of `/v2` call what a permission allows them there."""
+
+
+def names(permissions: frozenset[Permission]) -> list[str]:
+    """Permissions by the names that clients know."""
+    return [name for permission in Permission if permission in permissions for name in NAMES[permission]]
