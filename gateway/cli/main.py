@@ -19,8 +19,8 @@ PROCESSES = {"edge": ("gateway", "one edge process"), "worker": ("workers", "one
 """Commands that become another program: its module, and what it is."""
 CHECK = ["admin", "connectors", "check"]
 """What it does is the importer's."""
-IN_THE_WAY = (SettingsError, UpError, EmbeddedError, ServersError, OSError)
-"""What a person can do something about: told in a sentence. Anything else is a fault of ours, told with its trace."""
+USER_ERRORS = (SettingsError, UpError, EmbeddedError, ServersError, OSError)
+"""Reported as one sentence, since a person can do something about it; anything else is a bug, with its traceback."""
 
 
 def main() -> int:
@@ -41,9 +41,9 @@ def main() -> int:
         code: int = asyncio.run(arguments.run(arguments))
     except KeyboardInterrupt:
         return 130
-    except (*IN_THE_WAY, ExceptionGroup) as error:
+    except (*USER_ERRORS, ExceptionGroup) as error:
         causes = list(_causes(error))
-        if not all(isinstance(cause, IN_THE_WAY) for cause in causes):
+        if not all(isinstance(cause, USER_ERRORS) for cause in causes):
             raise
         for cause in causes:
             print(f"fleetgate {arguments.command}: {cause}", file=sys.stderr)

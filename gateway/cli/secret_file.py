@@ -10,7 +10,7 @@ import msgspec
 def write_secret(path: Path, value: Any, *, durable: bool = True) -> None:
     """Replace a file by this JSON (mode 600), whole or not at all.
 
-    A device's keys are told once, so they are on disk when this returns; who can do without may say so.
+    A device's keys are shown only once, so the file is synced to disk before this returns, unless `durable` is false.
     """
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)

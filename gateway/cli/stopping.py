@@ -1,4 +1,4 @@
-"""How a command that runs until it is told to stop is told: the first signal asks, the second does not wait."""
+"""Ending a command that runs until SIGINT or SIGTERM: the first signal asks, a second one ends it at once."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ def stop_event(said: str = "") -> asyncio.Event:
     """An event that SIGINT and SIGTERM set. `said` is printed then; a second signal ends the process at once."""
     stop = asyncio.Event()
 
-    def told() -> None:
+    def on_signal() -> None:
         if stop.is_set():
             os._exit(SECOND_SIGNAL_CODE)
         stop.set()
@@ -19,7 +19,7 @@ def stop_event(said: str = "") -> asyncio.Event:
             print(said, flush=True)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
     return stop
 
 

@@ -157,9 +157,9 @@ async def consented(services: Services, connection: Connection, request: Request
     if found is None:
         return _gone()
     if not code or len(code) > 4000:
-        told = given.get("error", "no code came with it")[:200]
+        reason = given.get("error", "no code came with it")[:200]
         return _page(
-            "The vendor did not consent", f"It said: {escape(told)}. Open the link again to try once more.", 422
+            "The vendor did not consent", f"It said: {escape(reason)}. Open the link again to try once more.", 422
         )
     vault = services.settings.vault(VENDOR_CREDENTIALS)
     known = _kept(vault, found)
@@ -195,12 +195,12 @@ def _form(services: Services, found: Authorising, wrong: str = "", status: int =
         f"<small>{escape(field.help)}</small>"
         for name, field in manifest.credentials.items()
     )
-    told = f"<p class=wrong role=alert>{escape(wrong)}</p>" if wrong else ""
+    problem = f"<p class=wrong role=alert>{escape(wrong)}</p>" if wrong else ""
     then = "You are then asked by the vendor itself." if manifest.consents else "They are stored encrypted."
     return _page(
         f"Connect {escape(manifest.title)}",
         f"<p>Enter the passcode that came with this link, and the credentials for “{escape(found.name)}”. {then}</p>"
-        f"{told}"
+        f"{problem}"
         "<form method=post><label for=passcode>Passcode</label><input id=passcode name=passcode required"
         f" autocomplete=off autofocus>{fields}<button>Connect</button></form>",
         status,

@@ -4,7 +4,7 @@ PostgreSQL refuses to run as root. Started by root it therefore runs as user ``n
 data folder) who keeps just one privilege, to pass file permissions, so that neither the permissions of the path to
 the checkout nor its owner have to be changed.
 
-Programs that ask with access(2) whether they may (initdb looks so for postgres) would be told no below a folder of mode
+Programs that ask with access(2) whether they may (initdb looks so for postgres) would get a no below a folder of mode
 700: the kernel answers that question without the capabilities of a user other than root. SECBIT_NO_SETUID_FIXUP turns
 that exception off (capabilities(7)), and with it the loss of all capabilities in setuid(2).
 """

@@ -164,7 +164,7 @@ async def _model(connection: Connection, organization_id: UUID) -> models.Model:
 
 
 async def _account(connection: Connection, organization_id: UUID, project_id: UUID, keys: Keys) -> DemoAccount:
-    """The project's service account, an administrator; the secret of its key is derived, so it can be told again."""
+    """The project's service account, an administrator; the secret of its key is derived, so it can be shown again."""
     found = next(
         (a for a in await service_accounts.listed(connection, project_id, "", 1_000) if a.display_name == KEY), None
     )
@@ -179,7 +179,7 @@ async def _account(connection: Connection, organization_id: UUID, project_id: UU
 
 
 async def _connector(connection: Connection, project_id: UUID, keys: Keys) -> tuple[str, str]:
-    """The project's data connector and its signature secret, which is kept sealed and can be told again."""
+    """The project's data connector and its signature secret, which is stored encrypted and can be shown again."""
     vault = keys.vault(CONNECTOR_SECRETS)
     for connector in await data_connectors.listed(connection, project_id, "", 1_000):
         if connector.display_name == CONNECTOR:

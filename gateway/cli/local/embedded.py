@@ -236,10 +236,10 @@ class EmbeddedPostgres(Server):
         os.fsync(parent)
         os.close(parent)
 
-    def _run(self, command: list[str], folder: Path, told: bytes = b"") -> None:
+    def _run(self, command: list[str], folder: Path, stdin: bytes = b"") -> None:
         done = subprocess.run(
             command,
-            input=told,
+            input=stdin,
             capture_output=True,
             cwd=folder,
             start_new_session=True,

@@ -36,11 +36,11 @@ from schemas import postgres
 from schemas.settings import PREFIX, EdgeSettings, MigrateSettings, UpSettings, WorkerSettings, load
 
 READY_TIMEOUT_S = 60
-TELL_S = (5.0, 60.0)
+PROGRESS_S = (5.0, 60.0)
 PROCESSES_MAX = 256
 DEFAULT_BIND = "127.0.0.1:8080"
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""Who listens everywhere is reached here."""
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""The loopback address that reaches a server which listens on all interfaces."""
 DEMO_SETTINGS = {f"{PREFIX}EGRESS_HTTP": "true", f"{PREFIX}EGRESS_ALLOW": "127.0.0.0/8"}
 """The demo's connectors talk to this machine; real ones may not."""
 _COMMAND = [sys.executable, "-m", "gateway.cli.main"]
@@ -107,27 +107,27 @@ async def _serve(
             child(f"edge-{n}", [sys.executable, "-m", "gateway", "--fd", str(listener.fileno())], listener.fileno())
         for n in range(arguments.workers):
             child(f"worker-{n}", [sys.executable, "-m", "workers"])
-        told, port, cloud = home / "demo.json", free_port(), free_port()
+        demo_file, port, cloud = home / "demo.json", free_port(), free_port()
         if arguments.demo:
             child("vendor", [*_COMMAND, "vendor", "--port", str(cloud)])
-            child("receiver", [*_COMMAND, "receiver", "--port", str(port), "--demo", str(told)])
+            child("receiver", [*_COMMAND, "receiver", "--port", str(port), "--demo", str(demo_file)])
         await _until_ready(base_url, home, stop)
         if stop.is_set():
             return
         if arguments.demo:
             keys = load(WorkerSettings, environment)
             urls = f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{cloud}"
-            await demo.prepare(keys.postgres_dsn, keys, told, base_url, *urls)
-            child("fleet", [*_COMMAND, "fleet", "--demo", str(told)])
-            group.create_task(_tell(keys.postgres_dsn, stop), name="progress")
+            await demo.prepare(keys.postgres_dsn, keys, demo_file, base_url, *urls)
+            child("fleet", [*_COMMAND, "fleet", "--demo", str(demo_file)])
+            group.create_task(_report_progress(keys.postgres_dsn, stop), name="progress")
             _explain(base_url, home)
         print(f"ready {base_url}", flush=True)
 
 
 def _explain(base_url: str, home: Path) -> None:
-    told = shlex.quote(str(home / "demo.json"))
+    demo_file = shlex.quote(str(home / "demo.json"))
     read = "import json, sys; print(json.load(open(sys.argv[1]))['organization_key'])"
-    key = f'$(python3 -c "{read}" {told})'
+    key = f'$(python3 -c "{read}" {demo_file})'
     print(f'devices:  curl -H "Authorization: {key}" {base_url}/core/v1/organization/devices')
     print(f"metrics:  curl {base_url}/metrics")
     print(f'imported: curl -H "Authorization: {key}" {base_url}/core/v1/organization/connectors')
@@ -135,11 +135,11 @@ def _explain(base_url: str, home: Path) -> None:
     print(f"keys:     {home / 'demo.json'}    logs: {home / 'log'}    stop: Ctrl-C")
 
 
-async def _tell(dsn: str, stop: asyncio.Event) -> None:
-    """Say now and then what has been stored: soon after the start, later once a minute."""
-    wait_s = TELL_S[0]
+async def _report_progress(dsn: str, stop: asyncio.Event) -> None:
+    """Print what has been stored: after 5 s, then at growing intervals up to a minute."""
+    wait_s = PROGRESS_S[0]
     while not await stopped(stop, wait_s):
-        wait_s = min(2 * wait_s, TELL_S[1])
+        wait_s = min(2 * wait_s, PROGRESS_S[1])
         with contextlib.suppress(postgres.PostgresAway):
             connection = await postgres.connect(dsn, "up")
             try:
@@ -184,7 +184,7 @@ def _listening() -> Iterator[socket.socket]:
 def _base_url(listener: socket.socket) -> str:
     """Where the stack is reached from this machine."""
     host, port = listener.getsockname()[:2]
-    host = EVERYWHERE.get(host, host)
+    host = WILDCARDS.get(host, host)
     scheme = "https" if os.environ.get(f"{PREFIX}TLS_CERTIFICATE") else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 

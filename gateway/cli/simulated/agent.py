@@ -66,7 +66,7 @@ async def run(arguments: argparse.Namespace) -> int:
     }
     keys: Path = arguments.keys
     memory = _recalled(keys)
-    write_secret(keys, memory)  # if this cannot be done, better now than when the keys are told
+    write_secret(keys, memory)  # if this cannot be done, better now than once the keys have been issued
     stop = stop_event()
     print(f"device {registration['sn']} ({registration['mac']}) talks to {url}; keys in {keys}", flush=True)
     psutil.cpu_percent()  # measures since the last time it was asked
@@ -91,7 +91,7 @@ async def run(arguments: argparse.Namespace) -> int:
 
 def measure() -> dict[str, Any]:
     """What this machine can tell of itself. Percentages, °C, seconds."""
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "cpu": psutil.cpu_percent(),
         "memory": psutil.virtual_memory().percent,
         "disk": psutil.disk_usage("/").percent,
@@ -100,8 +100,8 @@ def measure() -> dict[str, Any]:
     sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
     readings = [reading.current for group in sensors.values() for reading in group if reading.current]
     if readings:
-        told["temperature"] = max(readings)
-    return told
+        values["temperature"] = max(readings)
+    return values
 
 
 def mac_address() -> str:

@@ -55,7 +55,7 @@ class LaterError(Exception):
 class Memory(Struct):
     """What a device must not forget when it restarts.
 
-    `url` is where it registered, `hub_url` where it was told to call from then on; `owed` is what it applied and has
+    `url` is where it registered, `hub_url` the base URL it calls from then on; `owed` is what it applied and has
     not reported yet.
     """
 
@@ -271,22 +271,22 @@ class Device:
             async with self._http.request(
                 method, url, json=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                told = await response.read()
+                body = await response.read()
                 if response.status == 401 and headers:
                     raise ForgottenError
                 if response.status >= 300:
                     after = response.headers.get("retry-after", "")
                     after_s = float(after) if after.isascii() and after.isdigit() else 0.0
-                    raise LaterError(f"{response.status} {_sentence(told)}", response.status, after_s)
-                return msgspec.json.decode(told, type=answer)
+                    raise LaterError(f"{response.status} {_sentence(body)}", response.status, after_s)
+                return msgspec.json.decode(body, type=answer)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise LaterError(f"no answer from {url}: {str(error) or type(error).__name__}") from None
         except msgspec.MsgspecError as error:
             raise LaterError(f"{url} does not answer as a gateway does: {error}") from None
 
 
-def _sentence(told: bytes) -> str:
+def _sentence(body: bytes) -> str:
     try:
-        return msgspec.json.decode(told, type=Refusal).error
+        return msgspec.json.decode(body, type=Refusal).error
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return "without a reason"

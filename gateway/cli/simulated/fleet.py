@@ -56,9 +56,9 @@ async def run(arguments: argparse.Namespace) -> int:
     """Run until SIGINT or SIGTERM."""
     if (arguments.url is None) != (arguments.hardware_key is None):
         raise SettingsError("--url and --hardware-key belong together")
-    told: Path = arguments.demo or default_path()
-    demo = Demo.read(told) if arguments.url is None else None
-    keys = arguments.keys or (Path("fleet.json") if demo is None else told.with_name("fleet.json"))
+    demo_file: Path = arguments.demo or default_path()
+    demo = Demo.read(demo_file) if arguments.url is None else None
+    keys = arguments.keys or (Path("fleet.json") if demo is None else demo_file.with_name("fleet.json"))
     production = _recalled(keys)
     url, hardware_key = (demo.base_url, demo.hardware_key) if demo else (arguments.url, arguments.hardware_key)
     stop = stop_event()
@@ -141,9 +141,9 @@ async def _progress(counts: Counter[str], troubles: Counter[str], devices: int, 
 
 
 def _told(counts: Counter[str], troubles: Counter[str], devices: int) -> str:
-    told = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+    summary = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
     trouble = "".join(f"; {number} x {text}" for text, number in troubles.most_common(1))
-    return f"fleet: {devices} devices: {told or 'nothing yet'}{trouble}"
+    return f"fleet: {devices} devices: {summary or 'nothing yet'}{trouble}"
 
 
 def _recalled(keys: Path) -> Production:
@@ -156,11 +156,11 @@ def _recalled(keys: Path) -> Production:
 
 def wandering(source: random.Random) -> Callable[[], dict[str, Any]]:
     """Measurements that change a little each time."""
-    told = {"temperature": 21.0, "humidity": 45.0, "cpu": 20.0}
+    values = {"temperature": 21.0, "humidity": 45.0, "cpu": 20.0}
 
     def measure() -> dict[str, Any]:
-        for key in told:
-            told[key] = round(min(95.0, max(1.0, told[key] + source.gauss(0, 0.5))), 2)
-        return {**told, "door_open": source.random() < 0.1}
+        for key in values:
+            values[key] = round(min(95.0, max(1.0, values[key] + source.gauss(0, 0.5))), 2)
+        return {**values, "door_open": source.random() < 0.1}
 
     return measure

@@ -34,8 +34,8 @@ async def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
     application = web.Application()
     application.router.add_get("/devices", _list)
-    told = f"listing devices on http://127.0.0.1:{arguments.port}/devices with the token {TOKEN}"
-    return await serve(application, arguments.port, told)
+    greeting = f"listing devices on http://127.0.0.1:{arguments.port}/devices with the token {TOKEN}"
+    return await serve(application, arguments.port, greeting)
 
 
 async def _list(request: web.Request) -> web.Response:
