@@ -12,6 +12,8 @@ from tests.faults.stack import Stack
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     """Servers and devices; the test starts edges and workers."""
     made = Stack(tmp_path)
-    await made.open()
-    yield made
-    await made.close()
+    try:
+        await made.open()
+        yield made
+    finally:
+        await made.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from schemas.metrics import Metrics
 from schemas.redis import Redis
 from schemas.settings import EdgeSettings
 from tests.conftest import MASTER_KEY, SHARDS
+
+IDLE_CHECKS_MAX = 20
+"""How often to look, a millisecond apart, whether the server has noticed that its clients are gone."""
 
 
 @dataclass
@@ -71,16 +75,40 @@ async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterat
     server.main_loop = main_loop
     serving = asyncio.create_task(server._serve(sockets=[listener]), name="edge")
     url = f"{'https' if 'tls_certificate' in settings else 'http'}://127.0.0.1:{port}"
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
-        while not server.started:
-            assert not serving.done(), serving.exception()
-            await asyncio.sleep(0.005)
-        async with http.get(f"{url}/_tests/gateway") as response:
-            assert response.status == 200
-        await _until_connected(http, url)
-        yield RunningEdge(url, port, http, found[0], server, told.set)
-    told.set()
-    await serving
+    try:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
+            while not server.started:
+                assert not serving.done(), serving.exception()
+                await asyncio.sleep(0.005)
+            async with http.get(f"{url}/_tests/gateway") as response:
+                assert response.status == 200
+            await _until_connected(http, url)
+            yield RunningEdge(url, port, http, found[0], server, told.set)
+    finally:
+        if not told.is_set():
+            await _until_idle(server)
+        told.set()
+        await serving
+
+
+async def _until_idle(server: Server) -> None:
+    """Let an edge that serves nobody any more end at once: uvicorn would first wait 0.1 s for its connections.
+
+    One that still has connections, or that the test itself told to shut down, shuts down as uvicorn does.
+    """
+    for _ in range(IDLE_CHECKS_MAX):
+        if not server.server_state.connections and not server.server_state.tasks:
+            break
+        await asyncio.sleep(0.001)
+    else:
+        return
+
+    async def shutdown(sockets: list[socket.socket] | None = None) -> None:
+        for listening in (*server.servers, *(sockets or ())):
+            listening.close()
+        await server.lifespan.shutdown()
+
+    server.shutdown = shutdown  # type: ignore[method-assign]
 
 
 async def _until_connected(http: aiohttp.ClientSession, url: str) -> None:
