@@ -47,6 +47,10 @@ class TooLarge(Refusal):
     """A body is longer than its limit."""
 
 
+class UnknownCoding(Refusal):
+    """A body is packed in a way that is not known here."""
+
+
 class DoesNotFit(Refusal):
     """A value is readable, and not one that can be taken: out of range, taken by another, contradicting a second."""
 

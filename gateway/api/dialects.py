@@ -23,6 +23,7 @@ from gateway.refusals import (
     TooMany,
     Unauthenticated,
     Unavailable,
+    UnknownCoding,
 )
 
 STATUSES: Mapping[type[Refusal], int] = {
@@ -32,6 +33,7 @@ STATUSES: Mapping[type[Refusal], int] = {
     NotFound: 404,
     Conflict: 409,
     TooLarge: 413,
+    UnknownCoding: 415,
     DoesNotFit: 422,
     TooMany: 429,
     Unavailable: 503,

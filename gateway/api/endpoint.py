@@ -31,16 +31,16 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api import dialects
+from gateway.api import bodies, dialects
 from gateway.api.principals import CallerKind
 from gateway.api.scopes import NOT_FOUND, Scope
 from gateway.identifiers import uuid_of
 from gateway.permissions import Permission
-from gateway.refusals import DoesNotFit, Malformed, NotFound, Refusal, TooLarge, away
+from gateway.refusals import DoesNotFit, NotFound, Refusal, away
 from gateway.services import Services
 from schemas import logs
 from schemas.postgres import PostgresAway
@@ -168,8 +168,8 @@ class Endpoint:
         if self.query is not None:
             given["query"] = _query(request, self.query, v2=self.dialect.is_v2)
         if self.body is not None:
-            data = await read_body(request, self.body_bytes_max)
-            given["body"] = data if self._decoder is None else _decode(self._decoder, data)
+            data = await bodies.read(request, self.body_bytes_max)
+            given["body"] = data if self._decoder is None else bodies.decode(self._decoder, data)
         answer = await self.function(**given)
         if isinstance(answer, Response):
             return answer
@@ -225,22 +225,6 @@ def endpoint(
     return wrap
 
 
-async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The whole body; 413 as soon as it is known to be too large."""
-    too_large = TooLarge(f"Body is larger than {bytes_max} bytes")
-    if int(request.headers.get("content-length", 0)) > bytes_max:
-        raise too_large
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > bytes_max:
-                raise too_large
-    except ClientDisconnect:
-        raise Malformed("Body was cut off") from None
-    return bytes(body)
-
-
 def _is_scope(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Scope)
 
@@ -268,34 +252,4 @@ def _query(request: Request, kind: type[Any], *, v2: bool) -> Any:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise DoesNotFit(sentence(error)) from None
-
-
-def _decode(decoder: "msgspec.json.Decoder[Any]", data: bytes) -> Any:
-    try:
-        return decoder.decode(data)
-    except msgspec.ValidationError as error:
-        kind = Malformed if "unknown field" in str(error) else DoesNotFit
-        raise kind(sentence(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Malformed("Body is not valid JSON") from None
-    except RecursionError:
-        raise Malformed("Body is nested too deeply") from None
-
-
-def sentence(error: msgspec.ValidationError) -> str:
-    """A decoder's complaint as a sentence for the caller: which member, and what is wrong with it."""
-    text, _, path = str(error).partition(" - at `$")
-    missing = text.removeprefix("Object missing required field `")
-    if missing != text:
-        return f"{_named(path, missing.rstrip('`'))} can't be blank"
-    unknown = text.removeprefix("Object contains unknown field `")
-    if unknown != text:
-        return f"{_named(path, unknown.rstrip('`'))} is not known here"
-    place = _named(path, "")
-    return f"{place}: {text.replace('`', '')}" if place else text.replace("`", "")
-
-
-def _named(path: str, member: str) -> str:
-    name = (path.rstrip("`").lstrip(".") + (f".{member}" if member else "")).lstrip(".")
-    return name[:1].upper() + name[1:].replace("_", " ")
+        raise DoesNotFit(bodies.sentence(error)) from None

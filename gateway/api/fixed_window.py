@@ -19,6 +19,7 @@ local calls = redis.call('INCR', KEYS[1])
 if calls == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return {calls, redis.call('TTL', KEYS[1])}
 """
+_GIVE_BACK = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('DECR', KEYS[1]) end"
 
 
 async def count(services: Services, key: str, *, calls_max: int, window_s: int, window: str) -> None:
@@ -31,3 +32,11 @@ async def count(services: Services, key: str, *, calls_max: int, window_s: int, 
     calls, left_s = counted
     if calls > calls_max:
         raise TooMany(f"More than {calls_max} calls in {window}", retry_after_s=max(1, left_s))
+
+
+async def give_back(services: Services, key: str) -> None:
+    """Take back a call that was counted under this key."""
+    try:
+        await services.redis.eval(_GIVE_BACK, 1, key)
+    except RedisAway as error:
+        logs.event(log, logging.WARNING, "call_not_given_back", key=key, cause=str(error))

@@ -23,6 +23,7 @@ COMMON = {
     403: "The caller's role does not permit it.",
     404: "There is no such thing, or it is not the caller's.",
     413: "The body is too large.",
+    415: "The body is packed otherwise than with gzip.",
     422: "A member or parameter does not fit; the text says which and why.",
     429: "Too many calls; `Retry-After` says when to come back.",
     HEAD_TOO_LARGE: "URL and headers together are too large.",
@@ -152,7 +153,7 @@ def _refusals(endpoint: Endpoint) -> dict[int, str]:
         if endpoint.described_caller.limited:
             implied.add(429)
     if endpoint.described_body is not None:
-        implied |= {400, 413, 422}
+        implied |= {400, 413, 415, 422}
     if endpoint.query is not None:
         implied.add(422)
     if any(kind is not str for kind in endpoint.in_path.values()):

@@ -25,8 +25,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from gateway.api import bodies
 from gateway.api.dialects import PLAIN
-from gateway.api.endpoint import read_body
 from gateway.device.registration import hub_url
 from gateway.refusals import Refusal
 from gateway.services import Services
@@ -232,7 +232,7 @@ def _route(
     async def serve(request: Request) -> Response:
         services: Services = request.state.services
         try:
-            body = (await read_body(request, FORM_BYTES_MAX)).decode("utf-8", "replace")
+            body = (await bodies.read(request, FORM_BYTES_MAX)).decode("utf-8", "replace")
             given = {name: values[0].strip() for name, values in parse_qs(body or request.url.query).items()}
             async with services.postgres.acquire() as connection, connection.transaction():
                 return await page(services, connection, request, given)

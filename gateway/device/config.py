@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
+from gateway.api import bodies
 from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import VERSION_MAX, check_depth
@@ -15,6 +17,8 @@ from gateway.stores.devices.owner_view import Config
 from gateway.stores.replies import publish
 
 CONFIG_BYTES_MAX = 64 * 1024
+_ANSWER = {field.name for field in msgspec.structs.fields(Config)} - {"version"}
+"""What the answer to GET has beside the version: a device may send that back as it came."""
 
 
 class ConfigStored(Struct):
@@ -38,10 +42,15 @@ async def read_config(services: Services, device: DeviceCaller) -> Config:
     body_bytes_max=CONFIG_BYTES_MAX,
 )
 async def put_config(services: Services, device: DeviceCaller, body: dict[str, Any]) -> ConfigStored:
-    """Store the device's whole config: every member but `version`, which is the next one unless it is given."""
-    version = body.pop("version", None)
-    if version is not None and (type(version) is not int or not 1 <= version <= VERSION_MAX):
-        raise DoesNotFit(f"Version must be a whole number between 1 and {VERSION_MAX}")
+    """Store the device's whole config: every member but `version`, which is the next one unless it is given.
+
+    The current version with the config that is stored says that the device applied it. What GET answered is also taken.
+    """
+    version = bodies.whole(body.pop("version", None))
+    if body.keys() == _ANSWER and isinstance(body["config"], dict):
+        body = body["config"]
+    if version is not None and (type(version) is not int or not 0 <= version <= VERSION_MAX):
+        raise DoesNotFit(f"Version must be a whole number between 0 and {VERSION_MAX}")
     check_depth("Config", body)
     async with services.postgres.acquire() as connection:
         async with connection.transaction():

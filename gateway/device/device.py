@@ -12,6 +12,7 @@ from gateway.api import fixed_window, validation
 from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, Success, endpoint
 from gateway.api.validation import Label, Name, Version
+from gateway.refusals import Refusal
 from gateway.services import Services
 from gateway.stores.devices import deletion, device_view
 from gateway.stores.devices.device_view import Device, Own
@@ -62,14 +63,17 @@ async def read_device(services: Services, device: DeviceCaller) -> Device:
     errors={400: "A member is not known.", 429: f"More than {PUTS_MAX} calls in an hour."},
 )
 async def put_device(services: Services, device: DeviceCaller, body: DeviceReport) -> Device:
-    """Tell what is new on the device."""
-    await fixed_window.count(
-        services,
-        keys.puts(device.shard, str(device.id)),
-        calls_max=PUTS_MAX,
-        window_s=PUTS_WINDOW_S,
-        window="an hour",
-    )
+    """Tell what is new on the device. A call that is refused for what it says does not count."""
+    key = keys.puts(device.shard, str(device.id))
+    await fixed_window.count(services, key, calls_max=PUTS_MAX, window_s=PUTS_WINDOW_S, window="an hour")
+    try:
+        return await _put(services, device, body)
+    except Refusal:
+        await fixed_window.give_back(services, key)
+        raise
+
+
+async def _put(services: Services, device: DeviceCaller, body: DeviceReport) -> Device:
     if body.firmware_version is not UNSET:
         identifiers.semantic_version("Firmware version", body.firmware_version)
     if body.details is not UNSET:

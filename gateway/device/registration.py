@@ -16,11 +16,11 @@ from msgspec import Meta, Raw, Struct
 from starlette.responses import Response
 
 from gateway import identifiers
-from gateway.api import validation
+from gateway.api import bodies, validation
 from gateway.api.dialects import ErrorBody
-from gateway.api.endpoint import Endpoint, endpoint, sentence
+from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import Label
-from gateway.refusals import DoesNotFit, Malformed, Refusal, away
+from gateway.refusals import DoesNotFit, Refusal, away
 from gateway.services import Services
 from gateway.stores.devices import registration as registrations
 from gateway.stores.devices.registration import UNCLAIMED, Model, NewDevice, Place
@@ -48,6 +48,9 @@ class Registration(Struct, kw_only=True):
     details: dict[str, Any] | None = None
     sub_model: Label | None = None
     parent_id: UUID | None = None
+
+
+_registration = msgspec.json.Decoder(Registration)
 
 
 class Registered(Struct):
@@ -97,7 +100,7 @@ async def register_many(services: Services, body: list[Raw]) -> list[Registered 
     async with services.postgres.acquire() as connection:
         for item in body:
             try:
-                results.append(await _register(services, connection, _decode(item)))
+                results.append(await _register(services, connection, bodies.decode(_registration, bytes(item))))
             except Refusal as refusal:
                 results.append(ErrorBody(refusal.text))
             except PostgresAway as error:
@@ -106,15 +109,6 @@ async def register_many(services: Services, body: list[Raw]) -> list[Registered 
                 results.append(ErrorBody(away("Postgres").text))
     status = 422 if any(isinstance(result, ErrorBody) for result in results) else 201
     return Response(msgspec.json.encode(results), status, media_type="application/json")  # type: ignore[return-value]
-
-
-def _decode(item: Raw) -> Registration:
-    try:
-        return msgspec.json.decode(item, type=Registration)
-    except msgspec.ValidationError as error:
-        raise DoesNotFit(sentence(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Malformed("Device is not valid JSON") from None
 
 
 async def _register(services: Services, connection: Connection, body: Registration) -> Registered:

@@ -5,6 +5,7 @@ requests that the hot path leaves alone (pipelined, `Expect: 100-continue`, HTTP
 """
 
 import asyncio
+import json
 from typing import Annotated
 from uuid import UUID
 
@@ -13,14 +14,15 @@ from msgspec import Meta, Raw, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api import bodies
 from gateway.api.callers import devices
 from gateway.api.callers.authorization import presented_key
 from gateway.api.callers.devices import DEVICE
 from gateway.api.dialects import ErrorBody
-from gateway.api.endpoint import Endpoint, endpoint, read_body
+from gateway.api.endpoint import Endpoint, endpoint
 from gateway.ingest.ingest import Ingest
 from gateway.ingest.protocol import refusal
-from gateway.refusals import TooLarge
+from gateway.refusals import DoesNotFit, Malformed, TooLarge, Unauthenticated
 from gateway.services import Services
 from gateway.stores.devices import children
 from schemas import telemetry
@@ -51,7 +53,7 @@ class Answers:
 
 
 class Place:
-    """The receiver of one message among many."""
+    """The receiver of one device's answer among many."""
 
     __slots__ = ("_answers", "_place")
 
@@ -84,20 +86,13 @@ async def post_telemetry(services: Services, request: Request, device_id: str) -
     place = Place(answers, 0)
     key = presented_key(request).encode("utf-8", "replace")
     try:
-        body = await read_body(request, telemetry.BODY_BYTES_MAX)
+        body = await bodies.read(request, telemetry.BODY_BYTES_MAX)
     except TooLarge:
         services.ingest.refuse_too_large(place)
     else:
         services.ingest.offer(place, device_id.lower().encode("utf-8", "replace"), key, body)
     await answers.done.wait()
     return _response(answers.statuses[0], answers.bodies[0], answers.retry_after_s)  # type: ignore[return-value]
-
-
-class Credentials(Struct):
-    """What a message among many may carry to speak for itself."""
-
-    access_token: str | None = None
-    access_key: str | None = None
 
 
 class TelemetryWithToken(Telemetry, omit_defaults=True):
@@ -107,86 +102,157 @@ class TelemetryWithToken(Telemetry, omit_defaults=True):
     access_key: str | None = None
 
 
-MassItem = Annotated[dict[str, Raw], Meta(max_length=MESSAGES_MAX)]
+class Credentials(Struct):
+    """The credential of a message that is refused."""
+
+    access_token: str | None = None
+    access_key: str | None = None
+
+
+_members = msgspec.json.Decoder(dict[str, Raw])
+_several = msgspec.json.Decoder(list[Raw])
+_with_token = msgspec.json.Decoder(TelemetryWithToken)
 _credentials = msgspec.json.Decoder(Credentials)
-_spoken = msgspec.json.Decoder(TelemetryWithToken)
 _encoder = msgspec.json.Encoder()
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class DeviceMessages:
+    """The messages of one device, and the token among them."""
+
+    __slots__ = ("device_id", "messages", "token")
+
+    def __init__(self, name: str, raw: Raw) -> None:
+        self.device_id = name.lower()
+        self.token: str | None = None
+        text = bytes(raw)
+        self.messages = [bytes(one) for one in bodies.decode(_several, text)] if text[:1] == b"[" else [text]
+
+    def take_tokens(self) -> None:
+        """Take the tokens out of the messages, so that no credential is ever stored. Raises Unauthenticated."""
+        for place, message in enumerate(self.messages):
+            if b'"access_' not in message:
+                continue
+            token, self.messages[place] = _take_token(message)
+            if token is None:
+                continue
+            if self.token not in (None, token):
+                raise Unauthenticated
+            self.token = token
 
 
 @endpoint(
     "POST",
     "/v1/devices/{device_id}/children/telemetries",
     status=201,
-    errors={401: "Neither a parent's key nor a token in every message.", 422: "Some messages were refused."},
+    errors={
+        401: "Neither a parent's key nor a token in every message.",
+        422: f"Some messages were refused; or, of the whole, more than {MESSAGES_MAX} messages, or a device twice.",
+    },
     partial_status=422,
-    described_body=Annotated[dict[str, TelemetryWithToken], Meta(max_length=MESSAGES_MAX)],
+    described_body=Annotated[dict[str, TelemetryWithToken | list[TelemetryWithToken]], Meta(max_length=MESSAGES_MAX)],
     described_caller=DEVICE,
     body_bytes_max=MASS_BODY_BYTES_MAX,
 )
 async def post_telemetries(
-    services: Services, request: Request, device_id: str, body: MassItem
+    services: Services, request: Request, device_id: str, body: bytes
 ) -> dict[UUID, ResponseMap | ErrorBody]:
-    """Send messages of many devices at once: one's own children, or any device whose `access_token` is in its message.
+    """Send messages of many devices at once: one's own, one's children's, any whose `access_token` is in its message.
 
+    Several messages of one device come as an array: they count as one call of it and are stored together or not at all.
     The answer maps each id to its response map or error: 201 when all are stored, else 422.
     """
-    answers = Answers(len(body))
-    ingest = services.ingest
-    of_parent: list[tuple[int, str, bytes]] = []
-    for place, (child_id, raw) in enumerate(body.items()):
-        body_of_one = bytes(raw)
-        token = message = None
-        if b'"access_' in body_of_one:
-            token, message = _take_token(body_of_one)
-        if token is None:
-            of_parent.append((place, child_id, body_of_one))
+    items = bodies.decode(_members, body)
+    by_device = [DeviceMessages(name, raw) for name, raw in items.items()]
+    _check(body, items, by_device)
+    answers = Answers(len(by_device))
+    of_parent: list[tuple[int, DeviceMessages]] = []
+    for place, one in enumerate(by_device):
+        try:
+            one.take_tokens()
+        except Unauthenticated as refused:
+            answers.put(place, 401, refusal(refused.text, None))
+            continue
+        if not one.messages:
+            answers.put(place, 422, refusal("One message at least is required", None))
+        elif one.token is None:
+            of_parent.append((place, one))
         else:
-            if message is not None:
-                body_of_one = _encoder.encode(message)
-            ingest.offer(Place(answers, place), child_id.encode(), token.encode(), body_of_one, message)
-    if of_parent or not body:
-        await _offer_children(services, request, of_parent, answers)
-    if body:
+            first, *more = one.messages
+            device, token = one.device_id.encode("utf-8", "replace"), one.token.encode("utf-8", "replace")
+            services.ingest.offer(Place(answers, place), device, token, first, more=more)
+    if of_parent or not by_device:
+        await _offer_of_parent(services, request, of_parent, answers)
+    if by_device:
         await answers.done.wait()
     members = b",".join(
-        [_encoder.encode(child) + b":" + answer for child, answer in zip(body, answers.bodies, strict=True)]
+        [_encoder.encode(name) + b":" + answer for name, answer in zip(items, answers.bodies, strict=True)]
     )
     status = 201 if all(status == 201 for status in answers.statuses) else 422
     return _response(status, b"{%b}" % members, answers.retry_after_s)  # type: ignore[return-value]
 
 
-async def _offer_children(
-    services: Services, request: Request, messages: list[tuple[int, str, bytes]], answers: Answers
+def _check(body: bytes, items: dict[str, Raw], by_device: list[DeviceMessages]) -> None:
+    """Raises DoesNotFit for too many messages, and for a device that stands in the map twice.
+
+    A decoder keeps the last of two members of one name; that there were two shows in the length of a compact body, and
+    else by another parser.
+    """
+    if sum(len(one.messages) for one in by_device) > MESSAGES_MAX:
+        raise DoesNotFit(f"At most {MESSAGES_MAX} messages are sent at once")
+    names = [one.device_id for one in by_device]
+    if len(body) != 1 + sum(len(_encoder.encode(name)) + len(raw) + 2 for name, raw in items.items()):
+        names = [name.lower() for name in _names(body)]
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DoesNotFit(f"{name} stands there twice: send several messages of a device as an array")
+        seen.add(name)
+
+
+def _names(body: bytes) -> list[str]:
+    """The names of a JSON object's members, each as often as it stands there."""
+    try:
+        names: list[str] = json.loads(
+            body, object_pairs_hook=lambda pairs: [name for name, _ in pairs], parse_int=len, parse_float=len
+        )
+    except RecursionError:
+        raise Malformed("Body is nested too deeply") from None
+    return names
+
+
+async def _offer_of_parent(
+    services: Services, request: Request, by_device: list[tuple[int, DeviceMessages]], answers: Answers
 ) -> None:
-    """Offer messages without a token: the caller must be the parent of their devices."""
+    """Offer messages without a token: the caller must be their device, or the parent of it."""
     parent = await devices.authenticate(services, request)
-    versions = await children.key_versions(services.postgres, parent.id, [child for _, child, _ in messages])
+    versions = await children.key_versions(services.postgres, parent.id, [one.device_id for _, one in by_device])
+    versions[str(parent.id)] = int(presented_key(request)[:2], 16)
     ingest: Ingest = services.ingest
-    for place, child_id, message in messages:
-        version = versions.get(child_id)
+    for place, one in by_device:
+        version = versions.get(one.device_id)
         if version is None:
             answers.put(place, 404, refusal("Device not found", None))
         else:
-            ingest.offer_trusted(Place(answers, place), child_id.encode(), b"%02x" % version, message)
+            first, *more = one.messages
+            ingest.offer_trusted(Place(answers, place), one.device_id.encode(), b"%02x" % version, first, more=more)
 
 
-def _take_token(body: bytes) -> tuple[str | None, Telemetry | None]:
-    """The token of a message, and the message without it, so that no credential is ever stored.
+def _take_token(body: bytes) -> tuple[str | None, bytes]:
+    """The token of a message, and the message without it.
 
-    A message that does not decode is None: it is about to be refused by `offer`, with its sentence.
+    One that is no message stays as it is: it is about to be refused by `offer`, with its sentence.
     """
     try:
-        message = _spoken.decode(body)
-    except _UNDECODABLE:
+        message = telemetry.parse_as(body, _with_token, TelemetryWithToken)
+    except telemetry.TelemetryError:
         try:
             credentials = _credentials.decode(body)
-        except _UNDECODABLE:
-            return None, None
-        return credentials.access_token or credentials.access_key, None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None, body
+        return credentials.access_token or credentials.access_key, body
     token = message.access_token or message.access_key
     message.access_token = message.access_key = None
-    return token, message
+    return token, _encoder.encode(message)
 
 
 def _response(status: int, body: bytes, retry_after_s: int | None) -> Response:

@@ -20,6 +20,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -56,7 +57,7 @@ SENTENCES = {
 
 
 class Receiver(Protocol):
-    """Whoever waits for the end of one message. Exactly one of its methods is called, once."""
+    """Whoever waits for the end of a message, or of several in one. Exactly one of its methods is called, once."""
 
     def accepted(self, response_map: bytes) -> None:
         """The message is on disk; `response_map` is the JSON for the device."""
@@ -68,11 +69,13 @@ class Receiver(Protocol):
 class _Batch:
     """Messages of one shard that travel together."""
 
-    __slots__ = ("items", "opened_at", "receivers", "size")
+    __slots__ = ("items", "messages", "opened_at", "receivers", "size")
 
     def __init__(self) -> None:
         self.items: list[bytes] = []
-        self.receivers: list[tuple[Receiver, bytes, bytes, Refused | None]] = []
+        self.receivers: list[tuple[Receiver, bytes, bytes, Refused | None, int]] = []
+        """Who waits, for the messages of which device, whether they are shed, and how many they are."""
+        self.messages = 0
         self.size = 0
         self.opened_at = time.perf_counter()
 
@@ -134,35 +137,55 @@ class Ingest:
     # Offering messages
 
     def offer(
-        self, receiver: Receiver, device_id: bytes, key: bytes, body: bytes, message: Telemetry | None = None
+        self,
+        receiver: Receiver,
+        device_id: bytes,
+        key: bytes,
+        body: bytes,
+        message: Telemetry | None = None,
+        more: Sequence[bytes] = (),
     ) -> None:
-        """Take one message of a device that presents `key` (an access key); `message` is the body, if decoded."""
+        """Take one message of a device that presents `key` (an access key); `message` is the body, if decoded.
+
+        With `more` messages they are one call of the device, and are stored together or not at all.
+        """
         if self._verify(device_id, key):
-            self.offer_trusted(receiver, device_id, key[:2], body, message)
+            self.offer_trusted(receiver, device_id, key[:2], body, message, more)
         else:
-            self._metrics.received.inc()
-            self._refuse(receiver, 401, "Unauthorized", Refused.UNAUTHORIZED)
+            self._metrics.received.inc(1 + len(more))
+            self._refuse(receiver, 401, "Unauthorized", Refused.UNAUTHORIZED, messages=1 + len(more))
 
     def offer_trusted(
-        self, receiver: Receiver, device_id: bytes, key_version: bytes, body: bytes, message: Telemetry | None = None
+        self,
+        receiver: Receiver,
+        device_id: bytes,
+        key_version: bytes,
+        body: bytes,
+        message: Telemetry | None = None,
+        more: Sequence[bytes] = (),
     ) -> None:
-        """Take one message of a device that was authenticated otherwise (a child, by its parent)."""
+        """As `offer`, of a device that was authenticated otherwise (a child, by its parent)."""
+        checked = 0
         try:
             if message is None:
                 telemetry.decode(body, self._now)
             else:
                 telemetry.check(message, len(body), self._now)
+            for later in more:
+                checked += 1
+                telemetry.decode(later, self._now)
         except telemetry.TelemetryError as error:
-            self._metrics.received.inc()
+            self._metrics.received.inc(1 + len(more))
             reason = Refused.TOO_LARGE if error.status == 413 else Refused.MALFORMED
-            self._refuse(receiver, error.status, str(error), reason)
+            text = f"Message {checked + 1}: {error}" if more else str(error)
+            self._refuse(receiver, error.status, text, reason, messages=1 + len(more))
             return
         if ordinal := self._limit.take(device_id):
-            task = asyncio.create_task(self._submit_limited(receiver, device_id, key_version, body, ordinal))
+            task = asyncio.create_task(self._submit_limited(receiver, device_id, key_version, body, more, ordinal))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
-            self._submit(receiver, device_id, key_version, body)
+            self._submit(receiver, device_id, key_version, body, more)
 
     def refuse_too_large(self, receiver: Receiver) -> None:
         """Count and refuse a message whose body is longer than the limit and was not read."""
@@ -177,36 +200,44 @@ class Ingest:
             self._open(shard).take(device_id, key_version, b"")
 
     async def _submit_limited(
-        self, receiver: Receiver, device_id: bytes, key_version: bytes, body: bytes, ordinal: int
+        self, receiver: Receiver, device_id: bytes, key_version: bytes, body: bytes, more: Sequence[bytes], ordinal: int
     ) -> None:
         try:
             await self._limit.count_shared(device_id, ordinal)
         except refusals.TooMany as refusal:
-            self._metrics.received.inc()
-            self._refuse(receiver, 429, refusal.text, Refused.RATE_LIMITED, refusal.retry_after_s)
+            self._metrics.received.inc(1 + len(more))
+            self._refuse(
+                receiver, 429, refusal.text, Refused.RATE_LIMITED, refusal.retry_after_s, messages=1 + len(more)
+            )
         except RedisAway:
-            self._metrics.received.inc()
-            self._refuse_later(receiver, Refused.REDIS_AWAY)
+            self._metrics.received.inc(1 + len(more))
+            self._refuse_later(receiver, Refused.REDIS_AWAY, messages=1 + len(more))
         else:
-            self._submit(receiver, device_id, key_version, body)
+            self._submit(receiver, device_id, key_version, body, more)
 
-    def _submit(self, receiver: Receiver, device_id: bytes, key_version: bytes, body: bytes) -> None:
+    def _submit(
+        self, receiver: Receiver, device_id: bytes, key_version: bytes, body: bytes, more: Sequence[bytes]
+    ) -> None:
+        messages = 1 + len(more) if more else 1
         if self._waiting >= self._pending_max:
-            self._metrics.received.inc()
-            self._refuse_later(receiver, Refused.SHED_PENDING)
+            self._metrics.received.inc(1 + len(more))
+            self._refuse_later(receiver, Refused.SHED_PENDING, messages=messages)
             return
         shard = shard_of(device_id, self._shards)
-        self._waiting += 1
+        self._waiting += messages
         shed = self.shed[shard]
         batch = self._open(shard)
         if not shed:
             batch.take(device_id, key_version, body)
-        batch.receivers.append((receiver, device_id, key_version, shed))
+            for later in more:
+                batch.take(device_id, key_version, later)
+        batch.messages += messages
+        batch.receivers.append((receiver, device_id, key_version, shed, messages))
 
     def _open(self, shard: int) -> _Batch:
         """The batch of a shard that takes more messages; its departure is arranged."""
         pending = self._pending[shard]
-        if not pending or len(pending[-1].receivers) >= BATCH_MESSAGES_MAX or pending[-1].size >= BATCH_BYTES_MAX:
+        if not pending or pending[-1].messages >= BATCH_MESSAGES_MAX or pending[-1].size >= BATCH_BYTES_MAX:
             pending.append(_Batch())
             lane = self._lanes[shard]
             if lane is None:
@@ -248,10 +279,10 @@ class Ingest:
                 reply = self._reply[shard]
                 count = len(batch.receivers)
                 parts.append(b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$1\r\n!" % (count + 3, len(reply), reply))
-                parts += [b"\r\n$36\r\n" + device_id for _, device_id, _, _ in batch.receivers]
+                parts += [b"\r\n$36\r\n" + device_id for _, device_id, _, _, _ in batch.receivers]
                 parts.append(b"\r\n")
                 expected += 1
-                messages += count
+                messages += batch.messages
         if not travelling:
             return
         lane.under_way.append(time.monotonic())
@@ -263,7 +294,7 @@ class Ingest:
         lane.under_way.popleft()
         place = 0
         for shard, batch in travelling:
-            self._waiting -= len(batch.receivers)
+            self._waiting -= batch.messages
             added = maps = None
             if answer is None:
                 reason: Refused | None = Refused.REDIS_AWAY
@@ -284,20 +315,20 @@ class Ingest:
     def _deliver(self, batch: _Batch, maps: list[bytes | None] | None, failed: Refused | None) -> None:
         accepted = 0
         limit = self._limit
-        self._metrics.received.inc(len(batch.receivers))
+        self._metrics.received.inc(batch.messages)
         if maps is None:
             assert failed is not None
-            for receiver, _, _, _ in batch.receivers:
-                self._refuse_later(receiver, failed)
+            for receiver, _, _, _, messages in batch.receivers:
+                self._refuse_later(receiver, failed, messages=messages)
             return
         place = 0
-        for receiver, device_id, key_version, shed in batch.receivers:
+        for receiver, device_id, key_version, shed, messages in batch.receivers:
             place += 1
             value = maps[place]
             if value is None:
                 response_map = replies.NOTHING_WAITS
             elif value[26] == replies.DELETED or value[16:18] != key_version:
-                self._refuse(receiver, 401, "Unauthorized", Refused.UNAUTHORIZED)
+                self._refuse(receiver, 401, "Unauthorized", Refused.UNAUTHORIZED, messages=messages)
                 continue
             else:
                 if value[18:26] == replies.DEFAULT_RATE_LIMIT_HEX:
@@ -307,10 +338,10 @@ class Ingest:
                 response_map = value[27:]
             reason = failed or shed
             if reason is None:
-                accepted += 1
+                accepted += messages
                 receiver.accepted(response_map)
             else:
-                self._refuse_later(receiver, reason, response_map)
+                self._refuse_later(receiver, reason, response_map, messages=messages)
         if accepted:
             self._metrics.accepted.inc(accepted)
         self._metrics.observe_telemetry(time.perf_counter() - batch.opened_at, accepted)
@@ -333,15 +364,18 @@ class Ingest:
 
     def _fail_pending(self, shard: int) -> None:
         for batch in self._pending[shard]:
-            self._waiting -= len(batch.receivers)
+            self._waiting -= batch.messages
             if batch.receivers:
                 self._deliver(batch, None, Refused.REDIS_AWAY)
         self._pending[shard].clear()
 
     # Refusals
 
-    def _refuse_later(self, receiver: Receiver, reason: Refused, response_map: bytes | None = None) -> None:
-        self._refuse(receiver, 503, SENTENCES[reason], reason, refusals.retry_after_s(), response_map)
+    def _refuse_later(
+        self, receiver: Receiver, reason: Refused, response_map: bytes | None = None, *, messages: int = 1
+    ) -> None:
+        retry_after_s = refusals.retry_after_s()
+        self._refuse(receiver, 503, SENTENCES[reason], reason, retry_after_s, response_map, messages=messages)
 
     def _refuse(
         self,
@@ -351,8 +385,10 @@ class Ingest:
         reason: Refused,
         retry_after_s: int | None = None,
         response_map: bytes | None = None,
+        *,
+        messages: int = 1,
     ) -> None:
-        self._metrics.refused.labels(reason).inc()
+        self._metrics.refused.labels(reason).inc(messages)
         receiver.refused(status, text, response_map, retry_after_s)
 
     # Life

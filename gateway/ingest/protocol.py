@@ -2,8 +2,9 @@
 
 A subclass of uvicorn's httptools protocol. A plain ``POST /v1/devices/{id}/telemetry`` on a connection with nothing
 else under way is handed to `Ingest` as soon as its body is complete, and answered when Redis has it on disk. Every
-other request goes to Starlette exactly as uvicorn would have sent it: other routes, ``Expect``, HTTP/1.0, and telemetry
-that was pipelined behind a request still under way (the ASGI route of the same address serves it).
+other request goes to Starlette exactly as uvicorn would have sent it: other routes, ``Expect``, HTTP/1.0, packed
+bodies, and telemetry that was pipelined behind a request still under way (the ASGI route of the same address serves
+it).
 
 A request that arrives whole in one piece, with none but everyday headers, does not even meet the parser: one regular
 expression takes it apart. Whatever that does not know, down to a header it has not heard of, goes to the parser, so it
@@ -342,7 +343,7 @@ class HotProtocol(HttpToolsProtocol):
                     if given not in (None, value):
                         return False
                     given = value
-            elif length == 6 and name.lower() == b"expect":
+            elif length in (6, 16) and name.lower() in (b"expect", b"content-encoding"):
                 return False
         if parser.get_http_version() != "1.1":
             return False

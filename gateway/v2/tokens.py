@@ -12,8 +12,9 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from gateway.api import bodies
 from gateway.api.callers.access_tokens import TOKEN_LIFE_S, issue_token
-from gateway.api.endpoint import Endpoint, endpoint, read_body
+from gateway.api.endpoint import Endpoint, endpoint
 from gateway.device.registration import hub_url
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts
@@ -50,7 +51,7 @@ class Grant(Struct):
 )
 async def issue(services: Services, request: Request) -> Token:
     """Exchange an assertion for an access token."""
-    form = parse_qs((await read_body(request, FORM_BYTES_MAX)).decode("utf-8", "replace"))
+    form = parse_qs((await bodies.read(request, FORM_BYTES_MAX)).decode("utf-8", "replace"))
     if form.get("grant_type") != [GRANT_TYPE]:
         return _refuse("unsupported_grant_type", f"grant_type must be {GRANT_TYPE}")  # type: ignore[no-any-return]
     assertion = form.get("assertion", [""])[0]

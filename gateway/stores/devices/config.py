@@ -29,11 +29,11 @@ async def put(
 ) -> int:
     """Store a device's own whole config, in a transaction, as `version` or as the next one; returns that.
 
-    The device is taken to have applied it. Raises DoesNotFit when the version is not newer, Unauthenticated when the
-    device was deleted.
+    The device is taken to have applied it; with the current version and an equal config that is all it says. Raises
+    DoesNotFit when the version is otherwise not newer, Unauthenticated when the device was deleted.
     """
     row = await connection.fetchrow(
-        "SELECT config_version FROM devices WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
+        "SELECT config_version, config FROM devices WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
         device.id,
     )
     if row is None:
@@ -41,6 +41,9 @@ async def put(
     latest: int = row["config_version"]
     if version is None:
         version = latest + 1
+    elif version == latest and _equal(row["config"], config):
+        await connection.execute("UPDATE devices SET applied_config_version = $2 WHERE id = $1", device.id, version)
+        return version
     elif version <= latest:
         raise DoesNotFit(f"Error setting config with old version, latest is {latest}")
     await connection.execute(
@@ -53,3 +56,12 @@ async def put(
     )
     await outbox.append(connection, [outbox.event(device.id, ConfigChanged(version=version), moment)])
     return version
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same; 2 and 2.0 are, 1 and true are not."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)

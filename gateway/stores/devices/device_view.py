@@ -105,7 +105,15 @@ async def read(connection: Executor, device_id: UUID) -> Device:
 
 def state(telemetries: dict[str, Any] | None, status: str | None) -> dict[str, Any]:
     """The merged state as devices are shown it; its status is null until the device told one."""
-    return {**(telemetries or {}), "status": status}
+    return {**flat(telemetries), "status": status}
+
+
+def flat(telemetries: dict[str, Any] | None) -> dict[str, Any]:
+    """The telemetry of a state that also holds the device's status: a key of that name is kept apart."""
+    shown = dict(telemetries or {})
+    if "status" in shown:
+        shown["telemetries.status"] = shown.pop("status")
+    return shown
 
 
 async def hold(connection: Connection, device_id: UUID) -> Own:

@@ -22,6 +22,7 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.refusals import NotFound
+from gateway.stores.devices import device_view
 from schemas.postgres import Executor
 
 UNKNOWN = "Device not found"
@@ -237,7 +238,7 @@ def _device(row: asyncpg.Record) -> Device:
         effective_status=row["effective_status"],
         last_seen_at=row["last_seen_at"],
         details=row["details"],
-        state=(row["telemetries"] or {}) | ({} if row["status"] is None else {"status": row["status"]}),
+        state=device_view.flat(row["telemetries"]) | ({} if row["status"] is None else {"status": row["status"]}),
         state_at=row["state_at"],
         model=DeviceModel(row["model_id"], row["vendor"], row["model_name"]),
         sub_model=row["sub_model"],

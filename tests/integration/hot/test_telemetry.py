@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from owners import Owner
 
 from schemas import entries, ids, keys, telemetry
 from schemas.redis import Redis
@@ -186,3 +187,118 @@ async def test_many_messages_in_one_request_each_get_their_own_answer(edge: Any,
     assert answer[good]["success"] is True
     assert answer[bad] == {"error": "Unauthorized"}
     assert await stored(redis_client) == [(good.encode(), b'{"telemetries":{"a":1}}')]
+
+
+async def registered(edge: Any, acme: Owner) -> tuple[str, str]:
+    """The id and access key of a device that exists, as ordinary routes ask for."""
+    device_id = str(await acme.device())
+    return device_id, edge.services.access_keys.issue(device_id, 0)
+
+
+async def mass(edge: Any, device_id: str, key: str, body: bytes) -> tuple[int, Any]:
+    url = f"{edge.url}/v1/devices/{device_id}/children/telemetries"
+    async with edge.http.post(url, data=body, headers={"authorization": key}) as response:
+        return response.status, json.loads(await response.read())
+
+
+def numbered(*numbers: int, **members: Any) -> list[dict[str, Any]]:
+    """Messages that differ in a number."""
+    return [{"telemetries": {"n": n}, **members} for n in numbers]
+
+
+async def test_an_offline_device_sends_its_batch_as_an_array(edge: Any, acme: Owner, redis_client: Redis) -> None:
+    """By its own key, more messages than it may make calls; one answer for the device, all stored in order."""
+    device_id, key = await registered(edge, acme)
+    batch = numbered(*range(100))
+    status, answer = await mass(edge, device_id, key, json.dumps({device_id.upper(): batch}).encode())
+    assert (status, answer[device_id.upper()]["success"]) == (201, True)
+    found = [(name, json.loads(body)) for name, body in await stored(redis_client) if body]
+    assert found == [(device_id.encode(), message) for message in batch]
+    metrics = edge.services.metrics
+    assert (metrics.received._value.get(), metrics.accepted._value.get()) == (100, 100)
+
+
+async def test_an_array_with_tokens_needs_no_other_key(edge: Any, redis_client: Redis) -> None:
+    """In each of its messages or in one; two different ones are 401 for that device; tokens are never stored."""
+    (each, key), (one, key_of_one), (two, key_of_two) = device(edge), device(edge), device(edge)
+    body = {
+        each: numbered(1, 2, access_token=key),
+        one: numbered(3) + numbered(4, access_key=key_of_one),
+        two: numbered(5, access_token=key_of_two) + numbered(6, access_token=key),
+    }
+    status, answer = await mass(edge, each, "", json.dumps(body).encode())
+    assert (status, answer[two]) == (422, {"error": "Unauthorized"})
+    assert answer[each]["success"] is answer[one]["success"] is True
+    found = await stored(redis_client)
+    assert sorted(json.loads(body)["telemetries"]["n"] for _, body in found) == [1, 2, 3, 4]
+    assert all(b"access" not in body for _, body in found)
+
+
+@pytest.mark.parametrize(
+    ("batch", "text"),
+    [
+        ([], "One message at least is required"),
+        ([{"telemetries": {"n": 1}}, {"telemetries": {"n": {}}}], "Message 2: Common telemetries.n must be string,"),
+        ([{}, {"status": "online"}], "Message 1: One of status and telemetries is required"),
+        ([[{"status": "online"}], {"status": "online"}], "Message 1: Body must be a JSON object"),
+        (
+            [{"status": "online"}, {"message": "x" * 140_000, "status": "online"}],
+            "Message 2: A telemetry message is at",
+        ),
+    ],
+)
+async def test_an_array_is_stored_whole_or_not_at_all(
+    edge: Any, acme: Owner, redis_client: Redis, batch: Any, text: str
+) -> None:
+    """Else a device that sends it again would double what was good; others in the request are stored."""
+    device_id, key = await registered(edge, acme)
+    other, other_key = device(edge)
+    body = {device_id: batch, other: {"access_token": other_key, "status": "online"}}
+    status, answer = await mass(edge, device_id, key, json.dumps(body).encode())
+    assert status == 422
+    assert answer[device_id]["error"].startswith(text)
+    assert answer[other]["success"] is True
+    assert [name for name, body in await stored(redis_client) if body] == [other.encode()]
+
+
+async def test_the_messages_of_arrays_count(edge: Any, redis_client: Redis) -> None:
+    """A hundred in one request, however they are spread; one more and the whole is refused."""
+    (a, key), (b, _) = device(edge), device(edge)
+    for body in ({a: numbered(*range(101))}, {a: numbered(*range(60)), b: numbered(*range(41))}):
+        status, answer = await mass(edge, a, key, json.dumps(body).encode())
+        assert (status, answer) == (422, {"error": "At most 100 messages are sent at once"})
+    assert await stored(redis_client) == []
+
+
+@pytest.mark.parametrize("layout", [b"{%b:%b,%b:%b}", b"{ %b : %b,\n%b : %b }", b"\xef\xbb\xbf{%b:%b,%b:%b}"])
+@pytest.mark.parametrize("second", [b'"%b"', b'"\\u00%b"'])
+@pytest.mark.parametrize("case", ["lower", "upper"])
+async def test_a_device_that_stands_twice_is_refused_with_the_whole(
+    edge: Any, redis_client: Redis, layout: bytes, second: bytes, case: str
+) -> None:
+    """However the map is written: a decoder would keep the last message and lose the other."""
+    device_id, key = device(edge)
+    again = getattr(device_id, case)().encode()
+    again = second % (b"%x%b" % (again[0], again[1:]) if b"u00" in second else again)
+    message = b'{"telemetries":{"%b":1}}' % device_id.encode()
+    body = layout % (b'"%b"' % device_id.encode(), message, again, message)
+    status, answer = await mass(edge, device_id, key, body)
+    assert (status, answer) == (
+        422,
+        {"error": f"{device_id} stands there twice: send several messages of a device as an array"},
+    )
+    assert await stored(redis_client) == []
+
+
+async def test_a_map_that_only_looks_as_if_an_id_stood_twice_is_taken(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """The id as a telemetry key, as a value, and spaces that a library puts between members."""
+    device_id, key = await registered(edge, acme)
+    for body in (
+        json.dumps({device_id: {"telemetries": {device_id: device_id, "x": f'"{device_id}":'}}}, indent=3),
+        json.dumps({device_id: {"telemetries": {"ä/\n": 1e300, "n": 10**18}}}),
+    ):
+        status, _ = await mass(edge, device_id, key, body.encode())
+        assert status == 201
+    assert len([body for _, body in await stored(redis_client) if body]) == 2

@@ -1,0 +1,109 @@
+"""The body of a request: read within its bound, unpacked, decoded.
+
+Devices send what their libraries make of a message: packed with gzip, behind a byte order mark, whole numbers as `2.0`.
+All of that is taken. A packed body is bounded by what it unpacks to, as every other one by its length.
+"""
+
+import zlib
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from gateway.refusals import DoesNotFit, Malformed, TooLarge, UnknownCoding
+from schemas.telemetry import BYTE_ORDER_MARK
+
+GZIP_MEMBERS_MAX = 16
+_GZIP_WINDOW = 31
+_WHOLE_MAX = 2**53
+"""Up to here every float that is a whole number is exactly that number."""
+
+T = TypeVar("T")
+
+
+async def read(request: Request, bytes_max: int) -> bytes:
+    """The whole body, unpacked. Raises Malformed, UnknownCoding, or TooLarge as soon as it is known to be."""
+    coding = request.headers.get("content-encoding", "").lower()
+    if coding not in ("", "identity", "gzip", "x-gzip"):
+        raise UnknownCoding(f"Content-Encoding {coding} is not taken: send gzip, or the body as it is")
+    too_large = TooLarge(f"Body is larger than {bytes_max} bytes")
+    if int(request.headers.get("content-length", 0)) > bytes_max:
+        raise too_large
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > bytes_max:
+                raise too_large
+    except ClientDisconnect:
+        raise Malformed("Body was cut off") from None
+    return unpacked(bytes(body), bytes_max) if coding.endswith("gzip") else bytes(body)
+
+
+def unpacked(data: bytes, bytes_max: int) -> bytes:
+    """What gzip packed. Raises Malformed, or TooLarge; no more than `bytes_max` is ever unpacked."""
+    whole = b""
+    for _ in range(GZIP_MEMBERS_MAX):
+        member = zlib.decompressobj(_GZIP_WINDOW)
+        try:
+            whole += member.decompress(data, bytes_max - len(whole) + 1)
+        except zlib.error:
+            break
+        if len(whole) > bytes_max:
+            raise TooLarge(f"Body is larger than {bytes_max} bytes when it is unpacked")
+        if not member.eof:
+            break
+        data = member.unused_data
+        if not data:
+            return whole
+    raise Malformed("Body is not valid gzip")
+
+
+def decode(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T:
+    """The body as what it should be. Raises Malformed, or DoesNotFit with a sentence that names the member."""
+    data = data.removeprefix(BYTE_ORDER_MARK)
+    try:
+        try:
+            return decoder.decode(data)
+        except msgspec.ValidationError as error:
+            if "`int`" not in str(error) or "got `float`" not in str(error):
+                raise
+            # A whole number that a library wrote as a float; cost does not matter here.
+            return msgspec.convert(_whole_numbers.decode(data), decoder.type)
+    except msgspec.ValidationError as error:
+        kind = Malformed if "unknown field" in str(error) else DoesNotFit
+        raise kind(sentence(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Malformed("Body is not valid JSON") from None
+    except RecursionError:
+        raise Malformed("Body is nested too deeply") from None
+
+
+def whole(number: Any) -> Any:
+    """A float that is a whole number as an integer; anything else as it is."""
+    if isinstance(number, float) and number.is_integer() and abs(number) <= _WHOLE_MAX:
+        return int(number)
+    return number
+
+
+_whole_numbers = msgspec.json.Decoder(float_hook=lambda text: whole(float(text)))
+
+
+def sentence(error: msgspec.ValidationError) -> str:
+    """A decoder's complaint as a sentence for the caller: which member, and what is wrong with it."""
+    text, _, path = str(error).partition(" - at `$")
+    if text.endswith("out of range"):
+        return "A number is out of range"
+    missing = text.removeprefix("Object missing required field `")
+    if missing != text:
+        return f"{_named(path, missing.rstrip('`'))} can't be blank"
+    unknown = text.removeprefix("Object contains unknown field `")
+    if unknown != text:
+        return f"{_named(path, unknown.rstrip('`'))} is not known here"
+    place = _named(path, "")
+    return f"{place}: {text.replace('`', '')}" if place else text.replace("`", "")
+
+
+def _named(path: str, member: str) -> str:
+    name = (path.rstrip("`").lstrip(".") + (f".{member}" if member else "")).lstrip(".")
+    return name[:1].upper() + name[1:].replace("_", " ")
