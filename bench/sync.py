@@ -25,7 +25,7 @@ from bench.rig import SHARDS, Rig, until_ready
 from schemas import ids, manifests, postgres
 from schemas.postgres import Connection
 from workers.__main__ import GC_THRESHOLDS
-from workers.importer import diff, store
+from workers.importer import comparing, diff, loading, store
 from workers.importer.devices import Listed, Mapper, Skipped
 from workers.importer.diff import Target
 
@@ -173,18 +173,18 @@ async def _ours(
     process = psutil.Process()
     before = process.memory_info().rss
     with clock:
-        await diff.begin(connection)
+        await loading.begin(connection)
     for page in _pages(devices, turn):
         answer = _json(page)
         await asyncio.sleep(pause_s)
         with clock:
             found = [mapper.read(item) for item in msgspec.json.decode(answer)["devices"]]
-            await diff.load(connection, [device for device in found if not isinstance(device, Skipped)])
+            await loading.load(connection, [device for device in found if not isinstance(device, Skipped)])
     with clock:
-        await diff.end_of_list(connection)
+        await loading.end_of_list(connection)
         async with connection.transaction():
-            changes = await diff.compare(connection, target.connector_id)
-            await diff.apply(connection, target, datetime.now(UTC))
+            changes = await comparing.compare(connection, target.connector_id)
+            await diff.apply(connection, target, changes, datetime.now(UTC))
     held = (process.memory_info().rss - before) / 1e6
     assert changes.found > 0.99 * devices
     # The events are for flushers to take; here nobody does.

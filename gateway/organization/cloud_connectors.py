@@ -267,7 +267,7 @@ async def sync_now(services: Services, organization: OrganizationScope, connecto
     errors={**NOT_FOUND, 422: "No list is held."},
 )
 async def confirm(services: Services, organization: OrganizationScope, connector_id: str) -> Success:
-    """Agree to the list that is held: the next run, which begins at once, may exclude as many devices."""
+    """Agree to the list that is held: the next run begins at once, and applies that list alone."""
     async with _held(services, organization, connector_id) as (connection, held):
         await store.confirm(connection, held)
     return Success()

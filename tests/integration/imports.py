@@ -1,6 +1,7 @@
 """A tenant that imports from a vendor's cloud: connectors made by API, run when a test says so."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,20 @@ from workers.importer import store
 from workers.importer.runs import Runs
 
 
+class Clock:
+    """The importer's clock, which a test moves on."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def move(self, **by: float) -> None:
+        """Let so much time pass."""
+        self.ahead += timedelta(**by)
+
+
 @dataclass
 class Imports:
     """A tenant with a vendor's cloud; connectors are made by API and run by hand."""
@@ -27,6 +42,7 @@ class Imports:
     holder: UUID
     edge: Any
     vault: Vault
+    clock: "Clock"
 
     async def connector(
         self, *, authorised: bool = True, provider: str = "acme", settings: dict[str, str] | None = None

@@ -21,7 +21,7 @@ from schemas.egress import EgressError, EgressPolicy
 from schemas.manifests import AuthorizationCode, Manifest, ManifestError
 from schemas.settings import PREFIX
 from workers.importer.devices import Listed, Mapper, Skipped
-from workers.importer.lists import pages
+from workers.importer.lists import Reading
 from workers.importer.telemetry import Reader
 from workers.importer.vendor import Vendor, VendorError
 
@@ -89,9 +89,10 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
     first_skipped: Any = None
     count = 0
     try:
-        async for items in pages(vendor, manifest.list):
-            count += len(items)
-            for item in items:
+        reading = Reading(vendor, manifest.list)
+        async for part in reading.parts():
+            count += len(part.items)
+            for item in part.items:
                 found = mapper.read(item)
                 if isinstance(found, Skipped):
                     first_skipped = first_skipped or item

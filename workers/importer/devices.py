@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from schemas import manifests
-from workers.importer.lists import getter
+from workers.importer.expressions import getter
 
 TEXT_MAX = 255
 SPACE_DEPTH_MAX = 16
@@ -20,7 +20,7 @@ class Listed(NamedTuple):
     """A device as listed; what the vendor does not tell is None. `space` is a path below the target space."""
 
     vendor_id: str
-    name: str
+    name: str | None
     serial: str | None
     mac: str | None
     model: str | None
@@ -46,8 +46,10 @@ class Mapper:
         self._all = itemgetter(*members) if len(members) == len(Listed._fields) else None
 
     def vendor_id(self, item: Any) -> str | None:
-        """The id of an item, None when it has none."""
-        return _text(self._id(item))
+        """The id of an item, None when it has none that could be one."""
+        found = self._id(item)
+        text = _text(found)
+        return None if text is None or len(text) > TEXT_MAX or not _is_whole(found) else text
 
     def read(self, item: Any) -> Listed | Skipped:
         """The device, or why there is none."""
@@ -67,21 +69,27 @@ class Mapper:
         vendor_id, name, serial, mac, model, firmware, space = map(str.strip, texts)
         if not vendor_id:
             return None
-        return Listed(
-            vendor_id, name or vendor_id, serial or None, _mac(mac), model or None, firmware or None, _path(space)
-        )
+        return Listed(vendor_id, name or None, serial or None, _mac(mac), model or None, firmware or None, _path(space))
 
     def _read(self, item: Any) -> Listed | Skipped:
-        vendor_id = _text(self._id(item))
+        found = self._id(item)
+        vendor_id = _text(found)
         if vendor_id is None:
             return Skipped(None, "has no id")
+        if not _is_whole(found):
+            return Skipped(vendor_id[:TEXT_MAX], "its id has half a character")
         if len(vendor_id) > TEXT_MAX:
             return Skipped(vendor_id[:TEXT_MAX], f"its id is longer than {TEXT_MAX} characters")
-        name = _text(self._name(item)) or vendor_id
-        if len(name) > TEXT_MAX:
+        name = _text(self._name(item))
+        if name is not None and len(name) > TEXT_MAX:
             return Skipped(vendor_id, f"its name is longer than {TEXT_MAX} characters")
         serial, mac, model, firmware, space = (None if get is None else get(item) for get in self._others)
         return Listed(vendor_id, name, _short(serial), _mac(mac), _short(model), _short(firmware), _space(space))
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether nothing of an id would be replaced: two ids could then be one."""
+    return not isinstance(value, str) or value.isascii() or value.encode("utf-8", "replace").decode() == value
 
 
 def _text(value: Any) -> str | None:

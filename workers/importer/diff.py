@@ -1,37 +1,23 @@
-"""The heart of a sync: a vendor's complete list against what was imported before, in sets, in one transaction.
+"""Applies what a vendor's list changes: rows, devices, spaces and events of all changes, in one transaction.
 
-    load     pages are copied into the session's temporary table as they come: memory stays flat
-    compare  two set operations find what changed and what is gone; nothing is written yet
-    apply    rows, devices, spaces and events of all changes, or none of them
-
-A list that would exclude much is held instead of applied: an empty one after one that was not, or one without more
-than a share of the active devices. It is applied once a person confirms it, or the third time in a row that it comes.
+People go on meanwhile: a device may be deleted, or given to another organization, after the list was compared. So the
+devices of all changes are locked first, those that are no longer as they were compared are left out, and every write
+says again whose device it is to be.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-from msgspec import Struct
-
 from schemas import ids, outbox
-from schemas.events import EventType
+from schemas.events import EventType, rfc3339
 from schemas.life_cycle import DeviceClaimed, DeviceExcluded, DeviceRegistered, DeviceRestored
 from schemas.postgres import Connection, batches
-from workers.importer.devices import Listed
+from workers.importer.comparing import Changes, counted
+from workers.importer.loading import STATEMENT_S
 
-EXCLUDED_SHARE_MAX = 0.15
-EXCLUDED_MIN = 10
-AGREEING_RUNS = 3
 BATCH = 10_000
-SHOWN = 100
-STATEMENT_S = 600.0
-
-_FACTS = ("name", "serial", "mac", "model", "firmware")
-_SAME = (
-    f"({', '.join('l.' + fact for fact in _FACTS)}) IS NOT DISTINCT FROM ({', '.join('c.' + fact for fact in _FACTS)})"
-)
+_FACTS = ("name", "serial", "mac", "model", "firmware", "space")
 
 
 class LostRunError(Exception):
@@ -39,7 +25,7 @@ class LostRunError(Exception):
 
 
 class Target(NamedTuple):
-    """Whose devices these become, and where."""
+    """Whose devices these become, and where. With `follow_spaces` they move as they do in the vendor's tree."""
 
     connector_id: str
     organization_id: UUID
@@ -47,117 +33,49 @@ class Target(NamedTuple):
     space_id: UUID
     model_id: UUID
     shards: int
+    follow_spaces: bool = False
 
 
-class Changes(Struct):
-    """What a list changes, in numbers."""
-
-    found: int = 0
-    created: int = 0
-    renamed: int = 0
-    excluded: int = 0
-    restored: int = 0
-    active: int = 0
-    """Devices active before."""
-    gone_digest: str = ""
-    """Of the ids that are gone: the same for the same set."""
-
-    @property
-    def excludes_much(self) -> bool:
-        """Whether the list must be held."""
-        if self.found == 0 and self.active > 0:
-            return True
-        return self.excluded >= EXCLUDED_MIN and self.excluded > EXCLUDED_SHARE_MAX * self.active
-
-
-async def begin(connection: Connection) -> None:
-    """Make room in this session for one list."""
-    await connection.execute("DROP TABLE IF EXISTS pg_temp.listed")
-    await connection.execute(
-        """CREATE TEMPORARY TABLE listed (vendor_id text NOT NULL, name text NOT NULL, serial text, mac text,
-                                          model text, firmware text, space text)"""
-    )
-
-
-async def load(connection: Connection, devices: Sequence[Listed]) -> None:
-    """Add a page."""
-    await connection.copy_records_to_table("listed", records=devices, timeout=STATEMENT_S)
-
-
-async def end_of_list(connection: Connection) -> list[str]:
-    """Drop the second of each pair of equal ids; returns the first of those ids, at most a few."""
-    await connection.execute("SET work_mem = '64MB'")
-    await connection.execute("ANALYZE listed (vendor_id)")
-    rows = await connection.fetch(
-        """WITH twice AS (SELECT vendor_id, min(ctid) AS kept FROM listed GROUP BY vendor_id HAVING count(*) > 1),
-                dropped AS (DELETE FROM listed l USING twice t WHERE l.vendor_id = t.vendor_id AND l.ctid <> t.kept
-                            RETURNING l.vendor_id)
-           SELECT vendor_id FROM dropped""",
-        timeout=STATEMENT_S,
-    )
-    return [row["vendor_id"] for row in rows]
-
-
-async def compare(connection: Connection, connector_id: str) -> Changes:
-    """Find what changes, into temporary tables `changed` and `gone`. In a transaction."""
-    assert connector_id.isalnum()
-    mine = f"'{connector_id}'"  # these statements take no parameters
-    await connection.execute(
-        f"""CREATE TEMPORARY TABLE changed ON COMMIT DROP AS
-            SELECT l.*, c.device_id, c.excluded, c.name AS was
-              FROM listed l
-              LEFT JOIN (SELECT * FROM cloud_devices WHERE connector_id = {mine}) c USING (vendor_id)
-             WHERE c.device_id IS NULL OR c.excluded = 'missing'
-                OR (c.excluded IS NULL AND NOT {_SAME})""",
-        timeout=STATEMENT_S,
-    )
-    await connection.execute(
-        f"""CREATE TEMPORARY TABLE gone ON COMMIT DROP AS
-            SELECT c.vendor_id, c.device_id, c.name FROM cloud_devices c
-             WHERE c.connector_id = {mine} AND c.excluded IS NULL
-               AND NOT EXISTS (SELECT FROM listed l WHERE l.vendor_id = c.vendor_id)""",
-        timeout=STATEMENT_S,
-    )
-    row = await connection.fetchrow(
-        """SELECT (SELECT count(*) FROM listed) AS found, count(*) FILTER (WHERE device_id IS NULL) AS created,
-                  count(*) FILTER (WHERE excluded IS NULL AND name <> was) AS renamed,
-                  count(*) FILTER (WHERE excluded = 'missing') AS restored,
-                  (SELECT count(*) FROM gone) AS excluded,
-                  (SELECT count(*) FROM cloud_devices WHERE connector_id = $1 AND excluded IS NULL) AS active,
-                  (SELECT coalesce(sum(hashtextextended(vendor_id, 0)::numeric), 0)::text FROM gone) AS gone_digest
-             FROM changed""",
-        connector_id,
-        timeout=STATEMENT_S,
-    )
-    assert row is not None
-    return Changes(**row)
-
-
-async def shown(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """The first devices of each kind of change, for a person to look at. After `compare`."""
-    kinds = {
-        "created": "SELECT vendor_id, name FROM changed WHERE device_id IS NULL",
-        "renamed": "SELECT vendor_id, was, name FROM changed WHERE excluded IS NULL AND name <> was",
-        "restored": "SELECT vendor_id, name FROM changed WHERE excluded = 'missing'",
-        "excluded": "SELECT vendor_id, name FROM gone",
-    }
-    return {
-        kind: [dict(row) for row in await connection.fetch(f"{query} ORDER BY vendor_id LIMIT {SHOWN}")]
-        for kind, query in kinds.items()
-    }
-
-
-async def apply(connection: Connection, target: Target, now: datetime) -> None:
-    """Write all changes that `compare` found. In its transaction."""
+async def apply(connection: Connection, target: Target, changes: Changes, now: datetime) -> Changes:
+    """Write all changes that were found by `comparing.compare`, in its transaction; returns what they came to."""
+    await _settle(connection, target)
     await _exclude(connection, target, now)
+    await _make_spaces(connection, target)
     await _update(connection, target, now)
+    await _renumber(connection, target)
+    if target.follow_spaces:
+        await _move(connection, target, now)
+    await _keep_facts(connection, target, now)
     await _create(connection, target, now)
+    return await counted(connection, changes)
+
+
+async def _settle(connection: Connection, target: Target) -> None:
+    """Lock the devices, in the order in which everybody does, and leave out those that are not as they were."""
+    await connection.execute(
+        """SELECT count(*) FROM (
+               SELECT FROM devices WHERE id IN (SELECT device_id FROM gone UNION SELECT device_id FROM changed)
+                ORDER BY id FOR NO KEY UPDATE) locked""",
+        timeout=STATEMENT_S,
+    )
+    for table in ("gone", "changed"):
+        await connection.execute(
+            f"""DELETE FROM {table} t WHERE t.device_id IS NOT NULL AND NOT EXISTS (
+                    SELECT FROM cloud_devices c JOIN devices d ON d.id = c.device_id
+                     WHERE c.connector_id = $1 AND c.vendor_id = t.vendor_id_was AND c.device_id = t.device_id
+                       AND c.excluded IS NOT DISTINCT FROM t.excluded AND d.organization_id = $2
+                       AND (d.deleted_at IS NULL OR t.excluded = 'user_deleted'))""",
+            target.connector_id,
+            target.organization_id,
+            timeout=STATEMENT_S,
+        )
 
 
 async def _exclude(connection: Connection, target: Target, now: datetime) -> None:
     await connection.execute(
         """UPDATE cloud_devices c SET excluded = 'missing', excluded_at = $2 FROM gone
-            WHERE c.connector_id = $1 AND c.vendor_id = gone.vendor_id""",
+            WHERE c.connector_id = $1 AND c.vendor_id = gone.vendor_id AND c.device_id = gone.device_id
+              AND c.excluded IS NULL""",
         target.connector_id,
         now,
         timeout=STATEMENT_S,
@@ -174,24 +92,88 @@ async def _update(connection: Connection, target: Target, now: datetime) -> None
         """SELECT ch.device_id, json_build_object('added', json_build_object(),
                   'modified', json_build_object('name', ch.name), 'removed', '[]'::json) AS data
              FROM changed ch JOIN devices named ON named.id = ch.device_id
-            WHERE ch.name <> ch.was AND named.name = ch.was""",
+            WHERE ch.name <> ch.was AND named.name = ch.was AND named.organization_id = $3""",
+        target.organization_id,
     )
     await connection.execute(
         """UPDATE devices d SET name = CASE WHEN d.name = ch.was THEN ch.name ELSE d.name END, mac = ch.mac,
                   sub_model = ch.model, firmware_version = coalesce(ch.firmware, '')
-             FROM changed ch WHERE d.id = ch.device_id""",
+             FROM changed ch WHERE d.id = ch.device_id AND d.organization_id = $1 AND d.deleted_at IS NULL""",
+        target.organization_id,
         timeout=STATEMENT_S,
     )
-    await outbox.append_to_each(
+
+
+async def _renumber(connection: Connection, target: Target) -> None:
+    """Serial numbers follow the vendor's too. One that another device of the model has is kept as a fact only."""
+    await connection.execute(
+        """CREATE TEMPORARY TABLE renumbered ON COMMIT DROP AS
+           SELECT ch.device_id, ch.serial, row_number() OVER (PARTITION BY ch.serial ORDER BY ch.vendor_id) AS place
+             FROM changed ch JOIN devices d ON d.id = ch.device_id
+            WHERE ch.serial IS NOT NULL AND d.sn IS DISTINCT FROM ch.serial AND d.organization_id = $1
+              AND d.deleted_at IS NULL""",
+        target.organization_id,
+        timeout=STATEMENT_S,
+    )
+    # First all give up what they had: two devices may have changed places.
+    for number, condition in (
+        ("NULL", "d.sn IS NOT NULL"),
+        (
+            "r.serial",
+            """r.place = 1 AND NOT EXISTS (SELECT FROM devices o WHERE o.model_id = d.model_id AND o.sn = r.serial
+                                                                   AND o.deleted_at IS NULL)""",
+        ),
+    ):
+        await connection.execute(
+            f"UPDATE devices d SET sn = {number} FROM renumbered r WHERE d.id = r.device_id AND {condition}",
+            timeout=STATEMENT_S,
+        )
+
+
+async def _move(connection: Connection, target: Target, now: datetime) -> None:
+    """Devices follow the vendor's tree unless a person put them elsewhere."""
+    await connection.execute(
+        """CREATE TEMPORARY TABLE moving ON COMMIT DROP AS
+           SELECT d.id AS device_id, d.space_id AS space_was, coalesce(there.space_id, $2) AS space_id
+             FROM changed ch JOIN devices d ON d.id = ch.device_id
+             LEFT JOIN places here ON here.path = ch.space_was LEFT JOIN places there ON there.path = ch.space
+            WHERE ch.space <> ch.space_was AND d.organization_id = $1 AND d.deleted_at IS NULL
+              AND d.space_id = CASE WHEN ch.space_was = '' THEN $2 ELSE here.space_id END""",
+        target.organization_id,
+        target.space_id,
+        timeout=STATEMENT_S,
+    )
+    await outbox.append_selected(
         connection,
-        DeviceRestored(),
+        EventType.DEVICE_MOVED,
         now,
-        "SELECT device_id FROM changed WHERE excluded = 'missing'",
+        """SELECT m.device_id, json_build_object($3::text, json_build_object(
+                  'updateTime', $4::text, 'fromProjectId', $5::uuid, 'fromSpaceId', m.space_was,
+                  'toProjectId', $5::uuid, 'toSpaceId', m.space_id)) AS data FROM moving m""",
+        EventType.DEVICE_MOVED,
+        rfc3339(now),
+        target.project_id,
     )
     await connection.execute(
-        f"""UPDATE cloud_devices c SET excluded = NULL, excluded_at = NULL,
+        """UPDATE devices d SET space_id = m.space_id, space_data_version = space_data_version + 1
+             FROM moving m WHERE d.id = m.device_id AND d.organization_id = $1""",
+        target.organization_id,
+        timeout=STATEMENT_S,
+    )
+
+
+async def _keep_facts(connection: Connection, target: Target, now: datetime) -> None:
+    """What the vendor says now, and under which id; those that were missing are back."""
+    await outbox.append_to_each(
+        connection, DeviceRestored(), now, "SELECT device_id FROM changed WHERE excluded = 'missing'"
+    )
+    await connection.execute(
+        f"""UPDATE cloud_devices c SET vendor_id = ch.vendor_id,
+                   excluded = CASE c.excluded WHEN 'missing' THEN NULL ELSE c.excluded END,
+                   excluded_at = CASE c.excluded WHEN 'missing' THEN NULL ELSE c.excluded_at END,
                    {", ".join(f"{fact} = ch.{fact}" for fact in _FACTS)}
-              FROM changed ch WHERE c.connector_id = $1 AND c.vendor_id = ch.vendor_id AND ch.device_id IS NOT NULL""",
+              FROM changed ch WHERE c.connector_id = $1 AND c.vendor_id = ch.vendor_id_was
+               AND c.device_id = ch.device_id AND c.excluded IS NOT DISTINCT FROM ch.excluded""",
         target.connector_id,
         timeout=STATEMENT_S,
     )
@@ -208,7 +190,6 @@ async def _create(connection: Connection, target: Target, now: datetime) -> None
         fresh = [(vendor_id, new, ids.shard_of(str(new).encode(), target.shards)) for vendor_id, new in made]
         await connection.copy_records_to_table("fresh", records=fresh)
     await connection.execute("ANALYZE fresh")
-    await _make_spaces(connection, target)
     # A serial number that is not unique, among these or within the model, is kept with the vendor's facts only.
     await connection.execute(
         """INSERT INTO devices (id, shard, model_id, sn, mac, name, sub_model, firmware_version, registered_at,
@@ -239,13 +220,15 @@ async def _create(connection: Connection, target: Target, now: datetime) -> None
 
 
 async def _make_spaces(connection: Connection, target: Target) -> None:
-    """The tree below the target space, into the temporary table `places`."""
+    """The tree below the target space, as far as changes need it, into the temporary table `places`."""
     await connection.execute("CREATE TEMPORARY TABLE places (path text, space_id uuid) ON COMMIT DROP")
-    rows = await connection.fetch("SELECT DISTINCT space FROM changed WHERE device_id IS NULL AND space IS NOT NULL")
-    if not rows:
-        return
-    # As whoever changes the tree does: nobody else does meanwhile.
-    await connection.execute("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE", target.project_id)
+    moved = "OR space <> space_was" if target.follow_spaces else ""
+    rows = await connection.fetch(
+        f"SELECT DISTINCT space FROM changed WHERE (device_id IS NULL {moved}) AND space <> ''"
+    )
+    if rows:
+        # As whoever changes the tree does: nobody else does meanwhile.
+        await connection.execute("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE", target.project_id)
     known: dict[str, UUID] = {"": target.space_id}
     for path in sorted(row["space"] for row in rows):
         above = ""
@@ -254,6 +237,14 @@ async def _make_spaces(connection: Connection, target: Target) -> None:
             if here not in known:
                 known[here] = await _space(connection, known[above], name)
             above = here
+    if target.follow_spaces:
+        rows = await connection.fetch(
+            """SELECT DISTINCT ch.space_was, s.id FROM changed ch JOIN spaces top ON top.id = $1
+                 JOIN spaces s ON s.project_id = top.project_id AND s.full_path = top.full_path || '/' || ch.space_was
+                WHERE ch.space <> ch.space_was AND ch.space_was <> ''""",
+            target.space_id,
+        )
+        known |= {row["space_was"]: row["id"] for row in rows}
     await connection.copy_records_to_table("places", records=[item for item in known.items() if item[0]])
 
 

@@ -1,164 +1,199 @@
 """Reads a vendor's list page by page, and knows whether it was complete.
 
-A list counts only when it is whole: the last page was reached by the vendor's own signs (no next cursor, an empty
-page, its total), no page came twice, and where the vendor tells a total, as many devices came. Anything else is a
-VendorError, and the run changes nothing.
+A list counts only when it is whole: the last page was reached by the vendor's own signs (no next cursor, a page
+without rows, its total), no page came twice, and where the vendor tells a total, it stayed the same and as many
+different devices came. Anything else is a VendorError, and the run changes nothing. An end that could also be a
+failure (a refusal behind a full page) leaves a `doubt`: what such a list lacks is not gone.
 """
 
+import hashlib
+import json
 import re
-import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, NamedTuple
 
-import jmespath
 import msgspec
-from jmespath.exceptions import JMESPathError
 
-from schemas.manifests import CursorPaging, LinkPaging, Listing, NoPaging, OffsetPaging, PagePaging, filled
-from workers.importer.vendor import Vendor, VendorError, joined
+from schemas.manifests import Listing, NoPaging, OffsetPaging, PagePaging, filled
+from workers.importer import paging
+from workers.importer.expressions import ExpressionError, Items, getter
+from workers.importer.paging import Position
+from workers.importer.vendor import Answer, Vendor, VendorError
 
 PAGES_MAX = 100_000
 ITEMS_MAX = 10_000_000
 ITEMS_AT_ONCE = 1000
 """Larger pages are handed on in parts, so that reading them never holds up the process."""
+NO_SUCH_PAGE = (400, 404, 410, 416)
+"""How vendors answer a page number beyond the last."""
 _DIGITS = re.compile("[0-9]{1,18}")
-_PLAIN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-
-Getter = Callable[[Any], Any]
 
 
-def getter(expression: str) -> Getter:
-    """What a JMESPath expression finds. Plain ones (`a.b.c`), nearly all there are, are looked up directly."""
-    if not _PLAIN.fullmatch(expression):
-        compiled = jmespath.compile(expression)
+class Part(NamedTuple):
+    """Some items of one page. `unfiltered` are those that the vendor's total counts, None where they are the same."""
 
-        def search(value: Any) -> Any:
-            try:
-                return compiled.search(value)
-            except JMESPathError:
-                return None
-
-        return search
-    first, *rest = expression.split(".")
-    if not rest:
-        return lambda value: value.get(first) if type(value) is dict else None
-
-    def walk(value: Any) -> Any:
-        for key in (first, *rest):
-            if type(value) is not dict:
-                return None
-            value = value.get(key)
-        return value
-
-    return walk
+    page: int
+    items: list[Any]
+    unfiltered: list[Any] | None
 
 
-async def pages(vendor: Vendor, listing: Listing, values: Mapping[str, str] = {}) -> AsyncIterator[list[Any]]:
-    """The items, some at a time. Raises VendorError, also at the very end when the list proves incomplete."""
-    items_of, total_of = getter(listing.items), getter(listing.total or "total")
-    known = {**vendor.values, **values}
-    paging = listing.paging
-    url = vendor.url(listing.path, values)
-    fixed = {name: filled(text, known) for name, text in listing.query.items()}
-    if not isinstance(paging, NoPaging) and paging.size_parameter:
-        fixed[paging.size_parameter] = str(paging.size)
-    moving: dict[str, str] = {}
-    if isinstance(paging, PagePaging):
-        moving = {paging.parameter: str(paging.first)}
-    elif isinstance(paging, OffsetPaging):
-        moving = {paging.parameter: "0"}
-    headers = {name: filled(text, known) for name, text in listing.headers.items()}
-    seen: set[int] = set()
-    count = 0
-    total: int | None = None
-    for number in range(1, PAGES_MAX + 1):
-        sent = fixed | moving
+class Reading:
+    """One reading of a list. What it says of the whole is known once all parts were taken."""
+
+    def __init__(self, vendor: Vendor, listing: Listing, values: Mapping[str, str] = {}) -> None:
+        self._vendor = vendor
+        self._listing = listing
+        self._values = values
+        self._items = Items(listing.items)
+        self._total_of = getter(listing.total or "total")
+        self._seen: set[bytes] = set()
+        self._totals: set[int] = set()
+        self._rows_max = 0
+        self._rows_last = 0
+        self._counted = 0
+        self._left_out = 0
+        """Rows that became no item, although no filter says so: the vendor may count them."""
+        self.pages = 0
+        self.doubt = ""
+        """Why the end of the list may not have been the end."""
+
+    def __repr__(self) -> str:
+        return f"<Reading pages={self.pages} rows={self._counted}>"
+
+    @property
+    def total(self) -> int | None:
+        """How many devices the vendor says there are."""
+        return next(iter(self._totals), None)
+
+    def check(self, different: int, twice_on_a_page: int = 0) -> None:
+        """Raises VendorError unless so many different devices are what the vendor counts."""
+        if len(self._totals) > 1:
+            low, high = min(self._totals), max(self._totals)
+            raise VendorError(f"The list moved while it was read: the vendor counted {low} devices and {high}")
+        if self.total is None or different in (self.total, self.total - self._left_out):
+            return
+        if different + twice_on_a_page == self.total:
+            self.doubt = self.doubt or "the list names devices twice"
+            return
+        raise VendorError(f"The list is not complete: the vendor counts {self.total} devices and listed {different}")
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """The items, some at a time. Raises VendorError."""
+        kind = self._listing.paging
+        here: Position | None = paging.first(kind, self._vendor.url(self._listing.path, self._values))
+        while here is not None:
+            if self.pages == PAGES_MAX:
+                raise VendorError(f"The vendor's list has no end after {PAGES_MAX} pages")
+            answer = await self._page(here)
+            if answer is None:
+                return
+            self.pages += 1
+            items, rows, unfiltered = self._read(answer)
+            for start in range(0, len(items), ITEMS_AT_ONCE):
+                yield Part(self.pages, items[start : start + ITEMS_AT_ONCE], None if unfiltered is None else [])
+            if unfiltered:
+                yield Part(self.pages, [], unfiltered)
+            behind = paging.following(
+                kind, here, answer.body, answer.headers, rows=rows, counted=self._counted, total=self.total
+            )
+            if behind is not None and not isinstance(kind, PagePaging | OffsetPaging):
+                self._note(f"{behind.url} {behind.moving}".encode(), "The vendor's list leads in a circle")
+            here = behind
+
+    def _read(self, answer: Answer) -> tuple[list[Any], int, list[Any] | None]:
+        """The items of a page, how many rows the vendor has on it, and its unfiltered items."""
+        try:
+            items = self._items.find(answer.body)
+        except ExpressionError as error:
+            raise VendorError(f"`{self._items.expression}` does not fit the vendor's answer: {error}") from None
+        if items is None:
+            raise VendorError(f"Page {self.pages} of the vendor's answer has no list at `{self._items.expression}`")
+        if self._listing.total is not None and answer.body is not None:
+            self._note_total(self._total_of(answer.body))
+        rows = self._items.rows(answer.body)
+        unfiltered = self._items.unfiltered(answer.body)
+        counted = items if unfiltered is None else unfiltered
+        if rows or items:
+            self._note(printed(rows or items), "The vendor repeats a page of its list")
+        self._left_out += max(0, len(rows) - len(counted))
+        self._rows_last = max(len(rows), len(counted))
+        self._rows_max = max(self._rows_max, self._rows_last)
+        self._counted += self._rows_last
+        if self._counted > ITEMS_MAX:
+            raise VendorError(f"The vendor's list has no end after {ITEMS_MAX} devices")
+        return items, len(rows) or len(items), unfiltered
+
+    def _note(self, text: bytes, sentence: str) -> None:
+        """Remember a page or a place. Raises VendorError when it was there before."""
+        digest = hashlib.blake2b(text, digest_size=16).digest()
+        if digest in self._seen:
+            raise VendorError(f"{sentence} (page {self.pages})")
+        self._seen.add(digest)
+
+    def _note_total(self, told: Any) -> None:
+        if told is None and self._totals:
+            return  # on the first page only
+        number = _number(told)
+        if number is None:
+            raise VendorError(f"The vendor's answer has no number at `{self._listing.total}`")
+        self._totals.add(number)
+
+    async def _page(self, here: Position) -> Answer | None:
+        """The answer for a page; None where a refusal means that the list ended with the page before."""
+        kind = self._listing.paging
+        numbered = isinstance(kind, PagePaging | OffsetPaging)
+        try:
+            answer = await self._ask(here)
+        except VendorError as error:
+            if error.status not in NO_SUCH_PAGE or not isinstance(kind, PagePaging | OffsetPaging) or not self.pages:
+                raise
+            if self.pages > 1 and self._rows_last < self._rows_max:
+                return None  # it was short
+            if await self._another_status(kind, here) != error.status:
+                raise
+            if self.pages > 1 or (kind.size_parameter and self._rows_last >= kind.size):
+                self.doubt = "it ended with a refusal behind a full page"
+            return None
+        if answer.body is None and self.pages and not numbered:
+            self.doubt = "the next page that the vendor named has no content"
+        return answer
+
+    async def _another_status(self, kind: PagePaging | OffsetPaging, here: Position) -> int | None:
+        """How the vendor answers the page behind: one that has no such page has that one neither."""
+        try:
+            await self._ask(paging.stepped(kind, here, self._rows_max))
+        except VendorError as error:
+            return error.status
+        return None
+
+    async def _ask(self, here: Position) -> Answer:
+        listing, known = self._listing, {**self._vendor.values, **self._values}
+        headers = {name: filled(text, known) for name, text in listing.headers.items()}
+        asked: dict[str, Any] = {}
+        if here.moving or self.pages == 0 or isinstance(listing.paging, NoPaging):
+            asked = {name: filled(text, known) for name, text in listing.query.items()}
+            asked |= paging.size(listing.paging) | here.moving
         if listing.method == "POST":
             body = _filled_body(listing.body or {}, known)
-            for name, value in sent.items():
+            for name, value in asked.items():
                 _put(body, name, value)
-            answer, told = await vendor.ask("POST", url, headers=headers, body=body)
-        else:
-            answer, told = await vendor.ask("GET", url, query=sent, headers=headers)
-        items = items_of(answer)
-        if not isinstance(items, list):
-            raise VendorError(f"Page {number} of the vendor's answer has no list at `{listing.items}`")
-        if listing.total is not None:
-            total = _number(total_of(answer), listing.total)
-        if items:
-            print_ = zlib.crc32(msgspec.json.encode(items)) << 32 | len(items)
-            if print_ in seen:
-                raise VendorError(f"The vendor repeats a page of its list (page {number})")
-            seen.add(print_)
-            count += len(items)
-            if count > ITEMS_MAX:
-                raise VendorError(f"The vendor's list has no end after {ITEMS_MAX} devices")
-            for start in range(0, len(items), ITEMS_AT_ONCE):
-                yield items[start : start + ITEMS_AT_ONCE]
-        following = _following(paging, answer, told, items, url, moving, total, count)
-        if following is None:
-            break
-        url, moving = following
-        if not isinstance(paging, PagePaging | OffsetPaging):
-            here = zlib.crc32(f"{url} {moving}".encode()) << 32 | 0xFFFFFFFF
-            if here in seen:
-                raise VendorError(f"The vendor's list leads in a circle (page {number})")
-            seen.add(here)
-            fixed = fixed if moving else {}
-    else:
-        raise VendorError(f"The vendor's list has no end after {PAGES_MAX} pages")
-    if total is not None and count != total:
-        raise VendorError(f"The list is not complete: the vendor counts {total} devices and listed {count}")
+            return await self._vendor.ask("POST", here.url, headers=headers, body=body)
+        query = {name: str(value) for name, value in asked.items()}
+        return await self._vendor.ask("GET", here.url, query=query, headers=headers)
 
 
-def _following(
-    paging: Any,
-    answer: Any,
-    told: Mapping[str, str],
-    items: list[Any],
-    url: str,
-    moving: dict[str, str],
-    total: int | None,
-    count: int,
-) -> tuple[str, dict[str, str]] | None:
-    """Where the next page is: its URL and the parameters that move on; None after the last."""
-    match paging:
-        case PagePaging() | OffsetPaging():
-            if not items or (total is not None and count >= total):
-                return None
-            step = 1 if isinstance(paging, PagePaging) else len(items)
-            return url, {paging.parameter: str(int(moving[paging.parameter]) + step)}
-        case CursorPaging():
-            cursor = getter(paging.cursor)(answer)
-            if cursor is None or cursor == "":
-                return None
-            if paging.parameter:
-                return url, {paging.parameter: str(cursor)}
-            return joined(url, str(cursor)), {}
-        case LinkPaging():
-            found = _next_link(told.get("Link", ""))
-            return None if found is None else (joined(url, found), {})
-        case _:
-            return None
+def printed(value: Any) -> bytes:
+    """A vendor's JSON as text again: the same for the same."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # half a character in some name
+        return json.dumps(value).encode()
 
 
-def _next_link(header: str) -> str | None:
-    """The target of relation `next` (RFC 8288)."""
-    for link in re.split(r",\s*(?=<)", header):
-        target, _, parameters = link.strip().removeprefix("<").partition(">")
-        for parameter in parameters.split(";"):
-            name, _, value = parameter.partition("=")
-            if name.strip().lower() == "rel" and "next" in value.strip().strip('"').lower().split():
-                return target
-    return None
-
-
-def _number(value: Any, expression: str) -> int:
+def _number(value: Any) -> int | None:
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise VendorError(f"The vendor's answer has no number at `{expression}`")
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _filled_body(value: Any, known: Mapping[str, str]) -> Any:
@@ -169,9 +204,9 @@ def _filled_body(value: Any, known: Mapping[str, str]) -> Any:
     return filled(value, known) if isinstance(value, str) else value
 
 
-def _put(body: dict[str, Any], name: str, value: str) -> None:
+def _put(body: dict[str, Any], name: str, value: Any) -> None:
     """Set a member of a body; `a.b` is one inside another."""
     *outer, last = name.split(".")
     for key in outer:
         body = body.setdefault(key, {})
-    body[last] = int(value) if _DIGITS.fullmatch(value) else value
+    body[last] = value

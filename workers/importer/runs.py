@@ -1,8 +1,10 @@
 """One run of one connector: its inventory, its telemetry, or a preview of what an inventory would change."""
 
+import hashlib
 import logging
 import random
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,10 +18,12 @@ from schemas.manifests import ManifestError
 from schemas.postgres import Connection, Pool, PostgresAway, PostgresTimeout
 from schemas.redis import Redis
 from schemas.secrets import SecretError, Vault
-from workers.importer import diff, store, telemetry
-from workers.importer.devices import Mapper, Skipped
-from workers.importer.diff import AGREEING_RUNS, Changes, LostRunError, Target
-from workers.importer.lists import pages
+from workers.importer import comparing, diff, holding, loading, store, telemetry
+from workers.importer.comparing import Changes
+from workers.importer.devices import Listed, Mapper, Skipped
+from workers.importer.diff import LostRunError, Target
+from workers.importer.holding import Digests
+from workers.importer.lists import Reading, printed
 from workers.importer.store import Connector
 from workers.importer.vendor import Vendor, VendorError
 
@@ -47,7 +51,9 @@ class Runs:
         *,
         manifests_folder: str = "",
         shards: int,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._clock = clock
         self._dsn = dsn
         self._pool = pool
         self._redis = redis
@@ -60,7 +66,7 @@ class Runs:
 
     async def run(self, connector: Connector, preview: int | None = None) -> None:
         """Do what is due. A failure is noted; LostRunError says that nothing may be."""
-        now = datetime.now(UTC)
+        now = self._clock()
         kind = "inventory" if connector.inventory_due else "telemetry" if preview is None else "preview"
         run_id: int | None = None
         try:
@@ -110,27 +116,41 @@ class Runs:
     async def _inventory(self, connector: Connector, vendor: Vendor, run_id: int, *, preview: bool) -> None:
         connection = await postgres.connect(self._dsn, "importer")
         try:
-            skipped, total = await self._read(connection, vendor)
+            await loading.begin(connection)
+            read = await self._read(connection, vendor)
+            twice = read.pages > 1 and await loading.lacks(connection, connector.id)
+            if twice:
+                await loading.begin_again(connection)
+                read.add(await self._read(connection, vendor))
             async with connection.transaction():
-                changes = await diff.compare(connection, connector.id)
-                details: dict[str, Any] = {"skips": [skip._asdict() for skip in skipped]}
-                held = changes.excludes_much and not _agreed(connector, changes)
+                changes = await comparing.compare(connection, connector.id, excludes=not read.doubts, twice=twice)
+                reason = holding.why(changes, read.skipped)
+                digests = Digests("", "")
+                if reason is not None:
+                    digests = Digests(*await comparing.digests(connection))
+                held = reason is not None and not holding.permitted(connector.held, changes, digests, self._clock())
+                details: dict[str, Any] = {"skips": [skip._asdict() for skip in read.skips]}
+                if read.doubts:
+                    details["nothing_excluded"] = read.doubts
                 if preview:
-                    details |= await diff.shown(connection)
+                    details |= await comparing.shown(connection)
                     details["held"] = held
-                elif not held:
-                    await self._apply(connection, connector, vendor)
+                else:
+                    details |= await self._said(connection, changes)
+                    if not held:
+                        changes = await self._apply(connection, connector, vendor, changes)
                 await store.finish_run(
-                    connection, run_id, datetime.now(UTC), changes, skipped=total, held=held, details=details
+                    connection, run_id, self._clock(), changes, skipped=read.skipped, held=held, details=details
                 )
                 # Last, so that nobody who changes the connector waits for a long list to be applied.
                 if not await store.still_ours(connection, self._holder, connector):
                     raise LostRunError
-                if held and not preview:
-                    await self._hold(connection, connector, changes)
+                next_at = self._in(INVENTORY_S)
+                if held and reason is not None and not preview:
+                    agreeing = connector.held.agreeing(digests, self._clock())
+                    await store.hold(connection, connector, changes, digests, reason, agreeing, next_at)
                 elif not preview:
-                    telemetry_at = datetime.now(UTC) if vendor.manifest.telemetry is not None else None
-                    next_at = self._in(INVENTORY_S)
+                    telemetry_at = self._clock() if vendor.manifest.telemetry is not None else None
                     await store.applied(connection, connector, changes.found, next_at, telemetry_at)
         finally:
             await connection.close(timeout=5)
@@ -143,43 +163,63 @@ class Runs:
             found=changes.found,
             created=changes.created,
             excluded=changes.excluded,
-            skipped=total,
+            skipped=read.skipped,
         )
 
-    async def _read(self, connection: Connection, vendor: Vendor) -> tuple[list[Skipped], int]:
-        """Load the list; returns the first items that are no devices, and how many there are."""
-        mapper = Mapper(vendor.manifest.device)
-        skipped: list[Skipped] = []
-        total = 0
-        await diff.begin(connection)
-        async for items in pages(vendor, vendor.manifest.list):
-            listed = []
-            for item in items:
+    async def _read(self, connection: Connection, vendor: Vendor) -> "_Read":
+        """Load the whole list; what is to be said of it."""
+        mapper, reading = Mapper(vendor.manifest.device), Reading(vendor, vendor.manifest.list)
+        read = _Read()
+        page, seen = 0, set[str]()
+        async for part in reading.parts():
+            if part.page != page:
+                page, seen = part.page, set()
+            listed: list[Listed] = []
+            for item in part.items:
                 found = mapper.read(item)
                 if isinstance(found, Skipped):
-                    total += 1
-                    skipped += [found] if len(skipped) < SKIPS_KEPT else []
+                    read.skip(found)
+                    await self._note_skipped(connection, mapper, item, found, read)
+                elif found.vendor_id in seen:
+                    read.repeat(found.vendor_id)
+                    read.twice_on_a_page += 1
                 else:
+                    seen.add(found.vendor_id)
                     listed.append(found)
-            await diff.load(connection, listed)
-        for vendor_id in await diff.end_of_list(connection):
-            total += 1
-            skipped += [Skipped(vendor_id, "comes twice in the list")] if len(skipped) < SKIPS_KEPT else []
-        return skipped, total
+            await loading.load(connection, listed)
+            if part.unfiltered and vendor.manifest.list.total is not None:
+                await loading.load_uncounted(connection, [_key(mapper, item) for item in part.unfiltered])
+        repeated = await loading.end_of_list(connection)
+        for vendor_id in repeated:
+            read.repeat(vendor_id)
+        if reading.total is not None:
+            reading.check(await loading.different(connection), read.twice_on_a_page)
+        read.pages = reading.pages
+        read.doubts += [reading.doubt] if reading.doubt else []
+        read.doubts += ["the vendor lists devices on several pages"] if repeated else []
+        read.doubts += ["an item has no id that would say which device it is"] if read.without_id else []
+        return read
 
-    async def _apply(self, connection: Connection, connector: Connector, vendor: Vendor) -> None:
+    async def _note_skipped(
+        self, connection: Connection, mapper: Mapper, item: Any, found: Skipped, read: "_Read"
+    ) -> None:
+        vendor_id = mapper.vendor_id(item)
+        if vendor_id is None:
+            read.without_id += 1
+        else:
+            await loading.load_skipped(connection, [vendor_id])
+        await loading.load_uncounted(connection, [_key(mapper, item)])
+
+    async def _said(self, connection: Connection, changes: Changes) -> dict[str, Any]:
+        """What a run tells of beyond its numbers: it may be a surprise to people."""
+        kinds = [kind for kind in ("reenrolled", "moved") if getattr(changes, kind)]
+        return await comparing.shown(connection, *kinds) if kinds else {}
+
+    async def _apply(self, connection: Connection, connector: Connector, vendor: Vendor, changes: Changes) -> Changes:
         model_id = await store.model_of(self._pool, connector.organization_id, ids.new_id(), vendor.manifest.title)
         place = (connector.organization_id, connector.project_id, connector.space_id)
-        target = Target(connector.id, *place, model_id, self._shards)
-        await diff.apply(connection, target, datetime.now(UTC))
-
-    async def _hold(self, connection: Connection, connector: Connector, changes: Changes) -> None:
-        agreed = connector.held_in_a_row + 1 if connector.held_digest == changes.gone_digest else 1
-        sentence = (
-            f"The vendor's list has {changes.found} devices and would exclude {changes.excluded} of"
-            f" {changes.active}: confirm it, or see that the vendor lists them again"
-        )
-        await store.hold(connection, connector, changes, sentence, agreed, self._in(INVENTORY_S))
+        target = Target(connector.id, *place, model_id, self._shards, connector.follow_spaces)
+        return await diff.apply(connection, target, changes, self._clock())
 
     # Telemetry
 
@@ -189,12 +229,12 @@ class Runs:
             return
         count = await telemetry.collect(vendor, connector, self._pool, self._redis)
         await store.telemetry_next(self._pool, self._holder, connector, self._in(TELEMETRY_S))
-        await store.finish_run(self._pool, run_id, datetime.now(UTC), Changes(found=count))
+        await store.finish_run(self._pool, run_id, self._clock(), Changes(found=count))
 
     # Failures and times
 
     async def _failed(self, connector: Connector, run_id: int | None, error: VendorError, *, preview: bool) -> None:
-        now = datetime.now(UTC)
+        now = self._clock()
         await store.finish_run(self._pool, run_id, now, Changes(), error=str(error))
         logs.event(log, logging.WARNING, "connector_run_failed", connector=connector.id, cause=str(error))
         if preview:
@@ -207,11 +247,35 @@ class Runs:
 
     def _in(self, seconds: float) -> datetime:
         """So many seconds from now, give or take a fifth."""
-        return datetime.now(UTC) + timedelta(seconds=seconds * (1 + JITTER * (2 * self.random() - 1)))
+        return self._clock() + timedelta(seconds=seconds * (1 + JITTER * (2 * self.random() - 1)))
 
 
-def _agreed(connector: Connector, changes: Changes) -> bool:
-    """Whether a list that excludes much may be applied: a person said so, or it came often enough."""
-    if connector.held_confirmed is not None and changes.excluded <= connector.held_confirmed:
-        return True
-    return connector.held_digest == changes.gone_digest and connector.held_in_a_row + 1 >= AGREEING_RUNS
+class _Read:
+    """What is to be said of a list that was read."""
+
+    def __init__(self) -> None:
+        self.pages = 0
+        self.skipped = 0
+        self.skips: list[Skipped] = []
+        self.twice_on_a_page = 0
+        self.without_id = 0
+        self.doubts: list[str] = []
+        """Why nothing that it lacks is gone."""
+
+    def skip(self, found: Skipped) -> None:
+        self.skipped += 1
+        self.skips += [found] if len(self.skips) < SKIPS_KEPT else []
+
+    def repeat(self, vendor_id: str) -> None:
+        self.skip(Skipped(vendor_id, "comes twice in the list"))
+
+    def add(self, other: "_Read") -> None:
+        """Let another reading be the one that counts; doubts of either remain."""
+        self.skipped, self.skips = other.skipped, other.skips
+        self.doubts = list(dict.fromkeys(self.doubts + other.doubts))
+
+
+def _key(mapper: Mapper, item: Any) -> str:
+    """What tells an item from others: its id, or all that it says."""
+    found = mapper.vendor_id(item)
+    return found if found is not None else "\n" + hashlib.blake2b(printed(item), digest_size=16).hexdigest()

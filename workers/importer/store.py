@@ -11,10 +11,12 @@ from uuid import UUID
 from msgspec import Struct
 
 from schemas.postgres import Connection, Executor
-from workers.importer.diff import Changes
+from workers.importer.comparing import Changes
+from workers.importer.holding import Digests, Held
 
 LEASE_S = 60
 RUNS_KEPT = 100
+HELD_COUNTS = ("found", "active", "excluded", "created", "renamed", "restored", "reenrolled", "moved")
 
 
 class Connector(Struct, frozen=True, kw_only=True):
@@ -32,13 +34,21 @@ class Connector(Struct, frozen=True, kw_only=True):
     inventory_due: bool
     telemetry_due: bool
     failures_in_a_row: int
+    follow_spaces: bool
     held_digest: str | None
     held_in_a_row: int
-    held_confirmed: int | None
+    held_at: datetime | None
+    confirmed_list: str | None
+
+    @property
+    def held(self) -> Held:
+        """The list that is held so far."""
+        return Held(self.held_digest, self.held_in_a_row, self.held_at, self.confirmed_list)
 
 
 _CONNECTOR = """c.id, c.organization_id, c.project_id, c.space_id, c.provider, c.settings, c.revision, c.credentials,
-                c.inventory_at, c.failures_in_a_row, c.held_digest, c.held_in_a_row, c.held_confirmed"""
+                c.inventory_at, c.failures_in_a_row, c.follow_spaces, c.held_digest, c.held_in_a_row, c.held_at,
+                c.confirmed_list"""
 _UNDER_WAY = "started_at IS NOT NULL AND finished_at IS NULL"
 _CUT_OFF = "finished_at = now(), error = 'Cut off: a person changed the connector, or the worker ended'"
 # $2: when this run's was due, $3: when the next is. A sync that was asked for meanwhile stays due.
@@ -172,7 +182,7 @@ async def finish_run(
     """Note how it went, and forget those long past."""
     await executor.execute(
         """UPDATE cloud_runs SET finished_at = $2, found = $3, created = $4, renamed = $5, excluded = $6, restored = $7,
-                  skipped = $8, held = $9, error = $10, details = $11 WHERE id = $1""",
+                  skipped = $8, held = $9, error = $10, details = $11, reenrolled = $12, moved = $13 WHERE id = $1""",
         run_id,
         now,
         changes.found,
@@ -184,6 +194,8 @@ async def finish_run(
         held,
         error,
         details or {},
+        changes.reenrolled,
+        changes.moved,
     )
     await executor.execute(
         """DELETE FROM cloud_runs WHERE connector_id = (SELECT connector_id FROM cloud_runs WHERE id = $1)
@@ -201,7 +213,7 @@ async def applied(
     await connection.execute(
         f"""UPDATE cloud_connectors SET status = 'Active', error = NULL, found = $4, {_NEXT_INVENTORY},
                   telemetry_at = coalesce(telemetry_at, $5), failures_in_a_row = 0, held = NULL, held_digest = NULL,
-                  held_in_a_row = 0, held_confirmed = NULL
+                  held_list = NULL, held_in_a_row = 0, held_at = NULL, confirmed_list = NULL
             WHERE id = $1""",
         connector.id,
         connector.inventory_at,
@@ -212,19 +224,27 @@ async def applied(
 
 
 async def hold(
-    connection: Connection, connector: Connector, changes: Changes, sentence: str, in_a_row: int, next_at: datetime
+    connection: Connection,
+    connector: Connector,
+    changes: Changes,
+    digests: Digests,
+    sentence: str,
+    agreeing: tuple[int, datetime],
+    next_at: datetime,
 ) -> None:
     """A list was held: a person must look at it."""
     await connection.execute(
-        f"""UPDATE cloud_connectors SET status = 'Error', error = $4, held = $5, held_digest = $6, held_in_a_row = $7,
-                  held_confirmed = NULL, {_NEXT_INVENTORY}, failures_in_a_row = 0 WHERE id = $1""",
+        f"""UPDATE cloud_connectors SET status = 'Error', error = $4, held = $5, held_digest = $6, held_list = $7,
+                  held_in_a_row = $8, held_at = $9, confirmed_list = NULL, {_NEXT_INVENTORY}, failures_in_a_row = 0
+            WHERE id = $1""",
         connector.id,
         connector.inventory_at,
         next_at,
         sentence,
-        {name: getattr(changes, name) for name in ("found", "active", "excluded", "created", "renamed", "restored")},
-        changes.gone_digest,
-        in_a_row,
+        {name: getattr(changes, name) for name in HELD_COUNTS},
+        digests.gone,
+        digests.whole,
+        *agreeing,
     )
 
 

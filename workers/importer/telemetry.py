@@ -13,7 +13,8 @@ from schemas.redis import Redis, RedisAway
 from schemas.telemetry import STRING_BYTES_MAX, TelemetryError, decode
 from workers.importer import store
 from workers.importer.devices import Mapper
-from workers.importer.lists import getter, pages
+from workers.importer.expressions import getter
+from workers.importer.lists import Reading
 from workers.importer.vendor import Vendor, VendorError
 
 ONE_BY_ONE = "{id}"
@@ -68,8 +69,8 @@ async def collect(vendor: Vendor, connector: store.Connector, executor: Executor
     reader = Reader(vendor.manifest, telemetry)
     count = 0
     if ONE_BY_ONE not in listing.path:
-        async for items in pages(vendor, listing):
-            told = {vendor_id: item for item in items if (vendor_id := reader.vendor_id(item)) is not None}
+        async for part in Reading(vendor, listing).parts():
+            told = {vendor_id: item for item in part.items if (vendor_id := reader.vendor_id(item)) is not None}
             count += await _store(executor, redis, connector, reader, told)
         return count
     after = ""
@@ -78,8 +79,8 @@ async def collect(vendor: Vendor, connector: store.Connector, executor: Executor
         told = {}
         for vendor_id in ids:
             try:
-                async for items in pages(vendor, listing, {"id": vendor_id}):
-                    told[vendor_id] = items[0] if items else None
+                async for part in Reading(vendor, listing, {"id": vendor_id}).parts():
+                    told[vendor_id] = part.items[0] if part.items else None
             except VendorError as error:
                 if error.unauthorized or error.retry_after_s is not None:
                     raise

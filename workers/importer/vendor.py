@@ -1,56 +1,45 @@
-"""Talks to one vendor's cloud as its manifest says: proves who it is, asks for JSON, gives up politely.
+"""Talks to one vendor's cloud as its manifest says: proves who it is, and asks for JSON.
 
-Every request goes outwards only (`schemas.egress`), follows no redirect, has a deadline and a bound for the answer.
-429 and 503 are waited for as `Retry-After` says, other failures of the server are tried again a few times; what
-remains is a VendorError, whose text is a sentence for whoever looks after the connector. It never holds a secret.
+A refresh token may be good for a single use, so an exchange that has begun is finished, and what it brought is kept,
+even if the run is cancelled meanwhile. What an error says never holds a secret.
 """
 
 import asyncio
 import base64
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
-from urllib.parse import urlencode
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
-import aiohttp
 import msgspec
 from msgspec import Struct
 from yarl import URL
 
 from schemas.cloud import Credentials
-from schemas.egress import EgressError, EgressPolicy, check_url, guarded_connector
-from schemas.manifests import ApiKey, AuthorizationCode, Basic, Bearer, ClientCredentials, Manifest, filled
+from schemas.egress import EgressPolicy
+from schemas.manifests import PLACE, ApiKey, AuthorizationCode, Basic, Bearer, ClientCredentials, Manifest, filled
+from workers.importer import decoding
+from workers.importer.requests import Answer, Headers, Raw, Requests, Rest, VendorError
 
-ANSWER_BYTES_MAX = 32 * 1024 * 1024
-REQUEST_S = 30.0
-ATTEMPTS = 3
-WAIT_MAX_S = 60.0
-"""A vendor that asks for more patience than this is asked again with the next run."""
-WAITS_MAX = 5
-RETRY_AFTER_MAX_S = 86400.0
+__all__ = ["Answer", "Headers", "Vendor", "VendorError", "joined"]
+
 TOKEN_LIFE_S = 3600.0
 """Of a token that does not say."""
 TOKEN_LIFE_MAX_S = 365 * 86400.0
-KIND_CHARACTERS_MAX = 60
 RENEW_S = 60.0
 """A token is renewed this long before it expires."""
-USER_AGENT = "fleetgate"
-
-
-class VendorError(Exception):
-    """The vendor's cloud did not give what was asked for; the text says why, in words."""
-
-    def __init__(self, sentence: str, *, unauthorized: bool = False, retry_after_s: float | None = None) -> None:
-        super().__init__(sentence)
-        self.unauthorized = unauthorized
-        self.retry_after_s = retry_after_s
+_T = TypeVar("_T")
 
 
 class _Token(Struct):
     access_token: str
     expires_in: float | None = None
     refresh_token: str | None = None
+
+
+async def _no_rest(_: float) -> None:
+    """For a session that nothing follows."""
 
 
 class Vendor:
@@ -63,6 +52,9 @@ class Vendor:
         credentials: Credentials,
         policy: EgressPolicy,
         keep: Callable[[Credentials], Awaitable[None]],
+        *,
+        rest: Rest = _no_rest,
+        rested_s: float = 0.0,
     ) -> None:
         self.manifest = manifest
         self.credentials = credentials
@@ -73,18 +65,11 @@ class Vendor:
             if field.default is not None
         }
         self.values = {**defaults, **settings, **credentials.entered}
-        self._policy = policy
-        self._http = aiohttp.ClientSession(
-            connector=guarded_connector(policy, limit=4),
-            timeout=aiohttp.ClientTimeout(total=REQUEST_S),
-            headers={"User-Agent": USER_AGENT},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=True,
-        )
-        self._next_at = 0.0
+        self._renewed = False
+        self._requests = Requests(policy, per_s=manifest.requests_per_s, rest=rest, rested_s=rested_s)
 
     async def close(self) -> None:
-        await self._http.close()
+        await self._requests.close()
 
     async def ask(
         self,
@@ -94,29 +79,36 @@ class Vendor:
         query: Mapping[str, str] = {},
         headers: Mapping[str, str] = {},
         body: Any = None,
-    ) -> tuple[Any, Mapping[str, str]]:
+    ) -> Answer:
         """One authenticated request; the decoded JSON and the headers of the answer. Raises VendorError."""
-        proof = await self._proof()
-        sent = {"Accept": "application/json", **headers, **proof}
+        sent = {"Accept": "application/json", **headers}
         data = None if body is None else msgspec.json.encode(body)
         if data is not None:
             sent["Content-Type"] = "application/json"
+
+        async def attempt() -> Raw:
+            return await self._requests.once(method, url, query, sent | await self._proof(), data)
+
         try:
-            return await self._patiently(method, url, query, sent, data)
+            return await self._requests.patiently(method, url, attempt)
         except VendorError as error:
-            if not error.unauthorized or not self._renewable():
+            # 403 stands for one device as well: a new token is tried once.
+            if error.status != 401 and (error.status != 403 or self._renewed):
                 raise
+            if not self._renewable():
+                raise
+        self._renewed = True
         # A token may end before its time: one more attempt with a new one.
         self.credentials.expires_at = 0.0
         self.credentials.access_token = ""
-        return await self._patiently(method, url, query, sent | await self._proof(), data)
+        return await self._requests.patiently(method, url, attempt)
 
     def url(self, path: str, values: Mapping[str, str] = {}) -> str:
-        """The URL of a path of the manifest."""
+        """The URL of a path of the manifest. Raises VendorError for a value that no path can hold."""
         known = {**self.values, **values}
-        if path.startswith(("https://", "http://")):
-            return filled(path, known)
-        return filled(self.manifest.base_url, known).rstrip("/") + filled(path, known)
+        if not path.startswith(("https://", "http://")):
+            return filled(self.manifest.base_url, known).rstrip("/") + _path(path, known)
+        return _path(path, known)
 
     # How it is proven
 
@@ -173,15 +165,32 @@ class Vendor:
         else:
             form |= client
         url = filled(kind.token_url, self.values)
+
+        async def exchange() -> Raw:
+            raw = await self._requests.once("POST", url, {}, headers, urlencode(form).encode())
+            if 200 <= raw.status < 300:
+                await self._keep_token(raw)
+            return raw
+
         try:
-            answer, _ = await self._patiently("POST", url, {}, headers, urlencode(form).encode())
-            token = msgspec.convert(answer, _Token, strict=False)
-        except msgspec.ValidationError:
-            raise VendorError("The token endpoint answered without a token", unauthorized=True) from None
+            await self._requests.patiently("POST", url, lambda: _to_the_end(exchange()))
         except VendorError as error:
             # By RFC 6749 a refused grant is 400.
-            refused = error.unauthorized or "answered 400" in str(error)
-            raise VendorError(f"No token: {error}", unauthorized=refused, retry_after_s=error.retry_after_s) from None
+            refused = error.unauthorized or error.status == 400
+            told = str(error) if str(error).startswith("The token") else f"No token: {error}"
+            raise VendorError(
+                told,
+                unauthorized=refused,
+                retry_after_s=error.retry_after_s,
+                words=error.words,
+            ) from None
+
+    async def _keep_token(self, raw: Raw) -> None:
+        try:
+            body = decoding.decode(raw.body, raw.headers.get("Content-Type", ""))
+            token = msgspec.convert(body, _Token, strict=False)
+        except ValueError:
+            raise VendorError("The token endpoint answered without a token", unauthorized=True) from None
         known = self.credentials
         known.access_token, known.code, known.verifier = token.access_token, "", ""
         known.refresh_token = token.refresh_token or known.refresh_token
@@ -189,76 +198,34 @@ class Vendor:
         known.expires_at = time.time() + (told if 0 <= told <= TOKEN_LIFE_MAX_S else TOKEN_LIFE_S)
         await self._keep(known)
 
-    # One request, however often it must be made
 
-    async def _patiently(
-        self, method: str, url: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes | None
-    ) -> tuple[Any, Mapping[str, str]]:
-        waits = failures = 0
-        while True:
-            await self._pace()
-            status, told, body = await self._once(method, url, query, headers, data)
-            if status in (429, 503) and waits < WAITS_MAX:
-                wait_s = retry_after_s(told.get("Retry-After")) or 2.0**waits
-                if wait_s > WAIT_MAX_S:
-                    raise VendorError(f"The vendor asks for a pause of {wait_s:.0f} s", retry_after_s=wait_s)
-                waits += 1
-                await asyncio.sleep(wait_s)
-                continue
-            if status >= 500 and failures + 1 < ATTEMPTS:
-                failures += 1
-                await asyncio.sleep(2.0 ** (failures - 1) / 2)
-                continue
-            if status in (401, 403):
-                raise VendorError(f"The vendor refused the credentials: it answered {status}", unauthorized=True)
-            if not 200 <= status < 300:
-                raise VendorError(f"The vendor answered {status} to {method} {_shown(url)}")
-            try:
-                return msgspec.json.decode(body), told
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                kind = told.get("Content-Type", "nothing in particular").partition(";")[0][:KIND_CHARACTERS_MAX]
-                raise VendorError(f"The vendor's answer to {method} {_shown(url)} is not JSON but {kind}") from None
-
-    async def _pace(self) -> None:
-        """Keep to the rate of the manifest."""
-        now = time.monotonic()
-        self._next_at = max(self._next_at, now) + 1 / self.manifest.requests_per_s
-        await asyncio.sleep(self._next_at - now - 1 / self.manifest.requests_per_s)
-
-    async def _once(
-        self, method: str, url: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes | None
-    ) -> tuple[int, Mapping[str, str], bytes]:
+async def _to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """Finish it even if whoever waits is cancelled; that then goes on."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
         try:
-            target = check_url(url, self._policy)
-            target = target.update_query(dict(query)) if query else target
-            async with self._http.request(
-                method, target, headers=dict(headers), data=data, allow_redirects=False
-            ) as answer:
-                body = bytearray()
-                async for chunk in answer.content.iter_any():
-                    body += chunk
-                    if len(body) > ANSWER_BYTES_MAX:
-                        raise VendorError(f"The vendor's answer to {method} {_shown(url)} is larger than 32 MiB")
-                return answer.status, answer.headers, bytes(body)
-        except EgressError as error:
-            raise VendorError(f"{_shown(url)} must not be connected to: {error}") from error
-        except TimeoutError:
-            raise VendorError(f"The vendor did not answer {method} {_shown(url)} within {REQUEST_S:.0f} s") from None
-        except (aiohttp.ClientError, ValueError) as error:
-            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-            raise VendorError(f"{method} {_shown(url)} failed: {type(cause).__name__}") from None
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except Exception:
+            break  # it is raised below
+    if cancelled is not None and not task.cancelled():
+        task.exception()
+        raise cancelled
+    return task.result()
 
 
-def _shown(url: str) -> str:
-    """A URL without its query, which may hold a secret."""
-    return re.split("[?#]", url, maxsplit=1)[0]
+def _path(text: str, known: Mapping[str, str]) -> str:
+    """A path with values filled in, each as one part of it. Raises VendorError for a value that would be another."""
 
+    def put(found: re.Match[str]) -> str:
+        value = known.get(found[1], "")
+        if value in (".", ".."):
+            raise VendorError("A path of the vendor's cannot hold the value . or ..")
+        return quote(value, safe="")
 
-def retry_after_s(text: str | None) -> float | None:
-    """Seconds of a Retry-After header, a day at most; dates are vendors' own clocks, so they count as absent."""
-    if text is None or not (text.isascii() and text.strip().isdigit()):
-        return None
-    return min(float(text), RETRY_AFTER_MAX_S)
+    return PLACE.sub(put, text)
 
 
 def joined(base: str, reference: str) -> str:

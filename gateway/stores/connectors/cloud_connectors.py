@@ -29,6 +29,8 @@ class Held(Struct):
     renamed: int
     excluded: int
     restored: int
+    reenrolled: int = 0
+    moved: int = 0
 
 
 class CloudConnector(Struct):
@@ -62,6 +64,8 @@ class Run(Struct):
     renamed: int
     excluded: int
     restored: int
+    reenrolled: int
+    moved: int
     skipped: int
     held: bool
     error: str | None
@@ -88,9 +92,8 @@ _CONNECTOR = """
                            FROM cloud_devices WHERE connector_id = c.id) n
      WHERE c.organization_id = $1
 """
-_RUN = (
-    """id, kind, started_at, finished_at, found, created, renamed, excluded, restored, skipped, held, error, details"""
-)
+_RUN = """id, kind, started_at, finished_at, found, created, renamed, excluded, restored, reenrolled, moved,
+       skipped, held, error, details"""
 
 
 def _connector(row: Any) -> CloudConnector:
@@ -215,17 +218,16 @@ async def sync(connection: Connection, connector_id: str) -> None:
 
 
 async def confirm(connection: Connection, connector: CloudConnector) -> int:
-    """Agree that as many devices as the held list says be excluded, and run at once; returns how many.
+    """Agree to the held list, as it is now, and run at once; returns how many devices it excludes.
 
     Raises DoesNotFit when no list is held.
     """
     if connector.held is None:
         raise DoesNotFit("No list is held")
     await connection.execute(
-        """UPDATE cloud_connectors SET held_confirmed = $2, inventory_at = now(), revision = revision + 1
+        """UPDATE cloud_connectors SET confirmed_list = held_list, inventory_at = now(), revision = revision + 1
             WHERE id = $1""",
         connector.id,
-        connector.held.excluded,
     )
     return connector.held.excluded
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from edges import open_shards, running_edge
-from imports import Imports
+from imports import Clock, Imports
 from owners import owner
 from vendors import VendorCloud, manifest, serve
 
@@ -40,6 +40,9 @@ async def imports(
     holder = ids.new_id()
     vault = Vault(MASTER_KEY, VENDOR_CREDENTIALS)
     policy = EgressPolicy("127.0.0.0/8", http=True)
-    runs = Runs(dsn, pool, redis_client, vault, policy, holder, manifests_folder=str(cloud.folder), shards=SHARDS)
+    clock = Clock()
+    runs = Runs(
+        dsn, pool, redis_client, vault, policy, holder, manifests_folder=str(cloud.folder), shards=SHARDS, clock=clock
+    )
     async with running_edge(dsn, redis_url, manifests=str(cloud.folder)) as edge:
-        yield Imports(await owner(edge, "Acme"), cloud, pool, runs, holder, edge, vault)
+        yield Imports(await owner(edge, "Acme"), cloud, pool, runs, holder, edge, vault, clock)

@@ -262,18 +262,20 @@ async def test_a_held_list_is_applied_once_a_user_confirms_it(imports: Imports) 
 
 
 async def test_a_held_list_is_applied_when_three_runs_in_a_row_agree(imports: Imports) -> None:
-    """One that disagrees, or a failure between them, begins the count anew."""
+    """Some time apart. One that disagrees, or a failure between them, begins the count anew."""
     imports.cloud.has(*NAMES)
     connector = await imports.connector()
     await imports.sync(connector)
     for names, held in ((NAMES[:50], True), (NAMES[:50], True), (NAMES[1:51], True), (NAMES[:50], True)):
         imports.cloud.has(*names)
         assert (await imports.sync(connector))["held"] is held
+        imports.clock.move(minutes=12)
     imports.cloud.token, token = "wrong for a moment", imports.cloud.token
     imports.cloud.before = lambda *_: web.json_response({}, status=400)
     assert (await imports.sync(connector))["error"]
     imports.cloud.token, imports.cloud.before = token, None
     for held in (True, True, False):
+        imports.clock.move(minutes=12)
         assert (await imports.sync(connector))["held"] is held
     assert (await imports.shown(connector))["active_devices"] == 50
 

@@ -10,7 +10,7 @@ from imports import Imports
 from vendors import PAGING, manifest
 
 from schemas import manifests
-from workers.importer import lists, vendor
+from workers.importer import expressions, lists, requests
 
 
 @pytest.mark.parametrize("total", [False, True])
@@ -122,7 +122,7 @@ BAD = {
 async def test_a_bad_answer_fails_the_run_and_changes_nothing(
     imports: Imports, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vendor, "REQUEST_S", 1.0)
+    monkeypatch.setattr(requests, "REQUEST_S", 1.0)
     imports.cloud.has(*"abcdef")
     connector = await imports.connector()
     await imports.sync(connector)
@@ -254,7 +254,7 @@ async def test_patience_with_429_and_500(imports: Imports, monkeypatch: pytest.M
         slept.append(seconds)
         await real(0)
 
-    monkeypatch.setattr(vendor.asyncio, "sleep", sleep)
+    monkeypatch.setattr(requests.asyncio, "sleep", sleep)
     imports.cloud.has("one")
     imports.cloud.before = _pages(
         lambda: web.Response(status=429, headers={"Retry-After": "7"}),
@@ -293,4 +293,4 @@ async def test_egress_rules_hold_for_vendors_too(imports: Imports) -> None:
 )
 def test_getters_find_what_jmespath_does(expression: str, value: Any, found: Any) -> None:
     """Plain ones are looked up directly; what an expression cannot be applied to is not there."""
-    assert lists.getter(expression)(value) == found
+    assert expressions.getter(expression)(value) == found

@@ -25,6 +25,7 @@ _steps = st.one_of(
     st.tuples(st.just("rename here"), _ids),
     st.tuples(st.just("restore"), _ids),
     st.tuples(st.just("sync"), st.sampled_from(["well", "well", "well", "fails", "partial", "killed", "overtaken"])),
+    st.tuples(st.just("wait"), st.none()),
     st.tuples(st.just("disable"), st.none()),
     st.tuples(st.just("enable"), st.none()),
     st.tuples(st.just("confirm"), st.none()),
@@ -47,9 +48,12 @@ class Model:
     listed: dict[str, str] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     enabled: bool = True
+    minutes: int = 0
     held: frozenset[str] | None = None
+    whole: object = None
     agreed: int = 0
-    confirmed: int | None = None
+    agreed_at: int = 0
+    confirmed: object = None
 
     def active(self) -> set[str]:
         return {name for name, record in self.records.items() if record.excluded is None}
@@ -58,15 +62,19 @@ class Model:
         """A complete list arrives."""
         gone = frozenset(self.active() - set(self.listed))
         active = len(self.active())
-        much = (not self.listed and active > 0) or (len(gone) >= 10 and len(gone) > 0.15 * active)
-        permitted = (self.confirmed is not None and len(gone) <= self.confirmed) or (
-            self.held == gone and self.agreed + 1 >= 3
-        )
-        if much and not permitted:
-            self.agreed = self.agreed + 1 if self.held == gone else 1
-            self.held, self.confirmed = gone, None
+        person = active > 0 and (not self.listed or len(gone) == active)
+        much = person or (len(gone) >= 10 and len(gone) > 0.15 * active)
+        here = {name for name in self.listed if name not in self.records or self.records[name].excluded == "missing"}
+        whole = (gone, here)
+        agreed, agreed_at = 1, self.minutes
+        if self.held == gone and self.agreed:
+            counts = self.minutes - self.agreed_at >= 10
+            agreed, agreed_at = (self.agreed + 1, self.minutes) if counts else (self.agreed, self.agreed_at)
+        if much and self.confirmed != whole and (person or agreed < 3):
+            self.agreed, self.agreed_at = agreed, agreed_at
+            self.held, self.whole, self.confirmed = gone, whole, None
             return
-        self.held, self.agreed, self.confirmed = None, 0, None
+        self.held, self.whole, self.agreed, self.confirmed = None, None, 0, None
         for name in gone:
             self.records[name].excluded = "missing"
         for name, told in self.listed.items():
@@ -116,7 +124,10 @@ async def _play(imports: Imports, steps: list[tuple[str, Any]]) -> None:
             case "confirm":
                 answer = await acme.call("POST", f"/connectors/{connector}/confirm")
                 assert (answer == {"success": True}) is (model.held is not None)
-                model.confirmed = None if model.held is None else len(model.held)
+                model.confirmed = None if model.held is None else model.whole
+            case "wait":
+                imports.clock.move(minutes=12)
+                model.minutes += 12
             case "sync" if model.enabled:
                 await _sync(imports, connector, model, value)
         await _compare(imports, connector, model)

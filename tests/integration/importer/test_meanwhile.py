@@ -1,0 +1,116 @@
+"""What people change while a list is applied stays as they want it."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from imports import Imports
+from owners import Owner, owner
+
+from workers.importer import diff
+
+LEFT = ["here", "renamed", "back", *(f"d{n}" for n in range(20))]
+
+
+async def _ready(imports: Imports) -> tuple[str, dict[str, UUID]]:
+    """A connector whose next list renames one device, excludes one and restores one; its devices."""
+    imports.cloud.has(*LEFT, "gone")
+    connector = await imports.connector()
+    await imports.sync(connector)
+    imports.cloud.has(*LEFT[:2], *LEFT[3:], "gone")
+    await imports.sync(connector)
+    devices = {
+        name: UUID(device["device_id"]) for name, device in (await imports.devices(connector, per_page=100)).items()
+    }
+    imports.cloud.has(*LEFT)
+    imports.cloud.devices[1]["name"] = "The vendor's new name"
+    imports.cloud.devices[2]["serial"] = "S-new"
+    await imports.outbox()
+    return connector, devices
+
+
+def _meanwhile(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    """Make a change when the list was compared and is about to be applied."""
+    real = diff.apply
+
+    async def apply(*arguments: Any) -> Any:
+        await change()
+        return await real(*arguments)
+
+    monkeypatch.setattr(diff, "apply", apply)
+
+
+@pytest.mark.parametrize("name", ["renamed", "gone", "back"])
+async def test_a_device_that_its_owner_deletes_meanwhile_stays_deleted(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Neither missing nor restored, whatever the list says of it; and nothing is told of it any more."""
+    connector, devices = await _ready(imports)
+
+    async def delete() -> None:
+        await imports.acme.call("DELETE", f"/devices/{devices[name]}")
+        await imports.outbox()
+
+    _meanwhile(monkeypatch, delete)
+    run = await imports.sync(connector)
+    assert run["error"] is None
+    found = (await imports.devices(connector, per_page=100))[name]
+    assert (found["state"], found["reason"]) == ("excluded", "user_deleted")
+    assert name not in [vendor_id for _, vendor_id in await imports.outbox()]
+    assert (run["renamed"], run["excluded"], run["restored"]) == (name != "renamed", name != "gone", name != "back")
+    monkeypatch.undo()
+    imports.cloud.has(*LEFT, "gone")
+    await imports.sync(connector)
+    assert (await imports.devices(connector, per_page=100))[name]["reason"] == "user_deleted"
+
+
+async def _given_away(imports: Imports, globex: Owner, device: UUID) -> None:
+    await imports.pool.execute(
+        "UPDATE devices SET organization_id = $2, project_id = $3, space_id = $4 WHERE id = $1",
+        device,
+        globex.organization_id,
+        globex.project_id,
+        globex.space_id,
+    )
+
+
+@pytest.mark.parametrize("name", ["renamed", "gone", "back"])
+async def test_a_device_that_goes_to_another_organization_meanwhile_is_that_ones_alone(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Its new owner sees neither a name nor a number of the vendor's, and no event of the list."""
+    connector, devices = await _ready(imports)
+    globex = await owner(imports.edge, "Globex")
+
+    async def give_away() -> None:
+        await _given_away(imports, globex, devices[name])
+        await imports.outbox()
+
+    _meanwhile(monkeypatch, give_away)
+    assert (await imports.sync(connector))["error"] is None
+    device = await globex.call("GET", f"/devices/{devices[name]}")
+    assert (device["name"], device["sn"]) == (name.title(), None)
+    assert await imports.pool.fetchval("SELECT count(*) FROM event_outbox WHERE device_id = $1", devices[name]) == 0
+    assert name not in await imports.devices(connector, per_page=100)
+
+
+async def test_whoever_deletes_a_device_that_is_being_applied_waits_and_then_has_his_way(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two writes of the run."""
+    connector, devices = await _ready(imports)
+    async with imports.pool.acquire() as other:
+        real = diff._exclude
+
+        async def exclude(*arguments: Any) -> None:
+            await real(*arguments)
+            await other.execute("SET lock_timeout = '100ms'")
+            for name in ("renamed", "gone", "back"):
+                with pytest.raises(Exception, match="lock timeout"):
+                    await other.execute("UPDATE devices SET deleted_at = now() WHERE id = $1", devices[name])
+
+        monkeypatch.setattr(diff, "_exclude", exclude)
+        assert (await imports.sync(connector))["error"] is None
+        await other.execute("RESET lock_timeout")
+    await imports.acme.call("DELETE", f"/devices/{devices['gone']}")
+    assert (await imports.devices(connector, per_page=100))["gone"]["reason"] == "user_deleted"
