@@ -12,9 +12,10 @@ from msgspec import Struct
 from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import Label
-from gateway.device.registration import access_key, new_device, publish_new
+from gateway.device.registration import access_key, new_device
 from gateway.refusals import NotFound, Unauthenticated
 from gateway.services import Services
+from gateway.stores.change import change
 from gateway.stores.devices import children
 from gateway.stores.devices import registration as registrations
 from gateway.stores.devices.children import Child
@@ -50,27 +51,25 @@ class RegisteredChild(Struct):
 async def register_child(services: Services, device: DeviceCaller, body: NewChild) -> RegisteredChild:
     """Register a child."""
     model_id = _model_id(body.model_id)
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            parent = await registrations.hold_parent(connection, device.id)
-            if parent is None:
-                raise Unauthenticated
-            vendor_id, place = parent
-            model = await registrations.model_for_child(connection, model_id, vendor_id, place.organization_id)
-            new = new_device(
-                services,
-                model,
-                parent_id=device.id,
-                sn=body.sn or None,
-                mac=body.mac,
-                cloud_id=None,
-                name=body.name,
-                sub_model=body.sub_model,
-                firmware_version=body.firmware_version,
-                details=body.details,
-            )
-            await registrations.insert(connection, new, place, services.clock())
-        await publish_new(services, connection, new, place)
+    async with change(services) as changed:
+        parent = await registrations.lock_parent(changed.connection, device.id)
+        if parent is None:
+            raise Unauthenticated
+        vendor_id, ownership = parent
+        model = await registrations.model_for_child(changed.connection, model_id, vendor_id, ownership.organization_id)
+        new = new_device(
+            services,
+            model,
+            parent_id=device.id,
+            sn=body.sn or None,
+            mac=body.mac,
+            cloud_id=None,
+            name=body.name,
+            sub_model=body.sub_model,
+            firmware_version=body.firmware_version,
+            details=body.details,
+        )
+        await registrations.insert(changed, new, ownership)
     return RegisteredChild(new.id, access_key(services, new.id))
 
 

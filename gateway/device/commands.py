@@ -10,11 +10,11 @@ from gateway.api.endpoint import Endpoint, Success, endpoint
 from gateway.api.validation import Text
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
+from gateway.stores.change import change
 from gateway.stores.commands import delivery
 from gateway.stores.commands.delivery import NO_COMMAND, NextCommand, Reported
 from gateway.stores.devices import children
 from gateway.stores.devices.identity import DeviceCaller
-from gateway.stores.replies import publish
 
 INVALID_STATUS = "invalid status: done/in-progress/failed"
 STATUSES: dict[str, Reported] = {
@@ -78,11 +78,8 @@ async def report_command(services: Services, device: DeviceCaller, body: Command
         command_id = UUID(body.id)
     except ValueError:
         raise NotFound(NO_COMMAND) from None
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            changed = await delivery.report(connection, device, command_id, status, body.message, services.clock())
-        if changed:
-            await publish(services, connection, [device.id])
+    async with change(services) as changed:
+        await delivery.report(changed, device.id, command_id, status, body.message)
     return Success()
 
 

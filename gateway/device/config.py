@@ -11,10 +11,10 @@ from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import VERSION_MAX, check_depth
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
+from gateway.stores.change import change
 from gateway.stores.devices import config as device_configs
+from gateway.stores.devices.config import Config
 from gateway.stores.devices.identity import DeviceCaller
-from gateway.stores.devices.owner_view import Config
-from gateway.stores.replies import publish
 
 CONFIG_BYTES_MAX = 64 * 1024
 _ANSWER = {field.name for field in msgspec.structs.fields(Config)} - {"version"}
@@ -52,10 +52,8 @@ async def put_config(services: Services, device: DeviceCaller, body: dict[str, A
     if version is not None and (type(version) is not int or not 0 <= version <= VERSION_MAX):
         raise DoesNotFit(f"Version must be a whole number between 0 and {VERSION_MAX}")
     check_depth("Config", body)
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            version = await device_configs.put(connection, device, body, version, services.clock())
-        await publish(services, connection, [device.id])
+    async with change(services) as changed:
+        version = await device_configs.put(changed, device.id, body, version)
     return ConfigStored(success=True, version=version)
 
 

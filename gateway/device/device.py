@@ -14,10 +14,11 @@ from gateway.api.endpoint import Endpoint, Success, endpoint
 from gateway.api.validation import Label, Name, Version
 from gateway.refusals import Refusal
 from gateway.services import Services
-from gateway.stores.devices import deletion, device_view
-from gateway.stores.devices.device_view import Device, Own
+from gateway.stores.change import change
+from gateway.stores.devices import deletion, device_view, self_report
+from gateway.stores.devices.device_view import Device
 from gateway.stores.devices.identity import DeviceCaller
-from gateway.stores.replies import publish
+from gateway.stores.devices.self_report import SelfReport
 from schemas import keys
 
 log = logging.getLogger(__name__)
@@ -78,30 +79,25 @@ async def _put(services: Services, device: DeviceCaller, body: DeviceReport) -> 
         identifiers.semantic_version("Firmware version", body.firmware_version)
     if body.details is not UNSET:
         validation.details(body.details)
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            if isinstance(body.parent_id, UUID) and body.parent_id != device.parent_id:
-                await device_view.hold_new_parent(connection, device, body.parent_id)
-            was = await device_view.hold(connection, device.id)
-            renamed = await device_view.update(connection, device.id, was, _merged(was, body), services.clock())
-        if renamed:
-            await publish(services, connection, [device.id])
-        return await device_view.read(connection, device.id)
+    async with change(services) as changed:
+        if isinstance(body.parent_id, UUID) and body.parent_id != device.parent_id:
+            await self_report.lock_new_parent(changed.connection, device, body.parent_id)
+        was = await self_report.lock(changed.connection, device.id)
+        await self_report.update(changed, device.id, was, _merged(was, body))
+    return await device_view.read(services.postgres, device.id)
 
 
-def _merged(was: Own, body: DeviceReport) -> Own:
+def _merged(was: SelfReport, body: DeviceReport) -> SelfReport:
     names = {"config_version": "applied_config_version", "space_version": "applied_space_version"}
-    told = {names.get(name, name): getattr(body, name) for name in body.__struct_fields__}
-    return msgspec.structs.replace(was, **{name: value for name, value in told.items() if value is not UNSET})
+    given = {names.get(name, name): getattr(body, name) for name in body.__struct_fields__}
+    return msgspec.structs.replace(was, **{name: value for name, value in given.items() if value is not UNSET})
 
 
 @endpoint("DELETE", "/v1/devices/{device_id}", caller=DEVICE)
 async def delete_device(services: Services, device: DeviceCaller) -> Success:
     """Remove the device, and all devices below it; their keys end."""
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            deleted = await deletion.delete(connection, device.id, services.clock())
-        await publish(services, connection, deleted)
+    async with change(services) as changed:
+        await deletion.delete(changed, [device.id])
     return Success()
 
 
@@ -110,7 +106,7 @@ async def put_cloud_setting(services: Services, device: DeviceCaller, body: Clou
     """Set one property that the device keeps in the cloud."""
     validation.check_depth("Value", body.value)
     async with services.postgres.acquire() as connection, connection.transaction():
-        await device_view.put_cloud_setting(connection, device.id, body.property, body.value)
+        await self_report.put_cloud_setting(connection, device.id, body.property, body.value)
     return Success()
 
 

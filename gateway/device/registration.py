@@ -22,12 +22,11 @@ from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import Label
 from gateway.refusals import DoesNotFit, Refusal, away
 from gateway.services import Services
+from gateway.stores.change import change_over
 from gateway.stores.devices import registration as registrations
-from gateway.stores.devices.registration import UNCLAIMED, Model, NewDevice, Place
-from gateway.stores.replies import publish
+from gateway.stores.devices.registration import UNCLAIMED, Model, NewDevice
 from schemas import ids, logs
 from schemas.postgres import Connection, PostgresAway
-from schemas.replies import DEFAULT_RATE_LIMIT
 from schemas.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
@@ -125,13 +124,12 @@ async def _register(services: Services, connection: Connection, body: Registrati
         firmware_version=body.firmware_version,
         details=body.details,
     )
-    async with connection.transaction():
+    async with change_over(services, connection) as changed:
         if body.parent_id is not None:
-            parent = await registrations.hold_parent(connection, body.parent_id)
+            parent = await registrations.lock_parent(connection, body.parent_id)
             if parent is None or parent[0] != model.vendor_id:
                 raise DoesNotFit(registrations.PARENT_UNKNOWN)
-        await registrations.insert(connection, new, UNCLAIMED, services.clock())
-    await publish_new(services, connection, new, UNCLAIMED)
+        await registrations.insert(changed, new, UNCLAIMED)
     url = hub_url(services.settings)
     return Registered(new.id, access_key(services, new.id), url, url)
 
@@ -169,19 +167,6 @@ def new_device(
 def access_key(services: Services, device_id: UUID) -> str:
     """The access key of a new device."""
     return services.access_keys.issue(str(device_id), 0)
-
-
-async def publish_new(services: Services, connection: Connection, new: NewDevice, place: Place) -> None:
-    """Prepare the first reply of a new device, if it differs from that of a device for which nothing waits.
-
-    The device is registered already and its key must reach it, so with Postgres away this is left to a worker.
-    """
-    if place.space_id is None and new.model.rate_limit == DEFAULT_RATE_LIMIT:
-        return
-    try:
-        await publish(services, connection, [new.id])
-    except PostgresAway as error:
-        logs.event(log, logging.WARNING, "reply_deferred", devices=1, cause=str(error))
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (register, register_many)

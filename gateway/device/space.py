@@ -11,9 +11,9 @@ from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.refusals import DoesNotFit, Unauthenticated
 from gateway.services import Services
-from gateway.stores.devices import device_view, owner_changes
+from gateway.stores.change import change
+from gateway.stores.devices import device_view, moving
 from gateway.stores.devices.identity import DeviceCaller
-from gateway.stores.replies import publish
 from gateway.stores.tenants import spaces
 from schemas.postgres import Connection
 
@@ -57,10 +57,10 @@ class Move(Struct):
 @endpoint("GET", "/v1/devices/{device_id}/space", caller=DEVICE, errors={422: "Nobody claimed the device."})
 async def read_space(services: Services, device: DeviceCaller) -> DevicePlace:
     """Read the device's space."""
-    place = await device_view.place(services.postgres, device.id)
-    if place is None:
+    space = await device_view.read_space(services.postgres, device.id)
+    if space is None:
         raise DoesNotFit(NOT_IN_SPACE)
-    return _shown(place, device.id, services.clock())
+    return _shown(space, device.id, services.clock())
 
 
 @endpoint(
@@ -71,50 +71,45 @@ async def read_space(services: Services, device: DeviceCaller) -> DevicePlace:
 )
 async def move(services: Services, device: DeviceCaller, body: Move) -> DevicePlace:
     """Move the device, with the devices below it that share its space; answers the space it is in then."""
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            moved = await _move(connection, device, body.target, services.clock())
-        await publish(services, connection, moved)
-        place = await device_view.place(connection, device.id)
-    if place is None:
-        raise Unauthenticated
-    return _shown(place, device.id, services.clock())
-
-
-async def _move(connection: Connection, device: DeviceCaller, target: str, moment: datetime) -> list[UUID]:
-    owner = device.organization_id
-    if owner is None or device.project_id is None:
+    owner_id, project_id = device.organization_id, device.project_id
+    if owner_id is None or project_id is None:
         raise DoesNotFit(NOT_IN_SPACE)
-    if target == "unsorted":
-        space_id = (await spaces.find_or_create(connection, owner, device.project_id, [spaces.UNSORTED])).id
-    elif device.parent_id is None:
+    async with change(services) as changed:
+        if body.target == "unsorted":
+            space_id = await spaces.unsorted(changed.connection, owner_id, project_id)
+        else:
+            space_id = await _space_of_parent(changed.connection, device, owner_id)
+        await moving.move(changed, owner_id, device.id, space_id)
+    space = await device_view.read_space(services.postgres, device.id)
+    if space is None:
+        raise Unauthenticated
+    return _shown(space, device.id, services.clock())
+
+
+async def _space_of_parent(connection: Connection, device: DeviceCaller, owner_id: UUID) -> UUID:
+    if device.parent_id is None:
         raise DoesNotFit(NO_PARENT)
-    else:
-        parents = await device_view.space_of_parent(connection, device.parent_id, owner)
-        if parents is None:
-            raise DoesNotFit(PARENT_NOT_IN_SPACE)
-        space_id = parents
-    # The space is locked before the device, as by whoever changes a space and tells the devices in it.
-    project_id = await owner_changes.space_project(connection, owner, space_id)
-    held = await owner_changes.hold(connection, owner, device.id)
-    return await owner_changes.move(connection, held, owner, project_id, space_id, moment)
+    space_id = await moving.space_of_parent(connection, device.parent_id, owner_id)
+    if space_id is None:
+        raise DoesNotFit(PARENT_NOT_IN_SPACE)
+    return space_id
 
 
-def _shown(place: device_view.Place, device_id: UUID, now: datetime) -> DevicePlace:
-    local = now.astimezone(UTC if place.time_zone == "UTC" else ZoneInfo(place.time_zone))
+def _shown(space: device_view.SpaceView, device_id: UUID, now: datetime) -> DevicePlace:
+    local = now.astimezone(UTC if space.time_zone == "UTC" else ZoneInfo(space.time_zone))
     offset = local.utcoffset()
     assert offset is not None
     location = None
-    if (place.latitude, place.longitude, place.location_name) != (None, None, None):
+    if (space.latitude, space.longitude, space.location_name) != (None, None, None):
         coordinates = None
-        if place.latitude is not None and place.longitude is not None:
-            coordinates = Coordinates(place.latitude, place.longitude)
-        location = Location(coordinates, int(offset.total_seconds()), place.location_name)
+        if space.latitude is not None and space.longitude is not None:
+            coordinates = Coordinates(space.latitude, space.longitude)
+        location = Location(coordinates, int(offset.total_seconds()), space.location_name)
     return DevicePlace(
         location=location,
-        temperature_units=place.temperature_units,
-        maintenance=place.maintenance,
-        name=place.name,
+        temperature_units=space.temperature_units,
+        maintenance=space.maintenance,
+        name=space.name,
         local_time=local.isoformat(timespec="seconds"),
         device_id=device_id,
     )

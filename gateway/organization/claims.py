@@ -12,9 +12,10 @@ from gateway.identifiers import normalized_mac
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
-from gateway.stores.devices import claiming, owner_changes, owner_view
+from gateway.stores.change import change
+from gateway.stores.devices import claiming, owner_view
 from gateway.stores.devices.owner_view import Device
-from gateway.stores.replies import publish
+from gateway.stores.tenants import spaces
 
 ONE_PROOF = "Give either cloud id, or mac and sn"
 
@@ -43,22 +44,18 @@ async def claim_device(services: Services, organization: OrganizationScope, body
         raise DoesNotFit(ONE_PROOF)
     if body.cloud_id is None and body.mac is None and body.sn is None:
         raise DoesNotFit(ONE_PROOF)
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            await owner_changes.space_project(connection, owner, body.space_id)
-            if body.cloud_id is not None:
-                device_id = await claiming.by_cloud_id(connection, owner, body.cloud_id)
-            elif body.mac is None:
-                raise DoesNotFit("Mac can't be blank")
-            elif body.sn is None:
-                raise DoesNotFit("Sn can't be blank")
-            else:
-                device_id = await claiming.by_mac_and_sn(connection, owner, normalized_mac(body.mac), body.sn)
-            claimed = await claiming.claim(
-                connection, owner, device_id, space_id=body.space_id, name=body.name, moment=services.clock()
-            )
-        await publish(services, connection, claimed)
-        return await owner_view.read(connection, owner, device_id)
+    async with change(services) as changed:
+        await spaces.keep(changed.connection, owner, body.space_id)
+        if body.cloud_id is not None:
+            device_id = await claiming.by_cloud_id(changed.connection, owner, body.cloud_id)
+        elif body.mac is None:
+            raise DoesNotFit("Mac can't be blank")
+        elif body.sn is None:
+            raise DoesNotFit("Sn can't be blank")
+        else:
+            device_id = await claiming.by_mac_and_sn(changed.connection, owner, normalized_mac(body.mac), body.sn)
+        await claiming.claim(changed, owner, device_id, space_id=body.space_id, name=body.name)
+    return await owner_view.read(services.postgres, owner, device_id)
 
 
 ENDPOINTS = (claim_device,)

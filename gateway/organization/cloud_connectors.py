@@ -19,6 +19,7 @@ from gateway.connect.authorization import Link, new_link
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, TimedOut
 from gateway.services import Services
+from gateway.stores.change import change
 from gateway.stores.connectors import cloud_connectors as store
 from gateway.stores.connectors.cloud_connectors import CloudConnector, ImportedDevice, Run
 from schemas import manifests
@@ -201,9 +202,8 @@ async def delete_connector(
     services: Services, organization: OrganizationScope, connector_id: str, query: Deletion
 ) -> Deleted:
     """Delete a connector and all its devices, which cannot be undone. The spaces stay."""
-    owner = organization.id
-    async with services.postgres.acquire() as connection, connection.transaction():
-        return Deleted(await store.delete(connection, owner, connector_id, query.name, services.clock()))
+    async with change(services) as changed:
+        return Deleted(await store.delete(changed, organization.id, connector_id, query.name))
 
 
 @endpoint("POST", f"{ONE}/disable", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=NOT_FOUND)

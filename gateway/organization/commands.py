@@ -16,11 +16,11 @@ from gateway.api.validation import Name
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
+from gateway.stores.change import change
 from gateway.stores.commands import definitions, sending
 from gateway.stores.commands.definitions import CommandDefinition
 from gateway.stores.commands.sending import Command, Status
-from gateway.stores.devices import owner_changes, owner_view
-from gateway.stores.replies import publish
+from gateway.stores.devices import locking, owner_view
 
 BODY_BYTES_MAX = 64 * 1024
 PER_PAGE_MAX = 500
@@ -73,23 +73,18 @@ async def send_command(
         raise DoesNotFit(f"Scheduled at must be in the future, at most {AHEAD_MAX.days} days ahead")
     if body.file_id is not None:
         raise DoesNotFit("File not found")
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            held = await owner_changes.hold(connection, organization.id, device_id)
-            definition = await definitions.find(
-                connection, held.model_id, name=body.command, friendly_name=body.friendly_name
-            )
-            if definition is None:
-                member = "Command" if body.friendly_name is None else "Friendly name"
-                raise DoesNotFit(f"{member}: the device's model has no such command")
-            if definition.needs_file:
-                raise DoesNotFit("File id can't be blank: this command needs a file")
-            check_parameters(definition, body.extra_params)
-            command = await sending.create(
-                connection, held, definition, body.extra_params, scheduled_at=body.scheduled_at, moment=moment
-            )
-        await publish(services, connection, [device_id])
-    return command
+    async with change(services) as changed:
+        device = await locking.lock(changed.connection, organization.id, device_id)
+        definition = await definitions.find(
+            changed.connection, device.model_id, name=body.command, friendly_name=body.friendly_name
+        )
+        if definition is None:
+            member = "Command" if body.friendly_name is None else "Friendly name"
+            raise DoesNotFit(f"{member}: the device's model has no such command")
+        if definition.needs_file:
+            raise DoesNotFit("File id can't be blank: this command needs a file")
+        check_parameters(definition, body.extra_params)
+        return await sending.create(changed, device, definition, body.extra_params, scheduled_at=body.scheduled_at)
 
 
 @endpoint(
@@ -118,11 +113,8 @@ async def cancel_command(
     services: Services, organization: OrganizationScope, device_id: UUID, command_id: UUID
 ) -> Command:
     """Cancel a command that the device has not begun."""
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            command = await sending.cancel(connection, organization.id, device_id, command_id, services.clock())
-        await publish(services, connection, [device_id])
-    return command
+    async with change(services) as changed:
+        return await sending.cancel(changed, organization.id, device_id, command_id)
 
 
 async def command_page(services: Services, device_id: UUID, query: CommandsQuery) -> Page[Command]:

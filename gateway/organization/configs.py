@@ -10,11 +10,11 @@ from gateway.api.endpoint import endpoint
 from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import check_depth
 from gateway.permissions import Permission
-from gateway.refusals import DoesNotFit
 from gateway.services import Services
-from gateway.stores.devices import owner_changes, owner_view
-from gateway.stores.devices.owner_view import Config
-from gateway.stores.replies import publish
+from gateway.stores.change import change
+from gateway.stores.devices import config as device_configs
+from gateway.stores.devices import locking
+from gateway.stores.devices.config import Config
 
 CONFIG_BYTES_MAX = 128 * 1024
 
@@ -35,7 +35,7 @@ class ConfigChange(Struct):
 )
 async def read_config(services: Services, organization: OrganizationScope, device_id: UUID) -> Config:
     """Read a device's config."""
-    return await owner_view.read_config(services.postgres, organization.id, device_id)
+    return await device_configs.read_of_owner(services.postgres, organization.id, device_id)
 
 
 @endpoint(
@@ -51,15 +51,9 @@ async def put_config(
 ) -> Config:
     """Replace a device's config; it becomes the next version, which the device is told of."""
     check_depth("Config", body.config)
-    moment = services.clock()
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            held = await owner_changes.hold(connection, organization.id, device_id)
-            if body.version is not None and body.version != held.config_version:
-                raise DoesNotFit(f"Error setting config with old version, latest is {held.config_version}")
-            version = await owner_changes.put_config(connection, held, body.config, moment)
-        await publish(services, connection, [device_id])
-    return Config(held.name, version, moment, body.config, device_id)
+    async with change(services) as changed:
+        device = await locking.lock(changed.connection, organization.id, device_id)
+        return await device_configs.put_of_owner(changed, device, body.config, body.version)
 
 
 ENDPOINTS = (read_config, put_config)

@@ -13,9 +13,9 @@ from gateway.api.scopes import OrganizationScope, demand
 from gateway.api.validation import Label, check_depth
 from gateway.permissions import Permission
 from gateway.services import Services
-from gateway.stores.devices import deletion, owner_changes, owner_view
+from gateway.stores.change import change
+from gateway.stores.devices import deletion, labels, locking, moving, owner_view
 from gateway.stores.devices.owner_view import Device
-from gateway.stores.replies import publish
 from gateway.stores.tenants import projects, spaces
 
 
@@ -95,19 +95,15 @@ async def change_device(
 ) -> Device:
     """Change a device's name and details; the device is told when something is different."""
     check_depth("Details", body.details)
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            held = await owner_changes.hold(connection, organization.id, device_id)
-            changed = await owner_changes.update(
-                connection,
-                held,
-                name=held.name if body.name is UNSET else body.name,
-                details=held.details if body.details is UNSET else body.details,
-                moment=services.clock(),
-            )
-        if changed:
-            await publish(services, connection, [device_id])
-        return await owner_view.read(connection, organization.id, device_id)
+    async with change(services) as changed:
+        device = await locking.lock(changed.connection, organization.id, device_id)
+        await labels.rename(
+            changed,
+            device,
+            name=device.name if body.name is UNSET else body.name,
+            details=device.details if body.details is UNSET else body.details,
+        )
+    return await owner_view.read(services.postgres, organization.id, device_id)
 
 
 @endpoint(
@@ -119,11 +115,9 @@ async def change_device(
 )
 async def delete_device(services: Services, organization: OrganizationScope, device_id: UUID) -> Success:
     """Delete a device; its keys end, and it has to register again to come back."""
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            await owner_changes.hold(connection, organization.id, device_id)
-            deleted = await deletion.delete(connection, device_id, services.clock())
-        await publish(services, connection, deleted)
+    async with change(services) as changed:
+        await locking.lock(changed.connection, organization.id, device_id)
+        await deletion.delete(changed, [device_id])
     return Success()
 
 
@@ -137,17 +131,11 @@ async def delete_device(services: Services, organization: OrganizationScope, dev
 async def move_device(services: Services, organization: OrganizationScope, device_id: UUID, body: Move) -> Device:
     """Put a device into another space; devices below it that share its space move along."""
     owner = organization.id
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            # The space is locked before the device, as by whoever changes a space and tells the devices in it.
-            await owner_view.read(connection, owner, device_id)
-            project_id = await owner_changes.space_project(connection, owner, body.space_id)
-            held = await owner_changes.hold(connection, owner, device_id)
-            if held.project_id != project_id:
-                demand(organization.permissions, Permission.ADMINISTER)
-            moved = await owner_changes.move(connection, held, owner, project_id, body.space_id, services.clock())
-        await publish(services, connection, moved)
-        return await owner_view.read(connection, owner, device_id)
+    async with change(services) as changed:
+        moved = await moving.move(changed, owner, device_id, body.space_id)
+        if moved.from_project_id != moved.to_project_id:
+            demand(organization.permissions, Permission.ADMINISTER)
+    return await owner_view.read(services.postgres, owner, device_id)
 
 
 ENDPOINTS = (list_devices, read_device, change_device, delete_device, move_device)

@@ -17,7 +17,7 @@ from gateway.services import Services
 from gateway.stores.devices import owner_view
 from gateway.stores.events import telemetry_history
 from gateway.stores.events.telemetry_history import Found, HistoryItem, Status
-from gateway.stores.tenants import spaces
+from gateway.stores.tenants import projects, spaces
 from schemas.telemetry import AHEAD_MAX
 
 PER_PAGE_MAX = 1_000
@@ -72,7 +72,7 @@ async def list_histories(
         await owner_view.ever_owned(services.postgres, owner, query.device_id)
     if query.space_id is not None:
         await spaces.read(services.postgres, owner, query.space_id)
-    project_ids = await telemetry_history.projects(services.postgres, owner)
+    project_ids = await projects.ids_of(services.postgres, owner)
 
     async def read(window: Window) -> list[Found]:
         return await telemetry_history.page(

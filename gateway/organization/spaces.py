@@ -17,12 +17,9 @@ from gateway.api.validation import NAME_CHARACTERS_MAX, Name
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
-from gateway.stores.replies import publish
+from gateway.stores.change import change
 from gateway.stores.tenants import projects, spaces
 from gateway.stores.tenants.spaces import DEPTH_MAX, PATH_BYTES_MAX, Space
-
-TOLD_AT_ONCE_MAX = 1_000
-"""Of a space with more devices than these, a worker tells the rest within seconds."""
 
 SpaceName = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=r"^[^/\x00]*$")]
 Latitude = Annotated[float, Meta(ge=-90, le=90)]
@@ -163,14 +160,12 @@ async def read_space(services: Services, organization: OrganizationScope, space_
 async def change_space(services: Services, organization: OrganizationScope, space_id: UUID, body: SpaceChange) -> Space:
     """Change a space; a new name or parent changes the paths of all below it. Its devices are told."""
     changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            was = await spaces.hold(connection, organization.id, space_id)
-            changed = msgspec.structs.replace(was, **changes)
-            _check_place(changed.latitude, changed.longitude, changed.time_zone)
-            told = await spaces.update(connection, was, changed)
-        await publish(services, connection, told[:TOLD_AT_ONCE_MAX])
-    return changed
+    async with change(services) as changed:
+        was = await spaces.lock(changed.connection, organization.id, space_id)
+        space = msgspec.structs.replace(was, **changes)
+        _check_place(space.latitude, space.longitude, space.time_zone)
+        await spaces.update(changed, was, space)
+    return space
 
 
 @endpoint(

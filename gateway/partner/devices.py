@@ -18,12 +18,14 @@ from gateway.organization.histories import RangeQuery
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
+from gateway.stores.change import change
 from gateway.stores.commands.sending import Command
-from gateway.stores.devices import deletion, owner_changes, owner_view
-from gateway.stores.devices.owner_view import Config, Device
+from gateway.stores.devices import config as device_configs
+from gateway.stores.devices import deletion, locking, owner_view
+from gateway.stores.devices.config import Config
+from gateway.stores.devices.owner_view import Device
 from gateway.stores.events import telemetry_history
 from gateway.stores.events.telemetry_history import Found, HistoryItem
-from gateway.stores.replies import publish
 
 
 class DevicesQuery(PageQuery, kw_only=True):
@@ -96,11 +98,9 @@ async def read_device(services: Services, partner: VendorScope, device_id: UUID)
 )
 async def delete_device(services: Services, partner: VendorScope, device_id: UUID) -> Success:
     """Delete a device; its keys end, and it has to register again to come back."""
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            await owner_changes.hold_of_vendor(connection, partner.id, device_id)
-            deleted = await deletion.delete(connection, device_id, services.clock())
-        await publish(services, connection, deleted)
+    async with change(services) as changed:
+        await locking.lock_of_vendor(changed.connection, partner.id, device_id)
+        await deletion.delete(changed, [device_id])
     return Success()
 
 
@@ -126,7 +126,7 @@ async def read_telemetries(services: Services, partner: VendorScope, device_id: 
 )
 async def read_config(services: Services, partner: VendorScope, device_id: UUID) -> Config:
     """The config of a device."""
-    return await owner_view.read_config_of_vendor(services.postgres, partner.id, device_id)
+    return await device_configs.read_of_vendor(services.postgres, partner.id, device_id)
 
 
 @endpoint(

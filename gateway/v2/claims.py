@@ -16,9 +16,9 @@ from gateway.api.scopes import ProjectScope
 from gateway.permissions import Permission
 from gateway.refusals import NotFound
 from gateway.services import Services
+from gateway.stores.change import change_over
 from gateway.stores.devices import claiming
-from gateway.stores.devices.claiming import Found
-from gateway.stores.replies import publish
+from gateway.stores.devices.claiming import ClaimableDevice
 from gateway.stores.tenants import spaces
 from gateway.v2.organizations import PREFIX
 from schemas.postgres import Connection
@@ -96,7 +96,7 @@ class Claimed(Struct, rename="camel"):
     claim_errors: ClaimErrors
 
 
-def _device(found: Found, identifier: str) -> ClaimDevice:
+def _device(found: ClaimableDevice, identifier: str) -> ClaimDevice:
     name = str(found.device_id) if found.claimed else identifier
     return ClaimDevice(name, found.device_type, found.product_number, found.claimed)
 
@@ -125,15 +125,13 @@ async def claim_devices(services: Services, project: ProjectScope, query: DryRun
     """Claim devices, with those below them, into the project's space `Unsorted`."""
     done: list[ClaimDevice] = []
     errors: list[DeviceClaimError] = []
-    published: list[UUID] = []
     async with services.postgres.acquire() as connection:
         for identifier in dict.fromkeys(body.device_ids):
             found = await claiming.by_identifier(connection, project.organization_id, identifier)
             if found is not None and not found.claimed and not query.dry_run:
-                claimed = await _claim(services, connection, project, found.device_id)
-                published += claimed
+                is_ours = await _claim(services, connection, project, found.device_id)
                 found = found._replace(claimed=True)
-                if claimed:
+                if is_ours:
                     done.append(_device(found, identifier))
                     continue
             if found is None:
@@ -142,17 +140,15 @@ async def claim_devices(services: Services, project: ProjectScope, query: DryRun
                 errors.append(DeviceClaimError(identifier, "ALREADY_CLAIMED", claiming.ALREADY))
             else:
                 done.append(_device(found, identifier))
-        await publish(services, connection, published)
     kits = [KitClaimError(kit, "NOT_FOUND", NO_KITS) for kit in dict.fromkeys(body.kit_ids)]
     return Claimed(done, ClaimErrors(errors, kits))
 
 
-async def _claim(services: Services, connection: Connection, project: ProjectScope, device_id: UUID) -> list[UUID]:
-    async with connection.transaction():
-        space = await spaces.find_or_create(connection, project.organization_id, project.id, [spaces.UNSORTED])
-        return await claiming.claim(
-            connection, project.organization_id, device_id, space_id=space.id, name=None, moment=services.clock()
-        )
+async def _claim(services: Services, connection: Connection, project: ProjectScope, device_id: UUID) -> bool:
+    """Claim one device; False when somebody else was quicker."""
+    async with change_over(services, connection) as changed:
+        space_id = await spaces.unsorted(connection, project.organization_id, project.id)
+        return bool(await claiming.claim(changed, project.organization_id, device_id, space_id=space_id))
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (claim_info, claim_devices)

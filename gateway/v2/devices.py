@@ -19,7 +19,7 @@ from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.devices import project_view
 from gateway.stores.devices.project_view import Filters, Order, ProjectDevice
-from gateway.stores.events import telemetry_history
+from gateway.stores.tenants import projects
 from gateway.v2.names import device_in, id_of, label_filter
 from schemas import ids, rendering, typed_events
 
@@ -143,7 +143,7 @@ async def _projects(services: Services, account: Principal, project: str, query:
         raise DoesNotFit("Organization is required where the project is -, as organizations/<id>")
     visible = [
         project_id
-        for project_id in await telemetry_history.projects(services.postgres, organization_id)
+        for project_id in await projects.ids_of(services.postgres, organization_id)
         if Permission.READ in account.permissions(organization_id, project_id)
     ]
     wanted = [id_of("projects", name) for name in query.projects] or visible

@@ -14,9 +14,9 @@ from gateway.api.scopes import ProjectScope
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
-from gateway.stores.devices import deletion, emulation, owner_changes, project_view
+from gateway.stores.change import change
+from gateway.stores.devices import deletion, emulation, locking, project_view
 from gateway.stores.devices.project_view import Filters, Order
-from gateway.stores.replies import publish
 from gateway.v2.devices import Device, Devices, DevicesQuery, read_page, shown
 from gateway.v2.labels import Labels
 from gateway.v2.names import DEVICE_UNKNOWN, device_in
@@ -57,18 +57,15 @@ async def create_emulated_device(services: Services, project: ProjectScope, body
     """Create an emulated device."""
     if body.type not in DEVICE_TYPES:
         raise DoesNotFit(f"Type must be one of {', '.join(DEVICE_TYPES)}")
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            device_id = await emulation.create(
-                connection,
-                project.organization_id,
-                project.id,
-                body.type,
-                {key: value for key, value in body.labels.items() if value or key not in ("name", "description")},
-                services.shards,
-                services.clock(),
-            )
-        await publish(services, connection, [device_id])
+    async with change(services) as changed:
+        device_id = await emulation.create(
+            changed,
+            project.organization_id,
+            project.id,
+            body.type,
+            {key: value for key, value in body.labels.items() if value or key not in ("name", "description")},
+            services.shards,
+        )
     return shown(await device_in(services, ids.device_name(device_id), project.id, emulated=True), {})
 
 
@@ -83,13 +80,11 @@ async def read_emulated_device(services: Services, project: ProjectScope, device
 async def delete_emulated_device(services: Services, project: ProjectScope, device: str) -> dict[str, Any]:
     """Delete an emulated device; its history stays."""
     found = await device_in(services, device, project.id, emulated=True)
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            held = await owner_changes.hold(connection, project.organization_id, found.id)
-            if held.project_id != project.id:
-                raise NotFound(DEVICE_UNKNOWN)
-            deleted = await deletion.delete(connection, found.id, services.clock())
-        await publish(services, connection, deleted)
+    async with change(services) as changed:
+        locked = await locking.lock(changed.connection, project.organization_id, found.id)
+        if locked.project_id != project.id:
+            raise NotFound(DEVICE_UNKNOWN)
+        await deletion.delete(changed, [found.id])
     return {}
 
 
@@ -107,17 +102,17 @@ async def publish_event(services: Services, project: ProjectScope, device: str, 
     device_id = ids.device_of_name(device)
     if device_id is None:
         raise NotFound(DEVICE_UNKNOWN)
-    async with services.postgres.acquire() as connection, connection.transaction():
-        held = await emulation.hold(connection, project.id, device_id)
-        if held is None:
+    async with change(services) as changed:
+        emulated = await emulation.lock(changed.connection, project.id, device_id)
+        if emulated is None:
             raise NotFound(DEVICE_UNKNOWN)
-        if not typed_events.fits(held.device_type, event_type):
-            raise DoesNotFit(f"A device of type {held.device_type} emits no {event_type} events")
+        if not typed_events.fits(emulated.device_type, event_type):
+            raise DoesNotFit(f"A device of type {emulated.device_type} emits no {event_type} events")
         try:
-            made = typed_events.read(event_type, data, services.clock())
+            made = typed_events.read(event_type, data, changed.moment)
         except EventError as error:
             raise DoesNotFit(str(error)) from None
-        await emulation.publish(connection, held, event_type, made)
+        emulation.publish(changed, emulated, event_type, made)
     return {}
 
 

@@ -12,9 +12,9 @@ from gateway.api.validation import Label, Name
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
+from gateway.stores.change import change
 from gateway.stores.devices import labels as device_labels
-from gateway.stores.devices.labels import LABELS_MAX, Labelled
-from gateway.stores.replies import publish
+from gateway.stores.devices.labels import LABELS_MAX, LabelledDevice
 from gateway.v2.names import DEVICE_UNKNOWN, device_of
 
 DEVICES_MAX = 1_000
@@ -61,7 +61,7 @@ def invalid(name: str, message: str) -> DeviceError:
     return DeviceError(name, Status("INVALID_ARGUMENT", message))
 
 
-def changed(labels: dict[str, str], body: LabelUpdate) -> dict[str, str]:
+def updated(labels: dict[str, str], body: LabelUpdate) -> dict[str, str]:
     """A device's labels after the update."""
     after = {key: value for key, value in labels.items() if key not in (body.remove_labels or ())}
     after |= body.add_labels or {}
@@ -78,27 +78,23 @@ async def update_labels(services: Services, project: ProjectScope, body: LabelUp
     names = {name: device_of(name) for name in body.devices}
     wanted = [place[1] for place in names.values() if place is not None and place[0] == project.id]
     errors: list[DeviceError] = []
-    renamed: list[UUID] = []
-    moment = services.clock()
-    async with services.postgres.acquire() as connection:
-        async with connection.transaction():
-            held = await device_labels.hold(connection, project.id, wanted)
-            for name, place in names.items():
-                device = _of(held, place, project.id)
-                if device is None:
-                    errors.append(not_found(name))
-                    continue
-                labels = changed(device.labels, body)
-                if len(labels.keys() - {"name", "description"}) > LABELS_MAX:
-                    errors.append(invalid(name, f"A device has at most {LABELS_MAX} labels"))
-                elif await device_labels.store(connection, device, labels, moment):
-                    renamed.append(device.id)
-        await publish(services, connection, renamed)
+    async with change(services) as changed:
+        locked = await device_labels.lock(changed.connection, project.id, wanted)
+        for name, place in names.items():
+            device = _of(locked, place, project.id)
+            if device is None:
+                errors.append(not_found(name))
+                continue
+            labels = updated(device.labels, body)
+            if len(labels.keys() - {"name", "description"}) > LABELS_MAX:
+                errors.append(invalid(name, f"A device has at most {LABELS_MAX} labels"))
+            else:
+                await device_labels.store(changed, device, labels)
     return LabelErrors(errors)
 
 
-def _of(held: dict[UUID, Labelled], place: tuple[UUID, UUID] | None, project_id: UUID) -> Labelled | None:
-    return None if place is None or place[0] != project_id else held.get(place[1])
+def _of(locked: dict[UUID, LabelledDevice], place: tuple[UUID, UUID] | None, project_id: UUID) -> LabelledDevice | None:
+    return None if place is None or place[0] != project_id else locked.get(place[1])
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (update_labels,)

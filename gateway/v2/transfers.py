@@ -11,8 +11,8 @@ from gateway.api.scopes import ProjectScope
 from gateway.permissions import Permission
 from gateway.refusals import NotFound
 from gateway.services import Services
-from gateway.stores.devices import owner_changes, project_view
-from gateway.stores.replies import publish
+from gateway.stores.change import change_over
+from gateway.stores.devices import moving, project_view
 from gateway.stores.tenants import spaces
 from gateway.v2.labels import DeviceError, invalid, not_found
 from gateway.v2.names import device_of
@@ -49,7 +49,7 @@ async def transfer_devices(services: Services, project: ProjectScope, body: Tran
     visible = {source for source in sources if await _administers(services, project, source)}
     done: list[str] = []
     errors: list[DeviceError] = []
-    moved: list[UUID] = []
+    moved: set[UUID] = set()
     async with services.postgres.acquire() as connection:
         for name, place in places.items():
             if place is not None and place[1] in moved:
@@ -58,14 +58,12 @@ async def transfer_devices(services: Services, project: ProjectScope, body: Tran
             if place is not None and place[0] == project.id:
                 errors.append(invalid(name, "Device is in this project already"))
                 continue
-            async with connection.transaction():
-                came = await _move(services, connection, project, *place) if place and place[0] in visible else None
+            came = await _move(services, connection, project, *place) if place and place[0] in visible else None
             if place is None or came is None:
                 errors.append(not_found(name))
                 continue
-            moved += came
+            moved.update(came)
             done.append(rendering.device_path(project.id, place[1]))
-        await publish(services, connection, moved)
     return Transferred(done, errors)
 
 
@@ -81,28 +79,23 @@ async def _administers(services: Services, project: ProjectScope, source: UUID) 
 async def _move(
     services: Services, connection: Connection, target: ProjectScope, source: UUID, device_id: UUID
 ) -> list[UUID] | None:
-    """Move one device, in a transaction; returns it and what came along, None when it is not in that project."""
-    owner = await project_view.owner_of(connection, source, device_id)
-    if owner is None:
+    """Move one device; returns it and what came along, None when it is not in that project."""
+    owner_id = await project_view.owner_of(connection, source, device_id)
+    if owner_id is None:
         return None
-    # The space is locked before the device, as by whoever changes a space and tells the devices in it.
-    space = await spaces.find_or_create(connection, target.organization_id, target.id, [spaces.UNSORTED])
-    await owner_changes.space_project(connection, target.organization_id, space.id)
     try:
-        held = await owner_changes.hold(connection, owner, device_id)
+        async with change_over(services, connection) as changed:
+            moved = await moving.move(
+                changed,
+                owner_id,
+                device_id,
+                await spaces.unsorted(connection, target.organization_id, target.id),
+                to_organization_id=target.organization_id,
+                from_project_id=source,
+            )
+        return moved.device_ids
     except NotFound:
         return None
-    if held.project_id != source:
-        return None
-    return await owner_changes.move(
-        connection,
-        held,
-        owner,
-        target.id,
-        space.id,
-        services.clock(),
-        to_organization_id=target.organization_id,
-    )
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (transfer_devices,)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.cli.admin.parsing import LISTED_MAX, Things, thing, verb
+from gateway.stores.change import Change
 from gateway.stores.connectors import cloud_connectors
 from gateway.stores.tenants import organizations
 from schemas.postgres import Connection
@@ -77,5 +78,7 @@ async def _enable_connector(connection: Connection, arguments: argparse.Namespac
 
 async def _delete_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
     owner = await cloud_connectors.organization_of(connection, arguments.id)
-    count = await cloud_connectors.delete(connection, owner, arguments.id, arguments.name, datetime.now(UTC))
+    change = Change(connection, datetime.now(UTC))  # replies are left to a worker: there is no Redis here
+    count = await cloud_connectors.delete(change, owner, arguments.id, arguments.name)
+    await change.append_events()
     return {"deleted_devices": count}

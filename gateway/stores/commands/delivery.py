@@ -14,8 +14,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.refusals import NotFound
-from gateway.stores.devices.identity import DeviceCaller
-from schemas import outbox
+from gateway.stores.change import Change
 from schemas.life_cycle import CommandUpdated
 from schemas.postgres import Connection
 
@@ -66,22 +65,21 @@ async def _deliver(connection: Connection, command_ids: list[UUID], moment: date
 
 
 async def report(
-    connection: Connection,
-    device: DeviceCaller,
+    change: Change,
+    device_id: UUID,
     command_id: UUID,
     status: Reported,
     message: str | None,
-    moment: datetime,
-) -> bool:
-    """Store how a command goes, in a transaction; False when that was known.
+) -> None:
+    """Store how a command goes, unless that was known.
 
     Raises NotFound for a command that is not the device's, is not due yet or was cancelled, and for one that has
     ended otherwise.
     """
-    command = await connection.fetchrow(
+    command = await change.connection.fetchrow(
         "SELECT name, status, message FROM commands WHERE id = $1 AND device_id = $2 FOR NO KEY UPDATE",
         command_id,
-        device.id,
+        device_id,
     )
     if command is None or command["status"] in ("scheduled", "aborted"):
         raise NotFound(NO_COMMAND)
@@ -89,18 +87,18 @@ async def report(
     if ended and command["status"] != status:
         raise NotFound(NO_COMMAND)
     if ended or (command["status"] == status and message in (None, command["message"])):
-        return False
-    await connection.execute(
+        return
+    await change.connection.execute(
         """UPDATE commands SET status = $2, message = coalesce($3, message),
                   delivered_at = coalesce(delivered_at, $4), finished_at = $5
             WHERE id = $1""",
         command_id,
         status,
         message,
-        moment,
-        None if status == "in_progress" else moment,
+        change.moment,
+        None if status == "in_progress" else change.moment,
     )
-    told = command["message"] if message is None else message
-    updated = CommandUpdated(command_id=command_id, name=command["name"], status=status, message=told)
-    await outbox.append(connection, [outbox.event(device.id, updated, moment)])
-    return True
+    now_told = command["message"] if message is None else message
+    updated = CommandUpdated(command_id=command_id, name=command["name"], status=status, message=now_told)
+    change.record(device_id, updated)
+    change.touched(device_id)

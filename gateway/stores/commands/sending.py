@@ -13,11 +13,12 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.refusals import Conflict, NotFound, TooMany, retry_after_s
+from gateway.stores.change import Change
 from gateway.stores.commands.definitions import CommandDefinition
-from gateway.stores.devices.owner_changes import Held
-from schemas import ids, outbox
+from gateway.stores.devices.locking import LockedDevice
+from schemas import ids
 from schemas.life_cycle import CommandStatus, CommandUpdated
-from schemas.postgres import Connection, Executor
+from schemas.postgres import Executor
 
 UNKNOWN = "Command not found"
 TOO_LATE = "Command is {status}: only a scheduled or pending command can be cancelled"
@@ -51,37 +52,36 @@ class Command(Struct):
 
 
 async def create(
-    connection: Connection,
-    held: Held,
+    change: Change,
+    device: LockedDevice,
     definition: CommandDefinition,
     parameters: dict[str, Any],
     *,
     scheduled_at: datetime | None,
-    moment: datetime,
 ) -> Command:
     """Send a command, now or at a later time. Raises TooMany when the device has too many open ones."""
-    scheduled = await connection.fetchval(
-        "SELECT count(*) FROM commands WHERE device_id = $1 AND status = 'scheduled'", held.id
+    scheduled = await change.connection.fetchval(
+        "SELECT count(*) FROM commands WHERE device_id = $1 AND status = 'scheduled'", device.id
     )
-    if held.open_commands + scheduled >= OPEN_MAX:
+    if device.open_commands + scheduled >= OPEN_MAX:
         raise TooMany(f"Device has {OPEN_MAX} open commands, more it cannot have", retry_after_s=retry_after_s())
-    row = await connection.fetchrow(
+    row = await change.connection.fetchrow(
         f"""INSERT INTO commands AS c (id, device_id, name, friendly_name, parameters, status, timeout_s, created_at,
                                        scheduled_at, expires_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING {_COMMAND}""",
         ids.new_id(),
-        held.id,
+        device.id,
         definition.name,
         definition.friendly_name,
         parameters,
         "pending" if scheduled_at is None else "scheduled",
         definition.timeout_s,
-        moment,
+        change.moment,
         scheduled_at,
-        (scheduled_at or moment) + EXPIRES_AFTER,
+        (scheduled_at or change.moment) + EXPIRES_AFTER,
     )
     assert row is not None
-    return await _announced(connection, row, moment)
+    return _sent(change, row)
 
 
 async def page(
@@ -107,15 +107,12 @@ async def page(
     return [Command(**row) for row in rows]
 
 
-async def cancel(
-    connection: Connection, organization_id: UUID, device_id: UUID, command_id: UUID, moment: datetime
-) -> Command:
-    """Abort a command that the device has not begun, in a transaction.
+async def cancel(change: Change, organization_id: UUID, device_id: UUID, command_id: UUID) -> Command:
+    """Abort a command that the device has not begun.
 
     Raises NotFound for an unknown command and for one of another organisation alike, Conflict when it is too late.
     """
-    # The command is locked before its device (by the trigger that counts open ones), as everywhere.
-    found = await connection.fetchrow(
+    status = await change.connection.fetchval(
         """SELECT c.status FROM commands c JOIN devices d ON d.id = c.device_id
             WHERE c.id = $1 AND c.device_id = $2 AND d.organization_id = $3 AND d.deleted_at IS NULL
               FOR NO KEY UPDATE OF c""",
@@ -123,24 +120,25 @@ async def cancel(
         device_id,
         organization_id,
     )
-    if found is None:
+    if status is None:
         raise NotFound(UNKNOWN)
-    if found["status"] not in ("scheduled", "pending"):
-        raise Conflict(TOO_LATE.format(status=found["status"].replace("_", " ")))
-    row = await connection.fetchrow(
+    if status not in ("scheduled", "pending"):
+        raise Conflict(TOO_LATE.format(status=status.replace("_", " ")))
+    row = await change.connection.fetchrow(
         f"UPDATE commands c SET status = 'aborted', finished_at = $2 WHERE c.id = $1 RETURNING {_COMMAND}",
         command_id,
-        moment,
+        change.moment,
     )
     assert row is not None
-    return await _announced(connection, row, moment)
+    return _sent(change, row)
 
 
-async def _announced(connection: Connection, row: asyncpg.Record, moment: datetime) -> Command:
-    """The command of a row that was just written, its event handed over."""
+def _sent(change: Change, row: asyncpg.Record) -> Command:
+    """The command of a row that was just written, its device and its project told."""
     command = Command(**row)
-    updated = CommandUpdated(
-        command_id=command.id, name=command.command, status=command.status, message=command.message
+    change.record(
+        command.device_id,
+        CommandUpdated(command_id=command.id, name=command.command, status=command.status, message=command.message),
     )
-    await outbox.append(connection, [outbox.event(command.device_id, updated, moment)])
+    change.touched(command.device_id)
     return command

@@ -10,11 +10,13 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.refusals import DoesNotFit, NotFound
+from gateway.stores.change import Change
+from gateway.stores.devices import deletion
 from schemas import ids
-from schemas.events import EventType, rfc3339
-from schemas.postgres import Connection, Executor
+from schemas.postgres import Connection, Executor, batches
 
 UNKNOWN = "Connector not found"
+DELETION_S = 600.0
 DEVICE_UNKNOWN = "The connector has no device of this id that a user deleted"
 
 Status = Literal["Unauthenticated", "Active", "Disabled", "Error"]
@@ -232,47 +234,28 @@ async def confirm(connection: Connection, connector: CloudConnector) -> int:
     return connector.held.excluded
 
 
-async def delete(connection: Connection, organization_id: UUID, connector_id: str, name: str, moment: datetime) -> int:
+async def delete(change: Change, organization_id: UUID, connector_id: str, name: str) -> int:
     """Delete it with all devices that it imported and everything below them; returns how many. The spaces stay.
 
-    In a transaction, which holds no lock of the connector yet: a list that is being applied is waited for. Raises
-    NotFound, and (422) unless `name` is its name.
+    The transaction holds no lock of the connector yet: a list that is being applied is waited for. Raises NotFound, and
+    DoesNotFit unless `name` is its name.
     """
+    connection = change.connection
     await connection.execute(
         "SELECT FROM cloud_connectors WHERE id = $1 AND organization_id = $2 FOR UPDATE",
         connector_id,
         organization_id,
-        timeout=600,
+        timeout=DELETION_S,
     )
     connector = await read(connection, organization_id, connector_id)
     if name != connector.name:
         devices = connector.active_devices + connector.excluded_devices
         raise DoesNotFit(f"Name must be {connector.name!r} to delete the connector and its {devices} devices")
-    doomed = """WITH RECURSIVE doomed AS (
-                    SELECT d.id FROM devices d JOIN cloud_devices c ON c.device_id = d.id
-                     WHERE c.connector_id = $1 AND d.deleted_at IS NULL
-                    UNION SELECT d.id FROM devices d JOIN doomed ON d.parent_id = doomed.id WHERE d.deleted_at IS NULL)
-             """
-    await connection.execute(
-        f"""{doomed} UPDATE commands SET status = 'aborted', finished_at = $2, message = 'device deleted'
-             WHERE device_id IN (SELECT id FROM doomed) AND status IN ('scheduled', 'pending', 'in_progress')""",
-        connector_id,
-        moment,
-        timeout=600,
-    )
-    count: int = await connection.fetchval(
-        f"""{doomed}, gone AS (UPDATE devices SET deleted_at = $2 WHERE id IN (SELECT id FROM doomed)
-                               RETURNING id, shard, project_id),
-             told AS (INSERT INTO event_outbox (shard, type, device_id, project_id, ts, data)
-                      SELECT shard, $3, id, project_id, $2, $4 FROM gone WHERE project_id IS NOT NULL)
-            SELECT count(*) FROM gone""",
-        connector_id,
-        moment,
-        EventType.DEVICE_DELETED,
-        {EventType.DEVICE_DELETED: {"updateTime": rfc3339(moment)}},
-        timeout=600,
-    )
-    await connection.execute("DELETE FROM cloud_connectors WHERE id = $1", connector_id, timeout=600)
+    imported = "SELECT device_id FROM cloud_devices WHERE connector_id = $1"
+    count = 0
+    async for rows in batches(connection, imported, connector_id, size=deletion.BATCH):
+        count += await deletion.delete(change, [row["device_id"] for row in rows])
+    await connection.execute("DELETE FROM cloud_connectors WHERE id = $1", connector_id, timeout=DELETION_S)
     return count
 
 

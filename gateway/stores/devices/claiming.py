@@ -5,7 +5,6 @@ that was never registered and one of a device that someone else owns get the sam
 it which devices exist. A device below another one is claimed with that one, or else by its owner only.
 """
 
-from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,8 +12,8 @@ import asyncpg
 
 from gateway.identifiers import is_mac, normalized_mac
 from gateway.refusals import DoesNotFit, NotFound
-from gateway.stores.devices import owner_changes
-from schemas import outbox
+from gateway.stores.change import Change
+from gateway.stores.tenants import spaces
 from schemas.life_cycle import DeviceClaimed
 from schemas.postgres import Connection
 
@@ -47,7 +46,7 @@ async def by_mac_and_sn(connection: Connection, organization_id: UUID, mac: str,
     return _unclaimed(row, organization_id)
 
 
-class Found(NamedTuple):
+class ClaimableDevice(NamedTuple):
     """A device by its proof. It belongs to nobody, or to the organisation that asks."""
 
     device_id: UUID
@@ -56,7 +55,7 @@ class Found(NamedTuple):
     claimed: bool
 
 
-async def by_identifier(connection: Connection, organization_id: UUID, identifier: str) -> Found | None:
+async def by_identifier(connection: Connection, organization_id: UUID, identifier: str) -> ClaimableDevice | None:
     """The device of a Cloud ID, or of a pair written `mac/sn`; None when it is another organisation's, or unknown."""
     row = await connection.fetchrow(_BY_CLOUD_ID, "cloud_id", organization_id, identifier)
     mac, _, sn = identifier.partition("/")
@@ -64,7 +63,7 @@ async def by_identifier(connection: Connection, organization_id: UUID, identifie
         row = await connection.fetchrow(_BY_MAC_AND_SN, "mac_sn", organization_id, normalized_mac(mac), sn)
     if row is None or row["organization_id"] not in (None, organization_id):
         return None
-    return Found(row["id"], row["device_type"], row["product_number"], row["organization_id"] is not None)
+    return ClaimableDevice(row["id"], row["device_type"], row["product_number"], row["organization_id"] is not None)
 
 
 def _unclaimed(row: asyncpg.Record | None, organization_id: UUID) -> UUID:
@@ -77,21 +76,14 @@ def _unclaimed(row: asyncpg.Record | None, organization_id: UUID) -> UUID:
 
 
 async def claim(
-    connection: Connection,
-    organization_id: UUID,
-    device_id: UUID,
-    *,
-    space_id: UUID,
-    name: str | None,
-    moment: datetime,
+    change: Change, organization_id: UUID, device_id: UUID, *, space_id: UUID, name: str | None = None
 ) -> list[UUID]:
-    """Make the organisation the owner of a device and of all unclaimed devices below it; returns all of them.
+    """Make the organization the owner of a device and of all unclaimed devices below it; returns all of them.
 
-    In a transaction. None are returned when somebody else was quicker. Raises DoesNotFit when the space
-    is not the organisation's.
+    None are returned when somebody else was quicker. Raises DoesNotFit when the space is not the organization's.
     """
-    project_id = await owner_changes.space_project(connection, organization_id, space_id)
-    rows = await connection.fetch(
+    project_id = await spaces.keep(change.connection, organization_id, space_id)
+    rows = await change.connection.fetch(
         """WITH RECURSIVE claimed AS (
                SELECT id FROM devices WHERE id = $1
                UNION ALL
@@ -107,9 +99,11 @@ async def claim(
         organization_id,
         project_id,
         space_id,
-        moment,
+        change.moment,
         name,
     )
-    claimed = DeviceClaimed(space_id=space_id)
-    await outbox.append(connection, [outbox.event(row["id"], claimed, moment) for row in rows])
-    return [row["id"] for row in rows]
+    claimed = [row["id"] for row in rows]
+    for claimed_id in claimed:
+        change.record(claimed_id, DeviceClaimed(space_id=space_id))
+    change.touched(*claimed)
+    return claimed

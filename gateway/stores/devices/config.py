@@ -1,40 +1,88 @@
-"""The device's side of its config: read whole, and set whole under a version that only grows."""
+"""The config of a device: read, and set whole under a version that only grows, by its owner or by the device itself."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from gateway.refusals import DoesNotFit, Unauthenticated
-from gateway.stores.devices.identity import DeviceCaller
-from gateway.stores.devices.owner_view import Config
-from schemas import outbox
+import asyncpg
+from msgspec import Struct
+
+from gateway.refusals import DoesNotFit, NotFound, Unauthenticated
+from gateway.stores.change import Change
+from gateway.stores.devices.locking import UNKNOWN, LockedDevice
 from schemas.life_cycle import ConfigChanged
-from schemas.postgres import Connection, Executor
+from schemas.postgres import Executor
+
+OLD_VERSION = "Error setting config with old version, latest is {latest}"
+
+_CONFIG = """
+    SELECT d.name, d.config_version AS version, d.config_updated_at AS last_updated, d.config, d.id AS device_id
+      FROM devices d JOIN device_models m ON m.id = d.model_id
+     WHERE d.id = $1 AND d.deleted_at IS NULL
+"""
+
+
+class Config(Struct):
+    """The config of a device; version 0 was never set."""
+
+    name: str
+    version: int
+    last_updated: datetime | None
+    config: dict[str, Any]
+    device_id: UUID
 
 
 async def read(connection: Executor, device_id: UUID) -> Config:
-    """The config of a device. Raises Unauthenticated when it was deleted."""
-    row = await connection.fetchrow(
-        """SELECT name, config_version AS version, config_updated_at AS last_updated, config, id AS device_id
-             FROM devices WHERE id = $1 AND deleted_at IS NULL""",
-        device_id,
-    )
+    """A device's own config. Raises Unauthenticated when it was deleted."""
+    row = await connection.fetchrow(_CONFIG, device_id)
     if row is None:
         raise Unauthenticated
     return Config(**row)
 
 
-async def put(
-    connection: Connection, device: DeviceCaller, config: dict[str, Any], version: int | None, moment: datetime
-) -> int:
-    """Store a device's own whole config, in a transaction, as `version` or as the next one; returns that.
+async def read_of_owner(connection: Executor, organization_id: UUID, device_id: UUID) -> Config:
+    """The config of a device that the organization owns. Raises NotFound."""
+    return _known(await connection.fetchrow(f"{_CONFIG} AND d.organization_id = $2", device_id, organization_id))
+
+
+async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> Config:
+    """The config of a device of one of the organization's models. Raises NotFound."""
+    return _known(await connection.fetchrow(f"{_CONFIG} AND m.organization_id = $2", device_id, organization_id))
+
+
+def _known(row: asyncpg.Record | None) -> Config:
+    if row is None:
+        raise NotFound(UNKNOWN)
+    return Config(**row)
+
+
+async def put_of_owner(change: Change, device: LockedDevice, config: dict[str, Any], edited: int | None) -> Config:
+    """Store the owner's config as the next version, which the device is told of.
+
+    `edited` is the version that it was made from, when no other edit may be lost. Raises DoesNotFit.
+    """
+    if edited not in (None, device.config_version):
+        raise DoesNotFit(OLD_VERSION.format(latest=device.config_version))
+    version = device.config_version + 1
+    await change.connection.execute(
+        "UPDATE devices SET config = $2, config_version = $3, config_updated_at = $4 WHERE id = $1",
+        device.id,
+        config,
+        version,
+        change.moment,
+    )
+    _changed(change, device.id, version)
+    return Config(device.name, version, change.moment, config, device.id)
+
+
+async def put(change: Change, device_id: UUID, config: dict[str, Any], version: int | None) -> int:
+    """Store a device's own config as `version` or as the next one; returns that.
 
     The device is taken to have applied it; with the current version and an equal config that is all it says. Raises
     DoesNotFit when the version is otherwise not newer, Unauthenticated when the device was deleted.
     """
-    row = await connection.fetchrow(
-        "SELECT config_version, config FROM devices WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
-        device.id,
+    row = await change.connection.fetchrow(
+        "SELECT config_version, config FROM devices WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE", device_id
     )
     if row is None:
         raise Unauthenticated
@@ -42,19 +90,21 @@ async def put(
     if version is None:
         version = latest + 1
     elif version == latest and _equal(row["config"], config):
-        await connection.execute("UPDATE devices SET applied_config_version = $2 WHERE id = $1", device.id, version)
+        await change.connection.execute(
+            "UPDATE devices SET applied_config_version = $2 WHERE id = $1", device_id, version
+        )
         return version
     elif version <= latest:
-        raise DoesNotFit(f"Error setting config with old version, latest is {latest}")
-    await connection.execute(
+        raise DoesNotFit(OLD_VERSION.format(latest=latest))
+    await change.connection.execute(
         """UPDATE devices SET config = $2, config_version = $3, applied_config_version = $3, config_updated_at = $4
             WHERE id = $1""",
-        device.id,
+        device_id,
         config,
         version,
-        moment,
+        change.moment,
     )
-    await outbox.append(connection, [outbox.event(device.id, ConfigChanged(version=version), moment)])
+    _changed(change, device_id, version)
     return version
 
 
@@ -65,3 +115,8 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_equal, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _changed(change: Change, device_id: UUID, version: int) -> None:
+    change.record(device_id, ConfigChanged(version=version))
+    change.touched(device_id)

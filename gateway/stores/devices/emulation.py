@@ -5,20 +5,21 @@ They are made in a project, and so are claimed from the start; they have no acce
 somebody publishes for them.
 """
 
-from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 from msgspec import Struct
 
 from gateway.refusals import Conflict
+from gateway.stores.change import Change
 from gateway.stores.devices import labels as device_labels
-from gateway.stores.devices import owner_changes, registration
+from gateway.stores.devices import registration
 from gateway.stores.devices.labels import Labels
-from gateway.stores.devices.registration import Model, NewDevice, Place
+from gateway.stores.devices.registration import Model, NewDevice, Ownership
 from gateway.stores.tenants import spaces
-from schemas import ids, outbox
+from schemas import ids
 from schemas.events import EventType
+from schemas.outbox import Event
 from schemas.postgres import Connection
 from schemas.typed_events import Made
 
@@ -29,27 +30,25 @@ VENDOR = "fleetgate"
 FIRMWARE_VERSION = "0.0.0"
 
 
-class Emulated(Struct):
+class EmulatedDevice(Struct):
     """An emulated device that is about to tell something; it stays what it is until the transaction ends."""
 
     id: UUID
-    shard: int
-    project_id: UUID
     device_type: str
 
 
 async def create(
-    connection: Connection,
+    change: Change,
     organization_id: UUID,
     project_id: UUID,
     device_type: str,
     labels: Labels,
     shards: int,
-    moment: datetime,
 ) -> UUID:
-    """A new emulated device, in a transaction. Raises Conflict when the project has too many."""
-    space = await spaces.find_or_create(connection, organization_id, project_id, [spaces.UNSORTED])
-    await owner_changes.space_project(connection, organization_id, space.id)
+    """A new emulated device. Raises Conflict when the project has too many."""
+    connection = change.connection
+    space_id = await spaces.unsorted(connection, organization_id, project_id)
+    await spaces.keep(connection, organization_id, space_id)
     model = await _model(connection, organization_id, device_type)
     count = await connection.fetchval(
         """SELECT count(*) FROM devices d JOIN device_models m ON m.id = d.model_id
@@ -73,7 +72,7 @@ async def create(
         firmware_version=FIRMWARE_VERSION,
         details={},
     )
-    await registration.insert(connection, new, Place(organization_id, project_id, space.id), moment)
+    await registration.insert(change, new, Ownership(organization_id, project_id, space_id))
     await device_labels.put(connection, device_id, labels)
     return device_id
 
@@ -106,18 +105,18 @@ async def _model(connection: Connection, organization_id: UUID, device_type: str
     return Model(**row)
 
 
-async def hold(connection: Connection, project_id: UUID, device_id: UUID) -> Emulated | None:
+async def lock(connection: Connection, project_id: UUID, device_id: UUID) -> EmulatedDevice | None:
     """An emulated device of a project that is neither moved nor deleted until the transaction ends; None for others."""
     row = await connection.fetchrow(
-        """SELECT d.id, d.shard, d.project_id, m.device_type
+        """SELECT d.id, m.device_type
              FROM devices d JOIN device_models m ON m.id = d.model_id
             WHERE d.id = $1 AND d.project_id = $2 AND d.deleted_at IS NULL AND m.emulated FOR SHARE OF d""",
         device_id,
         project_id,
     )
-    return None if row is None else Emulated(**row)
+    return None if row is None else EmulatedDevice(**row)
 
 
-async def publish(connection: Connection, device: Emulated, event_type: EventType, made: Made) -> None:
-    """Let a device that is held tell something."""
-    await outbox.append(connection, [outbox.Event(device.id, event_type, made.ts, made.data)])
+def publish(change: Change, device: EmulatedDevice, event_type: EventType, made: Made) -> None:
+    """Let a device that is locked tell something."""
+    change.record_all([Event(device.id, event_type, made.ts, made.data)])

@@ -1,15 +1,17 @@
-"""Labels of devices: what their owner sorts them by. A device's name and description are labels too, kept in columns.
+"""Labels and names of devices: what their owner sorts them by. Name and description are labels too, kept in columns.
 
-Whoever changes any of them tells of it in the same transaction, with a `labelsChanged` event.
+Whoever changes any of them records a `labelsChanged` event.
 """
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
-from schemas import outbox
+from gateway.stores.change import Change
+from gateway.stores.devices.locking import LockedDevice
 from schemas.life_cycle import LabelsChanged
 from schemas.postgres import Connection
 
@@ -19,20 +21,20 @@ LABELS_MAX = 100
 Labels = Mapping[str, str]
 
 
-class Labelled(Struct):
+class LabelledDevice(Struct):
     """A device whose labels are about to change; locked for the transaction that does it."""
 
     id: UUID
     labels: dict[str, str]
 
 
-def shown(name: str, description: str, labels: Labels) -> dict[str, str]:
+def merged(name: str, description: str, labels: Labels) -> dict[str, str]:
     """All labels of a device; an empty name or description is none."""
     named = {"name": name, "description": description}
     return {**labels, **{key: value for key, value in named.items() if value}}
 
 
-async def hold(connection: Connection, project_id: UUID, device_ids: Collection[UUID]) -> dict[UUID, Labelled]:
+async def lock(connection: Connection, project_id: UUID, device_ids: Collection[UUID]) -> dict[UUID, LabelledDevice]:
     """Lock those of these devices that are in the project."""
     rows = await connection.fetch(
         """SELECT id, name, description, labels FROM devices
@@ -40,17 +42,19 @@ async def hold(connection: Connection, project_id: UUID, device_ids: Collection[
         list(device_ids),
         project_id,
     )
-    return {row["id"]: Labelled(row["id"], shown(row["name"], row["description"], row["labels"])) for row in rows}
+    devices = [LabelledDevice(row["id"], merged(row["name"], row["description"], row["labels"])) for row in rows]
+    return {device.id: device for device in devices}
 
 
-async def store(connection: Connection, device: Labelled, labels: Labels, moment: datetime) -> bool:
-    """Give a device that is held these labels; True when its name, which it is told of, is another."""
+async def store(change: Change, device: LabelledDevice, labels: Labels) -> None:
+    """Give a device that is locked these labels; it is told of a new name."""
     if labels == device.labels:
-        return False
+        return
     renamed = labels.get("name", "") != device.labels.get("name", "")
-    await put(connection, device.id, labels, renamed=renamed)
-    await tell(connection, device.id, device.labels, labels, moment)
-    return renamed
+    await put(change.connection, device.id, labels, renamed=renamed)
+    record(change, device.id, device.labels, labels)
+    if renamed:
+        change.touched(device.id)
 
 
 async def put(connection: Connection, device_id: UUID, labels: Labels, *, renamed: bool = False) -> None:
@@ -66,19 +70,28 @@ async def put(connection: Connection, device_id: UUID, labels: Labels, *, rename
     )
 
 
-async def tell_name(connection: Connection, device_id: UUID, was: str, now: str, moment: datetime) -> None:
-    """Tell that a device has another name."""
-    await tell(connection, device_id, shown(was, "", {}), shown(now, "", {}), moment)
+async def rename(change: Change, device: LockedDevice, *, name: str, details: dict[str, Any]) -> None:
+    """Store what the owner calls and notes of a device, which is told when something is different."""
+    # Compared as JSON: to Python 1, 1.0 and true are equal.
+    if name == device.name and msgspec.json.encode(details) == msgspec.json.encode(device.details):
+        return
+    await change.connection.execute(
+        "UPDATE devices SET name = $2, details = $3, info_version = info_version + 1 WHERE id = $1",
+        device.id,
+        name,
+        details,
+    )
+    record_name(change, device.id, device.name, name)
+    change.touched(device.id)
 
 
-async def tell(
-    connection: Connection,
-    device_id: UUID,
-    was: Labels,
-    now: Labels,
-    moment: datetime,
-) -> None:
-    """Tell what is different between the labels that a device had and has; nothing where nothing is."""
+def record_name(change: Change, device_id: UUID, was: str, now: str) -> None:
+    """Record that a device has another name."""
+    record(change, device_id, merged(was, "", {}), merged(now, "", {}))
+
+
+def record(change: Change, device_id: UUID, was: Labels, now: Labels) -> None:
+    """Record what is different between the labels that a device had and has; nothing where nothing is."""
     if was == now:
         return
     changed = LabelsChanged(
@@ -86,4 +99,4 @@ async def tell(
         modified={key: value for key, value in now.items() if was.get(key, value) != value},
         removed=[key for key in was if key not in now],
     )
-    await outbox.append(connection, [outbox.event(device_id, changed, moment)])
+    change.record(device_id, changed)

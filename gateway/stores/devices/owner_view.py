@@ -23,9 +23,8 @@ from msgspec import Struct
 
 from gateway.refusals import NotFound
 from gateway.stores.devices import device_view
+from gateway.stores.devices.locking import UNKNOWN
 from schemas.postgres import Executor
-
-UNKNOWN = "Device not found"
 
 EffectiveStatus = Literal["never_seen", "disconnected", "error", "warning", "offline", "ok"]
 
@@ -58,12 +57,6 @@ _DEVICE = f"""
             FROM cloud_devices c JOIN cloud_connectors cc ON cc.id = c.connector_id
            WHERE c.device_id = d.id LIMIT 1) imported ON true
      WHERE d.deleted_at IS NULL
-"""
-
-_CONFIG = """
-    SELECT d.name, d.config_version AS version, d.config_updated_at AS last_updated, d.config, d.id AS device_id
-      FROM devices d JOIN device_models m ON m.id = d.model_id
-     WHERE d.id = $1 AND d.deleted_at IS NULL
 """
 
 SUBTREE = """
@@ -122,16 +115,6 @@ class Device(Struct, kw_only=True):
     info_version: int
     space_data_version: int
     open_commands: int
-
-
-class Config(Struct):
-    """The config of a device; version 0 was never set."""
-
-    name: str
-    version: int
-    last_updated: datetime | None
-    config: dict[str, Any]
-    device_id: UUID
 
 
 async def page(
@@ -207,23 +190,6 @@ async def ever_owned(connection: Executor, organization_id: UUID, device_id: UUI
         "SELECT true FROM devices WHERE id = $1 AND organization_id = $2", device_id, organization_id
     ):
         raise NotFound(UNKNOWN)
-
-
-async def read_config(connection: Executor, organization_id: UUID, device_id: UUID) -> Config:
-    """The config of a device that the organisation owns. Raises NotFound."""
-    return await _config(connection, f"{_CONFIG} AND d.organization_id = $2", organization_id, device_id)
-
-
-async def read_config_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> Config:
-    """The config of a device of one of the organisation's models. Raises NotFound."""
-    return await _config(connection, f"{_CONFIG} AND m.organization_id = $2", organization_id, device_id)
-
-
-async def _config(connection: Executor, query: str, organization_id: UUID, device_id: UUID) -> Config:
-    row = await connection.fetchrow(query, device_id, organization_id)
-    if row is None:
-        raise NotFound(UNKNOWN)
-    return Config(**row)
 
 
 def _device(row: asyncpg.Record) -> Device:

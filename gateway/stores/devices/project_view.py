@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from gateway.stores.devices.labels import shown
+from gateway.stores.devices import labels as device_labels
 from schemas import typed_events
 from schemas.postgres import Connection, Executor
 
@@ -160,7 +160,7 @@ def _device(row: Any, sort_key: str | None = None) -> ProjectDevice:
         project_id=row["project_id"],
         device_type=row["device_type"],
         product_number=row["product_number"],
-        labels=shown(row["name"], row["description"], row["labels"]),
+        labels=device_labels.merged(row["name"], row["description"], row["labels"]),
         sort_key=sort_key,
     )
 

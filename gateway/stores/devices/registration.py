@@ -4,7 +4,6 @@ That a serial number is free within its model and a Cloud ID anywhere is decided
 written, never by looking first: of two registrations that race exactly one wins.
 """
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +11,11 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.refusals import DoesNotFit, Malformed, NotFound
-from schemas import ids, outbox
+from gateway.stores.change import Change
+from schemas import ids
 from schemas.life_cycle import DeviceRegistered
 from schemas.postgres import Connection, Executor
+from schemas.replies import DEFAULT_RATE_LIMIT
 
 KEY_INVALID = "Hardware key is invalid"
 MODEL_UNKNOWN = "Model not found"
@@ -38,7 +39,7 @@ class Model(Struct, frozen=True):
     hardware_key_id: UUID | None = None
 
 
-class Place(Struct, frozen=True):
+class Ownership(Struct, frozen=True):
     """Whose a device is, and where; all None while nobody claimed it."""
 
     organization_id: UUID | None = None
@@ -46,7 +47,7 @@ class Place(Struct, frozen=True):
     space_id: UUID | None = None
 
 
-UNCLAIMED = Place()
+UNCLAIMED = Ownership()
 
 
 class NewDevice(Struct, frozen=True, kw_only=True):
@@ -98,8 +99,8 @@ async def model_for_child(connection: Connection, model_id: UUID, vendor_id: UUI
     return Model(**row)
 
 
-async def hold_parent(connection: Connection, parent_id: UUID) -> tuple[UUID, Place] | None:
-    """The vendor and the place of a device that is to get a child, None when it is unknown or deleted.
+async def lock_parent(connection: Connection, parent_id: UUID) -> tuple[UUID, Ownership] | None:
+    """The vendor and the owner of a device that is to get a child, None when it is unknown or deleted.
 
     Until the transaction ends the parent is neither claimed, moved nor deleted, so no child is left behind.
     Raises DoesNotFit when it has too many children.
@@ -113,7 +114,7 @@ async def hold_parent(connection: Connection, parent_id: UUID) -> tuple[UUID, Pl
     if row is None:
         return None
     await check_room(connection, parent_id)
-    return row["vendor_id"], Place(row["organization_id"], row["project_id"], row["space_id"])
+    return row["vendor_id"], Ownership(row["organization_id"], row["project_id"], row["space_id"])
 
 
 async def check_room(connection: Connection, parent_id: UUID) -> None:
@@ -125,14 +126,14 @@ async def check_room(connection: Connection, parent_id: UUID) -> None:
         raise DoesNotFit(TOO_MANY_CHILDREN)
 
 
-async def insert(connection: Connection, new: NewDevice, place: Place, moment: datetime) -> None:
-    """Store a new device at its place, inside the caller's transaction.
+async def insert(change: Change, new: NewDevice, ownership: Ownership) -> None:
+    """Store a new device as its owner's, or as nobody's.
 
     Raises DoesNotFit when its serial number or Cloud ID is taken, NotFound when its model was deleted just now.
     """
-    claimed = place.project_id is not None
+    claimed = ownership.project_id is not None
     try:
-        await connection.execute(
+        await change.connection.execute(
             """INSERT INTO devices (id, shard, model_id, hardware_key_id, parent_id, sn, mac, cloud_id, name, sub_model,
                                     firmware_version, details, registered_at, organization_id, project_id, space_id,
                                     claimed_at, space_data_version)
@@ -149,17 +150,20 @@ async def insert(connection: Connection, new: NewDevice, place: Place, moment: d
             new.sub_model,
             new.firmware_version,
             new.details,
-            moment,
-            place.organization_id,
-            place.project_id,
-            place.space_id,
-            moment if claimed else None,
+            change.moment,
+            ownership.organization_id,
+            ownership.project_id,
+            ownership.space_id,
+            change.moment if claimed else None,
             int(claimed),
         )
     except asyncpg.UniqueViolationError as error:
         raise DoesNotFit(TAKEN[error.constraint_name or ""]) from None
     except asyncpg.ForeignKeyViolationError:
         raise NotFound(MODEL_UNKNOWN) from None
-    if place.space_id is not None:
-        registered = DeviceRegistered(parent_id=new.parent_id, space_id=place.space_id)
-        await outbox.append(connection, [outbox.event(new.id, registered, moment)])
+    if ownership.space_id is not None:
+        registered = DeviceRegistered(parent_id=new.parent_id, space_id=ownership.space_id)
+        change.record(new.id, registered)
+    if claimed or new.model.rate_limit != DEFAULT_RATE_LIMIT:
+        # Else its first reply is that of a device for which nothing waits.
+        change.touched(new.id)

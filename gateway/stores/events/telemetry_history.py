@@ -58,12 +58,6 @@ def place(numbers: list[Any]) -> Place:
     return _EPOCH + timedelta(microseconds=time_us), shard, seq
 
 
-async def projects(connection: Executor, organization_id: UUID) -> list[UUID]:
-    """The projects whose history an organisation reads."""
-    rows = await connection.fetch("SELECT id FROM projects WHERE organization_id = $1", organization_id)
-    return [row["id"] for row in rows]
-
-
 async def page(
     connection: Executor,
     project_ids: list[UUID],

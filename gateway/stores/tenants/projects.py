@@ -66,8 +66,14 @@ async def read(connection: Executor, organization_id: UUID, project_id: UUID) ->
     return Project(**row)
 
 
+async def ids_of(connection: Executor, organization_id: UUID) -> list[UUID]:
+    """The projects of an organization."""
+    rows = await connection.fetch("SELECT id FROM projects WHERE organization_id = $1", organization_id)
+    return [row["id"] for row in rows]
+
+
 async def organization_of(connection: Executor, project_id: UUID) -> UUID | None:
-    """Whose a project is."""
+    """The organization that a project belongs to."""
     found: UUID | None = await connection.fetchval("SELECT organization_id FROM projects WHERE id = $1", project_id)
     return found
 

@@ -13,6 +13,7 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.refusals import DoesNotFit, NotFound
+from gateway.stores.change import Change
 from gateway.stores.tenants import projects
 from schemas import ids
 from schemas.postgres import Connection, Executor
@@ -21,6 +22,7 @@ UNSORTED = "Unsorted"
 """The space of devices that nobody put anywhere."""
 UNKNOWN = "Space not found"
 PARENT_UNKNOWN = "Parent id: no such space in this project"
+SPACE_UNKNOWN = "Space id: no such space"
 PATH_TAKEN = "Name has already been taken in this place"
 PATH_BYTES_MAX = 2_000
 """An index entry of PostgreSQL holds at most about 2,700 bytes."""
@@ -149,21 +151,40 @@ async def find_or_create(connection: Connection, organization_id: UUID, project_
     return found
 
 
-async def hold(connection: Connection, organization_id: UUID, space_id: UUID) -> Space:
+async def unsorted(connection: Connection, organization_id: UUID, project_id: UUID) -> UUID:
+    """The space for devices of a project that nobody put anywhere; made when it is first needed."""
+    return (await find_or_create(connection, organization_id, project_id, [UNSORTED])).id
+
+
+async def keep(connection: Connection, organization_id: UUID, space_id: UUID) -> UUID:
+    """The project of a space, which cannot be deleted before the transaction ends. Raises DoesNotFit."""
+    project_id: UUID | None = await connection.fetchval(
+        """SELECT s.project_id FROM spaces s JOIN projects p ON p.id = s.project_id
+            WHERE s.id = $1 AND p.organization_id = $2 FOR KEY SHARE OF s""",
+        space_id,
+        organization_id,
+    )
+    if project_id is None:
+        raise DoesNotFit(SPACE_UNKNOWN)
+    return project_id
+
+
+async def lock(connection: Connection, organization_id: UUID, space_id: UUID) -> Space:
     """A space whose project's tree no one else changes until the transaction ends. Raises NotFound."""
     space = await read(connection, organization_id, space_id)
     await projects.lock(connection, organization_id, space.project_id)
     return await read(connection, organization_id, space_id)
 
 
-async def update(connection: Connection, was: Space, changed: Space) -> list[UUID]:
-    """Store a space that is held and was changed; returns the devices that see a difference.
+async def update(change: Change, was: Space, changed: Space) -> None:
+    """Store a space that is locked and was changed; devices that see a difference are told.
 
     A new name or parent rewrites the paths of everything below, and `changed.full_path`. Raises DoesNotFit for a
     parent that does not fit, a path that is taken or too long.
     """
     if changed == was:
-        return []
+        return
+    connection = change.connection
     if changed.parent_id is not None and await _is_within(connection, changed.parent_id, changed.id):
         raise DoesNotFit("Parent id: a space cannot be moved into itself")
     path = was.full_path
@@ -185,19 +206,19 @@ async def update(connection: Connection, was: Space, changed: Space) -> list[UUI
     )
     changed.full_path = path
     if _as_devices_see_it(changed) == _as_devices_see_it(was):
-        return []
+        return
     rows = await connection.fetch(
         """UPDATE devices SET space_data_version = space_data_version + 1
             WHERE space_id = $1 AND deleted_at IS NULL RETURNING id""",
         changed.id,
     )
-    return [row["id"] for row in rows]
+    change.touched(*(row["id"] for row in rows))
 
 
 async def delete(connection: Connection, organization_id: UUID, space_id: UUID) -> None:
     """Delete an empty space. Raises NotFound, or DoesNotFit while it has devices or spaces in it."""
     async with connection.transaction():
-        await hold(connection, organization_id, space_id)
+        await lock(connection, organization_id, space_id)
         # What is left of deleted devices lets go of its place; history keeps the project it happened in.
         await connection.execute(
             """UPDATE devices SET organization_id = NULL, project_id = NULL, space_id = NULL, claimed_at = NULL

@@ -205,6 +205,24 @@ async def test_a_list_takes_as_long_to_apply_as_it_takes(
     assert [run["kind"] for run in await _runs(imports, connector)].count("inventory") == 1
 
 
+async def test_deleting_a_connector_ends_the_commands_of_its_devices_aloud(imports: Imports) -> None:
+    """As any other deletion of devices: commandUpdated before deviceDeleted, for all devices that it imported."""
+    imports.cloud.has(*"ab")
+    connector = await imports.connector()
+    await imports.sync(connector)
+    device_id = (await imports.devices(connector))["a"]["device_id"]
+    await imports.acme.call(
+        "POST", f"/models/{(await imports.acme.row(device_id))['model_id']}/commands", {"name": "blink"}
+    )
+    await imports.acme.call("POST", f"/devices/{device_id}/commands", {"command": "blink"})
+    await imports.outbox()
+    deleted = await imports.acme.call("DELETE", f"/connectors/{connector}", name="Acme Cloud")
+    assert deleted == {"deleted_devices": 2}
+    told = await imports.pool.fetch("SELECT type, device_id::text AS device FROM event_outbox ORDER BY id")
+    assert [row["type"] for row in told if row["device"] == device_id] == ["commandUpdated", "deviceDeleted"]
+    assert [row["type"] for row in told if row["device"] != device_id] == ["deviceDeleted"]
+
+
 async def test_a_connector_deleted_while_its_list_is_applied_leaves_nothing(imports: Imports, running: Any) -> None:
     imports.cloud.has(*"abcdef")
     async with imports.pool.acquire() as blocking, blocking.transaction():

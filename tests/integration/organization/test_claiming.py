@@ -6,7 +6,7 @@ from typing import Any
 from owners import Owner, outbox
 
 from gateway.stores.devices.claiming import ALREADY, UNKNOWN
-from gateway.stores.devices.owner_changes import SPACE_UNKNOWN
+from gateway.stores.tenants.spaces import SPACE_UNKNOWN
 from schemas import ids, keys
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from owners import NOW, Owner
 
-from gateway.stores.devices.owner_changes import SPACE_UNKNOWN
+from gateway.stores.tenants.spaces import SPACE_UNKNOWN
 from schemas import ids, keys
 
 

@@ -12,6 +12,7 @@ from owners import Owner
 from projects import account_of
 from webhooks import Receiver, make_project, until
 
+from gateway.stores.change import Change
 from gateway.stores.devices import emulation
 from schemas import ids, typed_events
 from schemas.postgres import Pool
@@ -123,11 +124,12 @@ async def test_published_events_reach_receivers(
     made_id = await _emulated(pool, project.organization_id, project.project_id)
     await project.connector(receiver.url, labels=["name"])
     async with pool.acquire() as connection, connection.transaction():
-        held = await emulation.hold(connection, project.project_id, made_id)
-        assert held is not None
+        changed = Change(connection, datetime.now(UTC))
+        emulated = await emulation.lock(connection, project.project_id, made_id)
+        assert emulated is not None
         event_type = typed_events.EventType.TOUCH
-        made = typed_events.read(event_type, {}, datetime.now(UTC))
-        await emulation.publish(connection, held, event_type, made)
+        emulation.publish(changed, emulated, event_type, typed_events.read(event_type, {}, changed.moment))
+        await changed.append_events()
     async with project.dispatcher():
         await store_all(edge, redis_client)
         await until(lambda: any(b'"touch"' in one.body for one in receiver.received))
@@ -142,9 +144,10 @@ async def test_published_events_reach_receivers(
 
 async def _emulated(pool: Pool, organization_id: Any, project_id: Any) -> Any:
     async with pool.acquire() as connection, connection.transaction():
-        return await emulation.create(
-            connection, organization_id, project_id, "touch", {"name": "Lab"}, 4, datetime.now(UTC)
-        )
+        changed = Change(connection, datetime.now(UTC))
+        made_id = await emulation.create(changed, organization_id, project_id, "touch", {"name": "Lab"}, 4)
+        await changed.append_events()
+        return made_id
 
 
 def base(owner: Owner, rest: str = "") -> str:

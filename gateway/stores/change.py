@@ -1,0 +1,92 @@
+"""A change of devices: one transaction, then what it means is told to the devices that it touched.
+
+    async with change(services) as changed:
+        device = await locking.lock(changed.connection, owner_id, device_id)
+        await config.put_of_owner(changed, device, …)
+
+Whoever changes a device notes it (`touched`) and says what happened (`record`) where it makes the change, so that no
+endpoint can forget either. Events are appended with the last statement of the transaction; after the commit the
+prepared replies of the touched devices are rewritten (see `schemas.replies`). What is left by an exception is rolled
+back, and nobody hears of it.
+
+Once committed a change stands. With Redis away, or Postgres lost right after the commit, the devices learn of it
+later: triggers have noted them in `reply_queue`, and a worker writes what is there.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+from gateway.services import Services
+from schemas import logs, outbox, replies
+from schemas.life_cycle import LifeCycle
+from schemas.outbox import Event
+from schemas.postgres import Connection, PostgresAway
+from schemas.redis import Redis, RedisAway
+
+log = logging.getLogger(__name__)
+
+REPLIES_MAX = 1_000
+"""Of a change that touches more devices, a worker writes the other replies within seconds."""
+
+
+class Change:
+    """A transaction under way, and what it did so far."""
+
+    __slots__ = ("_events", "_touched", "connection", "moment")
+
+    def __init__(self, connection: Connection, moment: datetime) -> None:
+        self.connection = connection
+        self.moment = moment
+        """The time of the change: what it writes and tells is dated so."""
+        self._touched: dict[UUID, None] = {}
+        self._events: list[Event] = []
+
+    def __repr__(self) -> str:
+        return f"<Change touched={len(self._touched)} events={len(self._events)}>"
+
+    def touched(self, *device_ids: UUID) -> None:
+        """The next reply to these devices is another one."""
+        for device_id in device_ids[: REPLIES_MAX - len(self._touched)]:
+            self._touched[device_id] = None
+
+    def record(self, device_id: UUID, event: LifeCycle, project_id: UUID | None = None) -> None:
+        """Something happened to a device; told to its project, or to the one that is named."""
+        self._events.append(outbox.event(device_id, event, self.moment, project_id))
+
+    def record_all(self, events: Iterable[Event]) -> None:
+        """As `record`, for events that are ready-made."""
+        self._events += events
+
+    async def append_events(self) -> None:
+        """Append what was recorded so far: at the end, and now and then by whoever changes very many devices."""
+        events, self._events = self._events, []
+        await outbox.append(self.connection, events)
+
+    async def publish(self, redis: Redis) -> None:
+        """Rewrite the replies of the touched devices; after the commit."""
+        if not self._touched:
+            return
+        try:
+            await replies.write(self.connection, redis, list(self._touched))
+        except (RedisAway, PostgresAway) as error:
+            logs.event(log, logging.WARNING, "reply_deferred", devices=len(self._touched), cause=str(error))
+
+
+@asynccontextmanager
+async def change(services: Services) -> AsyncIterator[Change]:
+    """Make a change."""
+    async with services.postgres.acquire() as connection, change_over(services, connection) as changed:
+        yield changed
+
+
+@asynccontextmanager
+async def change_over(services: Services, connection: Connection) -> AsyncIterator[Change]:
+    """Make one of several changes, each with a transaction of its own, over the same connection."""
+    changed = Change(connection, services.clock())
+    async with connection.transaction():
+        yield changed
+        await changed.append_events()
+    await changed.publish(services.redis)
