@@ -98,6 +98,11 @@ class Metrics:
         self.connector_warnings = Counter(
             "fleetgate_connector_warnings", "Warnings of failing data connectors, by days.", ["days"], registry=registry
         )
+        self.connectors_stalled = Counter(
+            "fleetgate_connectors_stalled",
+            "Data connectors found at rest though they could send something: always a fault of ours.",
+            registry=registry,
+        )
         self.connectors_disabled = Counter(
             "fleetgate_connectors_disabled", "Data connectors disabled because they kept failing.", registry=registry
         )

@@ -255,12 +255,13 @@ class Project:
     async def dispatcher(
         self, clock: Callable[[], float] | None = None, *, owning: bool = True, **options: Any
     ) -> AsyncIterator[Dispatcher]:
-        """A dispatcher that has all slots, or none at first, in the tests' own event loop."""
+        """A dispatcher that has all slots, or none at first, in the tests' own event loop. It forgets no connector."""
         settings = {"egress_allow": "127.0.0.0/8,::1/128", "egress_http": True, **self.settings}
         settings.update({name: options.pop(name) for name in list(options) if name in WorkerSettings.__struct_fields__})
+        metrics = Metrics(CollectorRegistry())
         made = Dispatcher(
             WorkerSettings(postgres_dsn=self.dsn, redis_url="", master_key=MASTER_KEY, **settings),
-            Metrics(CollectorRegistry()),
+            metrics,
             **({"clock": clock} if clock else {}),
             **options,
         )
@@ -271,9 +272,11 @@ class Project:
                 group.create_task(made.own(slot, done))
             try:
                 yield made
+                assert made.stalls is None or made.stalls.overlooked() == []
             finally:
                 done.set()
                 stop.set()
+        assert metrics.connectors_stalled._value.get() == 0
 
     @property
     def dsn(self) -> str:

@@ -108,7 +108,7 @@ class Commits:
             connector.queue.committed(progress)
             for delivery in progress.failed + progress.retried:
                 connector.due_in(delivery.next_at - now_s)
-            if connector.queue.uncommitted():
+            if connector.queue.uncommitted() or connector.queue.held_up():
                 self.mark(connector)
             self._pump(connector)
         return True
@@ -117,13 +117,13 @@ class Commits:
         batch: list[tuple[Connector, Progress]] = []
         now = time.monotonic()
         for connector in list(self._waiting)[:CONNECTORS_MAX]:
-            progress = connector.queue.collect(now)
-            if not connector.queue.uncommitted():
-                self._waiting.pop(connector)
+            del self._waiting[connector]
             if connector.closed:
-                self._waiting.pop(connector, None)
-            elif progress:
+                continue
+            if progress := connector.queue.collect(now):
                 batch.append((connector, progress))
+            elif connector.queue.held_up():
+                self._waiting[connector] = None
         if now - self._idle_at >= IDLE_S:
             self._idle_at = now
             busy = {connector for connector, _ in batch}

@@ -1,5 +1,6 @@
 """A data connector as the process that owns it keeps it."""
 
+import asyncio
 import time
 from uuid import UUID
 
@@ -37,6 +38,7 @@ class Connector:
     """One connector: what it owes, how fast it may, where it goes. Compared by identity: a reload makes another."""
 
     __slots__ = (
+        "begun",
         "catching_up",
         "check_at",
         "closed",
@@ -52,6 +54,7 @@ class Connector:
         "requests",
         "starts",
         "target",
+        "waking",
     )
 
     def __init__(
@@ -76,6 +79,8 @@ class Connector:
         self.queue = queue
         self.health = health
         self.lanes = 0
+        self.begun = 0
+        """Requests begun so far."""
         self.closed = False
         """Served no more: what is in flight ends unheard."""
         self.leaving = False
@@ -83,11 +88,19 @@ class Connector:
         self.reading = False
         self.catching_up = False
         """The last window read for it was full: more of the log waits."""
+        self.waking: asyncio.TimerHandle | None = None
+        """Set while its pause is waited for."""
         self.check_at = 0.0
         """Monotonic time at which `waiting_deliveries` may hold something due."""
 
     def __repr__(self) -> str:
         return f"<Connector {self.id} lanes={self.lanes} {self.queue!r} {self.pace!r}>"
+
+    def close(self) -> None:
+        """Serve it no more."""
+        self.closed = True
+        if self.waking is not None:
+            self.waking.cancel()
 
     def behind(self) -> bool:
         """Whether the log holds events that this connector must read by itself."""

@@ -19,7 +19,7 @@ from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
 from schemas.settings import WorkerSettings
 from schemas.signing import SigningKey, issuer
 from workers.checkpoints import Checkpoint
-from workers.dispatcher import failing, journal, store
+from workers.dispatcher import failing, journal, stalls, store
 from workers.dispatcher.client import Client
 from workers.dispatcher.commits import Commits
 from workers.dispatcher.failing import FailingSweep
@@ -30,6 +30,7 @@ from workers.dispatcher.lanes import Lanes
 from workers.dispatcher.retry import Random
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
+from workers.dispatcher.stalls import StallSweep
 from workers.dispatcher.tail import Tail
 from workers.dispatcher.trials import Trials
 from workers.schedule import every
@@ -78,6 +79,8 @@ class Dispatcher:
         )
         self.sweep: FailingSweep | None = None
         """While it runs: warns of connectors that keep failing, and disables them after five days."""
+        self.stalls: StallSweep | None = None
+        """While it runs: what looks for connectors that stand still."""
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self.roster!r}>"
@@ -128,6 +131,7 @@ class Dispatcher:
             checkpoint=self._checkpoint,
         )
         self.sweep = sweep = FailingSweep(pool, roster, self._metrics, clock)
+        self.stalls = stalled = StallSweep(pool, roster, lanes, self._metrics, clock)
         lanes.done, lanes.low = commits.mark, feeder.look
 
         trials = Trials(pool, roster, lanes, notes, clock)
@@ -158,7 +162,7 @@ class Dispatcher:
         try:
             async with asyncio.TaskGroup() as group:
                 requesting = group.create_task(requests(), name="dispatcher requests")
-                group.create_task(governor.run(ending), name="dispatcher governor")
+                group.create_task(governor.run(ending, lanes.raised), name="dispatcher governor")
                 group.create_task(tail.run(ending), name="dispatcher tail")
                 group.create_task(roster.run(ending), name="dispatcher roster")
                 group.create_task(feeder.run(ending), name="dispatcher feeder")
@@ -166,6 +170,7 @@ class Dispatcher:
                 group.create_task(commits.run(ending), name="dispatcher commits")
                 group.create_task(every(journal.INTERVAL_S, write_notes, ending), name="dispatcher journal")
                 group.create_task(every(failing.INTERVAL_S, sweep.sweep, ending), name="dispatcher failing")
+                group.create_task(every(stalls.INTERVAL_S, stalled.sweep, ending), name="dispatcher stalls")
                 await stop.wait()
                 await self._handed_over.wait()
                 ending.set()

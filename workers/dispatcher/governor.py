@@ -13,6 +13,7 @@ longer than our turns, costs little of the core and is not touched by either.
 
 import asyncio
 import time
+from collections.abc import Callable
 
 TICK_S = 0.02
 BUSY, BACKLOG_BUSY = 0.85, 0.65
@@ -41,13 +42,16 @@ class Governor:
     def __repr__(self) -> str:
         return f"<Governor lanes={self.lanes} turn={1000 * self._turn_s:.1f} ms>"
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Measure until `stop` is set."""
+    async def run(self, stop: asyncio.Event, raised: Callable[[], None]) -> None:
+        """Measure until `stop` is set; tells when it allows more than before."""
         self._cpu_s, self._at = time.process_time(), time.monotonic()
         while not stop.is_set():
             before = time.monotonic()
             await asyncio.sleep(TICK_S)
+            lanes, backlog_lanes = self.lanes, self.backlog_lanes
             self.adjust(time.process_time(), time.monotonic(), time.monotonic() - before - TICK_S)
+            if self.lanes > lanes or self.backlog_lanes > backlog_lanes:
+                raised()
 
     def adjust(self, cpu_s: float, now: float, late_s: float) -> None:
         """A timer came late by so much, with so much of the core used since the last."""

@@ -141,7 +141,7 @@ class Journal:
                     """,
                     minutes,
                 )
-        if self._touched and now_s - self._trimmed_at >= TRIMMED_EVERY_S:
+        if self._touched and not 0 <= now_s - self._trimmed_at < TRIMMED_EVERY_S:
             self._trimmed_at = now_s
             await self._trim(now_s)
 

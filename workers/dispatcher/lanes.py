@@ -7,6 +7,10 @@ The process as a whole has a limit too. A connector may take a part of what is f
 each of them gets. One whose last answer was no success, or that has had none yet, takes a small part, and nothing of
 the last quarter: something is always left for those that answer. Those that are turned away wait in line, and the next
 lane that ends makes room for them.
+
+No wake-up is lost: whoever finds that a connector may not send yet sees to it that it is looked at again. A timer that
+fires early (they keep another clock than ours) is set anew, and while somebody waits in line a lane is under way that
+will let them in. `overlooked` says whether that holds; see `stalls`.
 """
 
 import asyncio
@@ -32,6 +36,10 @@ log = logging.getLogger(__name__)
 SHARE = 1 / 4
 UNPROVEN_SHARE = 1 / 32
 RESERVED = 1 / 4
+ADMITTED_MAX = 8
+"""So many of the line are asked when a lane ends; when the last one does, all of it."""
+TIMER_S = 0.001
+"""Timers fire up to so much early."""
 LIVE_AGE_S = 1.0
 """An event older than this is no longer live: the last of a backlog, say."""
 REJECTED = frozenset((400, 401, 403))
@@ -66,6 +74,7 @@ class Lanes:
         *,
         clock: Callable[[], float],
         random: Random,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.in_flight = 0
         self.key: SigningKey | None = None
@@ -82,8 +91,11 @@ class Lanes:
         self._reserved = int(lanes_max * RESERVED)
         self._clock = clock
         self._random = random
+        self._monotonic = monotonic
         self._line: deque[Connector] = deque()
         self._queued: set[str] = set()
+        self._capped: set[Connector] = set()
+        """Those that the governor let have fewer lanes than they had work for."""
 
     def __repr__(self) -> str:
         return f"<Lanes in_flight={self.in_flight} of {self._max}>"
@@ -93,10 +105,12 @@ class Lanes:
         queue, pace = connector.queue, connector.pace
         if connector.closed or connector.leaving or (connector.target.asymmetric and self.key is None):
             return
-        now = time.monotonic()
+        now = self._monotonic()
         while queue.tests and (delivery := queue.take_test(now)) is not None:
             self._open(connector, delivery)
-        if now >= pace.resume_at:
+        if pace.paused(now):
+            self._wake_at(connector, pace.resume_at - now)
+        else:
             now_s = self._clock()
             lanes = self._allowed(connector)
             while connector.lanes < lanes:
@@ -107,10 +121,38 @@ class Lanes:
                 if (delivery := queue.take(now_s, now, connector.target)) is None:
                     break
                 self._open(connector, delivery)
+            if lanes < pace.lanes and queue.has_work():
+                self._capped.add(connector)
         if queue.uncommitted():
             self.done(connector)
         if connector.hungry() or connector.expecting():
             self.low(connector)
+
+    def _wake_at(self, connector: Connector, delay_s: float) -> None:
+        """Look at it again when its pause is over."""
+
+        def wake() -> None:
+            connector.waking = None
+            self.pump(connector)
+
+        if connector.waking is None and connector.queue.has_work():
+            connector.waking = asyncio.get_running_loop().call_later(delay_s + TIMER_S, wake)
+
+    def raised(self) -> None:
+        """The governor allows more lanes."""
+        capped, self._capped = self._capped, set()
+        for connector in capped:
+            self.pump(connector)
+
+    def overlooked(self, connector: Connector) -> bool:
+        """Whether it could send something and nothing under way will make it do so. Never, between two callbacks."""
+        if connector.closed or connector.leaving or connector.waking is not None or not connector.queue.has_work():
+            return False
+        if connector.target.asymmetric and self.key is None:
+            return False
+        if connector.id in self._queued:
+            return not self.in_flight
+        return connector.pace.paused(self._monotonic()) or connector.lanes < self._allowed(connector)
 
     def _next(self, connector: Connector) -> Delivery | None:
         """What a lane goes on with, if it may."""
@@ -118,12 +160,15 @@ class Lanes:
         lanes = self._allowed(connector)
         if connector.closed or connector.leaving or self._line or connector.lanes > lanes:
             return None
-        now = time.monotonic()
-        if now < pace.resume_at or (connector.lanes > 1 and not self._has_room(connector, connector.lanes - 1)):
+        now = self._monotonic()
+        if pace.paused(now) or (connector.lanes > 1 and not self._has_room(connector, connector.lanes - 1)):
             return None
         delivery = queue.take(self._clock(), now, connector.target)
-        if connector.lanes < lanes and queue.has_work():
-            self.pump(connector)
+        if queue.has_work():
+            if connector.lanes < lanes:
+                self.pump(connector)
+            elif lanes < pace.lanes:
+                self._capped.add(connector)
         return delivery
 
     def _allowed(self, connector: Connector) -> int:
@@ -157,13 +202,21 @@ class Lanes:
             delivery = self._next(connector)
         connector.lanes -= 1
         self.in_flight -= 1
-        if self._line:
+        self._admit()
+        self.pump(connector)
+
+    def _admit(self) -> None:
+        """Let those who wait in line use the room that a lane has left."""
+        under_way = self.in_flight
+        for asked in range(len(self._line)):
+            if self.in_flight > under_way or (asked >= ADMITTED_MAX and under_way):
+                break
             waiting = self._line.popleft()
             self._queued.discard(waiting.id)
             self.pump(waiting)
-        self.pump(connector)
 
     async def _attempt(self, connector: Connector, delivery: Delivery) -> None:
+        connector.begun += 1
         if delivery.body is not None and not delivery.event_id:
             delivery.event_id = event_id_of(delivery.body)
         body = delivery.body
@@ -182,7 +235,7 @@ class Lanes:
         return answer
 
     def _conclude(self, connector: Connector, delivery: Delivery, answer: Answer) -> None:
-        now_s, now = self._clock(), time.monotonic()
+        now_s, now = self._clock(), self._monotonic()
         if answer.cause is None:
             connector.pace.succeeded()
             connector.health.succeeded(now_s)
@@ -196,8 +249,5 @@ class Lanes:
             else:
                 wait_s = delay_s(delivery.attempts + 1, answer.retry_after_s, self._random)
                 connector.queue.finish(delivery, End.FAILED, min(now_s + wait_s, expires_at))
-            if connector.pace.paused(now):
-                delay = connector.pace.resume_at - now
-                asyncio.get_running_loop().call_later(delay, self.pump, connector)
         self._journal.note(connector.id, delivery, answer, now_s)
         self.done(connector)

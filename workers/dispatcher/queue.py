@@ -257,6 +257,10 @@ class Queue:
             cursor.queue and cursor.queue[0].stage is Stage.DONE for cursor in self.cursors.values()
         )
 
+    def held_up(self) -> bool:
+        """Whether something done waits behind requests under way, which may have to be set apart for it."""
+        return self.exposed > self.in_flight
+
     def pressed(self) -> bool:
         """Whether waiting for a commit is about to hold up deliveries."""
         return 2 * (self.exposed - self.in_flight) >= self._exposed_max

@@ -124,7 +124,7 @@ class Roster:
 
     def remove(self, connector: Connector) -> None:
         """Serve it no more. What is in flight ends, and nobody asks how."""
-        connector.closed = True
+        connector.close()
         if self.connectors.get(connector.id) is connector:
             del self.connectors[connector.id]
             served = self.projects[connector.project_id]

@@ -200,6 +200,21 @@ def _due(row: Any) -> Due:
     return Due(row["connector_id"], row["next_at"].timestamp(), delivery)
 
 
+async def overdue(
+    executor: Executor, connector_ids: Sequence[str], loaded: Sequence[int], before: datetime
+) -> set[str]:
+    """Those of these connectors that have rows that were due before this time, but those that are `loaded`."""
+    rows = await executor.fetch(
+        """SELECT c.id FROM unnest($1::text[]) AS c (id)
+            WHERE EXISTS (SELECT FROM waiting_deliveries
+                           WHERE connector_id = c.id AND next_at < $3 AND id <> ALL ($2))""",
+        connector_ids,
+        loaded,
+        before,
+    )
+    return {row["id"] for row in rows}
+
+
 class Test(NamedTuple):
     """A test event of a connector that is not ACTIVE; `connector` is its row."""
 
