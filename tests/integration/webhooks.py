@@ -121,6 +121,13 @@ class Receiver:
         self.url = ""
         self._runner: web.AppRunner | None = None
 
+    async def __aenter__(self) -> "Receiver":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     async def start(self, port: int = 0) -> None:
         """Listen on loopback."""
         app = web.Application(client_max_size=2**24)

@@ -17,7 +17,5 @@ async def project(pool: Pool, dsn: str) -> Project:
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     """A receiver that answers 200 unless told otherwise."""
-    made = Receiver()
-    await made.start()
-    yield made
-    await made.stop()
+    async with Receiver() as made:
+        yield made

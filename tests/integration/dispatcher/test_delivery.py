@@ -1,6 +1,5 @@
 """Every event reaches every connector that wants it, in a request that receivers can check."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -139,10 +138,10 @@ async def test_only_events_of_the_wanted_types_are_sent(project: Project, receiv
     assert [ledger.accepted for ledger in ledgers] == [10, 20]
 
 
-async def test_each_connector_of_a_project_gets_its_events_and_no_others(pool: Pool, dsn: str) -> None:
+async def test_each_connector_of_a_project_gets_its_events_and_no_others(
+    pool: Pool, dsn: str, receiver: Receiver
+) -> None:
     """Two projects, two connectors each."""
-    receiver = Receiver()
-    await receiver.start()
     projects = [await make_project(pool, dsn) for _ in range(2)]
     connectors = [(p, await p.connector(f"{receiver.url}/{n}")) for n, p in enumerate(projects) for _ in range(2)]
     async with projects[0].dispatcher():
@@ -152,7 +151,6 @@ async def test_each_connector_of_a_project_gets_its_events_and_no_others(pool: P
     for n, ids in enumerate(happened):
         got = [r.event_id for r in receiver.received if r.path == f"/hook/{n}"]
         assert sorted(got) == sorted(2 * ids)
-    await receiver.stop()
 
 
 async def test_what_happened_before_a_connector_was_made_is_not_sent(project: Project, receiver: Receiver) -> None:
@@ -223,7 +221,7 @@ async def test_a_changed_configuration_holds_for_the_next_attempt(project: Proje
     """Address, headers, secret and types, without a restart; an event that waits is sent to the new address."""
     receiver.behave = answers(500)
     connector = await project.connector(f"{receiver.url}/old", headers={"X-Version": "1"})
-    async with project.dispatcher(chance=lambda: 0.2):
+    async with project.dispatcher(chance=lambda: 0.2) as dispatcher:
         await project.happen()
         await until(lambda: len(receiver.received) >= 2)
         receiver.behave = answers(200)
@@ -231,9 +229,11 @@ async def test_a_changed_configuration_holds_for_the_next_attempt(project: Proje
         await until(lambda: project.settled(connector))
         last = receiver.received[-1]
         assert (last.path, last.headers["X-Version"]) == ("/hook/new", "2")
-        assert msgspec.json.decode(last.body)["event"] == json.loads(last.body)["event"]
+        assert msgspec.json.decode(last.body)["event"] == msgspec.json.decode(receiver.received[0].body)["event"]
         HttpPush(last.headers, last.body, SECRET)
         await project.change(connector, event_types=["motion"])
-        await until(lambda: project.row(connector))
-        wanted = await project.happen(5, "motion")
+        await until(lambda: not dispatcher.roster.connectors[connector].target.wants("touch"))
+        unwanted, wanted = await project.happen(5), await project.happen(5, "motion")
         await until(lambda: set(wanted) <= set(receiver.event_ids))
+        await until(lambda: project.settled(connector))
+    assert not set(unwanted) & set(receiver.event_ids)

@@ -1,8 +1,10 @@
 """Disabling, enabling and deleting, with work under way; isolation of connectors from one another."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from aiohttp import web
 from webhooks import Project, Receiver, answers, hangs, until
 
@@ -88,24 +90,26 @@ async def test_a_deleted_connector_is_gone_at_once(project: Project, receiver: R
     assert await project.pool.fetchval("SELECT count(*) FROM waiting_deliveries") == 0
 
 
-async def test_hanging_endpoints_cost_the_healthy_nothing(project: Project) -> None:
+@pytest.fixture
+async def bad() -> AsyncIterator[Receiver]:
+    """Another receiver."""
+    async with Receiver() as made:
+        yield made
+
+
+async def test_hanging_endpoints_cost_the_healthy_nothing(project: Project, receiver: Receiver, bad: Receiver) -> None:
     """Twenty that hang and ten that answer, with room for few requests in the process."""
-    good, bad = Receiver(), Receiver()
-    await good.start()
-    await bad.start()
     bad.behave = hangs
     for n in range(20):
         await project.connector(f"{bad.url}/{n}")
-    healthy = [await project.connector(f"{good.url}/{n}") for n in range(10)]
+    healthy = [await project.connector(f"{receiver.url}/{n}") for n in range(10)]
     async with project.dispatcher(deliveries_max=64, delivery_timeout_s=60):
         for _ in range(5):
             await project.happen(40)
             for connector in healthy:
                 await until(lambda c=connector: project.settled(c), 5)
         assert bad.under_way > 0
-    assert len(good.received) == 2000
-    await good.stop()
-    await bad.stop()
+    assert len(receiver.received) == 2000
 
 
 async def test_one_hanging_request_does_not_hold_up_those_behind_it(project: Project, receiver: Receiver) -> None:

@@ -1,43 +1,98 @@
 """Several dispatchers: connectors are shared, handed over, and never told of by two."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from webhooks import Project, Receiver, answers_after, until
 
+from workers.dispatcher.dispatcher import Dispatcher
 from workers.dispatcher.roster import SLOTS
 from workers.shares import Shares
 
 LOCKS = 7
 
 
-async def test_workers_share_the_connectors_and_hand_them_over_without_repeating(
+async def test_workers_share_the_connectors_and_hand_them_over_without_losing(
     project: Project, receiver: Receiver
 ) -> None:
-    """One, then two, then the other one alone, with events all the time: each is delivered exactly once."""
+    """One, then two, then the other one alone, with events all the time: each is delivered, and counted once.
+
+    One that was answered but not yet committed when its owner's time to hand over was up is sent again.
+    """
     connectors = [await project.connector(f"{receiver.url}/{n}") for n in range(12)]
     receiver.behave = answers_after(0.02)
     happened: list[str] = []
-    async with project.dispatcher(owning=False) as first, project.dispatcher(owning=False) as second:
-        shares = [Shares(project.dsn, "dispatcher", LOCKS, SLOTS, d.own) for d in (first, second)]
-        stops = [asyncio.Event(), asyncio.Event()]
-        tasks = [asyncio.create_task(shares[0].run(stops[0]))]
-        await until(lambda: len(first.roster.connectors) == 12)
+    async with two_workers(project) as (first, second):
+        first.begin()
+        await until(lambda: len(first.connectors) == 12)
         happened += await project.happen(20)
-        tasks.append(asyncio.create_task(shares[1].run(stops[1])))
-        while not second.roster.connectors:
+        second.begin()
+        while not second.connectors:
             happened += await project.happen(5)
             await asyncio.sleep(0.02)
-        assert not set(first.roster.connectors) & set(second.roster.connectors)
-        stops[0].set()
-        while len(second.roster.connectors) < 12:
+        assert not first.connectors & second.connectors
+        first.stop.set()
+        while len(second.connectors) < 12:
             happened += await project.happen(5)
             await asyncio.sleep(0.02)
+        ledgers = [await until(lambda c=connector: project.settled(c)) for connector in connectors]
+    for n in range(12):
+        assert {r.event_id for r in receiver.received if r.path == f"/hook/{n}"} == set(happened)
+    assert {(ledger.accepted, ledger.delivered) for ledger in ledgers} == {(len(happened), len(happened))}
+
+
+async def test_connectors_that_owe_nothing_are_handed_over_without_repeating(
+    project: Project, receiver: Receiver
+) -> None:
+    """Their positions are committed, so that the next owner begins behind all that was answered."""
+    connectors = [await project.connector(f"{receiver.url}/{n}") for n in range(12)]
+    async with two_workers(project) as (first, second):
+        first.begin()
+        await until(lambda: len(first.connectors) == 12)
+        happened = await project.happen(20)
         for connector in connectors:
             await until(lambda c=connector: project.settled(c))
-        stops[1].set()
-        await asyncio.gather(*tasks)
-    assert set(receiver.counts.values()) == {12}
-    assert set(receiver.event_ids) == set(happened)
+        second.begin()
+        await until(lambda: second.connectors)
+        first.stop.set()
+        await until(lambda: len(second.connectors) == 12)
+        happened += await project.happen(20)
+        for connector in connectors:
+            await until(lambda c=connector: project.settled(c))
+    assert receiver.counts == dict.fromkeys(happened, 12)
+
+
+class SharingWorker:
+    """A dispatcher that takes its share of the slots."""
+
+    def __init__(self, project: Project, dispatcher: Dispatcher) -> None:
+        self.stop = asyncio.Event()
+        self.tasks: list[asyncio.Task[None]] = []
+        self._shares = Shares(project.dsn, "dispatcher", LOCKS, SLOTS, dispatcher.own)
+        self._roster = dispatcher.roster
+
+    @property
+    def connectors(self) -> set[str]:
+        """The connectors that it serves."""
+        return set(self._roster.connectors)
+
+    def begin(self) -> None:
+        """Take slots until `stop` is set."""
+        self.tasks.append(asyncio.create_task(self._shares.run(self.stop)))
+
+
+@asynccontextmanager
+async def two_workers(project: Project) -> AsyncIterator[tuple[SharingWorker, SharingWorker]]:
+    """Two that have no slots yet; they end also when the test fails."""
+    async with project.dispatcher(owning=False) as one, project.dispatcher(owning=False) as other:
+        workers = SharingWorker(project, one), SharingWorker(project, other)
+        try:
+            yield workers
+        finally:
+            for worker in workers:
+                worker.stop.set()
+            await asyncio.gather(*workers[0].tasks, *workers[1].tasks)
 
 
 async def test_two_that_both_believe_to_be_the_owner_still_count_each_event_once(

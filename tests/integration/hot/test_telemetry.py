@@ -158,20 +158,20 @@ async def test_an_emptied_redis_means_503_until_the_shard_is_rebuilt(edge: Any, 
 
 async def test_the_limit_of_calls_is_exact_on_one_edge(edge: Any) -> None:
     """The 31st call of a window is 429 and says when to come back."""
-    device_id, key = device(edge)
-    url, headers = f"{edge.url}/v1/devices/{device_id}/telemetry", {"authorization": key}
-    statuses = []
-    for _ in range(31):
-        async with edge.http.post(url, data=b'{"status":"online"}', headers=headers) as response:
-            statuses.append(response.status)
-            retry_after = response.headers.get("retry-after")
-    # A window may end in between; then the count begins anew and no call is refused.
-    if 429 in statuses:
-        assert statuses == [201] * 30 + [429]
-        assert retry_after is not None
-        assert 1 <= int(retry_after) <= 30
-    else:
-        assert statuses == [201] * 31
+    # A window may end in between: then the count begins anew, no call is refused, and the next device has a whole one.
+    for _ in range(2):
+        device_id, key = device(edge)
+        url, headers = f"{edge.url}/v1/devices/{device_id}/telemetry", {"authorization": key}
+        statuses = []
+        for _ in range(31):
+            async with edge.http.post(url, data=b'{"status":"online"}', headers=headers) as response:
+                statuses.append(response.status)
+                retry_after = response.headers.get("retry-after")
+        if statuses != [201] * 31:
+            break
+    assert statuses == [201] * 30 + [429]
+    assert retry_after is not None
+    assert 1 <= int(retry_after) <= 30
 
 
 async def test_many_messages_in_one_request_each_get_their_own_answer(edge: Any, redis_client: Redis) -> None:
