@@ -11,7 +11,7 @@ from schemas.settings import EdgeSettings, SettingsError, listing, load
 
 
 def main() -> int:
-    """Serve until SIGTERM; 2 when a setting is wrong, 1 when the port is taken."""
+    """Serve until SIGTERM; 2 when a setting is wrong, 1 when the port is taken or one of its loops died."""
     parser = argparse.ArgumentParser(
         prog="fleetgate edge",
         description="One edge process: serves devices and owners, from its settings, until SIGTERM.",
@@ -32,8 +32,7 @@ def main() -> int:
         reason = error.strerror if isinstance(error, OSError) else "there is no such port"
         print(f"fleetgate edge: cannot listen on {settings.bind} (FLEETGATE_BIND): {reason}", file=sys.stderr)
         return 1
-    run(settings, listener)
-    return 0
+    return run(settings, listener)
 
 
 if __name__ == "__main__":

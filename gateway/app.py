@@ -19,6 +19,7 @@ from starlette.routing import Match, Route
 
 from gateway.api import dialects, docs, openapi
 from gateway.api.endpoint import Endpoint
+from gateway.background import Background
 from gateway.connect import authorization
 from gateway.device import children, config, device, registration, space, telemetry
 from gateway.device import commands as device_commands
@@ -115,8 +116,8 @@ class State(TypedDict):
     hot: HotState
 
 
-def make_app(settings: EdgeSettings, metrics: Metrics) -> Starlette:
-    """The ASGI application of one edge. Connecting happens in its lifespan."""
+def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -> Starlette:
+    """The ASGI application of one edge. Connecting happens in its lifespan, and its loops run in `background`."""
     document, page = _documents()
     routes: list[Route] = [
         Route("/livez", health.livez),
@@ -130,7 +131,7 @@ def make_app(settings: EdgeSettings, metrics: Metrics) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[State]:
-        async with _services(settings, metrics) as state:
+        async with _services(settings, metrics, background) as state:
             yield state
 
     app = Starlette(
@@ -150,7 +151,7 @@ def _documents() -> tuple[bytes, bytes]:
 
 
 @contextlib.asynccontextmanager
-async def _services(settings: EdgeSettings, metrics: Metrics) -> AsyncIterator[State]:
+async def _services(settings: EdgeSettings, metrics: Metrics, background: Background) -> AsyncIterator[State]:
     pool = await postgres.create_pool(settings.postgres_dsn, "edge", settings.postgres_pool)
     client = redis.connect(settings.redis_url)
     installation = await postgres.installation(pool)
@@ -183,18 +184,14 @@ async def _services(settings: EdgeSettings, metrics: Metrics) -> AsyncIterator[S
         clock=lambda: datetime.now(UTC),
     )
     pressure = Pressure(client, ingest, shards, settings)
-    tasks = [
-        asyncio.create_task(ingest.run(), name="ingest"),
-        asyncio.create_task(pressure.run(), name="pressure"),
-        asyncio.create_task(_tick(hot), name="hot tick"),
-        asyncio.create_task(tail.run(), name="event tail"),
-    ]
+    background.start("ingest", ingest.run())
+    background.start("pressure", pressure.run())
+    background.start("hot tick", _tick(hot))
+    background.start("event tail", tail.run())
     try:
         yield {"services": services, "hot": hot}
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await background.stop()
         await client.aclose()
         await pool.close()
 

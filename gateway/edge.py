@@ -7,6 +7,7 @@ import socket
 import uvicorn
 
 from gateway.app import make_app
+from gateway.background import Background
 from gateway.ingest.protocol import HotProtocol
 from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings
@@ -15,25 +16,31 @@ BACKLOG = 4096
 PORT_MAX = 65_535
 
 
-def make_server(settings: EdgeSettings, metrics: Metrics, *, loop: str = "uvloop") -> uvicorn.Server:
-    """The server of one edge, not yet started."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            make_app(settings, metrics),
-            http=HotProtocol,
-            ws="none",
-            loop=loop,
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=settings.keep_alive_s,
-            timeout_graceful_shutdown=settings.shutdown_timeout_s,
-            backlog=BACKLOG,
-            ssl_certfile=settings.tls_certificate or None,
-            ssl_keyfile=settings.tls_key or None,
+class EdgeServer(uvicorn.Server):
+    """The server of one edge. It shuts down, as when it is told to, when one of its loops dies."""
+
+    def __init__(self, settings: EdgeSettings, metrics: Metrics, *, loop: str = "uvloop") -> None:
+        self.background = Background(self._end)
+        super().__init__(
+            uvicorn.Config(
+                make_app(settings, metrics, self.background),
+                http=HotProtocol,
+                ws="none",
+                loop=loop,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=settings.keep_alive_s,
+                timeout_graceful_shutdown=settings.shutdown_timeout_s,
+                backlog=BACKLOG,
+                ssl_certfile=settings.tls_certificate or None,
+                ssl_keyfile=settings.tls_key or None,
+            )
         )
-    )
+
+    def _end(self) -> None:
+        self.should_exit = True
 
 
 def bind(address: str) -> socket.socket:
@@ -52,11 +59,13 @@ def bind(address: str) -> socket.socket:
     return listener
 
 
-def run(settings: EdgeSettings, listener: socket.socket) -> None:
-    """Serve on a listening socket until SIGTERM or SIGINT."""
+def run(settings: EdgeSettings, listener: socket.socket) -> int:
+    """Serve on a listening socket until SIGTERM or SIGINT; the exit code: 1 when it did not start, or a loop died."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn takes these over, and raises them once more when it is done: by then there is nothing left to end.
         signal.signal(number, lambda *_: None)
-    make_server(settings, Metrics()).run(sockets=[listener])
+    server = EdgeServer(settings, Metrics())
+    server.run(sockets=[listener])
+    return 0 if server.started and server.background.cause is None else 1

@@ -45,3 +45,8 @@ def event(logger: logging.Logger, level: int, name: str, **fields: Any) -> None:
     """Log one event with its fields."""
     if logger.isEnabledFor(level):
         logger.log(level, name, extra={"fields": fields})
+
+
+def failure(logger: logging.Logger, level: int, name: str, error: BaseException, **fields: Any) -> None:
+    """Log one event with its fields, and the cause and trace of an error."""
+    logger.log(level, name, exc_info=error, extra={"fields": {**fields, "cause": repr(error)}})

@@ -45,20 +45,20 @@ class Nodes:
         return f"<Nodes {list(self._by_address)}>"
 
     async def run(self, on_change: Callable[[], None]) -> None:
-        """Keep one pipe to each node that serves a shard, until cancelled; tells `on_change` of every change."""
-        try:
+        """Keep one pipe to each node that serves a shard, until cancelled; tells `on_change` of every change.
+
+        A pipe that dies ends this too.
+        """
+        async with asyncio.TaskGroup() as group:
             while True:
                 self.moved.clear()
                 try:
-                    self._follow(await self._addresses(), on_change)
+                    self._follow(await self._addresses(), on_change, group)
                 except RedisAway as error:
                     logs.event(log, logging.WARNING, "redis_slots_unknown", cause=str(error))
                     self.moved.set()
                 await self.moved.wait()
                 await asyncio.sleep(REMAP_S)
-        finally:
-            for _, task in self._by_address.values():
-                task.cancel()
 
     async def _addresses(self) -> list[Address]:
         """The node of each shard."""
@@ -72,12 +72,12 @@ class Nodes:
             if node is not None
         ]
 
-    def _follow(self, addresses: list[Address], on_change: Callable[[], None]) -> None:
+    def _follow(self, addresses: list[Address], on_change: Callable[[], None], group: asyncio.TaskGroup) -> None:
         if len(addresses) != len(self.pipes):
             raise RedisAway("the cluster does not cover all slots")
         for address in set(addresses) - set(self._by_address):
             pipe = Pipe(address, lambda: self._changed(on_change))
-            task = asyncio.create_task(pipe.run(), name=f"redis pipe {address!r}")
+            task = group.create_task(pipe.run(), name=f"redis pipe {address!r}")
             self._by_address[address] = pipe, task
         for address in set(self._by_address) - set(addresses):
             _, task = self._by_address.pop(address)

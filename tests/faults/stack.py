@@ -41,10 +41,22 @@ class Process:
             self.child.kill()
         await self.child.wait()
 
+    async def logged(self, event: str) -> str:
+        """Wait for this event in its log; the line."""
+        async with asyncio.timeout(RECOVERY_S):
+            while True:
+                for line in self.log.read_text().splitlines():
+                    if f'"{event}"' in line:
+                        return line
+                await asyncio.sleep(0.02)
+
     async def ended(self) -> int:
         """Wait for its end; its exit code."""
-        async with asyncio.timeout(RECOVERY_S):
-            return await self.child.wait()
+        try:
+            async with asyncio.timeout(RECOVERY_S):
+                return await self.child.wait()
+        except TimeoutError:
+            raise AssertionError(f"it does not end:\n{self.log.read_text()[-LOG_CHARS:]}") from None
 
 
 class Stack:
@@ -100,9 +112,9 @@ class Stack:
         self.valkey.stop()
         self.postgres.stop(signal.SIGINT)
 
-    async def edge(self, **settings: str) -> Process:
-        """Start an edge and wait until it answers."""
-        process = await self._start("gateway", FLEETGATE_BIND=self.url[7:], **settings)
+    async def edge(self, prelude: str = "", **settings: str) -> Process:
+        """Start an edge and wait until it answers; `prelude` is run in its process before."""
+        process = await self._start("gateway", prelude=prelude, FLEETGATE_BIND=self.url[7:], **settings)
         await self.until_answers("/livez", process)
         return process
 
@@ -110,7 +122,7 @@ class Stack:
         """Start a worker."""
         return await self._start("workers", *words, **settings)
 
-    async def _start(self, module: str, *words: str, **settings: str) -> Process:
+    async def _start(self, module: str, *words: str, prelude: str = "", **settings: str) -> Process:
         number = next(self._numbers)
         log = self.folder / f"{module}-{number}.log"
         environment = {
@@ -120,9 +132,11 @@ class Stack:
             "FLEETGATE_MASTER_KEY": MASTER_KEY,
             **settings,
         }
+        run = f"{prelude}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+        program = ["-c", run] if prelude else ["-m", module]
         with log.open("wb") as output:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", module, *words, env=environment, stdout=output, stderr=output
+                sys.executable, *program, *words, env=environment, stdout=output, stderr=output
             )
         process = Process(child, log)
         self._processes.append(process)

@@ -12,9 +12,8 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from uvicorn import Server
 
-from gateway.edge import bind, make_server
+from gateway.edge import EdgeServer, bind
 from gateway.services import Services
 from schemas import keys
 from schemas.metrics import Metrics
@@ -34,7 +33,7 @@ class RunningEdge:
     port: int
     http: aiohttp.ClientSession
     services: Services
-    server: Server
+    server: EdgeServer
     end: Callable[[], None]
     """Tell it to shut down."""
 
@@ -53,7 +52,7 @@ async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterat
     listener = bind("127.0.0.1:0")
     port = listener.getsockname()[1]
     given = {"shutdown_timeout_s": 2, **settings}
-    server = make_server(
+    server = EdgeServer(
         EdgeSettings(postgres_dsn=dsn, redis_url=redis_url, master_key=MASTER_KEY, bind=f"127.0.0.1:{port}", **given),
         Metrics(CollectorRegistry()),
         loop="asyncio",
@@ -91,7 +90,7 @@ async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterat
         await serving
 
 
-async def _until_idle(server: Server) -> None:
+async def _until_idle(server: EdgeServer) -> None:
     """Let an edge that serves nobody any more end at once: uvicorn would first wait 0.1 s for its connections.
 
     One that still has connections, or that the test itself told to shut down, shuts down as uvicorn does.

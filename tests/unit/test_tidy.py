@@ -76,7 +76,7 @@ def test_log_events_are_snake_case_words() -> None:
     wrong = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "logs.event":
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("logs.event", "logs.failure"):
                 event = node.args[2]
                 if not (isinstance(event, ast.Constant) and re.fullmatch(r"[a-z]+(_[a-z]+)+", str(event.value))):
                     wrong.append(f"{name(path)}: {ast.unparse(event)}")
