@@ -32,7 +32,11 @@ def main() -> int:
         reason = error.strerror if isinstance(error, OSError) else "there is no such port"
         print(f"fleetgate edge: cannot listen on {settings.bind} (FLEETGATE_BIND): {reason}", file=sys.stderr)
         return 1
-    return run(settings, listener)
+    try:
+        return run(settings, listener)
+    except SettingsError as error:
+        print(f"fleetgate edge: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ from gateway.v2 import devices as project_devices
 from schemas import logs, postgres, redis
 from schemas.ids import AccessKeys
 from schemas.metrics import Metrics
-from schemas.settings import EdgeSettings
+from schemas.settings import EdgeSettings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +131,12 @@ def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[State]:
-        async with _services(settings, metrics, background) as state:
-            yield state
+        try:
+            async with _services(settings, metrics, background) as state:
+                yield state
+        except SettingsError as error:
+            background.cause = error
+            raise
 
     app = Starlette(
         routes=routes,

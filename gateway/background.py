@@ -21,7 +21,7 @@ class Background:
 
     def __init__(self, end: Callable[[], None]) -> None:
         self.cause: BaseException | None = None
-        """What the first loop to end died of."""
+        """What the first loop to end died of, or why none was started."""
         self._end = end
         self._tasks: list[asyncio.Task[None]] = []
 

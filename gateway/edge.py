@@ -10,7 +10,7 @@ from gateway.app import make_app
 from gateway.background import Background
 from gateway.ingest.protocol import HotProtocol
 from schemas.metrics import Metrics
-from schemas.settings import EdgeSettings
+from schemas.settings import EdgeSettings, SettingsError
 
 BACKLOG = 4096
 PORT_MAX = 65_535
@@ -60,12 +60,20 @@ def bind(address: str) -> socket.socket:
 
 
 def run(settings: EdgeSettings, listener: socket.socket) -> int:
-    """Serve on a listening socket until SIGTERM or SIGINT; the exit code: 1 when it did not start, or a loop died."""
+    """Serve on a listening socket until SIGTERM or SIGINT; the exit code: 1 when a loop died.
+
+    Raises SettingsError when the settings do not fit the database.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn takes these over, and raises them once more when it is done: by then there is nothing left to end.
         signal.signal(number, lambda *_: None)
     server = EdgeServer(settings, Metrics())
-    server.run(sockets=[listener])
-    return 0 if server.started and server.background.cause is None else 1
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:  # uvicorn's, for an application that did not start
+        if isinstance(server.background.cause, SettingsError):
+            raise server.background.cause from None
+        raise
+    return 0 if server.background.cause is None else 1

@@ -1,6 +1,7 @@
 """Connecting to Postgres, migrating it, and what every process checks before it starts."""
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -103,7 +104,8 @@ async def migrate(connection: Connection, *, shards: int, master_key: str) -> li
     """Apply the migrations that are missing, one after the other; returns their names.
 
     The first run fixes the number of shards and remembers a fingerprint of the master key. Runs that race wait for
-    each other.
+    each other. Raises SettingsError, and applies nothing, when this program's migrations do not lead on from what was
+    applied (see `_missing`).
     """
     applied: list[str] = []
     # By asking again and again: CREATE INDEX CONCURRENTLY waits for every statement that is under way, and so would
@@ -114,12 +116,15 @@ async def migrate(connection: Connection, *, shards: int, master_key: str) -> li
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz DEFAULT now())"
         )
-        done = {row["name"] for row in await connection.fetch("SELECT name FROM migrations")}
-        for path in sorted(MIGRATIONS.glob("*.sql")):
-            if path.stem in done:
-                continue
-            await _apply(connection, path.stem, path.read_text())
+        await connection.execute("ALTER TABLE migrations ADD COLUMN IF NOT EXISTS sha256 text")
+        for path in await _missing(connection):
+            await _apply(connection, path.stem, path.read_text(), _checksum(path))
             applied.append(path.stem)
+        # Those applied before there were checksums.
+        await connection.executemany(
+            "UPDATE migrations SET sha256 = $2 WHERE name = $1 AND sha256 IS NULL",
+            [(path.stem, _checksum(path)) for path in MIGRATIONS.glob("*.sql")],
+        )
         async with connection.transaction():
             await connection.execute(
                 "INSERT INTO installation (shards, key_fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -136,7 +141,34 @@ async def migrate(connection: Connection, *, shards: int, master_key: str) -> li
     return applied
 
 
-async def _apply(connection: Connection, name: str, text: str) -> None:
+async def _missing(executor: Any) -> list[Path]:
+    """The migrations still to be applied, in their order.
+
+    Raises SettingsError when others were applied than this program has: it is too old for the database, or a migration
+    was changed after it was applied, so that nobody knows what the schema is.
+    """
+    # A database that was migrated before there were checksums has no such column.
+    rows = await executor.fetch("SELECT name, to_json(m) ->> 'sha256' AS sha256 FROM migrations m ORDER BY name")
+    files = {path.stem: path for path in sorted(MIGRATIONS.glob("*.sql"))}
+    if unknown := [row["name"] for row in rows if row["name"] not in files]:
+        raise SettingsError(
+            f"the database has the migrations {', '.join(unknown)}, which this program does not know: "
+            "it was migrated by a newer fleetgate, run that version"
+        )
+    if changed := [row["name"] for row in rows if row["sha256"] not in (None, _checksum(files[row["name"]]))]:
+        raise SettingsError(
+            f"the migrations {', '.join(changed)} were applied to the database with another text than they have here: "
+            "run the fleetgate that migrated it"
+        )
+    applied = {row["name"] for row in rows}
+    return [path for name, path in files.items() if name not in applied]
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+async def _apply(connection: Connection, name: str, text: str, checksum: str) -> None:
     """Apply one migration, in a transaction.
 
     What stands before the line `-- In one transaction:` is a query for statements that are run outside of one, one by
@@ -147,7 +179,7 @@ async def _apply(connection: Connection, name: str, text: str) -> None:
         await connection.execute(row["statement"], timeout=_MIGRATION_TIMEOUT_S)
     async with connection.transaction():
         await connection.execute(inside, timeout=_MIGRATION_TIMEOUT_S)
-        await connection.execute("INSERT INTO migrations (name) VALUES ($1)", name)
+        await connection.execute("INSERT INTO migrations (name, sha256) VALUES ($1, $2)", name, checksum)
 
 
 class Installation(NamedTuple):
@@ -158,14 +190,17 @@ class Installation(NamedTuple):
 
 
 async def installation(executor: Any) -> Installation:
-    """Read it from a pool or connection. Raises SettingsError when the schema is missing or behind this program."""
+    """Read it from a pool or connection.
+
+    Raises SettingsError when the schema is missing, behind this program, ahead of it, or another.
+    """
     try:
-        done = {row["name"] for row in await executor.fetch("SELECT name FROM migrations")}
+        missing = await _missing(executor)
     except asyncpg.UndefinedTableError:
-        done = set()
-    missing = [path.stem for path in sorted(MIGRATIONS.glob("*.sql")) if path.stem not in done]
+        missing = sorted(MIGRATIONS.glob("*.sql"))
     if missing:
-        raise SettingsError(f"the database lacks the migrations {', '.join(missing)}: run `fleetgate migrate`")
+        names = ", ".join(path.stem for path in missing)
+        raise SettingsError(f"the database lacks the migrations {names}: run `fleetgate migrate`")
     row = await executor.fetchrow("SELECT shards, key_fingerprint FROM installation")
     return Installation(row["shards"], row["key_fingerprint"])
 

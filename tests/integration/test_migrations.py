@@ -1,6 +1,9 @@
 """Databases of earlier versions come up to date with all their rows."""
 
 import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from gateway.cli.local.embedded import EmbeddedPostgres
 from schemas import ids, postgres
 from schemas.postgres import Connection
+from schemas.settings import SettingsError
 from tests.conftest import MASTER_KEY, SHARDS
 
 DAYS = 3
@@ -178,3 +182,84 @@ async def test_migrations_that_race_wait_for_each_other(empty: str) -> None:
     )
     for connection in connections:
         await connection.close()
+
+
+async def ended_with(module: str, dsn: str, redis_url: str) -> tuple[int, str]:
+    """The exit code of a process that was started on this database, and the last line that it said."""
+    environment = {
+        **os.environ,
+        "FLEETGATE_POSTGRES_DSN": dsn,
+        "FLEETGATE_REDIS_URL": redis_url,
+        "FLEETGATE_MASTER_KEY": MASTER_KEY,
+        "FLEETGATE_BIND": "127.0.0.1:0",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *module.split()), env=environment, stdout=PIPE, stderr=STDOUT
+    )
+    async with asyncio.timeout(20):
+        said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode().strip().splitlines()[-1]
+
+
+PROGRAMS = ("gateway", "workers", "gateway.cli.main migrate")
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+async def test_a_database_that_is_newer_than_the_program_is_refused(dsn: str, redis_url: str, module: str) -> None:
+    """By edge, worker and migrate: none of them knows what its tables mean by now."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("INSERT INTO migrations (name) VALUES ('9999_of_next_year')")
+    await connection.close()
+    code, sentence = await ended_with(module, dsn, redis_url)
+    assert code == 2
+    assert sentence.endswith(
+        ": the database has the migrations 9999_of_next_year, which this program does not know: "
+        "it was migrated by a newer fleetgate, run that version"
+    )
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+async def test_a_migration_whose_text_changed_after_it_was_applied_is_refused(
+    dsn: str, redis_url: str, module: str
+) -> None:
+    """The schema is not the one that this program was written for."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("UPDATE migrations SET sha256 = repeat('0', 64) WHERE name = '0001_foundation'")
+    await connection.close()
+    code, sentence = await ended_with(module, dsn, redis_url)
+    assert code == 2
+    assert sentence.endswith(
+        ": the migrations 0001_foundation were applied to the database with another text than they have here: "
+        "run the fleetgate that migrated it"
+    )
+
+
+async def test_a_changed_migration_is_found_before_a_new_one_is_applied(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database stays as it is."""
+    connection = await postgres.connect(empty, "tests")
+    await migrate(connection)
+    for path in postgres.MIGRATIONS.glob("*.sql"):
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / "0001_foundation.sql").write_text("-- Something else.")
+    (tmp_path / "9999_new.sql").write_text("CREATE TABLE made_by_a_new_migration ()")
+    monkeypatch.setattr(postgres, "MIGRATIONS", tmp_path)
+    with pytest.raises(SettingsError, match="0001_foundation were applied"):
+        await migrate(connection)
+    assert await connection.fetchval("SELECT to_regclass('made_by_a_new_migration')") is None
+    await connection.close()
+
+
+async def test_migrations_of_before_there_were_checksums_get_theirs(empty: str) -> None:
+    """At the next migrate; until then edges and workers take them as they are."""
+    connection = await postgres.connect(empty, "tests")
+    await migrate(connection)
+    kept = await connection.fetch("SELECT name, sha256 FROM migrations ORDER BY name")
+    assert all(len(row["sha256"]) == 64 for row in kept)
+    await connection.execute("ALTER TABLE migrations DROP COLUMN sha256")
+    assert (await postgres.installation(connection)).shards == SHARDS
+    assert await migrate(connection) == []
+    assert await connection.fetch("SELECT name, sha256 FROM migrations ORDER BY name") == kept
+    await connection.close()
