@@ -172,7 +172,12 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         pending_max=settings.pending_messages_max,
         timeout_s=settings.redis_timeout_s,
     )
-    hot = HotState(ingest, connections_max=settings.connections_max, request_timeout_s=settings.request_timeout_s)
+    hot = HotState(
+        ingest,
+        connections_max=settings.connections_max,
+        request_timeout_s=settings.request_timeout_s,
+        route_timeouts=settings.route_timeouts,
+    )
     tail = EventTail(pool)
     services = Services(
         settings=settings,

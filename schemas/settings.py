@@ -105,6 +105,14 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     ] = ""
     keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="An idle connection is closed after this.")] = 75
     request_timeout_s: Annotated[_Seconds, Meta(description="A request must have arrived whole within this.")] = 20
+    route_timeouts: Annotated[
+        str,
+        Meta(
+            pattern=r"^(/[^=,\s]*=[1-9]\d{0,4}(,/[^=,\s]*=[1-9]\d{0,4})*)?$",
+            description="Other times for single routes, for uploads over slow networks: PATH=SECONDS, comma-separated, "
+            "with `*` for one member of a path and `**` for all that follow.",
+        ),
+    ] = ""
     shutdown_timeout_s: Annotated[int, Meta(ge=1, le=300, description="Open requests get this long on SIGTERM.")] = 20
     connections_max: Annotated[_Count, Meta(description="Connections one edge process serves; more get 503.")] = 50_000
     redis_timeout_s: Annotated[_Seconds, Meta(description="A Redis round trip of the hot path may take this.")] = 5

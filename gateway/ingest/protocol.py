@@ -12,8 +12,9 @@ needs to understand little and to be exact in that.
 
 It also adds what uvicorn lacks: a request must arrive whole within a set time, a half-closed client still gets its
 answer, a refusal by the parser is JSON, connections are bounded, and so is what a client can make wait that sends
-without reading. White space around a header's value is no part of it, trailers are no headers, and an offer to upgrade
-the connection is ignored (``curl --http2`` and Java's HttpClient make one with every request).
+without reading. What cannot be parsed is refused behind the answers to what came before it. White space around a
+header's value is no part of it, trailers are no headers, and an offer to upgrade the connection is ignored
+(``curl --http2`` and Java's HttpClient make one with every request).
 
 What it leans on in uvicorn is pinned by tests/integration/hot: the parser callbacks, `cycle` with `response_complete`,
 `disconnected`, `keep_alive` and `message_event`, `pipeline`, `flow`, `connections`, `default_headers`.
@@ -29,6 +30,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.ingest.ingest import Ingest
+from gateway.ingest.route_timeouts import RouteTimeouts
 from schemas import replies
 from schemas.telemetry import BODY_BYTES_MAX
 
@@ -45,7 +47,7 @@ ABORT = "fleetgate.abort"
 ENDLESS = "fleetgate.endless"
 """The extension that an answer sets which never ends by itself: for who hears no more of the client, it is gone."""
 
-_HEADERS = b"content-type: application/json\r\ncontent-length: %d\r\n"
+_HEADERS = b"Content-Type: application/json\r\nContent-Length: %d\r\n"
 _ACCEPTED = STATUS_LINE[201]
 
 
@@ -64,6 +66,42 @@ class _Unwatched:
 
     def set(self) -> None:
         """Nothing waits for it."""
+
+
+_NAME = re.compile(rb"(?m)^[a-z][a-z0-9-]*(?=: )")
+_USUAL_NAMES = {b"etag": b"ETag", b"www-authenticate": b"WWW-Authenticate"}
+
+
+def _usual(name: "re.Match[bytes]") -> bytes:
+    return _USUAL_NAMES.get(name[0], name[0].title())
+
+
+class _HeadWriter:
+    """The transport as an ASGI answer sees it until its head is written: names of headers get their usual case.
+
+    uvicorn makes them lower-case, and there are clients that find no other than `Content-Length`.
+    """
+
+    __slots__ = ("_cycle", "_transport")
+
+    def __init__(self, cycle: Any, transport: Transport) -> None:
+        self._cycle = cycle
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Write the head, after which the answer writes for itself; `100 Continue` may come before it."""
+        if not data.startswith(STATUS_LINE[100]):
+            self._cycle.transport = self._transport
+            data = _NAME.sub(_usual, data)
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is about to end."""
+        return self._transport.is_closing()
 
 
 class _RefusedHeadError(Exception):
@@ -98,11 +136,11 @@ class HotCycle:
 
     def refused(self, status: int, text: str, response_map: bytes | None, retry_after_s: int | None) -> None:
         """Answer with an error, and with the response map where there is one."""
-        extra = b"" if retry_after_s is None else b"retry-after: %d\r\n" % retry_after_s
+        extra = b"" if retry_after_s is None else b"Retry-After: %d\r\n" % retry_after_s
         self._answer(self._response(STATUS_LINE[status], refusal(text, response_map), extra))
 
     def _response(self, status_line: bytes, body: bytes, extra: bytes = b"") -> bytes:
-        close = b"" if self.keep_alive else b"connection: close\r\n"
+        close = b"" if self.keep_alive else b"Connection: close\r\n"
         return b"".join(
             (status_line, self.protocol.hot.date, _HEADERS % len(body), extra, close, b"\r\n", body),
         )
@@ -129,11 +167,17 @@ def refusal(text: str, response_map: bytes | None) -> bytes:
 class HotState:
     """What all connections of one edge share. Lives in the application's lifespan state under ``hot``."""
 
-    def __init__(self, ingest: Ingest, *, connections_max: int, request_timeout_s: float) -> None:
+    def __init__(
+        self, ingest: Ingest, *, connections_max: int, request_timeout_s: float, route_timeouts: str = ""
+    ) -> None:
         self.ingest = ingest
         self.connections_max = connections_max
         self.request_timeout_s = request_timeout_s
+        self.route_timeouts = RouteTimeouts(route_timeouts)
         self.incomplete: dict[HotProtocol, float] = {}
+        """Since when each request arrives that has not arrived whole, oldest first."""
+        self.deadlines: dict[HotProtocol, float] = {}
+        """Until when one may arrive whose route has a time of its own."""
         self.closing = asyncio.Event()
         self.date = b""
         self.nothing_waits = b""
@@ -146,12 +190,14 @@ class HotState:
 
         `now` is the event loop's time, `date` an HTTP date.
         """
-        self.date = b"date: %b\r\n" % date
+        self.date = b"Date: %b\r\n" % date
         body = replies.NOTHING_WAITS
         self.nothing_waits = b"".join((_ACCEPTED, self.date, _HEADERS % len(body), b"\r\n", body))
         for protocol, since in list(self.incomplete.items()):
             if now - since < self.request_timeout_s:
                 break
+            protocol.give_up_waiting()
+        for protocol in [protocol for protocol, deadline in self.deadlines.items() if now >= deadline]:
             protocol.give_up_waiting()
 
 
@@ -160,7 +206,7 @@ class HotProtocol(HttpToolsProtocol):
 
     # Python keeps the attributes of a class's instances together only up to 30 of them; uvicorn's own are near that,
     # and these beside them would cost every idle connection 2 KiB.
-    __slots__ = ("arriving", "head_bytes", "hot", "idle_since", "idle_timer", "in_head", "unparsed")
+    __slots__ = ("arriving", "head_bytes", "hot", "idle_since", "idle_timer", "in_head", "refusal", "unparsed")
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
@@ -170,6 +216,7 @@ class HotProtocol(HttpToolsProtocol):
         self.arriving = False
         self.in_head = False
         self.head_bytes = 0
+        self.refusal: bytes | None = None
         self.unparsed = b""
 
     # The connection
@@ -189,6 +236,8 @@ class HotProtocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes) -> None:
         """Parse slice by slice, and stop while as many requests wait as a client may send ahead."""
+        if self.refusal is not None:
+            return
         self.unparsed = b""
         for start in range(0, len(data), SLICE_BYTES):
             if len(self.pipeline) >= REQUESTS_AHEAD_MAX:
@@ -202,13 +251,16 @@ class HotProtocol(HttpToolsProtocol):
                 refused = error.__context__
                 text = str(refused) if isinstance(refused, _RefusedHeadError) else "Invalid HTTP request"
                 self._refuse_connection(400, text)
-            self.head_bytes = self.head_bytes + len(piece) if self.in_head else 0
-            if self.head_bytes > HEAD_BYTES_MAX:
-                self._refuse_connection(431, "The headers are too large")
-            if self.transport.is_closing():
+            if self.refusal is None and self.arriving:
+                # Of the piece in which the head begins, or a part of the body ends, nobody knows how much is head.
+                self.head_bytes = 0 if self.head_bytes < 0 else self.head_bytes + len(piece)
+                if self.head_bytes > HEAD_BYTES_MAX:
+                    self._refuse_connection(431, "The headers are too large")
+            if self.refusal is not None or self.transport.is_closing():
                 return
-        if self.arriving and self not in self.hot.incomplete:
-            self.hot.incomplete[self] = self.loop.time()
+        hot = self.hot
+        if self.arriving and self not in hot.incomplete and self not in hot.deadlines:
+            hot.incomplete[self] = self.loop.time()
 
     def _feed(self, data: bytes) -> None:
         """Have data parsed. Raises HttpParserError.
@@ -266,6 +318,8 @@ class HotProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that only stopped sending still gets the answer to what it sent."""
+        if self.refusal is not None:
+            return not self.transport.is_closing()
         cycle: Any = self.pipeline[0][0] if self.pipeline else self.cycle
         if self.arriving or cycle is None or cycle.response_complete or self.scheme == "https":
             return False
@@ -281,6 +335,7 @@ class HotProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.hot.incomplete.pop(self, None)
+        self.hot.deadlines.pop(self, None)
         if self.idle_timer is not None:
             self.idle_timer.cancel()
             self.idle_timer = None
@@ -288,15 +343,33 @@ class HotProtocol(HttpToolsProtocol):
     def give_up_waiting(self) -> None:
         """The request took too long to arrive."""
         self.hot.incomplete.pop(self, None)
+        self.hot.deadlines.pop(self, None)
         if self.arriving:
             self._refuse_connection(408, "Request did not arrive in time")
         else:
             self.transport.close()
 
     def _refuse_connection(self, status: int, text: str) -> None:
+        """Refuse what arrives and end the connection, after the answers to all that arrived before it."""
         body = refusal(text, None)
-        headers = (self.hot.date, _HEADERS % len(body), b"connection: close\r\n\r\n")
-        self.transport.write(b"".join((STATUS_LINE[status], *headers, body)))
+        headers = (self.hot.date, _HEADERS % len(body), b"Connection: close\r\n\r\n")
+        self.refusal = b"".join((STATUS_LINE[status], *headers, body))
+        self.unparsed = b""
+        cycle: Any = self.cycle
+        if self.arriving and not self.in_head and cycle is not None:
+            # It is the body of this request that is refused.
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+                return
+            if cycle.response_complete if type(cycle) is HotCycle else cycle.response_started:
+                self.refusal = b""
+        elif cycle is not None and not cycle.response_complete:
+            return
+        self._end_refused()
+
+    def _end_refused(self) -> None:
+        assert self.refusal is not None
+        self.transport.write(self.refusal)
         self.transport.close()
 
     # The parser's callbacks
@@ -304,6 +377,7 @@ class HotProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
+        self.head_bytes = -1
         self.arriving = self.in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -315,18 +389,29 @@ class HotProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise _RefusedHeadError("This is not a proxy")
             return
-        self.in_head = False
         if not self._is_hot():
-            url, headers = self.url, self.headers
-            super().on_message_begin()
-            self.url = url
-            for name, value in headers:
-                super().on_header(name, value)
-            if len({value for name, value in self.headers if name == b"authorization"}) > 1:
-                raise _RefusedHeadError("Authorization is given more than once")
-            super().on_headers_complete()
-            extensions: Any = {ABORT: self.transport.abort}
-            self.scope["extensions"] = extensions
+            self._begin_ordinary()
+        self.in_head = False
+        if self.hot.route_timeouts:
+            timeout_s = self.hot.route_timeouts.of(self.url)
+            if timeout_s is not None:
+                self.hot.incomplete.pop(self, None)
+                self.hot.deadlines[self] = self.loop.time() + timeout_s
+
+    def _begin_ordinary(self) -> None:
+        """Let Starlette have the request whose head is complete."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        if len({value for name, value in self.headers if name == b"authorization"}) > 1:
+            raise _RefusedHeadError("Authorization is given more than once")
+        super().on_headers_complete()
+        cycle: Any = self.cycle
+        cycle.transport = _HeadWriter(cycle, self.transport)
+        extensions: Any = {ABORT: self.transport.abort}
+        self.scope["extensions"] = extensions
 
     def _is_hot(self) -> bool:
         url = self.url
@@ -355,6 +440,7 @@ class HotProtocol(HttpToolsProtocol):
         return True
 
     def on_body(self, body: bytes) -> None:
+        self.head_bytes = -1
         cycle: Any = self.cycle
         if type(cycle) is not HotCycle:
             super().on_body(body)
@@ -371,6 +457,8 @@ class HotProtocol(HttpToolsProtocol):
         self.arriving = False
         if self.hot.incomplete:
             self.hot.incomplete.pop(self, None)
+        if self.hot.deadlines:
+            self.hot.deadlines.pop(self, None)
         cycle: Any = self.cycle
         if type(cycle) is not HotCycle:
             super().on_message_complete()
@@ -389,6 +477,9 @@ class HotProtocol(HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+            return
+        if self.refusal is not None:
+            self._end_refused()
             return
         if not self.arriving:
             self.cycle = self.scope = None  # type: ignore[assignment]

@@ -59,7 +59,7 @@ async def test_a_request_under_way_is_finished_when_the_edge_is_told_to_go(
         slow.writer.write(BODY[5:])
         answer = await slow.end()
         assert answer.startswith(b"HTTP/1.1 201")
-        assert b"connection: close" in answer
+        assert b"Connection: close" in answer
 
 
 async def test_slow_bodies_arrive_whole(edge: RunningEdge) -> None:
