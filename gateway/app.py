@@ -50,6 +50,7 @@ from gateway.services import Services
 from gateway.v2 import claims as project_claims
 from gateway.v2 import (
     data_connectors,
+    deliveries,
     emulator,
     history,
     labels,
@@ -104,6 +105,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *history.ENDPOINTS,
     *stream.ENDPOINTS,
     *emulator.ENDPOINTS,
+    *deliveries.ENDPOINTS,
     *data_connectors.ENDPOINTS,
     *well_known.ENDPOINTS,
 )

@@ -23,11 +23,12 @@ from uuid import UUID
 import msgspec
 
 from schemas import keys
+from schemas.bounds import RATE_LIMIT
 from schemas.postgres import Connection, batches
 from schemas.redis import Redis
 
 COMPLETE = b"!"
-DEFAULT_RATE_LIMIT = 30
+DEFAULT_RATE_LIMIT = RATE_LIMIT.default
 DEFAULT_RATE_LIMIT_HEX = b"%08x" % DEFAULT_RATE_LIMIT
 DELETED = b"x"[0]
 REVISION_END, KEY_VERSION_END, RATE_LIMIT_END, HEADER_END = 16, 18, 26, 27

@@ -1,6 +1,6 @@
 """The commands that the devices of the organisation's models understand."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -16,18 +16,21 @@ from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
 from gateway.stores.commands import definitions
-from gateway.stores.commands.definitions import DEFAULT_TIMEOUT_S, CommandDefinition, CommandField
+from gateway.stores.commands.definitions import CommandDefinition, CommandField, FieldType
+from schemas.bounds import COMMAND_TIMEOUT_S
 
 FIELDS_MAX = 50
 
-Timeout = Annotated[int, Meta(ge=1, le=2_592_000, description="Seconds from first delivery.")]
+Timeout = Annotated[
+    int, Meta(ge=COMMAND_TIMEOUT_S.least, le=COMMAND_TIMEOUT_S.most, description="Seconds from first delivery.")
+]
 
 
 class NewField(Struct):
     """A parameter of a command."""
 
     name: Name
-    type: Literal["string", "integer", "number", "boolean"] = "string"
+    type: FieldType = "string"
     required: bool = False
     description: Text = ""
 
@@ -42,7 +45,7 @@ class NewDefinition(Struct, kw_only=True):
     friendly_name: Label = ""
     description: Text = ""
     needs_file: bool = False
-    timeout_s: Timeout = DEFAULT_TIMEOUT_S
+    timeout_s: Timeout = COMMAND_TIMEOUT_S.default
     fields: Fields = field(default_factory=list)
 
 

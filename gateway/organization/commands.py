@@ -18,7 +18,7 @@ from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.commands import definitions, sending
-from gateway.stores.commands.definitions import CommandDefinition
+from gateway.stores.commands.definitions import CommandDefinition, FieldType
 from gateway.stores.commands.sending import Command, Status
 from gateway.stores.devices import locking, owner_view
 
@@ -27,7 +27,7 @@ PER_PAGE_MAX = 500
 AHEAD_MAX = timedelta(days=366)
 
 INTEGERS = range(-(2**63), 2**63)
-_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+_KINDS: dict[FieldType, tuple[str, Callable[[Any], bool]]] = {
     "string": ("a string", lambda value: isinstance(value, str)),
     "integer": ("a 64-bit integer", lambda value: type(value) is int and value in INTEGERS),
     "number": ("a number", lambda value: type(value) is float or (type(value) is int and value in INTEGERS)),

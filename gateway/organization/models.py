@@ -15,11 +15,13 @@ from gateway.api.validation import NO_NUL, Name
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
-from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S, GENERIC, Model
-from schemas.replies import DEFAULT_RATE_LIMIT
+from gateway.stores.models import GENERIC, Model
+from schemas.bounds import OFFLINE_THRESHOLD_S, RATE_LIMIT
 
-OfflineThreshold = Annotated[int, Meta(ge=10, le=2_592_000, description="Seconds of silence.")]
-RateLimit = Annotated[int, Meta(ge=1, le=1_000_000, description="Calls in 30 s.")]
+OfflineThreshold = Annotated[
+    int, Meta(ge=OFFLINE_THRESHOLD_S.least, le=OFFLINE_THRESHOLD_S.most, description="Seconds of silence.")
+]
+RateLimit = Annotated[int, Meta(ge=RATE_LIMIT.least, le=RATE_LIMIT.most, description="Calls in 30 s.")]
 DeviceType = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL, description="temperature, touch, …")]
 ProductNumber = Annotated[str, Meta(max_length=64, pattern=NO_NUL)]
 EventMappings = Annotated[
@@ -33,8 +35,8 @@ class NewModel(Struct, kw_only=True):
     vendor: Name
     name: Name
     authentication: Literal["mac_sn", "cloud_id"] = "mac_sn"
-    offline_threshold_s: OfflineThreshold = DEFAULT_OFFLINE_THRESHOLD_S
-    rate_limit: RateLimit = DEFAULT_RATE_LIMIT
+    offline_threshold_s: OfflineThreshold = OFFLINE_THRESHOLD_S.default
+    rate_limit: RateLimit = RATE_LIMIT.default
     device_type: DeviceType = GENERIC
     product_number: ProductNumber = ""
     event_mappings: EventMappings = {}

@@ -11,14 +11,13 @@ from msgspec import Struct
 
 from gateway.refusals import DoesNotFit, NotFound
 from schemas import ids, mappings
+from schemas.bounds import OFFLINE_THRESHOLD_S, RATE_LIMIT
 from schemas.mappings import MappingError
 from schemas.postgres import Connection, Executor
-from schemas.replies import DEFAULT_RATE_LIMIT
 
 UNKNOWN = "Model not found"
 NAME_TAKEN = "Name has already been taken"
 IN_USE = "Model still has devices"
-DEFAULT_OFFLINE_THRESHOLD_S = 300
 GENERIC = "generic"
 """The type of devices that are none of those which sensors are known by."""
 REQUEUE_TIMEOUT_S = 600
@@ -53,8 +52,8 @@ async def create(
     vendor: str,
     name: str,
     authentication: str = "mac_sn",
-    offline_threshold_s: int = DEFAULT_OFFLINE_THRESHOLD_S,
-    rate_limit: int = DEFAULT_RATE_LIMIT,
+    offline_threshold_s: int = OFFLINE_THRESHOLD_S.default,
+    rate_limit: int = RATE_LIMIT.default,
     device_type: str = GENERIC,
     product_number: str = "",
     event_mappings: Mapping[str, str] = MappingProxyType({}),

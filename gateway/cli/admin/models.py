@@ -10,13 +10,10 @@ from gateway.cli.admin.parsing import Things, between, label, name, thing, verb
 from gateway.stores import models
 from gateway.stores.accounts import credentials
 from gateway.stores.commands import definitions
-from gateway.stores.commands.definitions import DEFAULT_TIMEOUT_S, CommandField
-from gateway.stores.models import DEFAULT_OFFLINE_THRESHOLD_S
+from gateway.stores.commands.definitions import FIELD_TYPES, CommandField
 from gateway.stores.tenants import organizations
+from schemas.bounds import COMMAND_TIMEOUT_S, OFFLINE_THRESHOLD_S, RATE_LIMIT
 from schemas.postgres import Connection
-from schemas.replies import DEFAULT_RATE_LIMIT
-
-FIELD_TYPES = ("string", "integer", "number", "boolean")
 
 
 def add(things: Things) -> None:
@@ -27,10 +24,17 @@ def add(things: Things) -> None:
     create.add_argument("name", type=name)
     create.add_argument("--authentication", choices=("mac_sn", "cloud_id"), default="mac_sn", help="how it is claimed")
     create.add_argument(
-        "--offline-threshold-s", type=between(10, 2_592_000), default=DEFAULT_OFFLINE_THRESHOLD_S, metavar="SECONDS"
+        "--offline-threshold-s",
+        type=between(OFFLINE_THRESHOLD_S.least, OFFLINE_THRESHOLD_S.most),
+        default=OFFLINE_THRESHOLD_S.default,
+        metavar="SECONDS",
     )
     create.add_argument(
-        "--rate-limit", type=between(1, 1_000_000), default=DEFAULT_RATE_LIMIT, metavar="CALLS", help="in 30 s"
+        "--rate-limit",
+        type=between(RATE_LIMIT.least, RATE_LIMIT.most),
+        default=RATE_LIMIT.default,
+        metavar="CALLS",
+        help="in 30 s",
     )
     verb(verbs, "list", "the models of an organization", _list_models, "--organization")
 
@@ -39,7 +43,12 @@ def add(things: Things) -> None:
     define.add_argument("name", type=name)
     define.add_argument("--friendly-name", type=label, default="")
     define.add_argument("--description", type=label, default="")
-    define.add_argument("--timeout-s", type=between(1, 2_592_000), default=DEFAULT_TIMEOUT_S, metavar="SECONDS")
+    define.add_argument(
+        "--timeout-s",
+        type=between(COMMAND_TIMEOUT_S.least, COMMAND_TIMEOUT_S.most),
+        default=COMMAND_TIMEOUT_S.default,
+        metavar="SECONDS",
+    )
     define.add_argument(
         "--field", dest="fields", type=_field, action="append", default=[], metavar="NAME:TYPE[:required]",
         help=f"a parameter, may be repeated; TYPE is one of {', '.join(FIELD_TYPES)}",

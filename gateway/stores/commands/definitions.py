@@ -3,7 +3,7 @@
 A command that was sent keeps what its definition said at that time; changing or removing a definition ends nothing.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 from uuid import UUID
 
 import asyncpg
@@ -12,11 +12,14 @@ from msgspec import Struct, to_builtins
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores import models
 from schemas import ids
+from schemas.bounds import COMMAND_TIMEOUT_S
 from schemas.postgres import Connection, Executor
 
 UNKNOWN = "Command not found"
 TAKEN = "Name or friendly name has already been taken"
-DEFAULT_TIMEOUT_S = 600
+
+FieldType = Literal["string", "integer", "number", "boolean"]
+FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
 
 _DEFINITION = "id, model_id, name, friendly_name, description, needs_file, timeout_s, fields"
 
@@ -25,7 +28,7 @@ class CommandField(Struct):
     """A parameter of a command."""
 
     name: str
-    type: Literal["string", "integer", "number", "boolean"]
+    type: FieldType
     required: bool = False
     description: str = ""
 
@@ -51,7 +54,7 @@ async def add(
     friendly_name: str = "",
     description: str = "",
     needs_file: bool = False,
-    timeout_s: int = DEFAULT_TIMEOUT_S,
+    timeout_s: int = COMMAND_TIMEOUT_S.default,
     fields: list[CommandField] | None = None,
 ) -> CommandDefinition:
     """Define a command; without a friendly name it is called by its name. Raises NotFound, or DoesNotFit."""

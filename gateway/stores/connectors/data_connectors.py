@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gateway.refusals import Conflict, DoesNotFit, NotFound
 from schemas import ids
+from schemas.bounds import RETRY_WINDOW_S
 from schemas.events import SYNCHRONIZED_FROM_LOG
 from schemas.postgres import Connection, Executor
 from schemas.secrets import Vault
@@ -94,7 +95,7 @@ async def listed(connection: Executor, project_id: UUID, after: str, limit: int)
 
 async def read(connection: Executor, project_id: UUID, connector_id: str) -> Connector:
     """Raises NotFound."""
-    return _found(
+    return _known(
         await connection.fetchrow(
             f"SELECT {_COLUMNS} FROM data_connectors WHERE project_id = $1 AND id = $2", project_id, connector_id
         )
@@ -103,7 +104,7 @@ async def read(connection: Executor, project_id: UUID, connector_id: str) -> Con
 
 async def hold(connection: Connection, project_id: UUID, connector_id: str) -> Connector:
     """The connector, locked until the transaction ends. Raises NotFound."""
-    return _found(
+    return _known(
         await connection.fetchrow(
             f"""SELECT {_COLUMNS} FROM data_connectors WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE""",
             project_id,
@@ -112,7 +113,7 @@ async def hold(connection: Connection, project_id: UUID, connector_id: str) -> C
     )
 
 
-def _found(row: Any) -> Connector:
+def _known(row: Any) -> Connector:
     if row is None:
         raise NotFound(UNKNOWN)
     return Connector(**row)
@@ -276,6 +277,6 @@ def new(project_id: UUID) -> Connector:
         previous_secret_until=None,
         asymmetric_signature=False,
         standard_webhooks=False,
-        retry_window_s=12 * 3600,
+        retry_window_s=RETRY_WINDOW_S.default,
         failing_since=None,
     )

@@ -1,0 +1,264 @@
+"""The settings of a data connector: how clients see them, and how each of them is set.
+
+    PATCH without `update_mask`: members that are there change, null or absent ones stay, `httpConfig` merges one level
+    deep, `headers` is replaced whole. With it exactly the named paths change; one named but absent becomes its default.
+
+`SETTINGS` has a line for each setting: a new one is a column, a member of the structs below, and a line there.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gateway.api.scopes import ProjectScope
+from gateway.api.validation import Label
+from gateway.permissions import Permission
+from gateway.refusals import DoesNotFit
+from gateway.services import Services
+from gateway.stores.connectors import data_connectors as store
+from gateway.stores.connectors.data_connectors import Connector
+from schemas import events as event_types
+from schemas.bounds import RETRY_WINDOW_S
+from schemas.egress import EgressError, EgressPolicy, check_url
+from schemas.events import rfc3339
+from schemas.secrets import CONNECTOR_SECRETS
+
+HEADERS_MAX, HEADER_CHARACTERS_MAX = 30, 4_096
+LIST_MAX = 100
+FORBIDDEN_HEADERS = {
+    "host", "content-length", "content-type", "transfer-encoding", "connection", "x-dt-signature",
+    "dt-asymmetric-signature", "webhook-id", "webhook-timestamp", "webhook-signature",
+}  # fmt: skip
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,255}")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\U0010ffff]*")
+
+
+RetryWindow = Annotated[int, Meta(ge=RETRY_WINDOW_S.least, le=RETRY_WINDOW_S.most)]
+Secret = Annotated[str, Meta(max_length=255)]
+Words = Annotated[list[Annotated[str, Meta(max_length=255, pattern=r"^[^\x00]*$")]], Meta(max_length=LIST_MAX)]
+
+
+class HttpConfig(Struct, rename="camel", kw_only=True):
+    """Where to, signed how, with which headers. `signatureSecret` is shown to those who may change it."""
+
+    url: str
+    signature_secret: str
+    headers: dict[str, str]
+
+
+class Delivery(Struct, rename="camel", kw_only=True):
+    """What goes beyond: further signatures, and for how long a failed event is tried again."""
+
+    asymmetric_signature: bool
+    standard_webhooks: bool
+    retry_window_seconds: int
+
+
+class DataConnector(Struct, rename="camel", kw_only=True):
+    """One data connector. No events mean all, no labels none."""
+
+    name: str
+    display_name: str
+    type: Literal["HTTP_PUSH"]
+    status: Literal["ACTIVE", "USER_DISABLED", "SYSTEM_DISABLED"]
+    events: list[str]
+    labels: list[str]
+    http_config: HttpConfig
+    delivery: Delivery
+    failing_since: str | None
+
+
+class HttpConfigChange(Struct, rename="camel", kw_only=True):
+    """Members of `httpConfig` to set."""
+
+    url: str | UnsetType | None = UNSET
+    signature_secret: Secret | UnsetType | None = UNSET
+    headers: dict[str, str] | UnsetType | None = UNSET
+
+
+class DeliveryChange(Struct, rename="camel", kw_only=True):
+    """Members of `delivery` to set."""
+
+    asymmetric_signature: bool | UnsetType | None = UNSET
+    standard_webhooks: bool | UnsetType | None = UNSET
+    retry_window_seconds: RetryWindow | UnsetType | None = UNSET
+
+
+class Change(Struct, rename="camel", kw_only=True):
+    """Members of a data connector to set."""
+
+    display_name: Label | UnsetType | None = UNSET
+    type: Literal["HTTP_PUSH"] | UnsetType | None = UNSET
+    status: Literal["ACTIVE", "USER_DISABLED", "SYSTEM_DISABLED", ""] | UnsetType | None = UNSET
+    events: Words | UnsetType | None = UNSET
+    labels: Words | UnsetType | None = UNSET
+    http_config: HttpConfigChange | UnsetType | None = UNSET
+    delivery: DeliveryChange | UnsetType | None = UNSET
+
+
+class Draft:
+    """A connector while it is being changed, its secrets opened."""
+
+    def __init__(self, services: Services, connector: Connector) -> None:
+        self.vault = services.settings.vault(CONNECTOR_SECRETS)
+        self.policy = EgressPolicy(services.settings.egress_allow, http=services.settings.egress_http)
+        self.connector = connector
+
+    def display_name(self, value: str | None) -> None:
+        self.connector.display_name = value or ""
+
+    def type(self, value: str | None) -> None:
+        """There is one type; naming it changes nothing."""
+
+    def status(self, value: str | None) -> None:
+        if value == "SYSTEM_DISABLED" and self.connector.status != value:
+            raise DoesNotFit("Status must be ACTIVE or USER_DISABLED")
+        self.connector.status = value or "ACTIVE"
+
+    def events(self, value: list[str] | None) -> None:
+        unknown = event_types.unknown(value or ())
+        if unknown:
+            raise DoesNotFit(f"Events holds unknown types: {', '.join(unknown)}")
+        self.connector.event_types = list(dict.fromkeys(value or ()))
+
+    def labels(self, value: list[str] | None) -> None:
+        self.connector.labels = list(dict.fromkeys(value or ()))
+
+    def url(self, value: str | None) -> None:
+        try:
+            self.connector.url = str(check_url(value or "", self.policy))
+        except EgressError as error:
+            raise DoesNotFit(f"HttpConfig.url: {error}") from None
+
+    def signature_secret(self, value: str | None) -> None:
+        self.connector.secret = self.vault.seal((value or "").encode(), self.connector.id)
+
+    def headers(self, value: dict[str, str] | None) -> None:
+        given = value or {}
+        if len(given) > HEADERS_MAX:
+            raise DoesNotFit(f"HttpConfig.headers: at most {HEADERS_MAX}")
+        for name, text in given.items():
+            if name.lower() in FORBIDDEN_HEADERS:
+                raise DoesNotFit(f"HttpConfig.headers: {name} is set by the gateway itself")
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
+                raise DoesNotFit("HttpConfig.headers: a name or value has characters that no header has")
+            if len(text) > HEADER_CHARACTERS_MAX:
+                raise DoesNotFit(f"HttpConfig.headers: a value has at most {HEADER_CHARACTERS_MAX} characters")
+        self.connector.headers = store.seal_headers(self.vault, self.connector.id, given)
+
+    def asymmetric_signature(self, value: bool | None) -> None:
+        self.connector.asymmetric_signature = bool(value)
+
+    def standard_webhooks(self, value: bool | None) -> None:
+        self.connector.standard_webhooks = bool(value)
+
+    def retry_window_seconds(self, value: int | None) -> None:
+        self.connector.retry_window_s = value or RETRY_WINDOW_S.default
+
+    def finish(self) -> Connector:
+        """The connector as it is to be stored. Raises Refusal when it cannot be sent to."""
+        if not self.connector.url:
+            raise DoesNotFit("HttpConfig.url can't be blank")
+        if self.connector.standard_webhooks and not self.connector.secret:
+            raise DoesNotFit("Delivery.standardWebhooks needs a signatureSecret")
+        return self.connector
+
+
+class Setting(NamedTuple):
+    """One setting: its path, what a change says of it, and how it is set; None sets its default."""
+
+    path: str
+    given: Callable[[Change], Any]
+    put: Callable[[Draft, Any], None]
+
+
+T = TypeVar("T")
+
+
+def _setting(
+    path: str, given: Callable[[Change], T | UnsetType | None], put: Callable[[Draft, T | None], None]
+) -> Setting:
+    """A setting whose value has one type wherever it comes by."""
+    return Setting(path, given, put)
+
+
+def _http(change: Change) -> HttpConfigChange:
+    return change.http_config if isinstance(change.http_config, HttpConfigChange) else HttpConfigChange()
+
+
+def _delivery(change: Change) -> DeliveryChange:
+    return change.delivery if isinstance(change.delivery, DeliveryChange) else DeliveryChange()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    _setting("display_name", lambda change: change.display_name, Draft.display_name),
+    _setting("type", lambda change: change.type, Draft.type),
+    _setting("status", lambda change: change.status, Draft.status),
+    _setting("events", lambda change: change.events, Draft.events),
+    _setting("labels", lambda change: change.labels, Draft.labels),
+    _setting("http_config.url", lambda change: _http(change).url, Draft.url),
+    _setting("http_config.signature_secret", lambda change: _http(change).signature_secret, Draft.signature_secret),
+    _setting("http_config.headers", lambda change: _http(change).headers, Draft.headers),
+    _setting(
+        "delivery.asymmetric_signature",
+        lambda change: _delivery(change).asymmetric_signature,
+        Draft.asymmetric_signature,
+    ),
+    _setting("delivery.standard_webhooks", lambda change: _delivery(change).standard_webhooks, Draft.standard_webhooks),
+    _setting(
+        "delivery.retry_window_seconds",
+        lambda change: _delivery(change).retry_window_seconds,
+        Draft.retry_window_seconds,
+    ),
+)
+
+
+def apply(draft: Draft, change: Change) -> None:
+    """Set the members that are there."""
+    for setting in SETTINGS:
+        value = setting.given(change)
+        if value is not UNSET and value is not None:
+            setting.put(draft, value)
+
+
+def apply_masked(draft: Draft, change: Change, mask: str) -> None:
+    """Set exactly what the mask names, single settings or whole groups; what is named but absent becomes its default.
+
+    Paths may be written as in the JSON (`httpConfig.url`) or with underscores.
+    """
+    for path in filter(None, (part.strip() for part in mask.split(","))):
+        name = re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", path)
+        named = [setting for setting in SETTINGS if setting.path == name or setting.path.startswith(f"{name}.")]
+        if not named:
+            raise DoesNotFit(f"Update mask names an unknown path: {path}")
+        for setting in named:
+            value = setting.given(change)
+            setting.put(draft, None if value is UNSET else value)
+
+
+def shown(services: Services, connector: Connector, scope: ProjectScope) -> DataConnector:
+    """A connector as the caller may see it: secret and headers only if it may change them."""
+    vault = services.settings.vault(CONNECTOR_SECRETS)
+    may_change = Permission.DEVELOP in scope.permissions
+    secret = vault.open(connector.secret, connector.id).decode() if may_change else ""
+    return DataConnector(
+        name=f"projects/{connector.project_id}/dataconnectors/{connector.id}",
+        display_name=connector.display_name,
+        type="HTTP_PUSH",
+        status=connector.status,  # type: ignore[arg-type]
+        events=connector.event_types,
+        labels=connector.labels,
+        http_config=HttpConfig(
+            url=connector.url,
+            signature_secret=secret,
+            headers=store.open_headers(vault, connector) if may_change else {},
+        ),
+        delivery=Delivery(
+            asymmetric_signature=connector.asymmetric_signature,
+            standard_webhooks=connector.standard_webhooks,
+            retry_window_seconds=connector.retry_window_s,
+        ),
+        failing_since=None if connector.failing_since is None else rfc3339(connector.failing_since),
+    )

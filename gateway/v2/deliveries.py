@@ -1,0 +1,181 @@
+"""What a data connector sent and is to send: its attempts and its ledger; a synchronization, a replay, a test."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
+from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.scopes import ProjectScope
+from gateway.permissions import Permission
+from gateway.refusals import DoesNotFit, NotFound, TimedOut
+from gateway.services import Services
+from gateway.stores.connectors import data_connectors as store
+from gateway.stores.connectors.data_connectors import Connector
+from schemas import deliveries, ids
+from schemas.events import rfc3339
+from schemas.postgres import Connection
+
+TEST_WAIT_S, TEST_POLL_S = 12.0, 0.05
+CONNECTOR = "/v2/projects/{project}/dataconnectors/{connector}"
+NOT_ACTIVE = {400: "The data connector is not active."}
+
+
+class Metrics(Struct, rename="camel"):
+    """Attempts of the last three hours."""
+
+    success_count: int
+    error_count: int
+    latency99p: str
+
+
+class MetricsAnswer(Struct):
+    """Of one connector."""
+
+    metrics: Metrics
+
+
+class Attempt(Struct, rename="camel", kw_only=True):
+    """One attempt: the status, or the class of the cause (dns, connect, tls, timeout, egress, status, protocol)."""
+
+    time: str
+    event_id: str
+    attempt: int
+    status: int | None
+    cause: str | None
+    latency_ms: int
+    answer: str
+
+
+class Attempts(Struct):
+    """The last attempts, newest first."""
+
+    attempts: list[Attempt]
+
+
+class Replay(Struct, rename="camel"):
+    """A time range: from and with `startTime`, up to and not with `endTime`."""
+
+    start_time: datetime
+    end_time: datetime
+
+
+class Replayed(Struct):
+    """How many events are sent once more."""
+
+    events: int
+
+
+@endpoint("GET", CONNECTOR + ":metrics", caller=SERVICE_ACCOUNT, permission=Permission.READ)
+async def read_metrics(services: Services, project: ProjectScope, connector: str) -> MetricsAnswer:
+    """Read how its attempts went in the last three hours."""
+    found = await store.read(services.postgres, project.id, connector)
+    recent = await deliveries.recent(services.postgres, found.id, services.clock())
+    return MetricsAnswer(Metrics(recent.successes, recent.errors, f"{recent.latency_p99_s:.3f}s"))
+
+
+@endpoint("GET", CONNECTOR + ":attempts", caller=SERVICE_ACCOUNT, permission=Permission.READ)
+async def list_attempts(services: Services, project: ProjectScope, connector: str) -> Attempts:
+    """List its last attempts: all that failed, and some that did not."""
+    found = await store.read(services.postgres, project.id, connector)
+    return Attempts([_attempt(row) for row in await deliveries.attempts(services.postgres, found.id)])
+
+
+@endpoint("GET", CONNECTOR + ":ledger", caller=SERVICE_ACCOUNT, permission=Permission.READ)
+async def read_ledger(services: Services, project: ProjectScope, connector: str) -> deliveries.Ledger:
+    """Read what became of every event that it accepted, and what lies ahead of it."""
+    await store.read(services.postgres, project.id, connector)
+    found = await deliveries.ledger(services.postgres, connector)
+    if found is None:
+        raise NotFound(store.UNKNOWN)
+    return found
+
+
+@endpoint("POST", CONNECTOR + ":sync", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=NOT_ACTIVE)
+async def synchronize(services: Services, project: ProjectScope, connector: str) -> dict[str, Any]:
+    """Send it the newest event of each type of each device."""
+    async with services.postgres.acquire() as connection, connection.transaction():
+        held = await _lock_active(connection, project, connector)
+        await store.synchronize(connection, held)
+    return {}
+
+
+@endpoint("POST", CONNECTOR + ":replay", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=NOT_ACTIVE)
+async def replay(services: Services, project: ProjectScope, connector: str, body: Replay) -> Replayed:
+    """Send it all events of a time range once more."""
+    start, end = _utc(body.start_time), _utc(body.end_time)
+    if end <= start:
+        raise DoesNotFit("EndTime must be after startTime")
+    async with services.postgres.acquire() as connection, connection.transaction():
+        held = await _lock_active(connection, project, connector)
+        return Replayed(await store.replay(connection, held, start, end))
+
+
+@endpoint(
+    "POST",
+    CONNECTOR + ":test",
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.DEVELOP,
+    errors={504: "No dispatcher sent it in time."},
+)
+async def send_test(services: Services, project: ProjectScope, connector: str) -> Attempt:
+    """Send it one event now, even while it is disabled, and read what the receiver answered."""
+    async with services.postgres.acquire() as connection, connection.transaction():
+        held = await store.hold(connection, project.id, connector)
+        waiting_id = await store.add_test(connection, held, _test_event(project, services.clock()))
+    async with asyncio.timeout(TEST_WAIT_S) as waiting:
+        try:
+            while True:
+                row = await store.attempt_of(services.postgres, connector, waiting_id)
+                if row is not None:
+                    return _attempt(dict(row))
+                await asyncio.sleep(TEST_POLL_S)
+        except asyncio.CancelledError:
+            if not waiting.expired():
+                raise
+            raise TimedOut("No dispatcher sent the test event in time: is a worker running?") from None
+
+
+async def _lock_active(connection: Connection, project: ProjectScope, connector: str) -> Connector:
+    held = await store.hold(connection, project.id, connector)
+    if held.status != "ACTIVE":
+        raise DoesNotFit("The data connector is not active")
+    return held
+
+
+def _attempt(row: dict[str, Any]) -> Attempt:
+    return Attempt(
+        time=rfc3339(row["at"]),
+        event_id=row["event_id"],
+        attempt=row["attempt"],
+        status=row["status"],
+        cause=row["cause"],
+        latency_ms=row["latency_ms"],
+        answer=row["answer"],
+    )
+
+
+def _test_event(project: ProjectScope, now: datetime) -> dict[str, Any]:
+    """A telemetry event of no device; receivers know it by its id."""
+    device_id, moment = "test", rfc3339(now)
+    data = {"telemetry": {"updateTime": moment, "status": "online", "telemetries": {"test": True}}}
+    return {
+        "event": {
+            "eventId": ids.new_xid(),
+            "targetName": f"projects/{project.id}/devices/{device_id}",
+            "eventType": "telemetry",
+            "data": data,
+            "timestamp": moment,
+        },
+        "labels": {},
+        "metadata": {"deviceId": device_id, "projectId": str(project.id), "deviceType": "test", "productNumber": ""},
+    }
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (read_metrics, list_attempts, read_ledger, synchronize, replay, send_test)

@@ -1,0 +1,21 @@
+"""Least, default and most of what people may set. The schema's CHECK constraints hold the same: a test compares."""
+
+from typing import NamedTuple
+
+
+class Bounds(NamedTuple):
+    """All three belong to the range."""
+
+    least: int
+    default: int
+    most: int
+
+
+OFFLINE_THRESHOLD_S = Bounds(10, 300, 2_592_000)
+"""Seconds of silence after which a device of a model is offline."""
+RATE_LIMIT = Bounds(1, 30, 1_000_000)
+"""Calls of a device in 30 s."""
+COMMAND_TIMEOUT_S = Bounds(1, 600, 2_592_000)
+"""Seconds from the first delivery of a command until it has failed."""
+RETRY_WINDOW_S = Bounds(60, 43_200, 604_800)
+"""For how long an event is tried again that a data connector's receiver does not take."""
