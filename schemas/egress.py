@@ -5,9 +5,7 @@ cloud's metadata service, the database next door). Two guards, and both must let
 
 * `check_url` when a URL is saved, and before it is used: its form, and the address where the host is one. A host that
   some resolver might read as a number (decimal, hexadecimal, octal, fewer than four parts) is refused by its form.
-* `Dialer`, or `guarded_connector` for aiohttp, when the connection is made. A name is resolved once, and the socket is
-  made for one of the addresses found by that look-up after each has been judged, so an answer that changes between
-  check and connect changes nothing. Redirects are the caller's: it must not follow them.
+* `workers.egress` when the connection is made: it judges the addresses that a name leads to by the same policy.
 
 Addresses that are not global unicast are refused: loopback, private, link-local (metadata services live there), shared
 (CGNAT), multicast, unspecified, documentation and benchmarking ranges, and whatever wraps an IPv4 address in an IPv6
@@ -19,14 +17,10 @@ import errno
 import ipaddress
 import re
 import socket
-import ssl
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-from aiohappyeyeballs import start_connection
-from aiohttp import TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
@@ -39,9 +33,6 @@ URL_CHARS_MAX = 2048
 LOOKUPS_MAX = 64
 """Look-ups of names under way at once. Each holds a thread for as long as the system's resolver takes."""
 NAME_SERVER_TIMEOUT_S = 5.0
-KEEP_ALIVE_S = 4.0
-"""Idle connections are closed before most servers do it (uvicorn and Node.js: 5 s), so that none is found dead."""
-NAMES_KEPT_S = 10
 
 _REFUSED_V4 = tuple(
     IPv4Network(network)
@@ -68,7 +59,8 @@ _REFUSED_V6 = tuple(
 )
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
-_DOTTED = re.compile(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}", re.ASCII)
+DOTTED = re.compile(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}", re.ASCII)
+"""The one form of an IPv4 address that is taken as one."""
 
 
 class EgressError(OSError):
@@ -143,7 +135,7 @@ def check_url(text: str, policy: EgressPolicy) -> URL:
 
 
 def _check_host(host: str, policy: EgressPolicy) -> None:
-    if ":" in host or _DOTTED.fullmatch(host):
+    if ":" in host or DOTTED.fullmatch(host):
         policy.check(host)
         return
     if host == "localhost" or host.endswith(".localhost"):
@@ -212,7 +204,7 @@ async def check_target(url: URL, resolver: GuardedResolver) -> None:
     connection is judged again.
     """
     host = url.raw_host or ""
-    if ":" in host or _DOTTED.fullmatch(host):
+    if ":" in host or DOTTED.fullmatch(host):
         return
     try:
         async with asyncio.timeout(NAME_SERVER_TIMEOUT_S):
@@ -221,107 +213,3 @@ async def check_target(url: URL, resolver: GuardedResolver) -> None:
         raise
     except (OSError, TimeoutError, UnicodeError):
         return
-
-
-class Origin(NamedTuple):
-    """Where a URL's requests go."""
-
-    host: str
-    port: int
-    tls: bool
-
-    @classmethod
-    def of_url(cls, url: URL) -> "Origin":
-        """From a URL that `check_url` has passed."""
-        assert url.raw_host is not None
-        assert url.port is not None
-        return cls(url.raw_host, url.port, url.scheme == "https")
-
-
-class LookupFailure(OSError):
-    """A name has no address, or none could be found out."""
-
-
-_Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
-
-
-class Dialer:
-    """Makes connections to permitted addresses only. Names are remembered for a moment, and looked up once at a time.
-
-    For one event loop.
-    """
-
-    def __init__(
-        self, policy: EgressPolicy, resolver: AbstractResolver | None = None, tls: ssl.SSLContext | None = None
-    ) -> None:
-        self._make_socket = _socket_factory(policy)
-        self._resolver = resolver or GuardedResolver(policy)
-        if tls is None:
-            tls = ssl.create_default_context()
-            tls.set_alpn_protocols(["http/1.1"])
-        self._tls = tls
-        self._lookups: dict[tuple[str, int], asyncio.Task[list[ResolveResult]]] = {}
-
-    async def dial(self, origin: Origin, protocol: Callable[[], _Protocol]) -> _Protocol:
-        """A new connection. Raises EgressError, LookupFailure, or whatever OSError connecting and TLS end in."""
-        host, port, encrypted = origin
-        addresses = await self._addresses(host, port)
-        try:
-            made = await start_connection(addresses, happy_eyeballs_delay=0.25, socket_factory=self._make_socket)
-        except RuntimeError as error:  # which uvloop may raise where others raise OSError
-            raise ConnectionError(str(error)) from error
-        tls, name = (self._tls, host) if encrypted else (None, None)
-        loop = asyncio.get_running_loop()
-        _, connected = await loop.create_connection(protocol, sock=made, ssl=tls, server_hostname=name)
-        return connected
-
-    async def _addresses(self, host: str, port: int) -> list[Any]:
-        if ":" in host:
-            return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
-        if _DOTTED.fullmatch(host):
-            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
-        lookup = self._lookups.get((host, port))
-        if lookup is None:
-            lookup = self._lookups[host, port] = asyncio.create_task(self._resolver.resolve(host, port))
-            lookup.add_done_callback(lambda done: self._remember(host, port, done))
-        try:
-            found = await asyncio.shield(lookup)
-        except EgressError:
-            raise
-        except (OSError, UnicodeError) as error:
-            raise LookupFailure(f"{host}: {error}") from error
-        return [(f["family"], socket.SOCK_STREAM, f["proto"], "", (f["host"], f["port"])) for f in found]
-
-    def _remember(self, host: str, port: int, lookup: "asyncio.Task[list[ResolveResult]]") -> None:
-        if lookup.cancelled() or lookup.exception():
-            del self._lookups[host, port]
-        else:
-            asyncio.get_running_loop().call_later(NAMES_KEPT_S, self._lookups.pop, (host, port))
-
-    async def close(self) -> None:
-        """Look up no more names."""
-        await self._resolver.close()
-
-
-def _socket_factory(policy: EgressPolicy) -> Callable[[Any], socket.socket]:
-    """Makes a socket for an address (as `getaddrinfo` gives it), or raises EgressError."""
-
-    def make_socket(target: Any) -> socket.socket:
-        family, kind, proto, _, address = target
-        policy.check(str(address[0]))
-        made = socket.socket(family, kind, proto)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return made
-
-    return make_socket
-
-
-def guarded_connector(policy: EgressPolicy, resolver: AbstractResolver | None = None, limit: int = 0) -> TCPConnector:
-    """For aiohttp: makes sockets for permitted addresses only. Failures to connect carry EgressError."""
-    return TCPConnector(
-        resolver=resolver or GuardedResolver(policy),
-        socket_factory=_socket_factory(policy),
-        limit=limit,
-        keepalive_timeout=KEEP_ALIVE_S,
-        ttl_dns_cache=NAMES_KEPT_S,
-    )

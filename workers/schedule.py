@@ -1,4 +1,4 @@
-"""Loops that do a step every so often, for as long as the process lives."""
+"""Loops that repeat a step at an interval until the process stops."""
 
 import asyncio
 import logging
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 async def every(interval_s: float, step: Callable[[], Awaitable[object]], stop: asyncio.Event) -> None:
     """Take a step at once and then every `interval_s` seconds, until `stop` is set.
 
-    A step that finds Postgres or Redis away, or a lock taken, is left for the next time; any other error is a fault of
-    ours and ends the process.
+    A step that fails because Postgres or Redis is away or busy is repeated at the next interval; any other error is a
+    bug of ours and ends the process.
     """
     while not stop.is_set():
         try:

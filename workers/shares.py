@@ -1,11 +1,12 @@
-"""Which worker does what: numbered pieces of work, each done by one worker at a time, shared out evenly.
+"""Distributes work over workers: numbered pieces, each worked on by one worker at a time, the same number for each.
 
-A piece belongs to whoever holds its Postgres advisory lock; one more lock, held in common, says how many workers there
-are. A worker that has fewer than its share takes a free piece, one that has more gives one back after the step it is
-in. All locks of a worker are on one session: when it breaks or the process dies, they are free at once.
+A worker owns a piece while it holds the piece's Postgres advisory lock. Every worker also holds one lock in shared
+mode; the number of its holders is the number of workers. A worker with fewer pieces than its share takes a free one, a
+worker with more gives one back after the current step. All locks of a worker are on one session, so they are released
+when the session is lost or the process dies.
 
-The locks keep workers out of each other's way; they are not what keeps the data right. A worker whose session broke
-unnoticed goes on for a moment beside its successor, and the work itself must bear that (see `flusher`).
+The locks avoid double work; they do not protect the data. A worker that has not noticed the loss of its session goes on
+for a moment beside the new owner, and the work itself must allow for that (see `flusher`).
 """
 
 import asyncio
@@ -21,14 +22,14 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 PRESENCE = 0xFFFF
-"""The piece that every worker holds in common with the others."""
+"""The number of the lock that every worker holds in shared mode."""
 
 Work = Callable[[int, asyncio.Event], Awaitable[None]]
 """Works on one piece until the event is set."""
 
 
 class LostPieceError(Exception):
-    """Somebody else works on this piece: stop, and take it again only through its lock."""
+    """Another worker owns this piece: stop, and work on it again only after taking its lock."""
 
 
 class Shares:
@@ -111,7 +112,7 @@ class Shares:
         logs.event(log, logging.INFO, "piece_given_back", kind=self._kind, piece=piece)
 
     async def _end(self, pieces: set[int]) -> None:
-        """Let these pieces' work come to its end. Raises what it died of, if that is a fault of ours."""
+        """Stop the work on these pieces and wait for its end. Raises the error of work that a bug of ours ended."""
         ending = [self._running.pop(piece) for piece in pieces]
         for _, done in ending:
             done.set()

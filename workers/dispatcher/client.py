@@ -13,9 +13,10 @@ from enum import StrEnum
 from ssl import SSLError
 from typing import NamedTuple
 
-from schemas.egress import KEEP_ALIVE_S, Dialer, EgressError, LookupFailure, Origin
+from schemas.egress import EgressError
 from workers.dispatcher.connection import Connection, ProtocolError
 from workers.dispatcher.retry import parse_retry_after
+from workers.egress import KEEP_ALIVE_S, Dialer, LookupFailure, Origin
 
 ANSWER_TIMEOUT_S = 1.0
 """How long the rest of an answer may take after its status line; the status has told all that matters."""

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp.abc import AbstractResolver
 
 from schemas import postgres
-from schemas.egress import Dialer, EgressPolicy
+from schemas.egress import EgressPolicy
 from schemas.metrics import Metrics
 from schemas.postgres import PostgresAway
 from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
@@ -33,6 +33,7 @@ from workers.dispatcher.session import Session
 from workers.dispatcher.stalls import StallSweep
 from workers.dispatcher.tail import Tail
 from workers.dispatcher.trials import Trials
+from workers.egress import Dialer
 from workers.schedule import every
 
 log = logging.getLogger(__name__)

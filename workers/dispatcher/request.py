@@ -11,9 +11,10 @@ import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
-from schemas.egress import EgressError, EgressPolicy, Origin, check_url
+from schemas.egress import EgressError, EgressPolicy, check_url
 from schemas.secrets import Vault
 from schemas.signing import SigningKey, checksums, standard_key, standard_signature, symmetric_token
+from workers.egress import Origin
 
 USER_AGENT = f"fleetgate/{version('fleetgate')}"
 

@@ -1,4 +1,4 @@
-"""Requests to one vendor's cloud: outwards only (`schemas.egress`), no redirect, with a deadline and a bound for the
+"""Requests to one vendor's cloud: outwards only (`workers.egress`), no redirect, with a deadline and a bound for the
 answer, at the pace of the manifest. 429 and 503 are waited for as `Retry-After` says, other failures of the server are
 tried again a few times; what remains is a VendorError, whose text is a sentence for whoever looks after the connector.
 
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, TypeAlias
 import aiohttp
 from multidict import CIMultiDictProxy
 
-from schemas.egress import EgressError, EgressPolicy, check_url, guarded_connector
+from schemas.egress import EgressError, EgressPolicy, check_url
+from workers.egress import guarded_connector
 from workers.importer import decoding, retry_after
 
 ANSWER_BYTES_MAX = 32 * 1024 * 1024

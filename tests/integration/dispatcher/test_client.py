@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_failures import certificate
 
-from schemas import egress
-from schemas.egress import Dialer, EgressPolicy, Origin
+from schemas.egress import EgressPolicy
+from workers import egress
 from workers.dispatcher import client as clients
 from workers.dispatcher.client import ANSWER_KEPT_CHARS, Answer, Cause, Client
+from workers.egress import Dialer, Origin
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 REQUEST = b"POST /hook HTTP/1.1\r\nHost: receiver\r\nContent-Length: 2\r\n\r\n{}"

@@ -17,7 +17,6 @@ import msgspec
 from test_queue import NOW_S, event, target
 from yarl import URL
 
-from schemas.egress import Origin
 from workers.dispatcher.client import Answer, Cause
 from workers.dispatcher.connector import Connector, Health
 from workers.dispatcher.governor import Governor
@@ -25,6 +24,7 @@ from workers.dispatcher.lanes import Lanes
 from workers.dispatcher.pace import Pace
 from workers.dispatcher.queue import DUE_MAX, FRESH_MAX, Cursor, Delivery, Queue, Shard
 from workers.dispatcher.request import Requests
+from workers.egress import Origin
 
 LANES_MAX = 32
 TIMEOUT_S = 10.0
