@@ -22,10 +22,11 @@ class Kind(StrEnum):
 
 
 class EventType(StrEnum):
-    """What can happen to a device. Behind the name: its kind, and whether `synchronize` sends the newest of it."""
+    """What can happen to a device: what its sensors tell, and what becomes of it."""
 
     kind: Kind
     synchronized: bool
+    """Whether `synchronize` sends a receiver the newest of it."""
 
     def __new__(cls, name: str, *facts: Any) -> "EventType":
         """A type by its name on the wire, with its kind and whether it is synchronized: none may be left out."""

@@ -30,8 +30,8 @@ from gateway.api.dialects import PLAIN
 from gateway.device.registration import hub_url
 from gateway.refusals import Refusal
 from gateway.services import Services
-from gateway.stores.connectors import cloud_connectors as store
-from gateway.stores.connectors.cloud_connectors import Authorising
+from gateway.stores.connectors import authorization_links as store
+from gateway.stores.connectors.authorization_links import LinkedConnector
 from schemas import logs, manifests
 from schemas.cloud import Credentials
 from schemas.manifests import AuthorizationCode, Manifest, filled
@@ -124,7 +124,7 @@ async def submitted(services: Services, connection: Connection, request: Request
 async def _to_consent(
     services: Services,
     connection: Connection,
-    found: Authorising,
+    found: LinkedConnector,
     manifest: Manifest,
     kind: AuthorizationCode,
     known: Credentials,
@@ -168,7 +168,7 @@ async def consented(services: Services, connection: Connection, request: Request
     return _done(found)
 
 
-def _kept(vault: Vault, found: Authorising) -> Credentials:
+def _kept(vault: Vault, found: LinkedConnector) -> Credentials:
     """What was entered before; nothing, where that cannot be read any more."""
     try:
         return msgspec.json.decode(vault.open(found.credentials, found.id) or b"{}", type=Credentials)
@@ -176,7 +176,7 @@ def _kept(vault: Vault, found: Authorising) -> Credentials:
         return Credentials()
 
 
-async def _by_link(services: Services, connection: Connection, request: Request) -> Authorising | None:
+async def _by_link(services: Services, connection: Connection, request: Request) -> LinkedConnector | None:
     """The connector of the link; None when that has ended, or the manifest is gone."""
     digest = _digest(request.path_params["token"])
     found = await store.by_link(connection, digest, services.clock(), PASSCODE_FAILURES_MAX)
@@ -184,11 +184,11 @@ async def _by_link(services: Services, connection: Connection, request: Request)
     return found if found is not None and found.provider in known else None
 
 
-def _manifest(services: Services, found: Authorising) -> Manifest:
+def _manifest(services: Services, found: LinkedConnector) -> Manifest:
     return manifests.available(services.settings.manifests)[found.provider]
 
 
-def _form(services: Services, found: Authorising, wrong: str = "", status: int = 200) -> Response:
+def _form(services: Services, found: LinkedConnector, wrong: str = "", status: int = 200) -> Response:
     manifest = _manifest(services, found)
     fields = "".join(
         f"<label for={name}>{escape(field.label)}</label><input id={name} name={name} type=password autocomplete=off>"
@@ -207,7 +207,7 @@ def _form(services: Services, found: Authorising, wrong: str = "", status: int =
     )
 
 
-def _done(found: Authorising) -> Response:
+def _done(found: LinkedConnector) -> Response:
     return _page("Connected", f"“{escape(found.name)}” imports its devices now. You can close this page.", 200)
 
 

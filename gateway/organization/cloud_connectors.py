@@ -1,10 +1,9 @@
 """Cloud connectors: each imports the devices of one vendor's cloud into a space."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
@@ -17,11 +16,11 @@ from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Name, Text
 from gateway.connect.authorization import Link, new_link
 from gateway.permissions import Permission
-from gateway.refusals import DoesNotFit, TimedOut
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.connectors import cloud_connectors as store
-from gateway.stores.connectors.cloud_connectors import CloudConnector, ImportedDevice, Run
+from gateway.stores.connectors.cloud_connectors import CloudConnector
 from schemas import manifests
 from schemas.manifests import Manifest
 from schemas.postgres import Connection
@@ -29,8 +28,6 @@ from schemas.postgres import Connection
 PATH = "/core/v1/organization/connectors"
 ONE = f"{PATH}/{{connector_id}}"
 NOT_FOUND = {404: "Connector not found."}
-PREVIEW_WAIT_S = 30.0
-PREVIEW_POLL_S = 0.1
 
 
 class Setting(Struct):
@@ -90,18 +87,12 @@ class Deleted(Struct):
     deleted_devices: int
 
 
-class ImportedQuery(PageQuery, kw_only=True):
-    """All devices, or those of one state."""
-
-    state: Literal["active", "excluded"] | None = None
-
-
 def _settings(fields: dict[str, manifests.Field]) -> list[Setting]:
     return [Setting(name, field.label, field.help, field.default) for name, field in fields.items()]
 
 
 @asynccontextmanager
-async def _held(
+async def locked(
     services: Services, organization: OrganizationScope, connector_id: str
 ) -> AsyncIterator[tuple[Connection, CloudConnector]]:
     """A transaction that changes a connector. Raises NotFound."""
@@ -183,7 +174,7 @@ async def update_connector(
     services: Services, organization: OrganizationScope, connector_id: str, body: ConnectorChange
 ) -> CloudConnector:
     """Rename a connector or change its settings. A run under way begins anew."""
-    async with _held(services, organization, connector_id) as (connection, held):
+    async with locked(services, organization, connector_id) as (connection, held):
         settings = held.settings
         if body.settings is not None:
             settings = _checked(_manifest(services, held.provider), body.settings)
@@ -209,7 +200,7 @@ async def delete_connector(
 @endpoint("POST", f"{ONE}/disable", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=NOT_FOUND)
 async def disable_connector(services: Services, organization: OrganizationScope, connector_id: str) -> CloudConnector:
     """Stop a connector. Its devices stay and show `disconnected`."""
-    async with _held(services, organization, connector_id) as (connection, held):
+    async with locked(services, organization, connector_id) as (connection, held):
         await store.disable(connection, held.id)
         return await store.read(connection, organization.id, connector_id)
 
@@ -217,7 +208,7 @@ async def disable_connector(services: Services, organization: OrganizationScope,
 @endpoint("POST", f"{ONE}/enable", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=NOT_FOUND)
 async def enable_connector(services: Services, organization: OrganizationScope, connector_id: str) -> CloudConnector:
     """Go on with the same credentials, at once."""
-    async with _held(services, organization, connector_id) as (connection, held):
+    async with locked(services, organization, connector_id) as (connection, held):
         await store.enable(connection, held.id)
         return await store.read(connection, organization.id, connector_id)
 
@@ -225,7 +216,7 @@ async def enable_connector(services: Services, organization: OrganizationScope, 
 @endpoint("POST", f"{ONE}/regenerate_link", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=NOT_FOUND)
 async def regenerate_link(services: Services, organization: OrganizationScope, connector_id: str) -> Link:
     """A new link and passcode, for the same or other credentials; those before stop working at once."""
-    async with _held(services, organization, connector_id) as (connection, held):
+    async with locked(services, organization, connector_id) as (connection, held):
         return await new_link(services, connection, held.id)
 
 
@@ -238,7 +229,7 @@ async def regenerate_link(services: Services, organization: OrganizationScope, c
 )
 async def reauthenticate(services: Services, organization: OrganizationScope, connector_id: str) -> Link:
     """A new link for passing the vendor's consent again; what was entered before need not be entered again."""
-    async with _held(services, organization, connector_id) as (connection, held):
+    async with locked(services, organization, connector_id) as (connection, held):
         if not _manifest(services, held.provider).consents:
             raise DoesNotFit("This provider has no consent to renew: regenerate the link to enter credentials")
         return await new_link(services, connection, held.id)
@@ -253,7 +244,7 @@ async def reauthenticate(services: Services, organization: OrganizationScope, co
 )
 async def sync_now(services: Services, organization: OrganizationScope, connector_id: str) -> Success:
     """Run at once."""
-    async with _held(services, organization, connector_id) as (connection, held):
+    async with locked(services, organization, connector_id) as (connection, held):
         store.check_runnable(held)
         await store.sync(connection, held.id)
     return Success()
@@ -268,81 +259,8 @@ async def sync_now(services: Services, organization: OrganizationScope, connecto
 )
 async def confirm(services: Services, organization: OrganizationScope, connector_id: str) -> Success:
     """Agree to the list that is held: the next run begins at once, and applies that list alone."""
-    async with _held(services, organization, connector_id) as (connection, held):
+    async with locked(services, organization, connector_id) as (connection, held):
         await store.confirm(connection, held)
-    return Success()
-
-
-@endpoint(
-    "GET",
-    f"{ONE}/preview",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.READ,
-    errors={**NOT_FOUND, 422: "It is disabled or was never authorised.", 504: "No worker finished it in time."},
-)
-async def preview(services: Services, organization: OrganizationScope, connector_id: str) -> Run:
-    """See what a sync would change now; nothing is changed."""
-    found = await store.read(services.postgres, organization.id, connector_id)
-    store.check_runnable(found)
-    run_id = await store.request_preview(services.postgres, found.id)
-    for _ in range(int(PREVIEW_WAIT_S / PREVIEW_POLL_S)):
-        run = await store.run(services.postgres, run_id)
-        if run is None or run.finished_at is not None:
-            break
-        await asyncio.sleep(PREVIEW_POLL_S)
-    if run is None or run.finished_at is None:
-        await store.forget_preview(services.postgres, run_id)
-        raise TimedOut("No worker finished the preview in time; a long one appears among the runs")
-    return run
-
-
-@endpoint("GET", f"{ONE}/runs", caller=ORGANIZATION_KEY, permission=Permission.READ, errors=NOT_FOUND)
-async def list_runs(
-    services: Services, organization: OrganizationScope, connector_id: str, query: PageQuery
-) -> Page[Run]:
-    """List the last 100 runs, the newest first."""
-    found = await store.read(services.postgres, organization.id, connector_id)
-
-    async def read(window: Window) -> list[Run]:
-        after = None if window.after is None else int(window.after[0])
-        return await store.runs(services.postgres, found.id, after=after, offset=window.offset, limit=window.limit)
-
-    return await paging.read_page(
-        services, (found.id, "runs"), query.page, query.per_page, read, lambda item: [item.id]
-    )
-
-
-@endpoint("GET", f"{ONE}/devices", caller=ORGANIZATION_KEY, permission=Permission.READ, errors=NOT_FOUND)
-async def list_imported(
-    services: Services, organization: OrganizationScope, connector_id: str, query: ImportedQuery
-) -> Page[ImportedDevice]:
-    """List what a connector imported, by the vendor's ids."""
-    found = await store.read(services.postgres, organization.id, connector_id)
-    excluded = None if query.state is None else query.state == "excluded"
-
-    async def read(window: Window) -> list[ImportedDevice]:
-        after = None if window.after is None else str(window.after[0])
-        return await store.devices(
-            services.postgres, found.id, excluded, after=after, offset=window.offset, limit=window.limit
-        )
-
-    scope = (found.id, "devices", query.state)
-    return await paging.read_page(services, scope, query.page, query.per_page, read, lambda item: [item.vendor_id])
-
-
-@endpoint(
-    "POST",
-    f"{ONE}/devices/{{vendor_id:path}}/restore",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.DEVELOP,
-    errors={404: "No device of this id was deleted by a user."},
-)
-async def restore_device(
-    services: Services, organization: OrganizationScope, connector_id: str, vendor_id: str
-) -> Success:
-    """Let a device that a user deleted be imported again, at once, as a new one."""
-    async with _held(services, organization, connector_id) as (connection, held):
-        await store.restore(connection, held.id, vendor_id)
     return Success()
 
 
@@ -380,8 +298,4 @@ ENDPOINTS = (
     reauthenticate,
     sync_now,
     confirm,
-    preview,
-    list_runs,
-    list_imported,
-    restore_device,
 )

@@ -12,7 +12,7 @@ from gateway.api.scopes import OrganizationScope, ProjectScope
 from gateway.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, names
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
-from gateway.stores.accounts import service_accounts
+from gateway.stores.accounts import members as stored
 from gateway.v2.paging import PageQuery
 from gateway.v2.service_accounts import DOMAIN, email_of
 from schemas.events import rfc3339
@@ -65,7 +65,7 @@ class InviteUrl(Struct, rename="camel"):
     invite_url: str
 
 
-def _shown(place: str, member: service_accounts.Member) -> Member:
+def _shown(place: str, member: stored.Member) -> Member:
     is_account = member.service_account_id is not None
     email = member.email or ""
     if member.service_account_id is not None and member.account_project_id is not None:
@@ -91,9 +91,7 @@ def _role(roles: list[str], known: Sequence[str]) -> str:
 async def _page(
     services: Services, place: str, organization_id: UUID, project_id: UUID | None, query: PageQuery
 ) -> Members:
-    found = await service_accounts.members(
-        services.postgres, organization_id, project_id, query.page_token, query.page_size + 1
-    )
+    found = await stored.listed(services.postgres, organization_id, project_id, query.page_token, query.page_size + 1)
     page = found[: query.page_size]
     return Members([_shown(place, member) for member in page], page[-1].id if len(found) > len(page) else "")
 
@@ -104,7 +102,7 @@ async def _add(
     local, _, domain = email.partition("@")
     is_account = domain.endswith(f".{DOMAIN}")
     async with services.postgres.acquire() as connection:
-        added = await service_accounts.add_member(
+        added = await stored.add(
             connection,
             organization_id,
             project_id,
@@ -136,14 +134,14 @@ async def add_project_member(services: Services, project: ProjectScope, body: In
 @endpoint("GET", PROJECT + "/members/{member}:getInviteUrl", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def project_invite_url(services: Services, project: ProjectScope, member: str) -> InviteUrl:
     """Read where a person accepts an invitation to a project."""
-    found = await service_accounts.member(services.postgres, project.organization_id, project.id, member)
+    found = await stored.read(services.postgres, project.organization_id, project.id, member)
     return InviteUrl(f"{services.settings.public_url}/invitations/{found.id}")
 
 
 @endpoint("GET", PROJECT + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def read_project_member(services: Services, project: ProjectScope, member: str) -> Member:
     """Read one member of a project."""
-    found = await service_accounts.member(services.postgres, project.organization_id, project.id, member)
+    found = await stored.read(services.postgres, project.organization_id, project.id, member)
     return _shown(f"projects/{project.id}", found)
 
 
@@ -152,7 +150,7 @@ async def change_project_member(services: Services, project: ProjectScope, membe
     """Give a member of a project another role."""
     role = _role(body.roles, PROJECT_ROLES)
     async with services.postgres.acquire() as connection:
-        changed = await service_accounts.change_role(connection, project.organization_id, project.id, member, role)
+        changed = await stored.change_role(connection, project.organization_id, project.id, member, role)
     return _shown(f"projects/{project.id}", changed)
 
 
@@ -160,7 +158,7 @@ async def change_project_member(services: Services, project: ProjectScope, membe
 async def remove_project_member(services: Services, project: ProjectScope, member: str) -> dict[str, Any]:
     """Take a member's role in a project away."""
     async with services.postgres.acquire() as connection:
-        await service_accounts.remove_member(connection, project.organization_id, project.id, member)
+        await stored.remove(connection, project.organization_id, project.id, member)
     return {}
 
 
@@ -188,14 +186,14 @@ async def add_organization_member(services: Services, organization: Organization
 )
 async def organization_invite_url(services: Services, organization: OrganizationScope, member: str) -> InviteUrl:
     """Read where a person accepts an invitation to an organisation."""
-    found = await service_accounts.member(services.postgres, organization.id, None, member)
+    found = await stored.read(services.postgres, organization.id, None, member)
     return InviteUrl(f"{services.settings.public_url}/invitations/{found.id}")
 
 
 @endpoint("GET", ORGANIZATION + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)
 async def read_organization_member(services: Services, organization: OrganizationScope, member: str) -> Member:
     """Read one administrator of an organisation."""
-    found = await service_accounts.member(services.postgres, organization.id, None, member)
+    found = await stored.read(services.postgres, organization.id, None, member)
     return _shown(f"organizations/{organization.id}", found)
 
 
@@ -205,7 +203,7 @@ async def remove_organization_member(
 ) -> dict[str, Any]:
     """Take an administrator's role away."""
     async with services.postgres.acquire() as connection:
-        await service_accounts.remove_member(connection, organization.id, None, member)
+        await stored.remove(connection, organization.id, None, member)
     return {}
 
 

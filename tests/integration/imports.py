@@ -9,7 +9,7 @@ import msgspec
 from owners import Owner
 from vendors import VendorCloud
 
-from gateway.stores.connectors import cloud_connectors
+from gateway.stores.connectors import authorization_links
 from schemas.cloud import Credentials
 from schemas.postgres import Pool
 from schemas.secrets import Vault
@@ -66,7 +66,7 @@ class Imports:
     async def authorise(self, connector_id: str, **entered: str) -> None:
         """Store credentials as the form does."""
         sealed = self.vault.seal(msgspec.json.encode(Credentials(entered=entered)), connector_id)
-        await cloud_connectors.authorise(self.pool, connector_id, sealed)
+        await authorization_links.authorise(self.pool, connector_id, sealed)
 
     async def claim(self, connector_id: str) -> store.Connector:
         """Make it due and lease it."""

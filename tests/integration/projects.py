@@ -10,7 +10,7 @@ import disruptive
 from disruptive.authentication import ServiceAccountAuth
 from owners import Owner
 
-from gateway.stores.accounts import service_accounts
+from gateway.stores.accounts import members, service_accounts
 from gateway.v2.service_accounts import email_of
 from schemas.secrets import derived_secret
 from tests.conftest import MASTER_KEY
@@ -54,7 +54,5 @@ async def account_of(owner: Owner, role: str | None, *, basic: bool = True) -> A
         key_id, _ = await service_accounts.create_key(connection, made.id)
         if role is not None:
             project_id = None if role == "organization.admin" else owner.project_id
-            await service_accounts.add_member(
-                connection, owner.organization_id, project_id, role, service_account_id=made.id
-            )
+            await members.add(connection, owner.organization_id, project_id, role, service_account_id=made.id)
     return Account(owner, made.id, key_id, derived_secret(MASTER_KEY, key_id), email_of(made.id, owner.project_id))

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from gateway.cli.admin import command as admin
-from gateway.stores.connectors import cloud_connectors, data_connectors
+from gateway.stores.connectors import authorization_links, cloud_connectors, data_connectors
 from gateway.stores.tenants import spaces
 from schemas import ids, signing_keys
 from schemas.postgres import Pool
@@ -210,7 +210,7 @@ async def test_connectors_are_looked_after_by_hand(command: Admin, pool: Pool) -
         )
         code, _, told = await command.run("connectors", "sync", connector)
         assert (code, told) == (1, "fleetgate admin: The connector was never authorised: open its link\n")
-        await cloud_connectors.authorise(connection, connector, b"sealed")
+        await authorization_links.authorise(connection, connector, b"sealed")
     (listed,) = await command.json("connectors", "list", "--organization", organization)
     assert (listed["id"], listed["status"]) == (connector, "Active")
     assert await command.json("connectors", "disable", connector) == {"disabled": connector}

@@ -8,7 +8,7 @@ from gateway.cli.admin.parsing import LISTED_MAX, Things, label, name, thing, ve
 from gateway.cli.servers import find
 from gateway.permissions import KEY_ROLES, MEMBER_ROLES, ORGANIZATION_ROLES
 from gateway.refusals import DoesNotFit, NotFound
-from gateway.stores.accounts import credentials, sealed_secrets, service_accounts
+from gateway.stores.accounts import credentials, members, sealed_secrets, service_accounts
 from gateway.stores.tenants import organizations, projects
 from gateway.v2.service_accounts import email_of
 from schemas.postgres import Connection
@@ -78,7 +78,7 @@ async def _create_account(connection: Connection, arguments: argparse.Namespace)
         connection, arguments.project, arguments.name, basic_auth_enabled=arguments.basic_auth
     )
     whole = arguments.role in ORGANIZATION_ROLES
-    await service_accounts.add_member(
+    await members.add(
         connection,
         organization_id,
         None if whole else arguments.project,

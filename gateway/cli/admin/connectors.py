@@ -7,6 +7,7 @@ from typing import Any
 from gateway.cli.admin.parsing import LISTED_MAX, Things, thing, verb
 from gateway.stores.change import Change
 from gateway.stores.connectors import cloud_connectors
+from gateway.stores.connectors import runs as connector_runs
 from gateway.stores.tenants import organizations
 from schemas.postgres import Connection
 
@@ -48,7 +49,7 @@ async def _show_connector(connection: Connection, arguments: argparse.Namespace)
 
 async def _list_runs(connection: Connection, arguments: argparse.Namespace) -> Any:
     found = await _held_connector(connection, arguments.id)
-    rows = await cloud_connectors.runs(connection, found.id, after=None, offset=0, limit=LISTED_MAX)
+    rows = await connector_runs.page(connection, found.id, after=None, offset=0, limit=LISTED_MAX)
     return [{name: getattr(row, name) for name in row.__struct_fields__ if name != "details"} for row in rows]
 
 

@@ -12,10 +12,10 @@ from gateway.cli.secret_file import write_secret
 from gateway.cli.simulated.vendor import TOKEN
 from gateway.refusals import Refusal
 from gateway.stores import models
-from gateway.stores.accounts import credentials, service_accounts
+from gateway.stores.accounts import credentials, members, service_accounts
 from gateway.stores.commands import definitions
 from gateway.stores.commands.definitions import CommandField
-from gateway.stores.connectors import cloud_connectors, data_connectors
+from gateway.stores.connectors import authorization_links, cloud_connectors, data_connectors
 from gateway.stores.devices import registration
 from gateway.stores.tenants import organizations, projects, spaces
 from gateway.v2.service_accounts import email_of
@@ -170,9 +170,7 @@ async def _account(connection: Connection, organization_id: UUID, project_id: UU
     )
     if found is None:
         found = await service_accounts.create(connection, project_id, KEY, basic_auth_enabled=True)
-        await service_accounts.add_member(
-            connection, organization_id, None, "organization.admin", service_account_id=found.id
-        )
+        await members.add(connection, organization_id, None, "organization.admin", service_account_id=found.id)
     known = await service_accounts.keys(connection, found.id)
     key_id, _ = known[0] if known else await service_accounts.create_key(connection, found.id)
     return DemoAccount(key_id, derived_secret(keys.master_key, key_id), email_of(found.id, project_id))
@@ -210,7 +208,7 @@ async def _cloud_connector(
     )
     entered = msgspec.json.encode(Credentials(entered={"token": TOKEN}))
     sealed = keys.vault(VENDOR_CREDENTIALS).seal(entered, connector_id)
-    await cloud_connectors.authorise(connection, connector_id, sealed)
+    await authorization_links.authorise(connection, connector_id, sealed)
     return connector_id
 
 

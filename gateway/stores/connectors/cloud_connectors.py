@@ -17,7 +17,6 @@ from schemas.postgres import Connection, Executor, batches
 
 UNKNOWN = "Connector not found"
 DELETION_S = 600.0
-DEVICE_UNKNOWN = "The connector has no device of this id that a user deleted"
 
 Status = Literal["Unauthenticated", "Active", "Disabled", "Error"]
 
@@ -54,37 +53,6 @@ class CloudConnector(Struct):
     created_at: datetime
 
 
-class Run(Struct):
-    """One run. `details` tells of items that were skipped; for a preview also the first devices of each change."""
-
-    id: int
-    kind: Literal["inventory", "telemetry", "preview"]
-    started_at: datetime | None
-    finished_at: datetime | None
-    found: int
-    created: int
-    renamed: int
-    excluded: int
-    restored: int
-    reenrolled: int
-    moved: int
-    skipped: int
-    held: bool
-    error: str | None
-    details: dict[str, Any]
-
-
-class ImportedDevice(Struct):
-    """A device that a connector imported. `reason` says why it is excluded: missing or user_deleted."""
-
-    vendor_id: str
-    device_id: UUID
-    name: str
-    state: Literal["active", "excluded"]
-    reason: Literal["missing", "user_deleted"] | None
-    excluded_at: datetime | None
-
-
 _CONNECTOR = """
     SELECT c.id, c.name, c.provider, c.project_id, c.space_id, c.settings, c.status, c.error, c.held,
            c.found AS devices_found, n.active_devices, n.excluded_devices, c.inventory_at AS next_sync_at, c.created_at
@@ -94,8 +62,6 @@ _CONNECTOR = """
                            FROM cloud_devices WHERE connector_id = c.id) n
      WHERE c.organization_id = $1
 """
-_RUN = """id, kind, started_at, finished_at, found, created, renamed, excluded, restored, reenrolled, moved,
-       skipped, held, error, details"""
 
 
 def _connector(row: Any) -> CloudConnector:
@@ -257,157 +223,3 @@ async def delete(change: Change, organization_id: UUID, connector_id: str, name:
         count += await deletion.delete(change, [row["device_id"] for row in rows])
     await connection.execute("DELETE FROM cloud_connectors WHERE id = $1", connector_id, timeout=DELETION_S)
     return count
-
-
-# Authorising -------------------------------------------------------------------------------------------------
-
-
-class Authorising(Struct):
-    """A connector as whoever holds its link sees it."""
-
-    id: str
-    name: str
-    provider: str
-    settings: dict[str, str]
-    credentials: bytes
-    passcode_digest: bytes
-
-
-async def set_link(
-    connection: Connection, connector_id: str, link_digest: bytes, passcode_digest: bytes, until: datetime
-) -> None:
-    """A new link and passcode: those before stop working."""
-    await connection.execute(
-        """UPDATE cloud_connectors SET link_digest = $2, passcode_digest = $3, link_until = $4, passcode_failures = 0,
-                  consent_digest = NULL WHERE id = $1""",
-        connector_id,
-        link_digest,
-        passcode_digest,
-        until,
-    )
-
-
-async def by_link(connection: Connection, link_digest: bytes, now: datetime, failures_max: int) -> Authorising | None:
-    """The connector of a link that is still good, locked for the transaction: attempts come one after another."""
-    row = await connection.fetchrow(
-        """SELECT id, name, provider, settings, credentials, passcode_digest FROM cloud_connectors
-            WHERE link_digest = $1 AND link_until > $2 AND passcode_failures < $3 FOR NO KEY UPDATE""",
-        link_digest,
-        now,
-        failures_max,
-    )
-    return None if row is None else Authorising(**row)
-
-
-async def passcode_failed(connection: Connection, connector_id: str) -> int:
-    """Count a wrong passcode; returns how many there were."""
-    return int(
-        await connection.fetchval(
-            """UPDATE cloud_connectors SET passcode_failures = passcode_failures + 1 WHERE id = $1
-               RETURNING passcode_failures""",
-            connector_id,
-        )
-    )
-
-
-async def authorise(executor: Executor, connector_id: str, credentials: bytes) -> None:
-    """Store credentials, and run at once; a disabled connector stays disabled. The link has done its work."""
-    await executor.execute(
-        """UPDATE cloud_connectors SET credentials = $2, error = NULL, failures_in_a_row = 0, revision = revision + 1,
-                  link_digest = NULL, consent_digest = NULL, consent_until = NULL,
-                  status = CASE WHEN status = 'Disabled' THEN status ELSE 'Active' END,
-                  inventory_at = CASE WHEN status = 'Disabled' THEN NULL ELSE now() END WHERE id = $1""",
-        connector_id,
-        credentials,
-    )
-
-
-async def ask_consent(
-    executor: Executor, connector_id: str, credentials: bytes, state_digest: bytes, until: datetime
-) -> None:
-    """Keep what was entered while the vendor's consent page is open."""
-    await executor.execute(
-        "UPDATE cloud_connectors SET credentials = $2, consent_digest = $3, consent_until = $4 WHERE id = $1",
-        connector_id,
-        credentials,
-        state_digest,
-        until,
-    )
-
-
-async def by_consent(executor: Executor, state_digest: bytes, now: datetime) -> Authorising | None:
-    """The connector whose consent this is."""
-    row = await executor.fetchrow(
-        """SELECT id, name, provider, settings, credentials, passcode_digest FROM cloud_connectors
-            WHERE consent_digest = $1 AND consent_until > $2""",
-        state_digest,
-        now,
-    )
-    return None if row is None else Authorising(**row)
-
-
-# Runs and devices --------------------------------------------------------------------------------------------
-
-
-async def runs(executor: Executor, connector_id: str, *, after: int | None, offset: int, limit: int) -> list[Run]:
-    """The newest first."""
-    rows = await executor.fetch(
-        f"""SELECT {_RUN} FROM cloud_runs WHERE connector_id = $1 AND ($2::bigint IS NULL OR id < $2)
-             ORDER BY id DESC OFFSET $3 LIMIT $4""",
-        connector_id,
-        after,
-        offset,
-        limit,
-    )
-    return [Run(**row) for row in rows]
-
-
-async def request_preview(executor: Executor, connector_id: str) -> int:
-    """Ask a worker for a preview; returns the run that it will be."""
-    return int(
-        await executor.fetchval(
-            "INSERT INTO cloud_runs (connector_id, kind) VALUES ($1, 'preview') RETURNING id", connector_id
-        )
-    )
-
-
-async def run(executor: Executor, run_id: int) -> Run | None:
-    """One run."""
-    row = await executor.fetchrow(f"SELECT {_RUN} FROM cloud_runs WHERE id = $1", run_id)
-    return None if row is None else Run(**row)
-
-
-async def forget_preview(executor: Executor, run_id: int) -> None:
-    """Nobody waits for it any more."""
-    await executor.execute("DELETE FROM cloud_runs WHERE id = $1 AND started_at IS NULL", run_id)
-
-
-async def devices(
-    executor: Executor, connector_id: str, excluded: bool | None, *, after: str | None, offset: int, limit: int
-) -> list[ImportedDevice]:
-    """What it imported, in the order of the vendor's ids."""
-    rows = await executor.fetch(
-        """SELECT vendor_id, device_id, name, CASE WHEN excluded IS NULL THEN 'active' ELSE 'excluded' END AS state,
-                  excluded AS reason, excluded_at
-             FROM cloud_devices WHERE connector_id = $1 AND ($2::text IS NULL OR vendor_id > $2)
-              AND ($3::boolean IS NULL OR (excluded IS NOT NULL) = $3) ORDER BY vendor_id OFFSET $4 LIMIT $5""",
-        connector_id,
-        after,
-        excluded,
-        offset,
-        limit,
-    )
-    return [ImportedDevice(**row) for row in rows]
-
-
-async def restore(connection: Connection, connector_id: str, vendor_id: str) -> None:
-    """Let a device that a user deleted be imported again, by the next run. Raises NotFound."""
-    gone = await connection.fetchval(
-        """DELETE FROM cloud_devices WHERE connector_id = $1 AND vendor_id = $2 AND excluded = 'user_deleted'
-           RETURNING true""",
-        connector_id,
-        vendor_id,
-    )
-    if not gone:
-        raise NotFound(DEVICE_UNKNOWN)
-    await sync(connection, connector_id)
