@@ -66,6 +66,7 @@ class Owner:
             "sn": f"SN{number:06}",
             "mac": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
             "firmware_version": "1.0.0",
+            "registered_at": NOW - timedelta(days=365),
         } | columns
         if claimed:
             space_id = space_id or self.space_id

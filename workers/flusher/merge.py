@@ -1,8 +1,13 @@
-"""Merges messages into the states of their devices, and makes the events that they become."""
+"""Merges messages into the states of their devices, and makes the events that they become.
+
+The log keeps the time that a device told. What orders its state is never further ahead than `AHEAD_MAX` of the
+message's arrival, and a time from before the device was registered counts as none, so that no wrong clock freezes a
+state.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +29,8 @@ _STATES_TABLE = """
         floor_at timestamptz, last_seen_at timestamptz) ON COMMIT DELETE ROWS
 """
 
+AHEAD_MAX = timedelta(minutes=1)
+
 Outcomes = Counter[tuple[int, Stored]]
 """How many messages of a shard ended how."""
 
@@ -31,11 +38,12 @@ Outcomes = Counter[tuple[int, Stored]]
 class _Device:
     """A device of the batch: what is known of it, and its state while messages are merged into it."""
 
-    __slots__ = ("labels", "last_seen", "mapping", "project_id", "shard", "state")
+    __slots__ = ("labels", "last_seen", "mapping", "project_id", "registered_at", "shard", "state")
 
     def __init__(self, row: Any, state: State, mapping: EventMapping | None, shard: int) -> None:
         self.shard = shard
         self.project_id: UUID | None = row["project_id"]
+        self.registered_at: datetime = row["registered_at"]
         self.labels = labels_of(row)
         self.mapping = mapping
         self.state = state
@@ -76,22 +84,28 @@ async def merge(
 
 def _merge(message: Message, told: Telemetry, device: _Device, rows: Rows) -> None:
     state, mapping = device.state, device.mapping
-    late = mapping is not None and state.latest is not None and message.at < state.latest
-    state.merge(told, message.at)
+    ordered_at = _ordered_at(message.at, message.received_at, device.registered_at)
+    late = mapping is not None and state.latest is not None and ordered_at < state.latest
+    state.merge(told, ordered_at)
     data = _data(told, message.update_time)
     rows.add(message.shard, EventType.TELEMETRY, message.device_id, device.project_id, message.at, data, device.labels)
     if mapping is not None and told.telemetries is not msgspec.UNSET:
         events, unfit = mapping.events(told.telemetries, state.telemetries, message.at, late=late)
         rows.unfit += unfit
         for event_type, json in events:
-            rows.add_typed(
-                message.shard, event_type, message.device_id, device.project_id, message.at, json, device.labels
-            )
+            ids = message.shard, event_type, message.device_id, device.project_id
+            rows.add_typed(*ids, message.at, json, device.labels, ordered_at=ordered_at)
+
+
+def _ordered_at(told: datetime, arrived: datetime, registered: datetime) -> datetime:
+    """What orders a message whose device told this time, or none, which is that of its arrival."""
+    return arrived if told < registered else min(told, arrived + AHEAD_MAX)
 
 
 async def _devices(connection: Connection, device_ids: Iterable[str]) -> dict[str, Any]:
     rows = await connection.fetch(
-        """SELECT id, project_id, model_id, key_version, deleted_at IS NOT NULL AS deleted, name, description, labels
+        """SELECT id, project_id, model_id, key_version, deleted_at IS NOT NULL AS deleted, name, description, labels,
+                  registered_at
              FROM devices WHERE id = ANY($1::uuid[])""",
         list(device_ids),
     )

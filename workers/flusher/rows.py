@@ -96,12 +96,17 @@ class Rows:
         ts: datetime,
         json: bytes,
         labels: msgspec.Raw | None,
+        *,
+        ordered_at: datetime | None = None,
     ) -> None:
-        """Add an event that may be the newest of its type; of equally new ones the last counts."""
+        """Add an event that may be the newest of its type; of equally new ones the last counts.
+
+        Its own time `ts` decides, or `ordered_at` where the device's clock may be wrong.
+        """
         data, key = msgspec.Raw(json), (shard, device_id, event_type)
-        newest = self._newest.get(key)
-        if newest is None or ts >= newest[0]:
-            self._newest[key] = (ts, self._next[shard], data)
+        newest, order = self._newest.get(key), ordered_at or ts
+        if newest is None or order >= newest[0]:
+            self._newest[key] = (order, self._next[shard], data)
         self.add(shard, event_type, device_id, project_id, ts, data, labels)
 
     async def take_outbox(self, connection: Connection, shards: Iterable[int], events_max: int) -> None:

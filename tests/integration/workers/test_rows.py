@@ -140,7 +140,7 @@ async def test_the_newest_event_is_reported_whatever_order_they_come_in(
     device_id = await acme.device()
 
     async def at(minutes: int, value: int) -> None:
-        await send(edge, device_id, telemetries={"n": value}, timestamp=stamp(NOW + timedelta(minutes=minutes)))
+        await send(edge, device_id, telemetries={"n": value}, timestamp=stamp(NOW + timedelta(minutes=minutes - 60)))
 
     await at(0, 1)
     await at(5, 2)
