@@ -1,15 +1,21 @@
 """What the documentation shows is so."""
 
 import hashlib
+import importlib
 import re
 from pathlib import Path
 
 import jwt
+import pytest
 
 from gateway.cli.simulated.receiver import verified
 from schemas.signing import checksums, symmetric_token
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "receivers.md").read_text()
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "receivers.md").read_text()
+TERMS = re.findall(r"^- \*\*(.+?)\*\*: (.+)$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+PLACES = sorted({place for _, text in TERMS for place in re.findall(r"`((?:gateway|workers|schemas)[.\w]*)`", text)})
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
 def test_the_test_vector_for_receivers_is_right() -> None:
@@ -43,3 +49,28 @@ def test_a_receiver_refuses_what_is_old_or_changed() -> None:
     assert not verified(body, fresh, "y" * 32)
     assert not verified(body, old, secret)
     assert not verified(body, "", secret)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_glossary_names_places_that_exist(place: str) -> None:
+    """A package, a module, or a name in one."""
+    try:
+        importlib.import_module(place)
+    except ModuleNotFoundError:
+        module, _, name = place.rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
+
+
+def test_the_glossary_explains_each_term_once_and_says_where_it_lives() -> None:
+    """In one line each."""
+    terms = [term for term, _ in TERMS]
+    assert len(terms) > 50
+    assert sorted(set(terms)) == sorted(terms)
+    assert [term for term, text in TERMS if "`" not in text] == []
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    """Paths in it are paths of the repository, below a package or in full."""
+    paths = set(re.findall(r"`((?:gateway|workers|schemas|tests|docs)/[\w/.]*)`", ARCHITECTURE))
+    assert len(paths) > 15
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
