@@ -16,7 +16,7 @@ from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import owner_view
 from gateway.stores.events import telemetry_history
-from gateway.stores.events.telemetry_history import Found, HistoryItem, Status
+from gateway.stores.events.telemetry_history import HistoryItem, ListedMessage, Status
 from gateway.stores.tenants import projects, spaces
 from schemas.telemetry import AHEAD_MAX
 
@@ -74,7 +74,7 @@ async def list_histories(
         await spaces.read(services.postgres, owner, query.space_id)
     project_ids = await projects.ids_of(services.postgres, owner)
 
-    async def read(window: Window) -> list[Found]:
+    async def read(window: Window) -> list[ListedMessage]:
         return await telemetry_history.page(
             services.postgres,
             project_ids,
@@ -83,13 +83,13 @@ async def list_histories(
             device_id=query.device_id,
             space_id=query.space_id,
             status=query.status,
-            before=None if window.after is None else telemetry_history.place(window.after),
+            before=None if window.after is None else telemetry_history.position(window.after),
             offset=window.offset,
             limit=window.limit,
         )
 
     scope = ("histories", owner, query.since, query.until, query.device_id, query.space_id, query.status)
-    found = await paging.read_page(services, scope, query.page, query.per_page, read, boundary=Found.place)
+    found = await paging.read_page(services, scope, query.page, query.per_page, read, boundary=ListedMessage.position)
     return Page([one.item for one in found.items], found.has_next_page, found.next_page)
 
 

@@ -25,7 +25,7 @@ from gateway.stores.devices import deletion, locking, owner_view
 from gateway.stores.devices.config import Config
 from gateway.stores.devices.owner_view import Device
 from gateway.stores.events import telemetry_history
-from gateway.stores.events.telemetry_history import Found, HistoryItem
+from gateway.stores.events.telemetry_history import HistoryItem, ListedMessage
 
 
 class DevicesQuery(PageQuery, kw_only=True):
@@ -158,19 +158,19 @@ async def list_history(
     since, until = query.range(services.clock())
     await owner_view.read_of_vendor(services.postgres, partner.id, device_id)
 
-    async def read(window: Window) -> list[Found]:
+    async def read(window: Window) -> list[ListedMessage]:
         return await telemetry_history.page_of_device(
             services.postgres,
             device_id,
             since=since,
             until=until,
-            before=None if window.after is None else telemetry_history.place(window.after),
+            before=None if window.after is None else telemetry_history.position(window.after),
             offset=window.offset,
             limit=window.limit,
         )
 
     scope = ("partner history", device_id, query.since, query.until)
-    found = await paging.read_page(services, scope, query.page, query.per_page, read, boundary=Found.place)
+    found = await paging.read_page(services, scope, query.page, query.per_page, read, boundary=ListedMessage.position)
     return Page([one.item for one in found.items], found.has_next_page, found.next_page)
 
 

@@ -24,7 +24,7 @@ _STORED_SLACK = AHEAD_MAX + timedelta(hours=1)
 _STATUS = r"replace(e.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status'"
 
 Status = Literal["online", "offline", "error"]
-Place = tuple[datetime, int, int]
+Position = tuple[datetime, int, int]
 """Where a message stands in the order of the list: its time, and shard and sequence to tell equals apart."""
 
 
@@ -40,20 +40,20 @@ class HistoryItem(Struct, kw_only=True):
     message: str | None
 
 
-class Found(Struct):
-    """A message with its place in the list."""
+class ListedMessage(Struct):
+    """A message with its position in the list."""
 
     item: HistoryItem
     shard: int
     seq: int
 
-    def place(self) -> list[str | int]:
-        """The place as plain numbers, time in µs since 1970."""
+    def position(self) -> list[str | int]:
+        """The position as plain numbers, time in µs since 1970."""
         return [(self.item.timestamp - _EPOCH) // timedelta(microseconds=1), self.shard, self.seq]
 
 
-def place(numbers: list[Any]) -> Place:
-    """A place from its plain numbers."""
+def position(numbers: list[Any]) -> Position:
+    """A position from its plain numbers."""
     time_us, shard, seq = numbers
     return _EPOCH + timedelta(microseconds=time_us), shard, seq
 
@@ -67,10 +67,10 @@ async def page(
     device_id: UUID | None,
     space_id: UUID | None,
     status: Status | None,
-    before: Place | None,
+    before: Position | None,
     offset: int,
     limit: int,
-) -> list[Found]:
+) -> list[ListedMessage]:
     """The messages of these projects in `[since, until)`; `space_id` stands for the devices now at or below it."""
     arguments: list[Any] = [since, since - _STORED_SLACK, until]
     conditions = []
@@ -97,10 +97,10 @@ async def page_of_device(
     *,
     since: datetime,
     until: datetime,
-    before: Place | None,
+    before: Position | None,
     offset: int,
     limit: int,
-) -> list[Found]:
+) -> list[ListedMessage]:
     """The messages of one device in `[since, until)`, whoever owned it."""
     arguments: list[Any] = [since, since - _STORED_SLACK, until, device_id]
     return await _read(connection, ["e.device_id = $4"], arguments, None, before, offset, limit)
@@ -111,11 +111,11 @@ async def _read(
     conditions: list[str],
     arguments: list[Any],
     status: Status | None,
-    before: Place | None,
+    before: Position | None,
     offset: int,
     limit: int,
     source: str = "",
-) -> list[Found]:
+) -> list[ListedMessage]:
     """Read newest first; with a `source` the log is read once for each of its rows, each time by index."""
     if status is not None:
         arguments.append(status)
@@ -136,18 +136,18 @@ async def _read(
             OFFSET ${len(arguments) - 1} LIMIT ${len(arguments)}""",
         *arguments,
     )
-    return [_found(row) for row in rows]
+    return [_listed(row) for row in rows]
 
 
-def _found(row: asyncpg.Record) -> Found:
-    told = row["data"].get("telemetry", {})
+def _listed(row: asyncpg.Record) -> ListedMessage:
+    message = row["data"].get("telemetry", {})
     item = HistoryItem(
         event_id=ids.event_id(int(row["stored_at"].timestamp()), row["shard"], row["seq"]),
         device_id=row["device_id"],
         timestamp=row["ts"],
         stored_at=row["stored_at"],
-        status=told.get("status"),
-        telemetries=told.get("telemetries", {}),
-        message=told.get("message"),
+        status=message.get("status"),
+        telemetries=message.get("telemetries", {}),
+        message=message.get("message"),
     )
-    return Found(item, row["shard"], row["seq"])
+    return ListedMessage(item, row["shard"], row["seq"])
