@@ -31,3 +31,9 @@ class Services(Struct, frozen=True, kw_only=True):
     """Set when the process is to end: what would go on for ever ends too."""
     metrics: Metrics
     clock: Callable[[], datetime]
+
+    @property
+    def url(self) -> str:
+        """The base URL that devices, receivers and people are told to call."""
+        scheme = "https" if self.settings.tls_certificate else "http"
+        return self.settings.public_url or f"{scheme}://{self.settings.bind}"

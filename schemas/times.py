@@ -14,13 +14,17 @@ MILLISECONDS_FROM = 10**11
 NUMBER_MAX = 10**14
 
 
+def aware(moment: datetime) -> datetime:
+    """The time, which is UTC where it names no offset."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
 def of_text(text: str) -> datetime:
     """The time that a text says. Raises ValueError."""
     text, bracket, _ = text.strip().partition("[")
     if len(text) < len("20261127") or (bracket and ":" not in text):
         raise ValueError(text)
-    moment = datetime.fromisoformat(text.upper())
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return aware(datetime.fromisoformat(text.upper()))
 
 
 def of_number(number: float) -> datetime:

@@ -8,7 +8,7 @@ with microseconds. Members that a type does not know are left out.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from schemas.events import EventType, rfc3339
 from schemas.telemetry import AHEAD_MAX, EARLIEST
+from schemas.times import aware
 
 LIST_MAX = 1_000
 COUNT_MAX = 2**53 - 1
@@ -28,8 +29,15 @@ Number = (
 Positive = Annotated[int, Meta(ge=0, le=COUNT_MAX)] | Annotated[float, Meta(ge=0, le=3.4028234663852886e38)]
 Percentage = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
 Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
-Text = Annotated[str, Meta(max_length=255, pattern=r"^[^\x00]*$")]
-Word = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9_]{0,63}\Z", description="One of an open list, such as TWO_WIRE.")]
+_NO_NUL = r"^[^\x00]*$"
+_CAPITALS = r"^[A-Z][A-Z0-9_]{0,63}\Z"
+PATTERNS = {
+    _NO_NUL: "a text must not hold U+0000",
+    _CAPITALS: "must be at most 64 capital letters, digits and underscores, and begin with a letter",
+}
+"""What is told of a text that does not match."""
+Text = Annotated[str, Meta(max_length=255, pattern=_NO_NUL)]
+Word = Annotated[str, Meta(pattern=_CAPITALS, description="One of an open list, such as TWO_WIRE.")]
 
 
 class EventError(Exception):
@@ -258,7 +266,7 @@ def read(event_type: EventType, value: Mapping[str, Any], now: datetime) -> Made
     try:
         event = msgspec.convert(value, TYPES[event_type], dec_hook=_read_moment)
     except msgspec.ValidationError as error:
-        raise EventError(f"{event_type}: {str(error).replace('`', '')}") from None
+        raise EventError(f"{event_type}: {_sentence(error)}") from None
     if event.update_time is None:
         event.update_time = Moment(now)
     _check_time(event.update_time, now)
@@ -292,12 +300,19 @@ def reported(event_type: str, data: str) -> str:
 def _read_moment(kind: type[Any], value: Any) -> Any:
     assert kind is Moment
     at = msgspec.convert(value, datetime)
-    return Moment(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+    return Moment(aware(at))
 
 
 def _write_moment(value: Any) -> str:
     assert isinstance(value, Moment)
     return rfc3339(value.at)
+
+
+def _sentence(error: msgspec.ValidationError) -> str:
+    text = str(error)
+    for pattern, told in PATTERNS.items():
+        text = text.replace(f"Expected `str` matching regex {pattern!r}", told)
+    return text.replace("`", "")
 
 
 def _check_time(moment: Moment, now: datetime) -> None:

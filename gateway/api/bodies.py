@@ -5,11 +5,14 @@ All of that is taken. A packed body is bounded by what it unpacks to, as every o
 """
 
 import zlib
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
+from gateway.api.sentences import sentence
+from gateway.api.texts import check_body
 from gateway.refusals import DoesNotFit, Malformed, TooLarge, UnknownCoding
 from schemas.telemetry import BYTE_ORDER_MARK
 
@@ -59,24 +62,29 @@ def unpacked(data: bytes, bytes_max: int) -> bytes:
     raise Malformed("Body is not valid gzip")
 
 
-def decode(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T:
-    """The body as what it should be. Raises Malformed, or DoesNotFit with a sentence that names the member."""
+def decode(decoder: "msgspec.json.Decoder[T]", data: bytes, patterns: Mapping[str, str | None] = {}) -> T:
+    """The body as what it should be. Raises Malformed, or DoesNotFit with a sentence that names the member.
+
+    `patterns` are those of the type with their sentences, as `patterns_of` finds them.
+    """
     data = data.removeprefix(BYTE_ORDER_MARK)
     try:
         try:
-            return decoder.decode(data)
+            body = decoder.decode(data)
         except msgspec.ValidationError as error:
             if "`int`" not in str(error) or "got `float`" not in str(error):
                 raise
             # A whole number that a library wrote as a float; cost does not matter here.
-            return msgspec.convert(_whole_numbers.decode(data), decoder.type)
+            body = msgspec.convert(_whole_numbers.decode(data), decoder.type)
     except msgspec.ValidationError as error:
         kind = Malformed if "unknown field" in str(error) else DoesNotFit
-        raise kind(sentence(error)) from None
+        raise kind(sentence(error, patterns)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise Malformed("Body is not valid JSON") from None
     except RecursionError:
         raise Malformed("Body is nested too deeply") from None
+    check_body(data, body, decoder.type)
+    return body
 
 
 def whole(number: Any) -> Any:
@@ -87,23 +95,3 @@ def whole(number: Any) -> Any:
 
 
 _whole_numbers = msgspec.json.Decoder(float_hook=lambda text: whole(float(text)))
-
-
-def sentence(error: msgspec.ValidationError) -> str:
-    """A decoder's complaint as a sentence for the caller: which member, and what is wrong with it."""
-    text, _, path = str(error).partition(" - at `$")
-    if text.endswith("out of range"):
-        return "A number is out of range"
-    missing = text.removeprefix("Object missing required field `")
-    if missing != text:
-        return f"{_named(path, missing.rstrip('`'))} can't be blank"
-    unknown = text.removeprefix("Object contains unknown field `")
-    if unknown != text:
-        return f"{_named(path, unknown.rstrip('`'))} is not known here"
-    place = _named(path, "")
-    return f"{place}: {text.replace('`', '')}" if place else text.replace("`", "")
-
-
-def _named(path: str, member: str) -> str:
-    name = (path.rstrip("`").lstrip(".") + (f".{member}" if member else "")).lstrip(".")
-    return name[:1].upper() + name[1:].replace("_", " ")

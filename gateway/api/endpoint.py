@@ -38,6 +38,8 @@ from starlette.routing import Route
 from gateway.api import bodies, dialects
 from gateway.api.principals import CallerKind
 from gateway.api.scopes import NOT_FOUND, Scope
+from gateway.api.sentences import patterns_of, sentence
+from gateway.api.texts import check_query, is_text
 from gateway.identifiers import uuid_of
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound, Refusal, away
@@ -109,6 +111,12 @@ class Endpoint:
         self._needs_request = "request" in hints
         self._decoder = None if self.body in (None, bytes) else msgspec.json.Decoder(self.body)
         self._encoder = msgspec.json.Encoder()
+        self.patterns = {
+            pattern: text
+            for kind in (self.body, self.query)
+            if kind not in (None, bytes)
+            for pattern, text in patterns_of(kind).items()
+        }
         known = {*self.in_path, *self.scopes, *self._principals, "services", "request"}
         assert set(hints) <= known, f"{path}: {set(hints) - known} are in no place of the request"
 
@@ -166,14 +174,32 @@ class Endpoint:
         for name, kind in self.in_path.items():
             given[name] = _path_member(request.path_params[name], kind)
         if self.query is not None:
-            given["query"] = _query(request, self.query, v2=self.dialect.is_v2)
+            check_query(request)
+            given["query"] = self._decoded_query(request)
         if self.body is not None:
             data = await bodies.read(request, self.body_bytes_max)
-            given["body"] = data if self._decoder is None else bodies.decode(self._decoder, data)
+            given["body"] = data if self._decoder is None else bodies.decode(self._decoder, data, self.patterns)
         answer = await self.function(**given)
         if isinstance(answer, Response):
             return answer
         return Response(self._encoder.encode(answer), self.status, media_type="application/json")
+
+    def _decoded_query(self, request: Request) -> Any:
+        given: dict[str, Any] = dict(request.query_params)
+        if self.dialect.is_v2:
+            given = {}
+            fields = msgspec.structs.fields(self.query)
+            lists = {field.name for field in fields if typing.get_origin(field.type) is list}
+            for name, value in request.query_params.multi_items():
+                known = _UPPER.sub(lambda upper: f"_{upper[0].lower()}", name)
+                if known in lists:
+                    given.setdefault(known, []).append(value)
+                else:
+                    given[known] = value
+        try:
+            return msgspec.convert(given, self.query, strict=False)
+        except msgspec.ValidationError as error:
+            raise DoesNotFit(sentence(error, self.patterns)) from None
 
 
 def endpoint(
@@ -230,26 +256,7 @@ def _is_scope(kind: Any) -> bool:
 
 
 def _path_member(value: str, kind: type) -> Any:
-    if kind is not UUID:
-        return value
-    found = uuid_of(value)
+    found = uuid_of(value) if kind is UUID else value if is_text(value) else None
     if found is None:
         raise NotFound(NOT_FOUND)
     return found
-
-
-def _query(request: Request, kind: type[Any], *, v2: bool) -> Any:
-    given: dict[str, Any] = dict(request.query_params)
-    if v2:
-        given = {}
-        lists = {field.name for field in msgspec.structs.fields(kind) if typing.get_origin(field.type) is list}
-        for name, value in request.query_params.multi_items():
-            known = _UPPER.sub(lambda found: f"_{found[0].lower()}", name)
-            if known in lists:
-                given.setdefault(known, []).append(value)
-            else:
-                given[known] = value
-    try:
-        return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise DoesNotFit(bodies.sentence(error)) from None

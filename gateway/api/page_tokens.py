@@ -1,19 +1,40 @@
-"""Page tokens of lists that are not ordered by id alone: where the next page begins, and of which list it is a part.
+"""Lists by page token: it says what the last item was, so a list may change while it is read.
 
-Opaque to clients, and no secret: it holds the place of the last item, so a list may change while it is read.
+Where a list is in the order of ids, the token is the last item's id. Otherwise it holds the place of that item, and a
+digest of what makes the list (order, time range), so that it is good for no other. Opaque to clients, and no secret.
 """
 
 import base64
 import binascii
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta, Struct
 
 from gateway.refusals import DoesNotFit
 
 TOKEN_CHARACTERS_MAX = 8_192
+PAGE_SIZE_MAX = 100
+ID_CHARACTERS_MAX = 255
 UNKNOWN = "Page token is not one of this list"
+
+
+T = TypeVar("T")
+
+
+class PageQuery(Struct, kw_only=True):
+    """Which part of a list. `page_token` is `nextPageToken` of the part before."""
+
+    page_size: Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_MAX
+    page_token: Annotated[str, Meta(max_length=ID_CHARACTERS_MAX)] = ""
+
+
+def cut(rows: list[T], size: int, token: Callable[[T], str]) -> tuple[list[T], str]:
+    """The page made of rows that were read with one more than `size` as limit, and the token of the next one."""
+    page = rows[:size]
+    return page, token(page[-1]) if len(rows) > size else ""
 
 
 def seal(scope: tuple[Any, ...], place: list[Any]) -> str:

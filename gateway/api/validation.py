@@ -1,7 +1,7 @@
 """Checks that calls of devices and of organisations share, with their limits.
 
-PostgreSQL cannot hold U+0000 in text, so no text has it; an index entry has a size, so every text has a length. What
-does not fit is refused with 422 and a sentence that begins with the member at fault.
+An index entry has a size, so every text has a length. What does not fit is refused with a sentence that begins with the
+member at fault.
 """
 
 from typing import Annotated, Any
@@ -17,12 +17,11 @@ JSON_DEPTH_MAX = 32
 DETAILS_BYTES_MAX = 16 * 1024
 VERSION_MAX = 2**53 - 1
 """The largest version that a device may name: every JSON library holds it exactly, and counting on never overflows."""
-NO_NUL = r"^[^\x00]*$"
 
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=NO_NUL)]
-Label = Annotated[str, Meta(max_length=NAME_CHARACTERS_MAX, pattern=NO_NUL)]
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
+Label = Annotated[str, Meta(max_length=NAME_CHARACTERS_MAX)]
 """A name that may be empty."""
-Text = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX, pattern=NO_NUL)]
+Text = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX)]
 Version = Annotated[int, Meta(ge=0, le=VERSION_MAX)]
 
 

@@ -27,7 +27,6 @@ from starlette.routing import Route
 
 from gateway.api import bodies
 from gateway.api.dialects import PLAIN
-from gateway.device.registration import hub_url
 from gateway.refusals import Refusal
 from gateway.services import Services
 from gateway.stores.connectors import authorization_links as store
@@ -83,7 +82,7 @@ async def new_link(services: Services, connection: Connection, connector_id: str
     passcode = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(2))
     until = services.clock() + LINK_LIFE
     await store.set_link(connection, connector_id, _digest(token), _digest(connector_id, passcode), until)
-    return Link(f"{hub_url(services.settings)}{PATH}/{token}", passcode, until.isoformat())
+    return Link(f"{services.url}{PATH}/{token}", passcode, until.isoformat())
 
 
 def _digest(*parts: str) -> bytes:
@@ -132,7 +131,7 @@ async def _to_consent(
 ) -> Response:
     state = secrets.token_urlsafe(24)
     known.verifier = secrets.token_urlsafe(48)
-    known.redirect_uri = f"{hub_url(services.settings)}{PATH}/callback"
+    known.redirect_uri = f"{services.url}{PATH}/callback"
     values = {**found.settings, **known.entered}
     query = {
         "response_type": "code",

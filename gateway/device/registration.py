@@ -27,7 +27,6 @@ from gateway.stores.devices import registration as registrations
 from gateway.stores.devices.registration import UNCLAIMED, Model, NewDevice
 from schemas import ids, logs
 from schemas.postgres import Connection, PostgresAway
-from schemas.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +59,6 @@ class Registered(Struct):
     hub_url: str
     hub_url_static_cert: str
     mqtt_hub_url: str | None = None
-
-
-def hub_url(settings: EdgeSettings) -> str:
-    """The base URL that devices are told to call."""
-    scheme = "https" if settings.tls_certificate else "http"
-    return settings.public_url or f"{scheme}://{settings.bind}"
 
 
 @endpoint(
@@ -130,7 +123,7 @@ async def _register(services: Services, connection: Connection, body: Registrati
             if parent is None or parent[0] != model.vendor_id:
                 raise DoesNotFit(registrations.PARENT_UNKNOWN)
         await registrations.insert(changed, new, UNCLAIMED)
-    url = hub_url(services.settings)
+    url = services.url
     return Registered(new.id, access_key(services, new.id), url, url)
 
 

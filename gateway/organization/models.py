@@ -11,7 +11,7 @@ from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery
 from gateway.api.scopes import OrganizationScope
-from gateway.api.validation import NO_NUL, Name
+from gateway.api.validation import Name
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
@@ -22,8 +22,8 @@ OfflineThreshold = Annotated[
     int, Meta(ge=OFFLINE_THRESHOLD_S.least, le=OFFLINE_THRESHOLD_S.most, description="Seconds of silence.")
 ]
 RateLimit = Annotated[int, Meta(ge=RATE_LIMIT.least, le=RATE_LIMIT.most, description="Calls in 30 s.")]
-DeviceType = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL, description="temperature, touch, …")]
-ProductNumber = Annotated[str, Meta(max_length=64, pattern=NO_NUL)]
+DeviceType = Annotated[str, Meta(min_length=1, max_length=64, description="temperature, touch, …")]
+ProductNumber = Annotated[str, Meta(max_length=64)]
 EventMappings = Annotated[
     dict[Name, Name], Meta(description="Telemetry key → event type, or member of one, such as temperature.")
 ]

@@ -14,22 +14,33 @@ later: triggers have noted them in `reply_queue`, and a worker writes what is th
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
-from gateway.services import Services
 from schemas import logs, outbox, replies
 from schemas.life_cycle import LifeCycle
 from schemas.outbox import Event
-from schemas.postgres import Connection, PostgresAway
+from schemas.postgres import Connection, Pool, PostgresAway
 from schemas.redis import Redis, RedisAway
 
 log = logging.getLogger(__name__)
 
 REPLIES_MAX = 1_000
 """Of a change that touches more devices, a worker writes the other replies within seconds."""
+
+
+class Means(Protocol):
+    """What a change is made with; the services of a process have it."""
+
+    @property
+    def postgres(self) -> Pool: ...
+    @property
+    def redis(self) -> Redis: ...
+    @property
+    def clock(self) -> Callable[[], datetime]: ...
 
 
 class Change:
@@ -76,17 +87,17 @@ class Change:
 
 
 @asynccontextmanager
-async def change(services: Services) -> AsyncIterator[Change]:
+async def change(means: Means) -> AsyncIterator[Change]:
     """Make a change."""
-    async with services.postgres.acquire() as connection, change_over(services, connection) as changed:
+    async with means.postgres.acquire() as connection, change_over(means, connection) as changed:
         yield changed
 
 
 @asynccontextmanager
-async def change_over(services: Services, connection: Connection) -> AsyncIterator[Change]:
+async def change_over(means: Means, connection: Connection) -> AsyncIterator[Change]:
     """Make one of several changes, each with a transaction of its own, over the same connection."""
-    changed = Change(connection, services.clock())
+    changed = Change(connection, means.clock())
     async with connection.transaction():
         yield changed
         await changed.append_events()
-    await changed.publish(services.redis)
+    await changed.publish(means.redis)

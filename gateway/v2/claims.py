@@ -26,7 +26,7 @@ from schemas.postgres import Connection
 DEVICES_MAX = 1_000
 NO_KITS = "Devices are claimed one by one here: there are no kits"
 
-Identifier = Annotated[str, Meta(min_length=1, max_length=600, pattern=r"^[^\x00]*$")]
+Identifier = Annotated[str, Meta(min_length=1, max_length=600)]
 Identifiers = Annotated[list[Identifier], Meta(max_length=DEVICES_MAX)]
 
 

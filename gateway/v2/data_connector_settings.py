@@ -37,7 +37,7 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\U0010ffff]*")
 
 RetryWindow = Annotated[int, Meta(ge=RETRY_WINDOW_S.least, le=RETRY_WINDOW_S.most)]
 Secret = Annotated[str, Meta(max_length=255)]
-Words = Annotated[list[Annotated[str, Meta(max_length=255, pattern=r"^[^\x00]*$")]], Meta(max_length=LIST_MAX)]
+Words = Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(max_length=LIST_MAX)]
 
 
 class HttpConfig(Struct, rename="camel", kw_only=True):

@@ -9,15 +9,16 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from gateway.api import page_tokens
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.page_tokens import PageQuery
 from gateway.api.scopes import ProjectScope
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.connectors import data_connectors as store
 from gateway.v2 import data_connector_settings as settings
 from gateway.v2.data_connector_settings import Change, DataConnector, Draft, shown
-from gateway.v2.paging import PageQuery
 from schemas.secrets import CONNECTOR_SECRETS
 
 OVERLAP = timedelta(days=1)
@@ -48,9 +49,9 @@ class NewSecret(Struct, rename="camel"):
 async def list_connectors(services: Services, project: ProjectScope, query: PageQuery) -> DataConnectors:
     """List the data connectors of a project."""
     found = await store.listed(services.postgres, project.id, query.page_token, query.page_size + 1)
-    page = found[: query.page_size]
+    page, token = page_tokens.cut(found, query.page_size, lambda connector: connector.id)
     listed = [shown(services, connector, project) for connector in page]
-    return DataConnectors(listed, page[-1].id if len(found) > len(page) else "")
+    return DataConnectors(listed, token)
 
 
 @endpoint(

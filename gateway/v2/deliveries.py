@@ -1,7 +1,7 @@
 """What a data connector sent and is to send: its attempts and its ledger; a synchronization, a replay, a test."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -17,6 +17,7 @@ from gateway.stores.connectors.data_connectors import Connector
 from schemas import deliveries, ids
 from schemas.events import rfc3339
 from schemas.postgres import Connection
+from schemas.times import aware
 
 TEST_WAIT_S, TEST_POLL_S = 12.0, 0.05
 CONNECTOR = "/v2/projects/{project}/dataconnectors/{connector}"
@@ -105,7 +106,7 @@ async def synchronize(services: Services, project: ProjectScope, connector: str)
 @endpoint("POST", CONNECTOR + ":replay", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=NOT_ACTIVE)
 async def replay(services: Services, project: ProjectScope, connector: str, body: Replay) -> Replayed:
     """Send it all events of a time range once more."""
-    start, end = _utc(body.start_time), _utc(body.end_time)
+    start, end = aware(body.start_time), aware(body.end_time)
     if end <= start:
         raise DoesNotFit("EndTime must be after startTime")
     async with services.postgres.acquire() as connection, connection.transaction():
@@ -172,10 +173,6 @@ def _test_event(project: ProjectScope, now: datetime) -> dict[str, Any]:
         "labels": {},
         "metadata": {"deviceId": device_id, "projectId": str(project.id), "deviceType": "test", "productNumber": ""},
     }
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (read_metrics, list_attempts, read_ledger, synchronize, replay, send_test)

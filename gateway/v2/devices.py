@@ -60,7 +60,7 @@ class DevicesQuery(Struct, kw_only=True):
     device_ids: list[str] = []
     device_types: list[Label] = []
     product_numbers: list[Label] = []
-    label_filters: list[Annotated[str, Meta(max_length=520, pattern=r"^[^\x00]*$")]] = []
+    label_filters: list[Annotated[str, Meta(max_length=520)]] = []
     order_by: Label = ""
     organization: str = ""
     projects: list[str] = []

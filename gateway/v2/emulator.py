@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.page_tokens import PageQuery
 from gateway.api.scopes import ProjectScope
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
@@ -20,7 +21,6 @@ from gateway.stores.devices.project_view import Filters, Order
 from gateway.v2.devices import Device, Devices, DevicesQuery, read_page, shown
 from gateway.v2.labels import Labels
 from gateway.v2.names import DEVICE_UNKNOWN, device_in
-from gateway.v2.paging import PageQuery
 from schemas import ids, typed_events
 from schemas.events import EventType
 from schemas.typed_events import DEVICE_TYPES, EventError

@@ -18,6 +18,7 @@ from gateway.v2.names import DEVICE_UNKNOWN
 from schemas import ids
 from schemas.events import EventType
 from schemas.telemetry import AHEAD_MAX, EARLIEST
+from schemas.times import aware
 
 PAGE_SIZE_MAX = 1_000
 RANGE_DEFAULT = timedelta(days=1)
@@ -37,8 +38,10 @@ class HistoryQuery(Struct, kw_only=True):
 
     def range(self, now: datetime) -> tuple[datetime, datetime]:
         """Begin and end. Raises DoesNotFit."""
-        end = _aware(self.end_time) or now
-        start = _aware(self.start_time) or max(end, EARLIEST + RANGE_DEFAULT) - RANGE_DEFAULT
+        end = now if self.end_time is None else aware(self.end_time)
+        start = max(end, EARLIEST + RANGE_DEFAULT) - RANGE_DEFAULT
+        if self.start_time is not None:
+            start = aware(self.start_time)
         if not EARLIEST <= start < end <= LATEST:
             raise DoesNotFit("Start time must be before end time, and not before 1970")
         # Devices' clocks may be ahead: what they dated later than now is the newest there is.
@@ -60,10 +63,6 @@ class Events(Struct, rename="camel"):
 
     events: list[Event]
     next_page_token: str
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 @endpoint(

@@ -6,14 +6,16 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from gateway.api import page_tokens
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.page_tokens import PageQuery
 from gateway.api.scopes import OrganizationScope, ProjectScope
+from gateway.api.sentences import matching
 from gateway.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, names
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.accounts import members as stored
-from gateway.v2.paging import PageQuery
 from gateway.v2.service_accounts import DOMAIN, email_of
 from schemas.events import rfc3339
 
@@ -43,7 +45,9 @@ class Invitation(Struct):
     """Whom to make a member, and its one role as `roles/<role>`."""
 
     roles: RoleNames
-    email: Annotated[str, Meta(min_length=3, max_length=255, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
+    email: Annotated[
+        str, matching(r"^[^@\s]+@[^@\s]+$", "must be an address such as name@example.com", min_length=3, max_length=255)
+    ]
 
 
 class RoleChange(Struct):
@@ -92,8 +96,8 @@ async def _page(
     services: Services, place: str, organization_id: UUID, project_id: UUID | None, query: PageQuery
 ) -> Members:
     found = await stored.listed(services.postgres, organization_id, project_id, query.page_token, query.page_size + 1)
-    page = found[: query.page_size]
-    return Members([_shown(place, member) for member in page], page[-1].id if len(found) > len(page) else "")
+    page, token = page_tokens.cut(found, query.page_size, lambda member: member.id)
+    return Members([_shown(place, member) for member in page], token)
 
 
 async def _add(

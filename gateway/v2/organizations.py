@@ -5,8 +5,10 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from gateway.api import page_tokens
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.page_tokens import PageQuery
 from gateway.api.principals import Principal
 from gateway.api.scopes import NOT_FOUND, OrganizationScope, ProjectScope
 from gateway.api.validation import Name
@@ -16,7 +18,6 @@ from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.tenants import organizations, projects, visible_projects
 from gateway.stores.tenants.visible_projects import VisibleProject
-from gateway.v2.paging import PageQuery
 
 PREFIX = "organizations/"
 
@@ -58,7 +59,7 @@ class ProjectsQuery(PageQuery, kw_only=True):
     """`organization` is `organizations/<id>`; `query` is part of the display name."""
 
     organization: str = ""
-    query: Annotated[str, Meta(max_length=255, pattern=r"^[^\x00]*$")] = ""
+    query: Annotated[str, Meta(max_length=255)] = ""
 
 
 class NewProject(Struct, rename="camel"):
@@ -112,8 +113,8 @@ async def list_projects(services: Services, account: Principal, query: ProjectsQ
         after=query.page_token,
         limit=query.page_size + 1,
     )
-    page = found[: query.page_size]
-    return Projects([_shown(project) for project in page], str(page[-1].id) if len(found) > len(page) else "")
+    page, token = page_tokens.cut(found, query.page_size, lambda project: str(project.id))
+    return Projects([_shown(project) for project in page], token)
 
 
 @endpoint(

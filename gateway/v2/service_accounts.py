@@ -6,14 +6,15 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
+from gateway.api import page_tokens
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.page_tokens import PageQuery
 from gateway.api.scopes import ProjectScope
 from gateway.api.validation import Label
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts as accounts
-from gateway.v2.paging import PageQuery
 from schemas.events import rfc3339
 from schemas.secrets import derived_secret
 
@@ -96,8 +97,8 @@ def _key(project_id: UUID, account_id: str, key_id: str, created_at: datetime) -
 async def list_accounts(services: Services, project: ProjectScope, query: PageQuery) -> ServiceAccounts:
     """List the accounts of a project."""
     found = await accounts.listed(services.postgres, project.id, query.page_token, query.page_size + 1)
-    page = found[: query.page_size]
-    return ServiceAccounts([_shown(account) for account in page], page[-1].id if len(found) > len(page) else "")
+    page, token = page_tokens.cut(found, query.page_size, lambda account: account.id)
+    return ServiceAccounts([_shown(account) for account in page], token)
 
 
 @endpoint(

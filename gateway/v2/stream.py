@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -22,6 +22,7 @@ from gateway.api.callers.service_accounts import SERVICE_ACCOUNT, check_again
 from gateway.api.dialects import V2_STREAM
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.scopes import ProjectScope
+from gateway.api.sentences import matching
 from gateway.api.validation import Label
 from gateway.event_tail import BUFFER_EVENTS_MAX, Watch, WatchFilter
 from gateway.ingest.protocol import ABORT, ENDLESS
@@ -40,7 +41,12 @@ RECHECK_S_MAX = 30.0
 TOO_SLOW = Unavailable(f"Read too slowly: more than {BUFFER_EVENTS_MAX} events were waiting. Connect again")
 SHUTTING_DOWN = Unavailable("The gateway shuts down. Connect again")
 
-PingInterval = Annotated[str, Meta(pattern=r"^(?:[1-9]|[1-9][0-9]|[1-9][0-9]{2})(?:\.[0-9]{1,3})?s\Z")]
+PingInterval = Annotated[
+    str,
+    matching(
+        r"^(?:[1-9]|[1-9][0-9]|[1-9][0-9]{2})(?:\.[0-9]{1,3})?s\Z", "must be from 1 to below 1000 seconds, such as 10s"
+    ),
+]
 
 
 class StreamQuery(Struct, kw_only=True):

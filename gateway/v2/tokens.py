@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from gateway.api import bodies
 from gateway.api.callers.access_tokens import TOKEN_LIFE_S, issue_token
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.device.registration import hub_url
+from gateway.api.texts import is_text
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts
 from gateway.v2.service_accounts import email_of
@@ -59,7 +59,7 @@ async def issue(services: Services, request: Request) -> Token:
         key_id = jwt.get_unverified_header(assertion).get("kid")
     except jwt.PyJWTError:
         key_id = None
-    account = await service_accounts.of_key(services.postgres, key_id) if isinstance(key_id, str) else None
+    account = await service_accounts.of_key(services.postgres, key_id) if is_text(key_id) else None
     if account is None or not await _is_signed(services, request, assertion, account):
         return _refuse("invalid_grant", "The assertion is not good")  # type: ignore[no-any-return]
     now_s = int(services.clock().timestamp())
@@ -90,7 +90,7 @@ def _audiences(services: Services, request: Request) -> list[str]:
     """The token URL as operators set it, or else as the caller reached it: one meant for another server is no good."""
     if services.settings.public_url:
         return [f"{services.settings.public_url}{PATH}"]
-    return [f"{hub_url(services.settings)}{PATH}", f"{request.url.scheme}://{request.headers.get('host', '')}{PATH}"]
+    return [f"{services.url}{PATH}", f"{request.url.scheme}://{request.headers.get('host', '')}{PATH}"]
 
 
 def _refuse(error: str, text: str) -> Any:

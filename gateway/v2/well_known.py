@@ -3,7 +3,6 @@
 from typing import Any
 
 from gateway.api.endpoint import Endpoint, endpoint
-from gateway.device.registration import hub_url
 from gateway.services import Services
 from schemas import signing_keys
 from schemas.signing import issuer
@@ -14,7 +13,7 @@ PREFIX = "/data-connector"
 @endpoint("GET", f"{PREFIX}/.well-known/openid-configuration")
 async def discover(services: Services) -> dict[str, Any]:
     """Read where the public keys are."""
-    base = issuer(hub_url(services.settings))
+    base = issuer(services.url)
     return {"issuer": base, "jwks_uri": f"{base}/jwks.json", "id_token_signing_alg_values_supported": ["ES256"]}
 
 

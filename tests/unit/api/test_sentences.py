@@ -1,0 +1,54 @@
+"""What callers are told of a text that does not fit."""
+
+from typing import Annotated
+
+import msgspec
+import pytest
+from msgspec import Meta, Struct
+
+from gateway.api.endpoint import Endpoint
+from gateway.api.sentences import matching, patterns_of, sentence
+from gateway.app import ENDPOINTS
+from schemas import typed_events
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=repr)
+def test_every_pattern_has_a_sentence(endpoint: Endpoint) -> None:
+    """Nobody is shown a regular expression."""
+    assert [pattern for pattern, text in endpoint.patterns.items() if text is None] == []
+
+
+def test_every_pattern_of_typed_events_has_a_sentence() -> None:
+    """They are decoded by themselves, and told likewise."""
+    found = {pattern for kind in typed_events.TYPES.values() for pattern in patterns_of(kind)}
+    assert found == {repr(pattern) for pattern in typed_events.PATTERNS}
+
+
+class Box(Struct):
+    """A struct with every place that a pattern can stand in."""
+
+    short: Annotated[str, matching("^a$", "must be a", max_length=3)] | None = None
+    many: list[Annotated[str, matching("^b$", "must be b")]] = []
+    by_name: dict[str, Annotated[str, Meta(pattern="^c$")]] = {}
+    inside: "Box | None" = None
+
+
+def test_patterns_are_found_wherever_they_stand() -> None:
+    """In lists, maps, unions and structs that hold themselves; without a sentence they show as such."""
+    assert patterns_of(Box) == {"'^a$'": "must be a", "'^b$'": "must be b", "'^c$'": None}
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('{"short":"x"}', "Short: must be a"),
+        ('{"short":"aaaa"}', "Short: Expected str of length <= 3"),
+        ('{"many":["b","x"]}', "Many[1]: must be b"),
+        ('{"inside":{"short":"x"}}', "Inside.short: must be a"),
+    ],
+)
+def test_a_sentence_names_the_member_and_what_is_wrong(body: str, told: str) -> None:
+    """In words."""
+    with pytest.raises(msgspec.ValidationError) as raised:
+        msgspec.json.decode(body, type=Box)
+    assert sentence(raised.value, patterns_of(Box)) == told
