@@ -1,5 +1,6 @@
 """The edge process: uvicorn with the hot path's protocol in front of the application."""
 
+import asyncio
 import resource
 import signal
 import socket
@@ -8,6 +9,7 @@ import uvicorn
 
 from gateway.app import make_app
 from gateway.background import Background
+from gateway.certificate import Certificate
 from gateway.ingest.protocol import HotProtocol
 from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings, SettingsError
@@ -17,10 +19,14 @@ PORT_MAX = 65_535
 
 
 class EdgeServer(uvicorn.Server):
-    """The server of one edge. It shuts down, as when it is told to, when one of its loops dies."""
+    """The server of one edge. It shuts down, as when it is told to, when one of its loops dies.
+
+    SIGHUP has it read its certificate again, and does nothing else.
+    """
 
     def __init__(self, settings: EdgeSettings, metrics: Metrics, *, loop: str = "uvloop") -> None:
         self.background = Background(self._end)
+        self._settings = settings
         super().__init__(
             uvicorn.Config(
                 make_app(settings, metrics, self.background),
@@ -38,6 +44,15 @@ class EdgeServer(uvicorn.Server):
                 ssl_keyfile=settings.tls_key or None,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; then follow the certificate."""
+        await super().startup(sockets=sockets)
+        context = self.config.ssl
+        if context is not None and self.started:
+            certificate = Certificate(context, self._settings.tls_certificate, self._settings.tls_key)
+            self.background.start("certificate", certificate.run())
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, certificate.renew)
 
     def _end(self) -> None:
         self.should_exit = True
@@ -69,6 +84,7 @@ def run(settings: EdgeSettings, listener: socket.socket) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn takes these over, and raises them once more when it is done: by then there is nothing left to end.
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     server = EdgeServer(settings, Metrics())
     try:
         server.run(sockets=[listener])

@@ -14,6 +14,8 @@ from msgspec import Meta
 from schemas.secrets import Vault
 
 PREFIX = "FLEETGATE_"
+WILDCARDS = ("0.0.0.0", "[::]")  # noqa: S104
+"""Hosts to bind to that are every address of the machine, and no address to call."""
 
 _Port = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
 _Secret = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]

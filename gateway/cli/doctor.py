@@ -5,6 +5,7 @@ when something makes the gateway's promises weaker, or does not work at all.
 """
 
 import argparse
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from redis.exceptions import ResponseError
 from gateway.cli.servers import Servers, ServersError, connect, find
 from schemas import postgres, redis
 from schemas.redis import RedisAway
-from schemas.settings import SettingsError
+from schemas.settings import WILDCARDS, SettingsError
 
 REDIS_VERSION_MIN = (6, 2)
 MEMORY_RATIO_MAX = 0.75
@@ -49,12 +50,22 @@ async def run(arguments: argparse.Namespace) -> int:
     """Look at everything and print it."""
     found = find()
     bad = 0
-    for look in (_redis, _postgres):
+    for look in (_redis, _postgres, _addresses):
         async for finding in look(found):
             print(f"{'ok  ' if finding.good else 'FIX '} {finding.text}")
             bad += not finding.good
     print(f"{bad} to fix" if bad else "All is well.")
     return 1 if bad else 0
+
+
+async def _addresses(servers: Servers) -> AsyncIterator[Finding]:
+    """Whether devices can be told where to call."""
+    bind, public_url = os.environ.get("FLEETGATE_BIND", ""), os.environ.get("FLEETGATE_PUBLIC_URL", "")
+    if public_url:
+        yield Finding(True, f"Devices are told to call {public_url}")
+    elif bind.rpartition(":")[0] in WILDCARDS:
+        text = f"{bind} is no address that devices can keep, they get the one they happen to call"
+        yield Finding(False, f"{text}; set FLEETGATE_PUBLIC_URL")
 
 
 async def _redis(servers: Servers) -> AsyncIterator[Finding]:

@@ -1,7 +1,8 @@
 """Registering: a device that has no keys yet shows its model's hardware key and gets an id and an access key.
 
-The key of the answer is derived, not stored, so a registration whose answer was lost cannot be repeated: the serial
-number is taken. Its owner deletes the device, then it registers again.
+A registration whose answer was lost is repeated: the same proof of a device that nobody claimed and that was never
+heard of since gets the same id and key again. Once it was heard of its serial number is taken: its owner deletes the
+device, then it registers again.
 
 A registration may name a parent, but never makes the device anyone's: a hardware key proves the model, not who owns
 the parent. A child that is to belong to its parent's owner is registered by the parent (see `children`), or claimed.
@@ -13,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Meta, Raw, Struct
+from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import identifiers
@@ -20,6 +22,7 @@ from gateway.api import bodies, validation
 from gateway.api.dialects import ErrorBody
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import Label
+from gateway.device.hub_url import hub_url
 from gateway.refusals import DoesNotFit, Refusal, away
 from gateway.services import Services
 from gateway.stores.change import change_over
@@ -67,10 +70,11 @@ class Registered(Struct):
     status=201,
     errors={400: "The hardware key is invalid.", 422: "A member is missing, malformed or already taken."},
 )
-async def register(services: Services, body: Registration) -> Registered:
-    """Register a device; keep what is answered."""
+async def register(services: Services, request: Request, body: Registration) -> Registered:
+    """Register a device; keep what is answered. Until the device is heard of, the same call is answered alike."""
+    url = hub_url(services, request)
     async with services.postgres.acquire() as connection:
-        return await _register(services, connection, body)
+        return await _register(services, connection, body, url)
 
 
 @endpoint(
@@ -81,18 +85,19 @@ async def register(services: Services, body: Registration) -> Registered:
     partial_status=422,
     described_body=Annotated[list[Registration], Meta(max_length=BULK_MAX)],
 )
-async def register_many(services: Services, body: list[Raw]) -> list[Registered | ErrorBody]:
+async def register_many(services: Services, request: Request, body: list[Raw]) -> list[Registered | ErrorBody]:
     """Register up to 25 devices, each on its own.
 
     The answer has for each, in order, what its registration alone would have answered: 201 when all are fine, else 422.
     """
     if len(body) > BULK_MAX:
         raise DoesNotFit(TOO_MANY)
+    url = hub_url(services, request)
     results: list[Registered | ErrorBody] = []
     async with services.postgres.acquire() as connection:
         for item in body:
             try:
-                results.append(await _register(services, connection, bodies.decode(_registration, bytes(item))))
+                results.append(await _register(services, connection, bodies.decode(_registration, bytes(item)), url))
             except Refusal as refusal:
                 results.append(ErrorBody(refusal.text))
             except PostgresAway as error:
@@ -103,7 +108,7 @@ async def register_many(services: Services, body: list[Raw]) -> list[Registered 
     return Response(msgspec.json.encode(results), status, media_type="application/json")  # type: ignore[return-value]
 
 
-async def _register(services: Services, connection: Connection, body: Registration) -> Registered:
+async def _register(services: Services, connection: Connection, body: Registration, url: str) -> Registered:
     model = await registrations.model_of_hardware_key(connection, body.hardware_key)
     new = new_device(
         services,
@@ -117,13 +122,18 @@ async def _register(services: Services, connection: Connection, body: Registrati
         firmware_version=body.firmware_version,
         details=body.details,
     )
-    async with change_over(services, connection) as changed:
-        if body.parent_id is not None:
-            parent = await registrations.lock_parent(connection, body.parent_id)
-            if parent is None or parent[0] != model.vendor_id:
-                raise DoesNotFit(registrations.PARENT_UNKNOWN)
-        await registrations.insert(changed, new, UNCLAIMED)
-    url = services.url
+    try:
+        async with change_over(services, connection) as changed:
+            if body.parent_id is not None:
+                parent = await registrations.lock_parent(connection, body.parent_id)
+                if parent is None or parent[0] != model.vendor_id:
+                    raise DoesNotFit(registrations.PARENT_UNKNOWN)
+            await registrations.insert(changed, new, UNCLAIMED)
+    except DoesNotFit as refused:
+        before = await registrations.unheard(connection, new) if refused.text in registrations.TAKEN.values() else None
+        if before is None:
+            raise
+        return Registered(before.id, services.access_keys.issue(str(before.id), before.key_version), url, url)
     return Registered(new.id, access_key(services, new.id), url, url)
 
 

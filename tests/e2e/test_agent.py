@@ -106,9 +106,11 @@ async def test_the_doctor_says_what_a_2xx_means(stack: Up, tmp_path: Path) -> No
     stack.environment["FLEETGATE_POSTGRES_DSN"] = servers["postgres_dsn"]
     stack.environment["FLEETGATE_MASTER_KEY"] = servers["master_key"]
     stack.environment["FLEETGATE_REDIS_URL"] = poor.url
+    stack.environment["FLEETGATE_BIND"] = "0.0.0.0:8080"
     ill = await stack.command("doctor")
     said, _ = await ill.communicate()
     poor.stop()
     assert ill.returncode == 1
     assert "set noeviction" in said.decode()
+    assert "set FLEETGATE_PUBLIC_URL" in said.decode()
     assert "A power cut can lose the last second." in said.decode()

@@ -51,9 +51,9 @@ async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterat
     """An edge with these settings."""
     listener = bind("127.0.0.1:0")
     port = listener.getsockname()[1]
-    given = {"shutdown_timeout_s": 2, **settings}
+    given = {"bind": f"127.0.0.1:{port}", "shutdown_timeout_s": 2, **settings}
     server = EdgeServer(
-        EdgeSettings(postgres_dsn=dsn, redis_url=redis_url, master_key=MASTER_KEY, bind=f"127.0.0.1:{port}", **given),
+        EdgeSettings(postgres_dsn=dsn, redis_url=redis_url, master_key=MASTER_KEY, **given),
         Metrics(CollectorRegistry()),
         loop="asyncio",
     )

@@ -4,7 +4,7 @@ That a serial number is free within its model and a Cloud ID anywhere is decided
 written, never by looking first: of two registrations that race exactly one wins.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -167,3 +167,32 @@ async def insert(change: Change, new: NewDevice, ownership: Ownership) -> None:
     if claimed or new.model.rate_limit != DEFAULT_RATE_LIMIT:
         # Else its first reply is that of a device for which nothing waits.
         change.touched(new.id)
+
+
+class Unheard(NamedTuple):
+    """A device that was registered, and never heard of since."""
+
+    id: UUID
+    key_version: int
+
+
+async def unheard(connection: Connection, new: NewDevice) -> Unheard | None:
+    """The device that an earlier call with the same proof registered, if it is nobody's and was never heard of."""
+    row = await connection.fetchrow(
+        """SELECT id, key_version, shard FROM devices
+            WHERE model_id = $1 AND hardware_key_id = $2 AND sn = $3 AND mac IS NOT DISTINCT FROM $4
+              AND cloud_id IS NOT DISTINCT FROM $5 AND parent_id IS NOT DISTINCT FROM $6
+              AND organization_id IS NULL AND deleted_at IS NULL""",
+        new.model.id,
+        new.model.hardware_key_id,
+        new.sn,
+        new.mac,
+        new.cloud_id,
+        new.parent_id,
+    )
+    if row is None:
+        return None
+    heard = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM device_state WHERE shard = $1 AND device_id = $2)", row["shard"], row["id"]
+    )
+    return None if heard else Unheard(row["id"], row["key_version"])

@@ -4,8 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from fleets import Fleet
-from owners import Owner, outbox
+from edges import RunningEdge, open_shards, running_edge
+from fleets import Fleet, fleet_of
+from flushing import store_all
+from owners import Owner, outbox, owner
+
+from schemas.redis import Redis
 
 
 async def test_a_device_gets_an_identity_that_works_at_once(fleet: Fleet) -> None:
@@ -61,11 +65,11 @@ async def test_a_registration_that_does_not_fit_says_why(
 
 async def test_a_serial_number_is_taken_once_until_its_device_is_deleted(fleet: Fleet) -> None:
     """Also by two that register in the same moment."""
-    body = fleet.registration()
-    answers = await asyncio.gather(*(fleet.ask("POST", "/v1/devices", body) for _ in range(5)))
+    bodies = [fleet.registration(sn="U1") for _ in range(5)]
+    answers = await asyncio.gather(*(fleet.ask("POST", "/v1/devices", body) for body in bodies))
     assert sorted(status for status, _ in answers) == [201, 422, 422, 422, 422]
     assert {answer["error"] for status, answer in answers if status == 422} == {"Sn has already been taken"}
-    first = next(answer for status, answer in answers if status == 201)
+    body, first = next((body, answer) for body, (status, answer) in zip(bodies, answers, strict=True) if status == 201)
     assert await fleet.ask("DELETE", f"/v1/devices/{first['id']}", None, first["access_key"]) == (
         200,
         {"success": True},
@@ -106,6 +110,9 @@ async def test_many_devices_at_once_each_get_their_own_answer(fleet: Fleet) -> N
     good, bad = fleet.registration(), fleet.registration(sn=None)
     status, answer = await fleet.ask("POST", "/v1/devices/bulk_create", [good, fleet.registration()])
     assert (status, [set(item) >= {"id", "access_key"} for item in answer]) == (201, [True, True])
+    again = await fleet.ask("POST", "/v1/devices/bulk_create", [good])
+    assert again == (201, answer[:1])
+    good["mac"] = "02:00:00:00:00:99"
     status, answer = await fleet.ask("POST", "/v1/devices/bulk_create", [bad, fleet.registration(), good, 7])
     assert status == 422
     assert [item.get("error", "fine") for item in answer][:3] == [
@@ -163,3 +170,69 @@ async def test_a_parent_reports_for_its_children_and_nobody_elses(fleet: Fleet, 
     assert (status, answer[mine]["success"], answer[foreign]) == (422, True, {"error": "Device not found"})
     status, answer = await parent.ask("POST", "/children/telemetries", {str(n): {} for n in range(101)})
     assert status == 422
+
+
+async def test_a_registration_whose_answer_was_lost_is_repeated(fleet: Fleet) -> None:
+    """The same id and key, however often and by how many calls at once, and one device."""
+    body = fleet.registration(details={"line": 3})
+    answers = await asyncio.gather(*(fleet.ask("POST", "/v1/devices", body) for _ in range(4)))
+    answers.append(await fleet.ask("POST", "/v1/devices", body | {"mac": body["mac"].replace(":", "-").upper()}))
+    assert answers == [(201, answers[0][1])] * 5
+    assert await fleet.owner.pool.fetchval("SELECT count(*) FROM devices") == 1
+    _, answer = answers[0]
+    assert (await fleet.ask("GET", f"/v1/devices/{answer['id']}", None, answer["access_key"]))[0] == 200
+
+
+@pytest.mark.parametrize("change", ["heard", "claimed", "mac", "hardware_key", "parent"])
+async def test_a_registration_is_repeated_only_by_who_made_it(
+    edge: RunningEdge, fleet: Fleet, redis_client: Redis, change: str
+) -> None:
+    """Not once the device was heard of or claimed, nor with another proof: then its serial number is taken."""
+    body = fleet.registration()
+    unit = await fleet.unit(**body)
+    if change == "heard":
+        await unit.call("GET")
+        await store_all(edge, redis_client)
+    elif change == "claimed":
+        await unit.claim()
+    elif change == "mac":
+        body["mac"] = "02:00:00:00:00:99"
+    elif change == "hardware_key":
+        body["hardware_key"] = (await fleet_of(fleet.owner)).hardware_key
+    else:
+        body["parent_id"] = (await fleet.unit()).id
+    assert await fleet.ask("POST", "/v1/devices", body) == (422, {"error": "Sn has already been taken"})
+
+
+@pytest.mark.parametrize("bound", ["0.0.0.0:8080", "[::]:8080"])
+async def test_an_edge_that_is_bound_to_every_address_names_the_one_it_was_called_by(
+    dsn: str, redis_url: str, redis_client: Redis, bound: str
+) -> None:
+    """And refuses before it registers anything where a device could not keep that one; a public URL comes first."""
+    await open_shards(redis_client)
+    async with running_edge(dsn, redis_url, bind=bound) as edge:
+        fleet = await fleet_of(await owner(edge, "Acme"))
+        for host in (
+            f"127.0.0.1:{edge.port}",
+            "gateway.example",
+            "gateway.example:8443",
+            "[2001:db8::1]:80",
+            "10.0.0.7",
+        ):
+            status, answer = await _register(edge, fleet, host)
+            assert (status, answer["hub_url"]) == (201, f"http://{host}")
+        known = await fleet.owner.pool.fetchval("SELECT count(*) FROM devices")
+        for host in ("0.0.0.0:8080", "[::]:8080", "[::]", "", "a b", "x/y", "user@x", "x:y", "-", "x:123456"):
+            status, answer = await _register(edge, fleet, host)
+            assert status == 400
+            assert answer["error"].endswith("the gateway needs FLEETGATE_PUBLIC_URL")
+        assert await fleet.owner.pool.fetchval("SELECT count(*) FROM devices") == known
+    async with running_edge(dsn, redis_url, bind=bound, public_url="https://gateway.example") as edge:
+        status, answer = await _register(edge, fleet, "0.0.0.0:8080")
+        assert (status, answer["hub_url"]) == (201, "https://gateway.example")
+
+
+async def _register(edge: RunningEdge, fleet: Fleet, host: str) -> tuple[int, Any]:
+    url, headers = f"{edge.url}/v1/devices", {"host": host}
+    async with edge.http.post(url, json=fleet.registration(), headers=headers) as answer:
+        return answer.status, await answer.json()

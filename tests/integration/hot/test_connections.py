@@ -6,6 +6,8 @@ These pin the internals that gateway.ingest.protocol leans on: when one of them 
 import asyncio
 import datetime
 import ipaddress
+import os
+import signal
 import ssl
 from pathlib import Path
 
@@ -137,6 +139,44 @@ async def test_telemetry_over_tls(dsn: str, redis_url: str, redis_client: Redis,
         client.writer.write(request[-4:])
         assert [(await client.answer())[0] for _ in range(3)] == [201, 201, 201]
         client.writer.close()
+
+
+async def test_a_renewed_certificate_is_served_to_new_connections(
+    dsn: str, redis_url: str, redis_client: Redis, tmp_path: Path
+) -> None:
+    """When the files change and on SIGHUP; connections that stand go on, and half a renewal is not taken."""
+    await open_shards(redis_client)
+    certificate, key = _self_signed(tmp_path)
+    async with running_edge(dsn, redis_url, tls_certificate=str(certificate), tls_key=str(key)) as edge:
+        trusted = ssl.create_default_context(cafile=certificate)
+        standing = await Client(edge).connect(trusted)
+
+        async def is_served() -> bool:
+            try:
+                client = await Client(edge).connect(trusted)
+            except ssl.SSLCertVerificationError:
+                return False
+            client.writer.close()
+            return True
+
+        for renew in ("SIGHUP", "change"):
+            old = key.read_bytes()
+            _self_signed(tmp_path)
+            new = key.read_bytes()
+            key.write_bytes(old)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0)
+            assert await is_served()
+            key.write_bytes(new)
+            trusted = ssl.create_default_context(cafile=certificate)
+            if renew == "SIGHUP":
+                os.kill(os.getpid(), signal.SIGHUP)
+            async with asyncio.timeout(10):
+                while not await is_served():
+                    await asyncio.sleep(0.05)
+            standing.writer.write(standing.head() + BODY)
+            assert (await standing.answer())[0] == 201
+        standing.writer.close()
 
 
 def _self_signed(folder: Path) -> tuple[Path, Path]:

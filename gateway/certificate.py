@@ -1,0 +1,61 @@
+"""The certificate of an edge that speaks TLS, renewed while it serves.
+
+New handshakes get what the files hold, connections that stand go on with what they began with. The files are looked at
+every `LOOK_S`, and on SIGHUP. A pair that does not fit together (one file was written, the other not yet) is not taken:
+the last good one serves on, and the log says so once.
+"""
+
+import asyncio
+import logging
+import os
+import ssl
+
+from schemas import logs
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 2.0
+
+_Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+class Certificate:
+    """Keeps a TLS context at what its two files hold."""
+
+    def __init__(self, context: ssl.SSLContext, certificate: str, key: str) -> None:
+        self._context = context
+        self._paths = certificate, key
+        self._looked_at = self._stamp()
+
+    def __repr__(self) -> str:
+        return f"<Certificate {self._paths[0]}>"
+
+    async def run(self) -> None:
+        """Follow the files until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._stamp() != self._looked_at:
+                self.renew()
+
+    def renew(self) -> None:
+        """Take what the files hold now, if it is a certificate with its key."""
+        self._looked_at = self._stamp()
+        try:
+            # On a context of its own first: a load that fails half-way would leave a certificate without its key.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._paths, password="")
+            self._context.load_cert_chain(*self._paths, password="")
+        except (ssl.SSLError, OSError) as error:
+            logs.event(log, logging.ERROR, "certificate_unusable", certificate=self._paths[0], cause=str(error))
+        else:
+            logs.event(log, logging.INFO, "certificate_renewed", certificate=self._paths[0])
+
+    def _stamp(self) -> _Stamp:
+        return tuple(_stamp(path) for path in self._paths)
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
