@@ -25,7 +25,7 @@ from gateway.stores.tenants import projects
 from schemas import ids, keys, postgres, redis
 from schemas.postgres import Pool
 from schemas.secrets import CONNECTOR_SECRETS, Vault
-from workers.dispatcher import store
+from workers.dispatcher import reading
 
 CONNECTORS = 8
 ENDPOINTS = 100
@@ -130,8 +130,8 @@ class Field:
 
     async def bodies(self, project_id: UUID) -> bytes:
         """The bodies of a project's first events, one a line."""
-        spans = [store.Span(0, 1, 1 << 60, datetime(2020, 1, 1, tzinfo=UTC))]
-        events = await store.read_window(self.pool, project_id, spans, 1000)
+        spans = [reading.Span(0, 1, 1 << 60, datetime(2020, 1, 1, tzinfo=UTC))]
+        events = await reading.EventLog().read_window(self.pool, project_id, spans, 1000)
         return b"\n".join(event.body(frozenset()) for event in events)
 
     def seen(self) -> dict[str, Any]:

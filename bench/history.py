@@ -15,8 +15,10 @@ from uuid import UUID
 
 from bench.results import Report
 from bench.rig import SHARDS, Rig
+from gateway.stores.events import by_index
 from gateway.stores.events import history as event_history
 from schemas import postgres
+from schemas.ids import shard_of
 from schemas.postgres import Pool
 
 DAYS = 31
@@ -57,7 +59,7 @@ async def _fill(rig: Rig, pool: Pool, devices: list[UUID], report: Report) -> No
         await pool.execute(f"CREATE TABLE {table} (LIKE events INCLUDING DEFAULTS)")
         await pool.execute(
             f"""INSERT INTO {table} (shard, seq, stored_at, type, device_id, project_id, ts, data)
-                SELECT n % {SHARDS}, $1 + n / {SHARDS}, at, 'telemetry', ($2::uuid[])[1 + n % $3], $4, at,
+                SELECT ($7::smallint[])[1 + n % $3], $1 + n, at, 'telemetry', ($2::uuid[])[1 + n % $3], $4, at,
                        ('{{"telemetry":{{"updateTime":"' || to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
                         || '","status":"online","telemetries":{{"cpu":' || n % 100 || ',"mem":44,"up":true}}}}}}')::json
                   FROM (SELECT n::int, $5::timestamptz + make_interval(secs => 86399.0 * n / $6) AS at
@@ -68,6 +70,7 @@ async def _fill(rig: Rig, pool: Pool, devices: list[UUID], report: Report) -> No
             rig.project_id,
             day,
             daily,
+            [shard_of(str(device_id).encode(), SHARDS) for device_id in devices],
             timeout=FILL_S,
         )
         await pool.execute(
@@ -89,6 +92,7 @@ async def _pages(rig: Rig, pool: Pool, devices: list[UUID], before_days: int) ->
             pool,
             rig.project_id,
             device_id,
+            shard_of(str(device_id).encode(), SHARDS),
             since=now - timedelta(days=DAYS - 1),
             until=now,
             event_types=[],
@@ -110,9 +114,11 @@ async def _plan(rig: Rig, pool: Pool, device_id: UUID) -> tuple[list[str], int]:
     """The plan of a page of a month, as text, and how many blocks it touched."""
     now = datetime.now(UTC)
     since = now - timedelta(days=DAYS - 1)
+    shard = shard_of(str(device_id).encode(), SHARDS)
     place: tuple[Any, ...] = (device_id, rig.project_id, since, now, since - event_history.STORED_SLACK)
     statement = event_history.PAGE.format(conditions="")
-    rows = await pool.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}", *place, PAGE_SIZE)
+    async with by_index.reading(pool) as connection:
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}", *place, PAGE_SIZE, shard)
     lines = [row[0] for row in rows]
     buffers = next(line for line in lines if "Buffers:" in line)
     return lines, sum(int(part.partition("=")[2]) for part in buffers.split() if part.startswith(("hit=", "read=")))

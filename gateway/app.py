@@ -182,7 +182,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         request_timeout_s=settings.request_timeout_s,
         route_timeouts=settings.route_timeouts,
     )
-    tail = EventTail(pool)
+    tail = EventTail(pool, shards)
     services = Services(
         settings=settings,
         postgres=pool,

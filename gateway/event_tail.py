@@ -20,9 +20,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.refusals import Unavailable, retry_after_s
-from gateway.stores.events import log as event_log
+from gateway.stores.events import log as stored_log
 from gateway.stores.events.log import Span
-from schemas import ids, logs, rendering
+from schemas import event_log, ids, logs, rendering
+from schemas.device_models import DeviceModels, ModelNames
 from schemas.postgres import Pool, PostgresAway
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,11 @@ BUFFER_BYTES_MAX = 1024 * 1024
 class TailEvent:
     """An event of the log; it is put together once for all who watch."""
 
-    __slots__ = ("_labels", "_row", "_text", "json")
+    __slots__ = ("_labels", "_row", "_text", "json", "model")
 
-    def __init__(self, row: Any) -> None:
+    def __init__(self, row: Any, model: ModelNames) -> None:
         self._row = row
+        self.model = model
         self._labels: dict[str, str] | None = None
         self._text = ""
         event_id = ids.event_id(int(row["stored_at"].timestamp()), row["shard"], row["seq"])
@@ -66,7 +68,7 @@ class TailEvent:
         if not self._text:
             row = self._row
             name, labels = ids.device_name(row["device_id"]), row["labels"] or ""
-            self._text = f"{name} {row['device_type']} {row['product_number']} {labels}".lower()
+            self._text = f"{name} {self.model.device_type} {self.model.product_number} {labels}".lower()
         return self._text
 
 
@@ -85,8 +87,8 @@ class WatchFilter(Struct, frozen=True, kw_only=True):
         return (
             (not self.event_types or event["type"] in self.event_types)
             and (self.device_ids is None or event["device_id"] in self.device_ids)
-            and (not self.device_types or event["device_type"] in self.device_types)
-            and (not self.product_numbers or event["product_number"] in self.product_numbers)
+            and (not self.device_types or event.model.device_type in self.device_types)
+            and (not self.product_numbers or event.model.product_number in self.product_numbers)
             and all(self._has(event.labels, key, value) for key, value in self.labels)
             and all(word in event.text for word in self.words)
         )
@@ -134,8 +136,10 @@ class Watch:
 class EventTail:
     """The reader of one edge."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, shards: int) -> None:
         self._pool = pool
+        self._shards = range(shards)
+        self._models = DeviceModels()
         self._watches: dict[UUID, set[Watch]] = {}
         self._places: dict[int, int] | None = None
         self._since = datetime.now(UTC)
@@ -153,7 +157,7 @@ class EventTail:
         if self._count >= WATCHES_MAX:
             raise Unavailable(f"{WATCHES_MAX} streams are open here already", retry_after_s=retry_after_s())
         now = datetime.now(UTC)
-        watch.begins = await event_log.heads(self._pool)
+        watch.begins = await event_log.heads(self._pool, self._shards)
         self._count += 1
         self._watches.setdefault(watch.project_id, set()).add(watch)
         if self._places is None:
@@ -191,7 +195,7 @@ class EventTail:
         places, now = self._places, datetime.now(UTC)
         if places is None:
             return False
-        heads = await event_log.heads(self._pool)
+        heads = await event_log.heads(self._pool, self._shards)
         spans = [
             Span(shard, place, min(heads[shard], place + READ_MAX))
             for shard, place in places.items()
@@ -199,13 +203,14 @@ class EventTail:
         ]
         if not spans:
             return False
-        found = await event_log.read(self._pool, spans, list(self._watches), self._since - CLOCK_SLACK)
+        found = await stored_log.read(self._pool, spans, list(self._watches), self._since - CLOCK_SLACK)
+        models = await self._models.of(self._pool, {row["device_id"] for row in found}) if found else {}
         if self._places is not places:
             return False
         for span in spans:
             places[span.shard] = span.high
         for row in found:
-            event = TailEvent(row)
+            event = TailEvent(row, models[row["device_id"]])
             for watch in self._watches.get(row["project_id"], ()):
                 watch.offer(event)
         behind = any(heads[span.shard] > span.high for span in spans)

@@ -6,10 +6,12 @@ are accepted when a connector's place in the log moves past them; those that lie
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from msgspec import Struct
 
-from schemas.postgres import Executor
+from schemas import event_log
+from schemas.postgres import Connection, Executor, Pool
 
 LATENCY_BOUNDS_MS = (
     *(1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700),
@@ -35,31 +37,69 @@ class Ledger(Struct, kw_only=True):
     """Age of the oldest event that is neither delivered nor given up, in waiting or in the backlog; 0 without any."""
 
 
-_BACKLOG = """
-    SELECT {what} FROM connector_positions p
-      JOIN shards s USING (shard)
-      JOIN events e ON e.project_id = c.project_id AND e.shard = p.shard AND e.seq >= p.seq AND e.seq < s.next_seq
-                   AND e.stored_at >= p.stored_at
-     WHERE p.connector_id = c.id AND c.status = 'ACTIVE' AND (c.event_types = '{{}}' OR e.type = ANY (c.event_types))
-"""
-_LEDGER = f"""
-    SELECT c.accepted, c.delivered, c.expired, c.dropped, c.superseded, w.pending,
-           ({_BACKLOG.format(what="count(*)")}) AS backlog,
-           greatest(0, extract(epoch FROM now() - least(w.oldest, ({_BACKLOG.format(what="min(e.stored_at)")}))))::float
-               AS oldest_pending_s
+_LEDGER = """
+    SELECT c.accepted, c.delivered, c.expired, c.dropped, c.superseded, c.status, c.project_id, c.event_types,
+           w.pending, w.oldest, now() AS now
       FROM data_connectors c
      CROSS JOIN LATERAL (SELECT count(*) AS pending, min(owed_since) AS oldest
                            FROM waiting_deliveries WHERE connector_id = c.id) w
      WHERE c.id = $1
 """
+_BACKLOG = """
+    SELECT count(*) AS events, min(e.stored_at) AS oldest
+      FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS ahead (shard, low, high, since)
+      JOIN events e ON e.shard = ahead.shard AND e.seq >= ahead.low AND e.seq < ahead.high
+                   AND e.stored_at >= ahead.since
+     WHERE e.shard = ANY($1) AND e.project_id = $5 AND ($6::text[] = '{}' OR e.type = ANY ($6))
+"""
 
 
-async def ledger(executor: Executor, connector_id: str) -> Ledger | None:
+async def ledger(pool: Pool, connector_id: str) -> Ledger | None:
     """The ledger of one connector, from one snapshot; None if there is no such connector."""
-    row = await executor.fetchrow(_LEDGER, connector_id)
-    if row is None:
-        return None
-    return Ledger(**{**dict(row), "oldest_pending_s": row["oldest_pending_s"] or 0.0})
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        row = await connection.fetchrow(_LEDGER, connector_id)
+        if row is None:
+            return None
+        backlog, oldest = 0, row["oldest"]
+        if row["status"] == "ACTIVE":
+            backlog, oldest_ahead = await _backlog(connection, connector_id, row["project_id"], row["event_types"])
+            oldest = min(filter(None, (oldest, oldest_ahead)), default=None)
+    return Ledger(
+        accepted=row["accepted"],
+        delivered=row["delivered"],
+        pending=row["pending"],
+        expired=row["expired"],
+        dropped=row["dropped"],
+        superseded=row["superseded"],
+        backlog=backlog,
+        oldest_pending_s=_age_s(oldest, row["now"]),
+    )
+
+
+async def _backlog(
+    connection: Connection, connector_id: str, project_id: UUID, event_types: list[str]
+) -> tuple[int, datetime | None]:
+    """The events that lie ahead of a connector: how many, and when the oldest was stored."""
+    places = await connection.fetch(
+        "SELECT shard, seq, stored_at FROM connector_positions WHERE connector_id = $1", connector_id
+    )
+    heads = await event_log.heads(connection, [place["shard"] for place in places])
+    behind = [place for place in places if place["seq"] < heads[place["shard"]]]
+    row = await connection.fetchrow(
+        _BACKLOG,
+        [place["shard"] for place in behind],
+        [place["seq"] for place in behind],
+        [heads[place["shard"]] for place in behind],
+        [place["stored_at"] for place in behind],
+        project_id,
+        event_types,
+    )
+    assert row is not None
+    return row["events"], row["oldest"]
+
+
+def _age_s(moment: datetime | None, now: datetime) -> float:
+    return 0.0 if moment is None else max(0.0, (now - moment).total_seconds())
 
 
 class Totals(Struct, kw_only=True):
@@ -88,21 +128,43 @@ async def totals(executor: Executor) -> Totals:
                   coalesce(sum(accepted - delivered - expired - dropped - superseded), 0)::bigint AS pending,
                   count(*) FILTER (WHERE status = 'ACTIVE') AS active,
                   count(*) FILTER (WHERE status = 'ACTIVE' AND failing_since IS NOT NULL) AS failing,
-                  coalesce(greatest(0, extract(epoch FROM now() - least(
-                      (SELECT min(owed_since) FROM waiting_deliveries),
-                      min((SELECT min(first.stored_at)
-                             FROM connector_positions p
-                             JOIN shards s USING (shard)
-                            CROSS JOIN LATERAL (
-                                  SELECT e.stored_at FROM events e
-                                   WHERE e.project_id = c.project_id AND e.shard = p.shard AND e.seq >= p.seq
-                                     AND e.seq < s.next_seq AND e.stored_at >= p.stored_at
-                                   ORDER BY e.project_id, e.shard, e.seq LIMIT 1) first
-                            WHERE p.connector_id = c.id AND c.status = 'ACTIVE'))))), 0)::float AS oldest_pending_s
-             FROM data_connectors c"""
+                  (SELECT min(owed_since) FROM waiting_deliveries) AS oldest, now() AS now
+             FROM data_connectors"""
     )
     assert row is not None
-    return Totals(**dict(row))
+    sums = dict(row)
+    oldest, now = sums.pop("oldest"), sums.pop("now")
+    oldest = min(filter(None, (oldest, await _oldest_ahead(executor))), default=None)
+    return Totals(**sums, oldest_pending_s=_age_s(oldest, now))
+
+
+async def _oldest_ahead(executor: Executor) -> datetime | None:
+    """When the oldest event was stored that lies ahead of an active connector."""
+    heads = await event_log.heads(executor, await event_log.shards(executor))
+    behind = await executor.fetch(
+        """SELECT p.shard, min(p.seq) AS low, h.next_seq AS high, min(p.stored_at) AS since, c.project_id
+             FROM unnest($1::smallint[], $2::bigint[]) AS h (shard, next_seq)
+             JOIN connector_positions p ON p.shard = h.shard AND p.seq < h.next_seq
+             JOIN data_connectors c ON c.id = p.connector_id
+            WHERE c.status = 'ACTIVE' GROUP BY p.shard, h.next_seq, c.project_id""",
+        list(heads),
+        list(heads.values()),
+    )
+    if not behind:
+        return None
+    oldest: datetime | None = await executor.fetchval(
+        """SELECT min(first.stored_at)
+             FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::uuid[])
+                    AS ahead (shard, low, high, since, project_id)
+            CROSS JOIN LATERAL (
+                  SELECT stored_at FROM events
+                   WHERE project_id = ahead.project_id AND shard = ahead.shard AND shard = ANY($6::smallint[])
+                     AND seq >= ahead.low AND seq < ahead.high AND stored_at >= ahead.since
+                   ORDER BY project_id, shard, seq LIMIT 1) first""",
+        *zip(*behind, strict=True),
+        list(heads),
+    )
+    return oldest
 
 
 class Attempts(Struct, kw_only=True):

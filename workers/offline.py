@@ -14,11 +14,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from schemas import ids, keys, logs, outbox
 from schemas.life_cycle import IncidentClosed, IncidentOpened, StatusChanged
 from schemas.metrics import Metrics
-from schemas.postgres import Connection, Pool
+from schemas.postgres import Connection, Pool, batches
 from schemas.redis import Redis, RedisAway
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,16 @@ DEVICES_MAX = 1_000
 GRACE = timedelta(seconds=120)
 """The longest usual pause between two messages of a device: what it gets after it could not be heard."""
 ISSUE = "offline"
+
+# Devices that were silent for longer than the shortest threshold of any model. Which model a device has lies elsewhere
+# and is looked up for each of these, so one model with a threshold below the pause between other devices' messages makes
+# every sweep look at those too.
+_QUIET = """
+    SELECT s.device_id, s.shard, s.last_seen_at
+      FROM unnest($1::smallint[], $2::timestamptz[]) AS quiet (shard, since)
+      JOIN device_state s ON s.shard = quiet.shard AND s.last_seen_at < quiet.since
+     WHERE s.shard = ANY($1) AND NOT s.offline
+"""
 
 
 class OfflineSweep:
@@ -45,21 +56,23 @@ class OfflineSweep:
         now = now or datetime.now(UTC)
         stored_until = await self._stored_until(now)
         found = 0
-        async with self._pool.acquire() as connection:
-            silent = await connection.fetch(
-                """SELECT s.device_id, s.shard
-                     FROM device_state s JOIN unnest($1::int[], $2::timestamptz[]) AS stored (shard, until)
-                          ON stored.shard = s.shard
-                     JOIN devices d ON d.id = s.device_id JOIN device_models m ON m.id = d.model_id
-                    WHERE NOT s.offline AND d.deleted_at IS NULL
-                      AND s.last_seen_at < stored.until - make_interval(secs => m.offline_threshold_s)""",
-                list(stored_until),
-                list(stored_until.values()),
-            )
-            for shard, until in stored_until.items():
-                of_shard = [row["device_id"] for row in silent if row["shard"] == shard]
-                for first in range(0, len(of_shard), DEVICES_MAX):
-                    found += await self._mark(connection, shard, until, of_shard[first : first + DEVICES_MAX], now)
+        async with (
+            self._pool.acquire() as connection,
+            self._pool.acquire() as reading,
+            reading.transaction(readonly=True),
+        ):
+            thresholds = await _thresholds(connection)
+            shortest = min(thresholds.values(), default=timedelta())
+            since = [until - shortest for until in stored_until.values()]
+            async for rows in batches(reading, _QUIET, list(stored_until), since, size=DEVICES_MAX):
+                models = await _models(connection, [row["device_id"] for row in rows])
+                silent: dict[int, dict[UUID, datetime]] = {}
+                for row in rows:
+                    before = stored_until[row["shard"]] - thresholds[models[row["device_id"]]]
+                    if row["last_seen_at"] < before:
+                        silent.setdefault(row["shard"], {})[row["device_id"]] = before
+                for shard, of_shard in silent.items():
+                    found += await self._mark(connection, shard, of_shard, now)
         if found:
             self._metrics.devices_offline.inc(found)
             logs.event(log, logging.INFO, "devices_offline", devices=found)
@@ -80,32 +93,50 @@ class OfflineSweep:
                 until[shard] = _time_of(oldest[0][0]) if oldest else now
         return until
 
-    async def _mark(
-        self, connection: Connection, shard: int, until: datetime, device_ids: list[object], now: datetime
-    ) -> int:
+    async def _mark(self, connection: Connection, shard: int, silent: Mapping[UUID, datetime], now: datetime) -> int:
+        """Mark those of a shard's devices that are still silent since before these times; returns how many.
+
+        Devices that were deleted are marked too, so that they are not looked at again, but nothing is told of them.
+        """
         async with connection.transaction():
             await connection.execute("SELECT FROM shards WHERE shard = $1 FOR UPDATE", shard)
             rows = await connection.fetch(
-                """UPDATE device_state s SET offline = true FROM devices d JOIN device_models m ON m.id = d.model_id
-                    WHERE s.device_id = ANY($1::uuid[]) AND d.id = s.device_id
-                      AND d.deleted_at IS NULL AND NOT s.offline
-                      AND s.last_seen_at < $2::timestamptz - make_interval(secs => m.offline_threshold_s)
-                   RETURNING s.device_id, d.project_id""",
-                device_ids,
-                until,
+                """UPDATE device_state s SET offline = true
+                     FROM unnest($2::uuid[], $3::timestamptz[]) AS silent (device_id, before)
+                    WHERE s.shard = $1 AND s.device_id = silent.device_id AND NOT s.offline
+                      AND s.last_seen_at < silent.before
+                   RETURNING s.device_id""",
+                shard,
+                list(silent),
+                list(silent.values()),
             )
+            living = await connection.fetch(
+                "SELECT id FROM devices WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL",
+                [row["device_id"] for row in rows],
+            )
+            marked = [row["id"] for row in living]
             await connection.execute(
                 """INSERT INTO incidents (id, device_id, issue, title, opened_at)
                    SELECT i.id, i.device_id, $3, 'Device is offline', $4
                      FROM unnest($1::uuid[], $2::uuid[]) AS i (id, device_id)
                    ON CONFLICT (device_id, issue) WHERE closed_at IS NULL DO NOTHING""",
-                [ids.new_id() for _ in rows],
-                [row["device_id"] for row in rows],
+                [ids.new_id() for _ in marked],
+                marked,
                 ISSUE,
                 now,
             )
-            await announce(connection, [row["device_id"] for row in rows], offline=True, moment=now)
-        return len(rows)
+            await announce(connection, marked, offline=True, moment=now)
+        return len(marked)
+
+
+async def _thresholds(connection: Connection) -> dict[UUID, timedelta]:
+    rows = await connection.fetch("SELECT id, offline_threshold_s FROM device_models")
+    return {row["id"]: timedelta(seconds=row["offline_threshold_s"]) for row in rows}
+
+
+async def _models(connection: Connection, device_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    rows = await connection.fetch("SELECT id, model_id FROM devices WHERE id = ANY($1::uuid[])", device_ids)
+    return {row["id"]: row["model_id"] for row in rows}
 
 
 async def announce(connection: Connection, device_ids: Sequence[object], *, offline: bool, moment: datetime) -> None:

@@ -35,13 +35,14 @@ STORE_TIMEOUT_S = 1.0
 
 _FROM_POSTGRES = """
     SELECT (SELECT count(*) FROM event_outbox) AS outbox, (SELECT count(*) FROM reply_queue) AS replies,
-           (SELECT count(*) FROM ingest_quarantine) AS quarantined,
            (SELECT count(*) FROM cloud_connectors WHERE status = 'Active') AS importing,
            (SELECT count(*) FROM cloud_connectors WHERE status = 'Error') AS stuck,
-           (SELECT count(*) FROM cloud_connectors WHERE held IS NOT NULL) AS held,
-           (SELECT coalesce(json_object_agg(outcome, total), '{}')
-              FROM (SELECT outcome, sum(count) AS total FROM ingest_ledger GROUP BY outcome) l) AS ledger
+           (SELECT count(*) FROM cloud_connectors WHERE held IS NOT NULL) AS held
 """
+_LEDGER = """
+    SELECT outcome, sum(count)::bigint AS total FROM ingest_ledger WHERE shard = ANY($1::smallint[]) GROUP BY outcome
+"""
+_QUARANTINED = "SELECT count(*) FROM ingest_quarantine WHERE shard = ANY($1::smallint[])"
 
 
 class _Found(Collector):
@@ -115,8 +116,10 @@ async def _postgres(services: Services) -> list[Metric]:
     ledger = CounterMetricFamily(
         "fleetgate_ledger_messages", "What became of every accepted message, by outcome.", labels=["outcome"]
     )
-    for outcome, total in row["ledger"].items():
-        ledger.add_metric([outcome], total)
+    shards = list(range(services.shards))
+    for counted in await services.postgres.fetch(_LEDGER, shards):
+        ledger.add_metric([counted["outcome"]], counted["total"])
+    quarantined = await services.postgres.fetchval(_QUARANTINED, shards)
     webhooks = await deliveries.totals(services.postgres)
     accepted = CounterMetricFamily("fleetgate_deliveries_accepted", "Events that data connectors took over.")
     accepted.add_metric([], webhooks.accepted)
@@ -139,6 +142,6 @@ async def _postgres(services: Services) -> list[Metric]:
         ("fleetgate_cloud_connectors_held", "Of those, the ones that hold a list to confirm.", row["held"]),
         ("fleetgate_outbox_events", "Life-cycle events that wait for the log.", row["outbox"]),
         ("fleetgate_replies_deferred", "Devices whose prepared reply waits to be written.", row["replies"]),
-        ("fleetgate_quarantined_messages", "Messages that could not be stored as events.", row["quarantined"]),
+        ("fleetgate_quarantined_messages", "Messages that could not be stored as events.", quarantined),
     ]
     return [ledger, accepted, ended, *(GaugeMetricFamily(name, text, value=value) for name, text, value in gauges)]

@@ -77,6 +77,7 @@ async def list_histories(
     async def read(window: Window) -> list[ListedMessage]:
         return await telemetry_history.page(
             services.postgres,
+            services.shards,
             project_ids,
             since=since,
             until=until,

@@ -161,6 +161,7 @@ async def list_history(
     async def read(window: Window) -> list[ListedMessage]:
         return await telemetry_history.page_of_device(
             services.postgres,
+            services.shards,
             device_id,
             since=since,
             until=until,

@@ -111,7 +111,7 @@ async def replay(services: Services, project: ProjectScope, connector: str, body
         raise DoesNotFit("EndTime must be after startTime")
     async with services.postgres.acquire() as connection, connection.transaction():
         held = await _lock_active(connection, project, connector)
-        return Replayed(await store.replay(connection, held, start, end))
+        return Replayed(await store.replay(connection, services.shards, held, start, end))
 
 
 @endpoint(

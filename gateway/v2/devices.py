@@ -128,7 +128,7 @@ async def read_page(
         except asyncpg.DataError:  # only a token that somebody made up can hold what Postgres does not read
             raise DoesNotFit(page_tokens.UNKNOWN) from None
         items = found[: query.page_size]
-        reported = await project_view.reported(connection, [device.id for device in items])
+        reported = await project_view.reported(connection, services.shards, [device.id for device in items])
     more = len(found) > len(items)
     token = page_tokens.seal((query.order_by,), [items[-1].sort_key, items[-1].id]) if more else ""
     return Devices([shown(device, reported[device.id]) for device in items], token)
@@ -174,7 +174,7 @@ async def read_device(services: Services, account: Principal, project: str, devi
     if project not in (ANY_PROJECT, str(found.project_id)):
         raise NotFound(NOT_FOUND)
     await ProjectScope.of(services, account, found.project_id, Permission.READ)
-    return shown(found, (await project_view.reported(services.postgres, [found.id]))[found.id])
+    return shown(found, (await project_view.reported(services.postgres, services.shards, [found.id]))[found.id])
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (list_devices, read_device)

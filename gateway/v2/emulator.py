@@ -73,7 +73,7 @@ async def create_emulated_device(services: Services, project: ProjectScope, body
 async def read_emulated_device(services: Services, project: ProjectScope, device: str) -> Device:
     """Read one emulated device."""
     found = await device_in(services, device, project.id, emulated=True)
-    return shown(found, (await project_view.reported(services.postgres, [found.id]))[found.id])
+    return shown(found, (await project_view.reported(services.postgres, services.shards, [found.id]))[found.id])
 
 
 @endpoint("DELETE", DEVICES + "/{device}", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=UNKNOWN)

@@ -83,6 +83,7 @@ async def list_events(services: Services, project: ProjectScope, device: str, qu
         services.postgres,
         project.id,
         device_id,
+        ids.shard_of(str(device_id).encode(), services.shards),
         since=since,
         until=until,
         event_types=query.event_types,

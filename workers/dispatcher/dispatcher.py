@@ -19,7 +19,7 @@ from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
 from schemas.settings import WorkerSettings
 from schemas.signing import SigningKey, issuer
 from workers.checkpoints import Checkpoint
-from workers.dispatcher import failing, journal, stalls, store
+from workers.dispatcher import failing, journal, stalls
 from workers.dispatcher.client import Client
 from workers.dispatcher.commits import Commits
 from workers.dispatcher.failing import FailingSweep
@@ -27,6 +27,7 @@ from workers.dispatcher.feeder import Feeder
 from workers.dispatcher.governor import Governor
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.lanes import Lanes
+from workers.dispatcher.reading import EventLog, by_index
 from workers.dispatcher.retry import Random
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
@@ -119,10 +120,11 @@ class Dispatcher:
         governor = Governor(max(1, settings.connector_deliveries_max // 2))
         notes = Journal(pool, self._metrics)
         lanes = Lanes(client, notes, governor, settings.deliveries_max, clock=clock, random=self._chance)
-        feeder = Feeder(settings.postgres_dsn, roster, lanes.pump, clock)
-        tail_session = Session(settings.postgres_dsn, "dispatcher tail", store.by_index)
+        event_log = EventLog()
+        feeder = Feeder(event_log, settings.postgres_dsn, roster, lanes.pump, clock)
+        tail_session = Session(settings.postgres_dsn, "dispatcher tail", by_index)
         commit_session = Session(settings.postgres_dsn, "dispatcher commits")
-        tail = Tail(tail_session, roster, lanes.pump)
+        tail = Tail(event_log, tail_session, roster, lanes.pump)
         commits = Commits(
             commit_session,
             roster,

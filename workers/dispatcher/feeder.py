@@ -14,12 +14,14 @@ from workers.dispatcher import store
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.lanes import Spawn
 from workers.dispatcher.queue import DUE_MAX
+from workers.dispatcher.reading import EventLog, Span, by_index
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
 
 TICK_S = 0.05
-WINDOW = 32
-"""Events of each shard that one read of a window brings."""
+WINDOW = 128
+"""Events that one read of a window brings, shared by the shards that it reads."""
+WINDOW_OF_SHARD_MIN = 8
 READS_MAX = 3
 CONNECTORS_MAX = 200
 """Connectors whose due rows are read at once."""
@@ -33,12 +35,20 @@ RETRY_S = 0.25
 class Feeder:
     """Reads for the connectors of this process, one by one."""
 
-    def __init__(self, dsn: str, roster: Roster, pump: Callable[[Connector], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        dsn: str,
+        roster: Roster,
+        pump: Callable[[Connector], None],
+        clock: Callable[[], float],
+    ) -> None:
         self.spawn: Spawn = asyncio.create_task
-        self._rows = Session(dsn, "dispatcher queues", store.by_index)
+        self._log = log
+        self._rows = Session(dsn, "dispatcher queues", by_index)
         self._windows: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
         for _ in range(READS_MAX):
-            self._windows.put_nowait(Session(dsn, "dispatcher windows", store.by_index))
+            self._windows.put_nowait(Session(dsn, "dispatcher windows", by_index))
         self._roster = roster
         self._pump = pump
         self._clock = clock
@@ -93,11 +103,12 @@ class Feeder:
     async def _read_window(self, connector: Connector, session: Session) -> None:
         cursors = connector.queue.cursors
         spans = [
-            store.Span(shard, cursor.read, cursor.tail.seq, cursor.stored_at)
+            Span(shard, cursor.read, cursor.tail.seq, cursor.stored_at)
             for shard, cursor in cursors.items()
             if not cursor.live and cursor.read < cursor.tail.seq
         ]
-        events = await store.read_window(await session.get(), connector.project_id, spans, WINDOW)
+        limit = max(WINDOW_OF_SHARD_MIN, WINDOW // max(1, len(spans)))
+        events = await self._log.read_window(await session.get(), connector.project_id, spans, limit)
         counts = dict.fromkeys(cursors, 0)
         last = dict.fromkeys(cursors, 0)
         for event in events:
@@ -105,9 +116,9 @@ class Feeder:
             last[event.shard] = event.seq
             if connector.target.wants(event.type):
                 connector.queue.offer(event)
-        connector.catching_up = WINDOW in counts.values()
+        connector.catching_up = limit in counts.values()
         for span in spans:
-            full = counts[span.shard] == WINDOW
+            full = counts[span.shard] == limit
             cursors[span.shard].fall_behind(last[span.shard] + 1 if full else span.high)
             self._roster.joining[cursors[span.shard]] = connector
 
@@ -116,7 +127,7 @@ class Feeder:
         loaded = [row_id for connector in connectors for row_id in connector.queue.loaded]
         for connector in connectors:
             connector.check_at = now + UNTOLD_S
-        found = await store.read_due(
+        found = await self._log.read_due(
             await self._rows.get(),
             [connector.id for connector in connectors],
             loaded,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from schemas import logs, signing_keys
+from schemas import event_log, logs, signing_keys
 from schemas.egress import EgressPolicy
 from schemas.postgres import Connection, PostgresAway
 from schemas.secrets import SecretError, Vault
@@ -156,7 +156,8 @@ class Roster:
         connection = await self._session.get()
         if not self.shards:
             since = datetime.now(UTC) - CLOCK_SLACK
-            self.shards = {shard: Shard(shard, head, since) for shard, head in (await store.heads(connection)).items()}
+            heads = await event_log.heads(connection, await event_log.shards(connection))
+            self.shards = {shard: Shard(shard, head, since) for shard, head in heads.items()}
         active = await store.active(connection)
         for connector in list(self.connectors.values()):
             known = active.get(connector.id)

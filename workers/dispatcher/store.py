@@ -1,4 +1,4 @@
-"""All SQL of the dispatcher.
+"""The SQL of the dispatcher, but for reading events (see `reading`).
 
 A commit names, for each connector, the epoch that this process believes in; connectors whose epoch is another are left
 out, whole: they have a new owner, or were disabled. Rows of connectors are locked in the order of their ids, by all.
@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.postgres import Connection, Executor
 from workers.checkpoints import Checkpoint
-from workers.dispatcher.body import Event
 from workers.dispatcher.queue import Delivery, Progress
-from workers.dispatcher.retry import CAP_S
 
 if TYPE_CHECKING:
     from workers.dispatcher.connector import Connector
-
-_EVENT = """e.shard, e.seq, e.stored_at, e.type, e.device_id, e.project_id, e.ts, e.data::text, e.labels::text,
-            m.device_type, m.product_number"""
-_DEVICE = "LEFT JOIN devices d ON d.id = e.device_id LEFT JOIN device_models m ON m.id = d.model_id"
-_CLOCK_JUMPED_S = CAP_S + 300
-"""A row that is to wait longer than any does was written before the clock jumped back: it is due."""
 
 
 def moment(seconds: float) -> datetime:
@@ -82,122 +74,7 @@ async def positions(executor: Executor, connector_ids: Iterable[str]) -> list[An
     )
 
 
-async def by_index(connection: Connection) -> None:
-    """Prepare a connection for reading: few rows, each by index, whatever the statistics say.
-
-    A replay puts a million rows into a queue at once, and until they are analysed the planner takes them for forty and
-    sorts them all for every read.
-    """
-    for node in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
-        await connection.execute(f"SET enable_{node} = off")
-
-
-# Reading -----------------------------------------------------------------------------------------------------
-
-
-async def heads(executor: Executor) -> dict[int, int]:
-    """For each shard the sequence number that its next event will have."""
-    return {row["shard"]: row["next_seq"] for row in await executor.fetch("SELECT shard, next_seq FROM shards")}
-
-
-class Span(NamedTuple):
-    """A part of one shard's log: from `low` up to and not with `high`, stored since `since`."""
-
-    shard: int
-    low: int
-    high: int
-    since: datetime
-
-
-async def read_tail(executor: Executor, spans: Sequence[Span], projects: Iterable[Any]) -> list[Event]:
-    """The events of these projects, in order in each shard."""
-    rows = await executor.fetch(
-        f"""SELECT {_EVENT}
-              FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS s (shard, low, high, since)
-             CROSS JOIN LATERAL (
-                   SELECT * FROM events WHERE shard = s.shard AND seq >= s.low AND seq < s.high
-                      AND stored_at >= s.since AND project_id = ANY($5) ORDER BY seq) e
-              {_DEVICE}""",
-        *_columns(spans, 4),
-        list(projects),
-    )
-    return [Event(*row) for row in sorted(rows, key=_place)]
-
-
-async def read_window(executor: Executor, project: Any, spans: Sequence[Span], limit: int) -> list[Event]:
-    """The next events of one project, at most `limit` of each shard, in order in each shard."""
-    rows = await executor.fetch(
-        f"""SELECT {_EVENT}
-              FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS s (shard, low, high, since)
-             CROSS JOIN LATERAL (
-                   SELECT * FROM events WHERE project_id = $5 AND shard = s.shard AND seq >= s.low AND seq < s.high
-                      AND stored_at >= s.since ORDER BY project_id, shard, seq LIMIT $6) e
-              {_DEVICE}""",
-        *_columns(spans, 4),
-        project,
-        limit,
-    )
-    return [Event(*row) for row in sorted(rows, key=_place)]
-
-
-def _place(row: Any) -> tuple[int, int]:
-    return row["shard"], row["seq"]
-
-
-class Due(NamedTuple):
-    """A row of `waiting_deliveries`. `delivery` is None when it is not due, at `next_at` it will be."""
-
-    connector_id: str
-    next_at: float
-    delivery: Delivery | None
-
-
-async def read_due(
-    executor: Executor, connector_ids: Sequence[str], loaded: Sequence[int], now: datetime, limit: int
-) -> list[Due]:
-    """The first rows of each connector in the order of their times, but those that are `loaded`.
-
-    A synchronized event that the log has dropped is read from `device_reported`, with the labels of today.
-    """
-    rows = await executor.fetch(
-        """SELECT w.id, w.connector_id, w.cause, w.attempts, w.owed_since, w.next_at, w.due, w.body::text AS body,
-                   coalesce(e.shard, r.shard), coalesce(e.seq, r.seq), coalesce(e.stored_at, r.stored_at),
-                   coalesce(e.type, r.type), coalesce(e.device_id, r.device_id), coalesce(e.project_id, d.project_id),
-                   coalesce(e.ts, r.ts), coalesce(e.data, r.data)::text,
-                   CASE WHEN e.seq IS NULL THEN d.labels ELSE e.labels END::text, m.device_type, m.product_number
-              FROM unnest($1::text[]) AS c (id)
-             CROSS JOIN LATERAL (
-                   SELECT *, next_at <= $2 OR next_at > $2 + make_interval(secs => $5) AS due FROM waiting_deliveries
-                    WHERE connector_id = c.id AND id <> ALL ($3) ORDER BY connector_id, next_at LIMIT $4) w
-              LEFT JOIN LATERAL (
-                   SELECT * FROM events WHERE w.due AND shard = w.shard AND seq = w.seq AND stored_at = w.stored_at
-                    LIMIT 1) e ON true
-              LEFT JOIN LATERAL (
-                   SELECT * FROM device_reported WHERE w.due AND e.seq IS NULL AND device_id = w.device_id
-                      AND shard = w.shard AND seq = w.seq LIMIT 1) r ON true
-              LEFT JOIN devices d ON d.id = coalesce(e.device_id, r.device_id)
-              LEFT JOIN device_models m ON m.id = d.model_id
-             ORDER BY w.connector_id, w.next_at""",
-        connector_ids,
-        now,
-        loaded,
-        limit,
-        _CLOCK_JUMPED_S,
-    )
-    return [_due(row) for row in rows]
-
-
-def _due(row: Any) -> Due:
-    if not row["due"]:
-        return Due(row["connector_id"], row["next_at"].timestamp(), None)
-    event = tuple(row)[8:]
-    delivery = Delivery(Event(*event) if event[0] is not None else None, row["owed_since"].timestamp())
-    delivery.waiting_id = row["id"]
-    delivery.attempts = row["attempts"]
-    delivery.test = row["cause"] == "test"
-    if row["body"] is not None:
-        delivery.body = row["body"].encode()
-    return Due(row["connector_id"], row["next_at"].timestamp(), delivery)
+# Tests -------------------------------------------------------------------------------------------------------
 
 
 async def overdue(

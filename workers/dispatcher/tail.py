@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from schemas import event_log
 from schemas.postgres import PostgresAway
-from workers.dispatcher import store
 from workers.dispatcher.body import Event
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.queue import CLOCK_SLACK, FRESH_MAX, Cursor
+from workers.dispatcher.reading import EventLog, Span
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
 
@@ -26,7 +27,8 @@ RETRY_S = 0.25
 class Tail:
     """The reading end that connectors share."""
 
-    def __init__(self, session: Session, roster: Roster, pump: Callable[[Connector], None]) -> None:
+    def __init__(self, log: EventLog, session: Session, roster: Roster, pump: Callable[[Connector], None]) -> None:
+        self._log = log
         self._session = session
         self._roster = roster
         self._pump = pump
@@ -49,19 +51,19 @@ class Tail:
     async def read(self) -> bool:
         """Hand out what is new; returns whether there is more at once."""
         connection = await self._session.get()
-        heads = await store.heads(connection)
         since = datetime.now(UTC) - CLOCK_SLACK
         shards = self._roster.shards
+        heads = await event_log.heads(connection, shards)
         self._join()
         spans = [
-            store.Span(shard.shard, shard.seq, min(heads[shard.shard], shard.seq + READ_MAX), shard.stored_at)
+            Span(shard.shard, shard.seq, min(heads[shard.shard], shard.seq + READ_MAX), shard.stored_at)
             for shard in shards.values()
             if heads[shard.shard] > shard.seq
         ]
         if not spans:
             return False
         projects = self._roster.projects
-        events = await store.read_tail(connection, spans, list(projects)) if projects else []
+        events = await self._log.read_tail(connection, spans, list(projects)) if projects else []
         touched: set[Connector] = set()
         for span in spans:
             shards[span.shard].seq = span.high

@@ -32,7 +32,7 @@ from gateway.cli.migrate import migrate
 from gateway.cli.secret_file import write_secret
 from gateway.cli.stopping import stop_event, stopped
 from gateway.edge import bind
-from schemas import postgres
+from schemas import event_log, postgres
 from schemas.settings import PREFIX, EdgeSettings, MigrateSettings, UpSettings, WorkerSettings, load
 
 READY_TIMEOUT_S = 60
@@ -143,15 +143,22 @@ async def _report_progress(dsn: str, stop: asyncio.Event) -> None:
         with contextlib.suppress(postgres.PostgresAway):
             connection = await postgres.connect(dsn, "up")
             try:
-                row = await connection.fetchrow(
-                    """SELECT (SELECT coalesce(sum(count), 0) FROM ingest_ledger WHERE outcome = 'stored') AS stored,
-                              count(*) AS devices, count(*) FILTER (WHERE NOT s.offline) AS heard
-                         FROM devices d LEFT JOIN device_state s ON s.device_id = d.id WHERE d.deleted_at IS NULL"""
+                shards = await event_log.shards(connection)
+                devices = await connection.fetch("SELECT id FROM devices WHERE deleted_at IS NULL")
+                stored = await connection.fetchval(
+                    """SELECT coalesce(sum(count), 0) FROM ingest_ledger
+                        WHERE shard = ANY($1::smallint[]) AND outcome = 'stored'""",
+                    shards,
+                )
+                online = await connection.fetchval(
+                    """SELECT count(*) FROM device_state
+                        WHERE shard = ANY($1::smallint[]) AND device_id = ANY($2::uuid[]) AND NOT offline""",
+                    shards,
+                    [device["id"] for device in devices],
                 )
             finally:
                 await connection.close()
-            assert row is not None
-            print(f"stored {row['stored']} messages; {row['heard']} of {row['devices']} devices online", flush=True)
+            print(f"stored {stored} messages; {online} of {len(devices)} devices online", flush=True)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.refusals import Conflict, DoesNotFit, NotFound
+from gateway.stores.events import by_index
 from schemas import ids
 from schemas.bounds import RETRY_WINDOW_S
 from schemas.events import SYNCHRONIZED_FROM_LOG
@@ -19,6 +20,8 @@ from schemas.secrets import Vault
 
 CONNECTORS_MAX = 10
 REPLAY_EVENTS_MAX = 1_000_000
+SYNCHRONIZED_AT_ONCE = 10_000
+"""Devices in one statement."""
 UNKNOWN = "Data connector not found"
 
 _COLUMNS = """id, project_id, display_name, status, event_types, labels, url, headers, secret, previous_secret_until,
@@ -166,6 +169,25 @@ async def delete(connection: Executor, connector_id: str) -> None:
 # Work for its queue ------------------------------------------------------------------------------------------
 
 
+_SYNCHRONIZE = """
+    INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, device_id)
+    SELECT $1, e.shard, e.seq, e.stored_at, 'sync', now(), now(), e.device_id
+      FROM unnest($2::smallint[], $3::uuid[]) AS d (shard, id) CROSS JOIN LATERAL ({events}) e
+     WHERE $5::text[] = '{{}}' OR e.type = ANY($5)
+    RETURNING 1
+"""
+_REPORTED = """
+    SELECT shard, seq, stored_at, device_id, type FROM device_reported
+     WHERE shard = d.shard AND shard = ANY($2) AND device_id = d.id AND type <> ALL ($4::text[])
+"""
+_NEWEST = """
+    SELECT newest.* FROM unnest($4::text[]) AS t (type) CROSS JOIN LATERAL (
+        SELECT shard, seq, stored_at, device_id, type FROM events
+         WHERE shard = d.shard AND shard = ANY($2) AND device_id = d.id AND type = t.type
+         ORDER BY ts DESC LIMIT 1) newest
+"""
+
+
 async def synchronize(connection: Connection, connector: Connector) -> int:
     """Owe a held, active connector the newest event of each type of each device in its project; returns how many.
 
@@ -176,32 +198,28 @@ async def synchronize(connection: Connection, connector: Connector) -> int:
         "DELETE FROM waiting_deliveries WHERE connector_id = $1 AND cause = 'sync' RETURNING 1",
         connector.id,
     )
-    added = await _rows(
-        connection,
-        """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, device_id)
-           SELECT $1, e.shard, e.seq, e.stored_at, 'sync', now(), now(), e.device_id FROM (
-               SELECT r.shard, r.seq, r.stored_at, r.device_id, r.type
-                 FROM device_reported r JOIN devices d ON d.id = r.device_id
-                WHERE d.project_id = $2 AND d.deleted_at IS NULL
-               UNION ALL
-               SELECT n.shard, n.seq, n.stored_at, d.id, n.type
-                 FROM devices d CROSS JOIN unnest($4::text[]) AS t (type)
-                CROSS JOIN LATERAL (
-                      SELECT shard, seq, stored_at, type FROM events
-                       WHERE device_id = d.id AND type = t.type ORDER BY ts DESC LIMIT 1) n
-                WHERE d.project_id = $2 AND d.deleted_at IS NULL) e
-            WHERE $3::text[] = '{}' OR e.type = ANY($3)
-           RETURNING 1""",
-        connector.id,
-        connector.project_id,
-        connector.event_types,
-        SYNCHRONIZED_FROM_LOG,
+    devices = await connection.fetch(
+        "SELECT shard, id FROM devices WHERE project_id = $1 AND deleted_at IS NULL", connector.project_id
     )
+    await connection.execute(by_index.SETTINGS)
+    added = 0
+    for first in range(0, len(devices), SYNCHRONIZED_AT_ONCE):
+        some = devices[first : first + SYNCHRONIZED_AT_ONCE]
+        for events in (_REPORTED, _NEWEST):
+            added += await _rows(
+                connection,
+                _SYNCHRONIZE.format(events=events),
+                connector.id,
+                [device["shard"] for device in some],
+                [device["id"] for device in some],
+                SYNCHRONIZED_FROM_LOG,
+                connector.event_types,
+            )
     await _count(connection, connector.id, accepted=added, superseded=superseded)
     return added
 
 
-async def replay(connection: Connection, connector: Connector, start: datetime, end: datetime) -> int:
+async def replay(connection: Connection, shards: int, connector: Connector, start: datetime, end: datetime) -> int:
     """Owe a held, active connector all events of its project from a time range once more; returns how many.
 
     Raises DoesNotFit for more than `REPLAY_EVENTS_MAX`.
@@ -210,7 +228,8 @@ async def replay(connection: Connection, connector: Connector, start: datetime, 
         connection,
         """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, device_id)
            SELECT $1, shard, seq, stored_at, 'replay', now(), now(), device_id FROM events
-            WHERE project_id = $2 AND ts >= $3 AND ts < $4 AND ($5::text[] = '{}' OR type = ANY($5))
+            WHERE shard = ANY($7::smallint[]) AND project_id = $2 AND ts >= $3 AND ts < $4
+              AND ($5::text[] = '{}' OR type = ANY($5))
             LIMIT $6 RETURNING 1""",
         connector.id,
         connector.project_id,
@@ -218,6 +237,7 @@ async def replay(connection: Connection, connector: Connector, start: datetime, 
         end,
         connector.event_types,
         REPLAY_EVENTS_MAX + 1,
+        list(range(shards)),
     )
     if added > REPLAY_EVENTS_MAX:
         raise DoesNotFit(f"More than {REPLAY_EVENTS_MAX} events are in this range: replay it in parts")

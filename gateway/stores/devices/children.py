@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.stores.devices import device_view
+from gateway.stores.devices import device_view, states
 from schemas.postgres import Executor, Pool
 
 
@@ -30,19 +30,20 @@ class Child(Struct):
 async def listed(connection: Executor, parent_id: UUID) -> list[Child]:
     """The living children of a device, oldest registration first."""
     rows = await connection.fetch(
-        """SELECT d.id, d.sn, d.mac, st.status, st.telemetries, st.last_seen_at AS last_seen, d.name,
-                  d.firmware_version, m.vendor, m.name AS model, d.claimed_at, d.details
-             FROM devices d JOIN device_models m ON m.id = d.model_id LEFT JOIN device_state st ON st.device_id = d.id
+        """SELECT d.id, d.shard, d.sn, d.mac, d.name, d.firmware_version, m.vendor, m.name AS model, d.claimed_at,
+                  d.details
+             FROM devices d JOIN device_models m ON m.id = d.model_id
             WHERE d.parent_id = $1 AND d.deleted_at IS NULL ORDER BY d.id""",
         parent_id,
     )
+    seen = await states.read(connection, [(row["shard"], row["id"]) for row in rows])
     return [
         Child(
             id=row["id"],
             sn=row["sn"],
             mac=row["mac"],
-            state=device_view.state(row["telemetries"], row["status"]),
-            last_seen=row["last_seen"],
+            state=device_view.shown(seen.get(row["id"], states.NEVER_SEEN)),
+            last_seen=seen.get(row["id"], states.NEVER_SEEN).last_seen_at,
             name=row["name"],
             firmware_version=row["firmware_version"],
             vendor=row["vendor"],

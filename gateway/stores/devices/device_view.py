@@ -7,6 +7,8 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.refusals import Unauthenticated
+from gateway.stores.devices import states
+from gateway.stores.devices.states import DeviceState
 from schemas.postgres import Executor
 
 
@@ -56,19 +58,20 @@ async def read(connection: Executor, device_id: UUID) -> Device:
     """Raises Unauthenticated when the device was deleted."""
     row = await connection.fetchrow(
         """SELECT d.id, d.sn, d.mac, m.vendor, m.name AS model, d.config_version, d.config_updated_at, d.name,
-                  d.firmware_version, d.claimed_at, d.details, st.status, st.telemetries, st.last_seen_at
-             FROM devices d JOIN device_models m ON m.id = d.model_id LEFT JOIN device_state st ON st.device_id = d.id
+                  d.firmware_version, d.claimed_at, d.details, d.shard
+             FROM devices d JOIN device_models m ON m.id = d.model_id
             WHERE d.id = $1 AND d.deleted_at IS NULL""",
         device_id,
     )
     if row is None:
         raise Unauthenticated
+    seen = (await states.read(connection, [(row["shard"], device_id)])).get(device_id, states.NEVER_SEEN)
     return Device(
         id=row["id"],
         partner=Partner(row["sn"], row["mac"], row["vendor"], row["model"]),
         config=ConfigVersion(row["config_version"], row["config_updated_at"]),
-        state=state(row["telemetries"], row["status"]),
-        last_seen=row["last_seen_at"],
+        state=shown(seen),
+        last_seen=seen.last_seen_at,
         name=row["name"],
         firmware_version=row["firmware_version"],
         claimed=row["claimed_at"] is not None,
@@ -76,14 +79,14 @@ async def read(connection: Executor, device_id: UUID) -> Device:
     )
 
 
-def state(telemetries: dict[str, Any] | None, status: str | None) -> dict[str, Any]:
+def shown(state: DeviceState) -> dict[str, Any]:
     """The merged state as devices are shown it; its status is null until the device told one."""
-    return {**flat(telemetries), "status": status}
+    return {**flat(state.telemetries), "status": state.status}
 
 
-def flat(telemetries: dict[str, Any] | None) -> dict[str, Any]:
+def flat(telemetries: dict[str, Any]) -> dict[str, Any]:
     """The telemetry of a state that also holds the device's status: a key of that name is kept apart."""
-    shown = dict(telemetries or {})
+    shown = dict(telemetries)
     if "status" in shown:
         shown["telemetries.status"] = shown.pop("status")
     return shown

@@ -14,6 +14,7 @@ The incident that the offline sweep opens by itself (issue "offline") counts for
 status of its own.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -22,33 +23,25 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.refusals import NotFound
-from gateway.stores.devices import device_view
+from gateway.stores.devices import device_view, states
 from gateway.stores.devices.locking import UNKNOWN
+from gateway.stores.devices.states import DeviceState
 from schemas.postgres import Executor
+
+PRIORITY_OF_ERRORS = 3
+"""Open incidents up to this priority are errors, others warnings."""
 
 EffectiveStatus = Literal["never_seen", "disconnected", "error", "warning", "offline", "ok"]
 
-_EFFECTIVE_STATUS = """
-    CASE WHEN imported.silent THEN 'disconnected'
-         WHEN st.last_seen_at IS NULL THEN 'never_seen'
-         WHEN parent_state.offline OR parent_state.status = 'offline' THEN 'disconnected'
-         WHEN st.status = 'error' OR open_incidents.gravest <= 3 THEN 'error'
-         WHEN open_incidents.gravest <= 5 THEN 'warning'
-         WHEN st.offline OR st.status = 'offline' THEN 'offline'
-         ELSE 'ok' END
-"""
-
-_DEVICE = f"""
-    SELECT d.id, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id, d.project_id,
-           d.registered_at, d.claimed_at, d.config_version, d.applied_config_version, d.info_version,
+_DEVICE = """
+    SELECT d.id, d.shard, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id,
+           d.project_id, d.registered_at, d.claimed_at, d.config_version, d.applied_config_version, d.info_version,
            d.space_data_version, d.open_commands, m.id AS model_id, m.vendor, m.name AS model_name,
-           s.id AS space_id, s.full_path, st.status, st.telemetries, st.state_at, st.last_seen_at,
-           {_EFFECTIVE_STATUS} AS effective_status
+           s.id AS space_id, s.full_path, parent.shard AS parent_shard, open_incidents.gravest, imported.silent
       FROM devices d
       JOIN device_models m ON m.id = d.model_id
       LEFT JOIN spaces s ON s.id = d.space_id
-      LEFT JOIN device_state st ON st.device_id = d.id
-      LEFT JOIN device_state parent_state ON parent_state.device_id = d.parent_id
+      LEFT JOIN devices parent ON parent.id = d.parent_id
       LEFT JOIN LATERAL (
           SELECT min(priority) AS gravest FROM incidents i
            WHERE i.device_id = d.id AND i.closed_at IS NULL AND i.issue <> 'offline') open_incidents ON true
@@ -165,7 +158,7 @@ async def _page(connection: Executor, conditions: list[str], arguments: list[Any
         conditions.append(f"d.id > ${len(arguments)}")
     where = "".join(f" AND {condition}" for condition in conditions)
     rows = await connection.fetch(f"{_DEVICE}{where} ORDER BY d.id OFFSET $2 LIMIT $3", *arguments)
-    return [_device(row) for row in rows]
+    return await _devices(connection, rows)
 
 
 async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> Device:
@@ -173,7 +166,7 @@ async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> 
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND d.organization_id = $2", device_id, organization_id)
     if row is None:
         raise NotFound(UNKNOWN)
-    return _device(row)
+    return (await _devices(connection, [row]))[0]
 
 
 async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> Device:
@@ -181,7 +174,7 @@ async def read_of_vendor(connection: Executor, organization_id: UUID, device_id:
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND m.organization_id = $2", device_id, organization_id)
     if row is None:
         raise NotFound(UNKNOWN)
-    return _device(row)
+    return (await _devices(connection, [row]))[0]
 
 
 async def ever_owned(connection: Executor, organization_id: UUID, device_id: UUID) -> None:
@@ -192,7 +185,33 @@ async def ever_owned(connection: Executor, organization_id: UUID, device_id: UUI
         raise NotFound(UNKNOWN)
 
 
-def _device(row: asyncpg.Record) -> Device:
+async def _devices(connection: Executor, rows: Sequence[asyncpg.Record]) -> list[Device]:
+    """The devices of these rows, with their states and those of their parents."""
+    wanted = [(row["shard"], row["id"]) for row in rows]
+    wanted += [(row["parent_shard"], row["parent_id"]) for row in rows if row["parent_id"] is not None]
+    seen = await states.read(connection, wanted)
+    return [
+        _device(row, seen.get(row["id"], states.NEVER_SEEN), seen.get(row["parent_id"], states.NEVER_SEEN))
+        for row in rows
+    ]
+
+
+def _effective_status(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> EffectiveStatus:
+    gravest = row["gravest"]
+    if row["silent"]:
+        return "disconnected"
+    if state.last_seen_at is None:
+        return "never_seen"
+    if parent.is_offline():
+        return "disconnected"
+    if state.status == "error" or (gravest is not None and gravest <= PRIORITY_OF_ERRORS):
+        return "error"
+    if gravest is not None:
+        return "warning"
+    return "offline" if state.is_offline() else "ok"
+
+
+def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> Device:
     full_path = row["full_path"]
     return Device(
         id=row["id"],
@@ -201,11 +220,11 @@ def _device(row: asyncpg.Record) -> Device:
         mac=row["mac"],
         cloud_id=row["cloud_id"],
         status="registered" if row["claimed_at"] is None else "claimed",
-        effective_status=row["effective_status"],
-        last_seen_at=row["last_seen_at"],
+        effective_status=_effective_status(row, state, parent),
+        last_seen_at=state.last_seen_at,
         details=row["details"],
-        state=device_view.flat(row["telemetries"]) | ({} if row["status"] is None else {"status": row["status"]}),
-        state_at=row["state_at"],
+        state=device_view.flat(state.telemetries) | ({} if state.status is None else {"status": state.status}),
+        state_at=state.state_at,
         model=DeviceModel(row["model_id"], row["vendor"], row["model_name"]),
         sub_model=row["sub_model"],
         firmware=Firmware(row["firmware_version"]),

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.stores.devices import labels as device_labels
-from schemas import typed_events
+from schemas import ids, typed_events
 from schemas.postgres import Connection, Executor
 
 _COLUMNS = "d.id, d.project_id, d.name, d.description, d.labels, m.device_type, m.product_number"
@@ -72,13 +72,18 @@ async def page(
     arguments = _Arguments()
     conditions = [f"d.project_id = ANY({arguments.place(list(project_ids))}::uuid[])", "d.deleted_at IS NULL"]
     conditions += _conditions(filters, arguments)
-    join, key = _key(order, arguments)
+    if order.path[:1] == ("reported",):
+        rows = await connection.fetch(
+            f"SELECT d.id, d.shard FROM {_SOURCE} WHERE {' AND '.join(conditions)}", *arguments
+        )
+        return await _page_by_reported(connection, {row["id"]: row["shard"] for row in rows}, order, after, limit)
+    key = _key(order, arguments)
     if after is not None:
         conditions.append(_behind(key, order, after, arguments))
     direction = "DESC" if order.descending else "ASC"
     ordered = f"{key} {direction} NULLS LAST, d.id" if key else f"d.id {direction}"
     rows = await connection.fetch(
-        f"""SELECT {_COLUMNS}, {f"({key})::text" if key else "NULL"} AS sort_key FROM {_SOURCE} {join}
+        f"""SELECT {_COLUMNS}, {f"({key})::text" if key else "NULL"} AS sort_key FROM {_SOURCE}
              WHERE {" AND ".join(conditions)} ORDER BY {ordered} LIMIT {arguments.place(limit)}""",
         *arguments,
     )
@@ -114,27 +119,74 @@ def _label(key: str, arguments: _Arguments) -> str:
     return f"(d.labels ->> {arguments.place(key)})"
 
 
-def _key(order: Order, arguments: _Arguments) -> tuple[str, str]:
-    """The join that an order needs, and the expression of its sort key."""
+def _key(order: Order, arguments: _Arguments) -> str:
+    """The expression of the sort key of an order by what lies in the row of a device, or of its model."""
     match order.path:
         case ():
-            return "", ""
+            return ""
         case ("type",):
-            return "", "to_jsonb(m.device_type)"
+            return "to_jsonb(m.device_type)"
         case ("productNumber",):
-            return "", "to_jsonb(m.product_number)"
+            return "to_jsonb(m.product_number)"
         case ("labels", key):
-            return "", f"to_jsonb({_label(key, arguments)})"
-        case ("reported", event_type, *path):
-            join = f"LEFT JOIN device_reported r ON r.device_id = d.id AND r.type = {arguments.place(event_type)}"
-            value = f"(r.data #> {arguments.place([event_type, *path])}::text[])::jsonb"
-            return join, f"nullif({value}, 'null'::jsonb)"
+            return f"to_jsonb({_label(key, arguments)})"
     raise AssertionError(order)
 
 
-def _behind(key: str, order: Order, after: tuple[str | None, UUID], arguments: _Arguments) -> str:
-    value, device_id = after
-    later, higher = f"d.id > {arguments.place(device_id)}", "<" if order.descending else ">"
+async def _page_by_reported(
+    connection: Executor,
+    shards: dict[UUID, int],
+    order: Order,
+    after: tuple[str | None, UUID] | None,
+    limit: int,
+) -> list[ProjectDevice]:
+    """A page of these devices (with their shards), ordered by what they reported; those without such a value last.
+
+    What devices reported lies apart from their rows. So each page looks at a value of every device that fits, as an
+    order without an index must, and the ids of all of them travel here and back.
+    """
+    _, event_type, *path = order.path
+    arguments = _Arguments()
+    wanted = f"unnest({arguments.place(list(shards.values()))}::smallint[], {arguments.place(list(shards))}::uuid[])"
+    source = f"""{wanted} AS wanted (shard, device_id)
+                   JOIN device_reported r ON r.shard = wanted.shard AND r.device_id = wanted.device_id
+                  WHERE r.shard = ANY({arguments.place(list(set(shards.values())))}::smallint[])
+                    AND r.type = {arguments.place(event_type)}"""
+    key = f"nullif((r.data #> {arguments.place([event_type, *path])}::text[])::jsonb, 'null'::jsonb)"
+    with_value = f"FROM {source} AND {key} IS NOT NULL"
+    found: list[tuple[UUID, str | None]] = []
+    if after is None or after[0] is not None:
+        of_page = _Arguments(arguments)
+        behind = f"AND {_behind(key, order, after, of_page, device_id='r.device_id')}" if after is not None else ""
+        rows = await connection.fetch(
+            f"""SELECT r.device_id, ({key})::text AS sort_key {with_value} {behind}
+                 ORDER BY {key} {"DESC" if order.descending else "ASC"}, r.device_id
+                 LIMIT {of_page.place(limit)}""",
+            *of_page,
+        )
+        found = [(row["device_id"], row["sort_key"]) for row in rows]
+    if len(found) < limit:
+        rows = await connection.fetch(f"SELECT r.device_id {with_value}", *arguments)
+        without = sorted(shards.keys() - {row["device_id"] for row in rows})
+        if after is not None and after[0] is None:
+            without = [device_id for device_id in without if device_id > after[1]]
+        found += [(device_id, None) for device_id in without[: limit - len(found)]]
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM {_SOURCE} WHERE d.id = ANY($1::uuid[])", [device_id for device_id, _ in found]
+    )
+    by_id = {row["id"]: row for row in rows}
+    return [_device(by_id[device_id], sort_key) for device_id, sort_key in found]
+
+
+def _behind(
+    key: str,
+    order: Order,
+    after: tuple[str | None, UUID],
+    arguments: _Arguments,
+    device_id: str = "d.id",
+) -> str:
+    value, last_id = after
+    later, higher = f"{device_id} > {arguments.place(last_id)}", "<" if order.descending else ">"
     if not key:
         return later.replace(">", higher)
     if value is None:
@@ -165,11 +217,19 @@ def _device(row: Any, sort_key: str | None = None) -> ProjectDevice:
     )
 
 
-async def reported(connection: Executor, device_ids: Collection[UUID]) -> dict[UUID, dict[str, msgspec.Raw]]:
+async def reported(
+    connection: Executor, shards: int, device_ids: Collection[UUID]
+) -> dict[UUID, dict[str, msgspec.Raw]]:
     """For each device the newest data of each type, as it was stored."""
+    of_devices = [ids.shard_of(str(device_id).encode(), shards) for device_id in device_ids]
     rows = await connection.fetch(
-        "SELECT device_id, type, data::text FROM device_reported WHERE device_id = ANY($1::uuid[]) ORDER BY type",
+        """SELECT r.device_id, r.type, r.data::text
+             FROM unnest($1::smallint[], $2::uuid[]) AS wanted (shard, device_id)
+             JOIN device_reported r ON r.shard = wanted.shard AND r.device_id = wanted.device_id
+            WHERE r.shard = ANY($3::smallint[]) ORDER BY r.type""",
+        of_devices,
         list(device_ids),
+        list(set(of_devices)),
     )
     found: dict[UUID, dict[str, msgspec.Raw]] = {device_id: {} for device_id in device_ids}
     for row in rows:

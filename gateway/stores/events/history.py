@@ -12,18 +12,18 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from gateway.stores.events import by_index
 from schemas import ids, rendering
-from schemas.postgres import Executor
+from schemas.postgres import Executor, Pool
 from schemas.telemetry import AHEAD_MAX
 
 STORED_SLACK = AHEAD_MAX + timedelta(hours=1)
 
-# A partition of today has no statistics yet, and PostgreSQL would as soon walk through all events of the project as
-# through those of the device: for IS NOT DISTINCT FROM it uses no index.
+# For IS NOT DISTINCT FROM PostgreSQL uses no index: it must not walk through all events of the project.
 PAGE = """
     SELECT e.shard, e.seq, e.stored_at, e.type, e.ts, e.data::text
       FROM events e
-     WHERE e.device_id = $1 AND e.project_id IS NOT DISTINCT FROM $2
+     WHERE e.shard = $7 AND e.device_id = $1 AND e.project_id IS NOT DISTINCT FROM $2
        AND e.ts >= $3 AND e.ts < $4 AND e.stored_at >= $5{conditions}
      ORDER BY e.ts DESC, e.seq DESC LIMIT $6
 """
@@ -40,9 +40,10 @@ class StoredEvent(Struct):
 
 
 async def page(
-    connection: Executor,
+    pool: Pool,
     project_id: UUID,
     device_id: UUID,
+    shard: int,
     *,
     since: datetime,
     until: datetime,
@@ -50,8 +51,8 @@ async def page(
     before: tuple[datetime, int] | None,
     limit: int,
 ) -> list[StoredEvent]:
-    """What happened to a device in `[since, until)`, while it was in the project."""
-    arguments: list[Any] = [device_id, project_id, since, until, since - STORED_SLACK, limit]
+    """What happened to a device, of this shard, in `[since, until)`, while it was in the project."""
+    arguments: list[Any] = [device_id, project_id, since, until, since - STORED_SLACK, limit, shard]
     conditions = ""
     if event_types:
         arguments.append(list(event_types))
@@ -59,7 +60,8 @@ async def page(
     if before is not None:
         arguments += before
         conditions += BEFORE.format(len(arguments) - 1, len(arguments))
-    rows = await connection.fetch(PAGE.format(conditions=conditions), *arguments)
+    async with by_index.reading(pool) as connection:
+        rows = await connection.fetch(PAGE.format(conditions=conditions), *arguments)
     return [_event(row, project_id, device_id) for row in rows]
 
 

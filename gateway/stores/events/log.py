@@ -21,24 +21,18 @@ class Span(NamedTuple):
     high: int
 
 
-async def heads(connection: Executor) -> dict[int, int]:
-    """For each shard the sequence number that its next event will have."""
-    return {row["shard"]: row["next_seq"] for row in await connection.fetch("SELECT shard, next_seq FROM shards")}
-
-
 async def read(
     connection: Executor, spans: Sequence[Span], project_ids: Collection[Any], since: datetime
 ) -> list[asyncpg.Record]:
     """The events of these projects in these spans, in order; none of them was stored before `since`."""
     return await connection.fetch(
         """SELECT e.shard, e.seq, e.stored_at, e.type, e.device_id, e.project_id, e.ts, e.data::text AS data,
-                  e.labels::text AS labels, m.device_type, m.product_number
+                  e.labels::text AS labels
              FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS s (shard, low, high)
             CROSS JOIN unnest($4::uuid[]) AS p (id)
             CROSS JOIN LATERAL (
                   SELECT * FROM events WHERE project_id = p.id AND shard = s.shard AND seq >= s.low AND seq < s.high
-                     AND stored_at >= $5) e
-             JOIN devices d ON d.id = e.device_id JOIN device_models m ON m.id = d.model_id
+                     AND shard = ANY($1) AND stored_at >= $5) e
             ORDER BY e.shard, e.seq""",
         [span.shard for span in spans],
         [span.low for span in spans],

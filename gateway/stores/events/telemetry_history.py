@@ -12,8 +12,9 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.stores.devices.owner_view import SUBTREE
+from gateway.stores.events import by_index
 from schemas import ids
-from schemas.postgres import Executor
+from schemas.postgres import Pool
 from schemas.telemetry import AHEAD_MAX
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,7 +60,8 @@ def position(numbers: list[Any]) -> Position:
 
 
 async def page(
-    connection: Executor,
+    pool: Pool,
+    shards: int,
     project_ids: list[UUID],
     *,
     since: datetime,
@@ -72,27 +74,30 @@ async def page(
     limit: int,
 ) -> list[ListedMessage]:
     """The messages of these projects in `[since, until)`; `space_id` stands for the devices now at or below it."""
-    arguments: list[Any] = [since, since - _STORED_SLACK, until]
+    read_shards = list(range(shards)) if device_id is None else [ids.shard_of(str(device_id).encode(), shards)]
+    arguments: list[Any] = [since, since - _STORED_SLACK, until, read_shards]
     conditions = []
     if space_id is not None:
-        arguments.append(space_id)
-        within = SUBTREE.format(top=f"${len(arguments)}")
-        conditions.append(f"e.device_id IN (SELECT id FROM devices WHERE space_id IN ({within}))")
+        within = SUBTREE.format(top="$1")
+        rows = await pool.fetch(f"SELECT id FROM devices WHERE space_id IN ({within})", space_id)
+        arguments.append([row["id"] for row in rows])
+        conditions.append(f"e.device_id = ANY(${len(arguments)}::uuid[])")
     if device_id is not None:
         # One device has few messages of other projects: no need to take the projects one by one, and none to let
         # PostgreSQL walk through all of theirs, which it would where a partition has no statistics yet.
         arguments += [device_id, project_ids]
         of_projects = f"array_position(${len(arguments)}::uuid[], e.project_id) IS NOT NULL"
         conditions.append(f"e.device_id = ${len(arguments) - 1} AND {of_projects}")
-        return await _read(connection, conditions, arguments, status, before, offset, limit)
+        return await _read(pool, conditions, arguments, status, before, offset, limit)
     arguments.append(project_ids)
     source = f"unnest(${len(arguments)}::uuid[]) AS project (id) CROSS JOIN LATERAL"
     conditions.append("e.project_id = project.id")
-    return await _read(connection, conditions, arguments, status, before, offset, limit, source)
+    return await _read(pool, conditions, arguments, status, before, offset, limit, source)
 
 
 async def page_of_device(
-    connection: Executor,
+    pool: Pool,
+    shards: int,
     device_id: UUID,
     *,
     since: datetime,
@@ -102,12 +107,13 @@ async def page_of_device(
     limit: int,
 ) -> list[ListedMessage]:
     """The messages of one device in `[since, until)`, whoever owned it."""
-    arguments: list[Any] = [since, since - _STORED_SLACK, until, device_id]
-    return await _read(connection, ["e.device_id = $4"], arguments, None, before, offset, limit)
+    shard = ids.shard_of(str(device_id).encode(), shards)
+    arguments: list[Any] = [since, since - _STORED_SLACK, until, [shard], device_id]
+    return await _read(pool, ["e.device_id = $5"], arguments, None, before, offset, limit)
 
 
 async def _read(
-    connection: Executor,
+    pool: Pool,
     conditions: list[str],
     arguments: list[Any],
     status: Status | None,
@@ -127,15 +133,15 @@ async def _read(
     arguments += [offset, limit]
     take = f"${len(arguments) - 1}::bigint + ${len(arguments)}::bigint"
     where = "".join(f" AND {condition}" for condition in conditions)
-    rows = await connection.fetch(
-        f"""SELECT found.* FROM {source} (
-                SELECT e.device_id, e.ts, e.stored_at, e.shard, e.seq, e.data FROM events e
-                 WHERE e.type = 'telemetry' AND e.ts >= $1 AND e.stored_at >= $2 AND e.ts < $3{where}
-                 ORDER BY e.ts DESC, e.shard DESC, e.seq DESC LIMIT {take}) found
-             ORDER BY ts DESC, shard DESC, seq DESC
-            OFFSET ${len(arguments) - 1} LIMIT ${len(arguments)}""",
-        *arguments,
-    )
+    statement = f"""
+        SELECT found.* FROM {source} (
+            SELECT e.device_id, e.ts, e.stored_at, e.shard, e.seq, e.data FROM events e
+             WHERE e.shard = ANY($4::smallint[]) AND e.type = 'telemetry'
+               AND e.ts >= $1 AND e.stored_at >= $2 AND e.ts < $3{where}
+             ORDER BY e.ts DESC, e.shard DESC, e.seq DESC LIMIT {take}) found
+         ORDER BY ts DESC, shard DESC, seq DESC OFFSET ${len(arguments) - 1} LIMIT ${len(arguments)}"""
+    async with by_index.reading(pool) as connection:
+        rows = await connection.fetch(statement, *arguments)
     return [_listed(row) for row in rows]
 
 

@@ -13,6 +13,7 @@ from flushing import send, store_all
 from owners import Owner
 from projects import Account, account_of
 
+from gateway.stores.events import by_index
 from gateway.stores.events import history as event_history
 from schemas.events import rfc3339
 from schemas.redis import Redis
@@ -197,8 +198,8 @@ async def test_the_plan_is_index_scans_of_the_partitions_that_matter(
         await store(acme, owner_of, *rows)
     if analyzed:
         await acme.pool.execute("ANALYZE events")
-    since = NOW - timedelta(days=3)
-    arguments = [device_id, acme.project_id, since, NOW, since - event_history.STORED_SLACK, 101]
+    since, shard = NOW - timedelta(days=3), (await acme.row(device_id))["shard"]
+    arguments = [device_id, acme.project_id, since, NOW, since - event_history.STORED_SLACK, 101, shard]
     conditions = ""
     if types:
         arguments.append(list(types))
@@ -209,7 +210,7 @@ async def test_the_plan_is_index_scans_of_the_partitions_that_matter(
     statement = event_history.PAGE.format(conditions=conditions)
     for mode in ("force_custom_plan", "force_generic_plan"):
         async with acme.pool.acquire() as connection, connection.transaction():
-            await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
+            await connection.execute(f"{by_index.SETTINGS}; SET LOCAL plan_cache_mode = {mode}")
             explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *arguments)
         plan = (msgspec.json.decode(explained) if isinstance(explained, str) else explained)[0]["Plan"]
         nodes = list(_nodes(plan))

@@ -8,7 +8,7 @@ import pytest
 from owners import Owner, outbox
 from prometheus_client import CollectorRegistry
 
-from schemas import entries, keys
+from schemas import entries, ids, keys
 from schemas.metrics import Metrics
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
@@ -113,5 +113,29 @@ async def test_two_sweeps_at_once_mark_a_device_once(acme: Owner, sweep: Offline
     await seen(acme, device_id, NOW - timedelta(hours=1))
     shard = (await acme.row(device_id))["shard"]
     async with acme.pool.acquire() as first, acme.pool.acquire() as second:
-        both = (sweep._mark(connection, shard, NOW, [device_id], NOW) for connection in (first, second))
+        both = (sweep._mark(connection, shard, {device_id: NOW}, NOW) for connection in (first, second))
         assert sorted(await asyncio.gather(*both)) == [0, 1]
+
+
+async def test_each_model_has_its_own_threshold_and_deleted_devices_are_left_in_peace(
+    acme: Owner, sweep: OfflineSweep
+) -> None:
+    """A shorter threshold of another model makes nobody offline; of a deleted device nothing is told."""
+    other = ids.new_id()
+    await acme.pool.execute(
+        """INSERT INTO device_models (id, organization_id, vendor, name, authentication, offline_threshold_s)
+           SELECT $1, organization_id, vendor, 'Hasty', authentication, 10 FROM device_models WHERE id = $2""",
+        other,
+        acme.model_id,
+    )
+    patient, hasty, deleted = await acme.device(), await acme.device(), await acme.device()
+    await acme.pool.execute("UPDATE devices SET model_id = $2 WHERE id = $1", hasty, other)
+    await acme.pool.execute("UPDATE devices SET deleted_at = now() WHERE id = $1", deleted)
+    await acme.pool.execute("DELETE FROM event_outbox")
+    for device_id in (patient, hasty):
+        await seen(acme, device_id, NOW - timedelta(seconds=60))
+    await seen(acme, deleted, NOW - timedelta(hours=1))
+    assert await sweep.sweep(NOW) == 1
+    assert [await offline(acme, device_id) for device_id in (patient, hasty, deleted)] == [False, True, True]
+    told = await acme.pool.fetch("SELECT DISTINCT device_id FROM event_outbox")
+    assert [row["device_id"] for row in told] == [hasty]

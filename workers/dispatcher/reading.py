@@ -1,0 +1,191 @@
+"""Reading events for connectors: from the end of the log, from a place far behind, or one by one when they are due.
+
+Events lie by shard, and what is read with them (connectors' queues, models of devices) does not: each is read by a
+statement of its own. A statement on events names the shards it goes to; which ones go together is the caller's choice.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from schemas.device_models import DeviceModels
+from schemas.postgres import Connection, Executor
+from workers.dispatcher.body import Event
+from workers.dispatcher.queue import Delivery
+from workers.dispatcher.retry import CAP_S
+
+_EVENT = "e.shard, e.seq, e.stored_at, e.type, e.device_id, e.project_id, e.ts, e.data::text, e.labels::text"
+_CLOCK_JUMPED_S = CAP_S + 300
+"""A row that is to wait longer than any does was written before the clock jumped back: it is due."""
+
+
+async def by_index(connection: Connection) -> None:
+    """Prepare a connection for reading: few rows, each by index, whatever the statistics say.
+
+    A replay puts a million rows into a queue at once, and until they are analysed the planner takes them for forty and
+    sorts them all for every read.
+    """
+    for node in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
+        await connection.execute(f"SET enable_{node} = off")
+
+
+class Span(NamedTuple):
+    """A part of one shard's log: from `low` up to and not with `high`, stored since `since`."""
+
+    shard: int
+    low: int
+    high: int
+    since: datetime
+
+
+class Due(NamedTuple):
+    """A row of `waiting_deliveries`. `delivery` is None when it is not due, at `next_at` it will be."""
+
+    connector_id: str
+    next_at: float
+    delivery: Delivery | None
+
+
+class EventLog:
+    """Reads events, each with what its body tells of its device."""
+
+    def __init__(self) -> None:
+        self._models = DeviceModels()
+
+    def __repr__(self) -> str:
+        return f"<EventLog {self._models!r}>"
+
+    async def read_tail(self, executor: Executor, spans: Sequence[Span], projects: Iterable[Any]) -> list[Event]:
+        """The events of these projects, in order in each shard."""
+        rows = await executor.fetch(
+            f"""SELECT {_EVENT}
+                  FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+                         AS s (shard, low, high, since)
+                 CROSS JOIN LATERAL (
+                       SELECT * FROM events WHERE shard = s.shard AND shard = ANY($1) AND seq >= s.low AND seq < s.high
+                          AND stored_at >= s.since AND project_id = ANY($5) ORDER BY seq) e""",
+            *_columns(spans),
+            list(projects),
+        )
+        return await self._events(executor, rows)
+
+    async def read_window(self, executor: Executor, project: Any, spans: Sequence[Span], limit: int) -> list[Event]:
+        """The next events of one project, at most `limit` of each shard, in order in each shard."""
+        rows = await executor.fetch(
+            f"""SELECT {_EVENT}
+                  FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+                         AS s (shard, low, high, since)
+                 CROSS JOIN LATERAL (
+                       SELECT * FROM events WHERE project_id = $5 AND shard = s.shard AND shard = ANY($1)
+                          AND seq >= s.low AND seq < s.high AND stored_at >= s.since
+                        ORDER BY project_id, shard, seq LIMIT $6) e""",
+            *_columns(spans),
+            project,
+            limit,
+        )
+        return await self._events(executor, rows)
+
+    async def _events(self, executor: Executor, rows: Iterable[Any]) -> list[Event]:
+        ordered = sorted(rows, key=_place)
+        if not ordered:
+            return []
+        models = await self._models.of(executor, {row["device_id"] for row in ordered})
+        return [Event(*row, *models.get(row["device_id"], (None, None))) for row in ordered]
+
+    async def read_due(
+        self, executor: Executor, connector_ids: Sequence[str], loaded: Sequence[int], now: datetime, limit: int
+    ) -> list[Due]:
+        """The first rows of each connector in the order of their times, but those that are `loaded`.
+
+        A synchronized event that the log has dropped is read from `device_reported`, with the labels of today.
+        """
+        rows = await executor.fetch(
+            """SELECT w.id, w.connector_id, w.cause, w.attempts, w.owed_since, w.next_at, w.due, w.body::text AS body,
+                      w.shard, w.seq, w.stored_at, w.device_id
+                 FROM unnest($1::text[]) AS c (id)
+                CROSS JOIN LATERAL (
+                      SELECT *, next_at <= $2 OR next_at > $2 + make_interval(secs => $5) AS due
+                        FROM waiting_deliveries
+                       WHERE connector_id = c.id AND id <> ALL ($3) ORDER BY connector_id, next_at LIMIT $4) w
+                ORDER BY w.connector_id, w.next_at""",
+            connector_ids,
+            now,
+            loaded,
+            limit,
+            _CLOCK_JUMPED_S,
+        )
+        wanted = [row for row in rows if row["due"] and row["seq"]]
+        found = {(event.shard, event.seq): event for event in await self._at(executor, wanted)}
+        dropped = [row for row in wanted if row["device_id"] is not None and _place(row) not in found]
+        found |= {(event.shard, event.seq): event for event in await self._reported(executor, dropped)}
+        return [_due(row, found.get(_place(row))) for row in rows]
+
+    async def _at(self, executor: Executor, places: Sequence[Any]) -> list[Event]:
+        """The events at these places, as far as the log still has them."""
+        if not places:
+            return []
+        rows = await executor.fetch(
+            f"""SELECT {_EVENT}
+                  FROM unnest($1::smallint[], $2::bigint[], $3::timestamptz[]) AS p (shard, seq, stored_at)
+                 CROSS JOIN LATERAL (
+                       SELECT * FROM events WHERE shard = p.shard AND shard = ANY($1) AND seq = p.seq
+                          AND stored_at = p.stored_at) e""",
+            [row["shard"] for row in places],
+            [row["seq"] for row in places],
+            [row["stored_at"] for row in places],
+        )
+        return await self._events(executor, rows)
+
+    async def _reported(self, executor: Executor, places: Sequence[Any]) -> list[Event]:
+        """The events at these places, as far as they are still the newest of their type and device."""
+        if not places:
+            return []
+        rows = await executor.fetch(
+            """SELECT r.shard, r.seq, r.stored_at, r.type, r.device_id, r.ts, r.data::text AS data
+                 FROM unnest($1::smallint[], $2::uuid[], $3::bigint[]) AS p (shard, device_id, seq)
+                CROSS JOIN LATERAL (
+                      SELECT * FROM device_reported WHERE shard = p.shard AND shard = ANY($1)
+                         AND device_id = p.device_id AND seq = p.seq LIMIT 1) r""",
+            [row["shard"] for row in places],
+            [row["device_id"] for row in places],
+            [row["seq"] for row in places],
+        )
+        devices = {
+            row["id"]: row
+            for row in await executor.fetch(
+                "SELECT id, project_id, labels::text AS labels FROM devices WHERE id = ANY($1::uuid[])",
+                list({row["device_id"] for row in rows}),
+            )
+        }
+        models = await self._models.of(executor, list(devices))
+        return [
+            Event(
+                **row,
+                project_id=devices[row["device_id"]]["project_id"],
+                labels=devices[row["device_id"]]["labels"],
+                device_type=models[row["device_id"]].device_type,
+                product_number=models[row["device_id"]].product_number,
+            )
+            for row in rows
+        ]
+
+
+def _place(row: Any) -> tuple[int, int]:
+    return row["shard"], row["seq"]
+
+
+def _due(row: Any, event: Event | None) -> Due:
+    if not row["due"]:
+        return Due(row["connector_id"], row["next_at"].timestamp(), None)
+    delivery = Delivery(event, row["owed_since"].timestamp())
+    delivery.waiting_id = row["id"]
+    delivery.attempts = row["attempts"]
+    delivery.test = row["cause"] == "test"
+    if row["body"] is not None:
+        delivery.body = row["body"].encode()
+    return Due(row["connector_id"], row["next_at"].timestamp(), delivery)
+
+
+def _columns(spans: Sequence[Span]) -> list[list[Any]]:
+    """Spans as the arrays that unnest takes."""
+    return [list(column) for column in zip(*spans, strict=True)] if spans else [[], [], [], []]
