@@ -170,7 +170,7 @@ class MigrateSettings(msgspec.Struct, frozen=True, kw_only=True):
     master_key: MasterKey
     shards: Annotated[
         int, Meta(ge=1, le=256, description="Number of shards; fixed when the database is first migrated.")
-    ] = 4
+    ] = 32
 
 
 class UpSettings(msgspec.Struct, frozen=True, kw_only=True):

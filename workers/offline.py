@@ -31,7 +31,7 @@ GRACE = timedelta(seconds=120)
 ISSUE = "offline"
 
 # Devices that were silent for longer than the shortest threshold of any model. Which model a device has lies elsewhere
-# and is looked up for each of these, so one model with a threshold below the pause between other devices' messages makes
+# and is looked up for each of these, so a model with a threshold below the pause between other devices' messages makes
 # every sweep look at those too.
 _QUIET = """
     SELECT s.device_id, s.shard, s.last_seen_at

@@ -89,10 +89,13 @@ class Shares:
 
     async def _take(self, session: Connection) -> int | None:
         free = [piece for piece in range(self._count) if piece not in self._running]
-        for piece in random.sample(free, len(free)):
-            if await session.fetchval("SELECT pg_try_advisory_lock($1, $2)", self._class, piece):
-                return piece
-        return None
+        # Row by row, up to the first that can be had.
+        taken: int | None = await session.fetchval(
+            "SELECT piece FROM unnest($2::integer[]) AS piece WHERE pg_try_advisory_lock($1, piece) LIMIT 1",
+            self._class,
+            random.sample(free, len(free)),
+        )
+        return taken
 
     def _begin(self, piece: int) -> None:
         done = asyncio.Event()

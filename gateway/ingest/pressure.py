@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 from redis.asyncio.cluster import RedisCluster
 
@@ -32,23 +34,39 @@ class Pressure:
         """Watch until cancelled. While Redis does not answer nothing changes: the hot path notices by itself."""
         while True:
             try:
-                for shard in range(self._shards):
-                    self._set(shard, await self._measure(shard))
+                for shard, reason in enumerate(await self._measure()):
+                    self._set(shard, reason)
             except RedisAway as error:
                 logs.event(log, logging.DEBUG, "pressure_unknown", cause=str(error))
             await asyncio.sleep(INTERVAL_S)
 
-    async def _measure(self, shard: int) -> Refused | None:
-        stream = keys.ingest(shard)
-        if await self._redis.xlen(stream) > self._backlog_entries:
-            return Refused.SHED_BACKLOG
-        if isinstance(self._redis, RedisCluster):
-            node = self._redis.get_node_from_key(stream)
-            info = await self._redis.info("memory", target_nodes=node)
-        else:
-            info = await self._redis.info("memory")
+    async def _measure(self) -> list[Refused | None]:
+        """For each shard why its telemetry is to be shed: one round trip a node for the lengths, one for the memory."""
+        streams = [keys.ingest(shard) for shard in range(self._shards)]
+        pipeline = self._redis.pipeline(transaction=False)
+        for stream in streams:
+            pipeline.xlen(stream)
+        lengths = await pipeline.execute()
+        fullness = await self._fullness(streams)
+        return [
+            Refused.SHED_BACKLOG if length > self._backlog_entries else Refused.SHED_MEMORY if full else None
+            for length, full in zip(lengths, fullness, strict=True)
+        ]
+
+    async def _fullness(self, streams: Sequence[str]) -> list[bool]:
+        """For each stream whether the node that holds it is nearly full."""
+        if not isinstance(self._redis, RedisCluster):
+            return [self._is_full(await self._redis.info("memory"))] * len(streams)
+        nodes = [self._redis.get_node_from_key(stream) for stream in streams]
+        full = {
+            node.name: self._is_full(await self._redis.info("memory", target_nodes=node))
+            for node in {node.name: node for node in nodes if node is not None}.values()
+        }
+        return [node is not None and full[node.name] for node in nodes]
+
+    def _is_full(self, info: Any) -> bool:
         limit = info["maxmemory"] or info["total_system_memory"] * UNLIMITED_SHARE
-        return Refused.SHED_MEMORY if info["used_memory"] > limit * self._memory_ratio else None
+        return bool(info["used_memory"] > limit * self._memory_ratio)
 
     def _set(self, shard: int, reason: Refused | None) -> None:
         if self._ingest.shed[shard] is not reason:

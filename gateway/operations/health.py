@@ -19,10 +19,13 @@ async def readyz(request: Request) -> Response:
     services: Services = request.state.services
     problems: list[str] = []
     try:
+        pipeline = services.redis.pipeline(transaction=False)
         for shard in range(services.shards):
+            pipeline.exists(keys.ingest(shard))
+        for shard, exists in enumerate(await pipeline.execute()):
             if not services.ingest.is_connected(shard):
                 problems.append(f"shard {shard} is not connected")
-            elif not await services.redis.exists(keys.ingest(shard)):
+            elif not exists:
                 problems.append(f"shard {shard} is being rebuilt")
     except RedisAway:
         problems.append("Redis is not available")

@@ -95,10 +95,13 @@ async def _redis(services: Services) -> list[Metric]:
     age = GaugeMetricFamily(
         "fleetgate_backlog_age_seconds", "Age of the oldest entry that waits; 0 when none does.", labels=["shard"]
     )
+    pipeline = services.redis.pipeline(transaction=False)
     for shard in range(services.shards):
-        stream = keys.ingest(shard)
-        backlog.add_metric([str(shard)], await services.redis.xlen(stream))
-        oldest: Any = await services.redis.xrange(stream, count=1)
+        pipeline.xlen(keys.ingest(shard))
+        pipeline.xrange(keys.ingest(shard), count=1)
+    found: list[Any] = await pipeline.execute()
+    for shard, (length, oldest) in enumerate(zip(found[::2], found[1::2], strict=True)):
+        backlog.add_metric([str(shard)], length)
         since_s = int(oldest[0][0].partition(b"-")[0]) / 1000 if oldest else time.time()
         age.add_metric([str(shard)], max(0.0, time.time() - since_s))
     info: Any = await services.redis.info("memory")
