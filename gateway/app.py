@@ -65,7 +65,7 @@ from gateway.v2 import (
     well_known,
 )
 from gateway.v2 import devices as project_devices
-from schemas import logs, postgres, redis
+from schemas import logs, manifests, postgres, redis
 from schemas.ids import AccessKeys
 from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings, SettingsError
@@ -164,6 +164,8 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
     client = redis.connect(settings.redis_url)
     installation = await postgres.installation(pool)
     postgres.check_master_key(installation, settings.master_key)
+    for provider, error in manifests.catalog(settings.manifests).broken.items():
+        logs.event(log, logging.WARNING, "manifest_skipped", provider=provider, cause=error)
     shards = installation.shards
     access_keys = AccessKeys(settings.master_key)
     call_limit = CallLimit(client, shards)

@@ -32,13 +32,15 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jmespath
 import msgspec
 from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
+from jmespath.parser import Parser
 from msgspec import Meta, Struct
 
 FOLDER = Path(__file__).parent / "vendors"
@@ -176,9 +178,13 @@ class Device(Struct, forbid_unknown_fields=True):
 
 
 class Telemetry(Struct, forbid_unknown_fields=True):
-    """Values of devices. Without `list` they lie in the device list itself; `online` is true, false, or a word."""
+    """Values of devices. Without `list` they lie in the device list itself; `online` is true, false, or a word.
+
+    `time` says when the values were taken: ISO 8601, or seconds or milliseconds since 1970.
+    """
 
     values: dict[str, Expression] = {}
+    time: Expression | None = None
     online: Expression | None = None
     online_words: tuple[str, ...] = ("online", "connected", "active", "up", "available")
     list: Listing | None = None
@@ -227,6 +233,7 @@ def parse(text: str, source: str) -> Manifest:
     for keys, expression in _expressions(found):
         try:
             jmespath.compile(expression)
+            _check_functions(Parser().parse(expression).parsed)
         except JMESPathError as error:
             told = str(error).splitlines()[0]
             raise ManifestError(f"{source}, line {_line_of(text, keys)}: {'.'.join(keys)}: {told}") from None
@@ -248,7 +255,20 @@ def parse(text: str, source: str) -> Manifest:
     return manifest
 
 
-_EXPRESSIONS = {"items", "total", "cursor", "id", "name", "serial", "mac", "model", "firmware", "space", "online"}
+_EXPRESSIONS = {
+    "items",
+    "total",
+    "cursor",
+    "id",
+    "name",
+    "serial",
+    "mac",
+    "model",
+    "firmware",
+    "space",
+    "online",
+    "time",
+}
 
 
 def _expressions(found: dict[str, Any], keys: tuple[str, ...] = ()) -> list[tuple[list[str], str]]:
@@ -264,6 +284,22 @@ def _expressions(found: dict[str, Any], keys: tuple[str, ...] = ()) -> list[tupl
         elif isinstance(value, str) and len(path) > 1 and (key in _EXPRESSIONS or path[-2] == "values"):
             out.append(([*path], value))
     return out
+
+
+def _check_functions(node: Any) -> None:
+    """The library finds a wrong function only when it calls it. Raises JMESPathError."""
+    if not isinstance(node, dict):
+        return
+    if node["type"] == "function_expression":
+        known = Functions.FUNCTION_TABLE.get(node["value"])
+        if known is None:
+            raise JMESPathError(f"there is no function {node['value']}()")
+        wanted, given = known["signature"], len(node["children"])
+        variadic = bool(wanted) and wanted[-1].get("variadic", False)
+        if given < len(wanted) or (given > len(wanted) and not variadic):
+            raise JMESPathError(f"{node['value']}() takes {len(wanted)} arguments, not {given}")
+    for child in node["children"]:
+        _check_functions(child)
 
 
 def _texts(found: dict[str, Any], keys: tuple[str, ...] = ()) -> list[tuple[list[str], str]]:
@@ -302,18 +338,59 @@ def _line_of(text: str, keys: list[str]) -> int:
 
 
 def read(path: Path) -> Manifest:
-    """The manifest of a file. Raises ManifestError, OSError."""
-    return parse(path.read_text("utf-8"), path.name)
+    """The manifest of a file. Raises ManifestError."""
+    try:
+        return parse(path.read_text("utf-8"), path.name)
+    except OSError as error:
+        raise ManifestError(f"{path.name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ManifestError(f"{path.name}: it is not UTF-8") from None
+    except RecursionError:
+        raise ManifestError(f"{path.name}: it is nested too deeply") from None
 
 
-@cache
-def available(folder: str = "") -> dict[str, Manifest]:
-    """All manifests by provider (the name of the file): those that fleetgate comes with, then the operator's own."""
-    found: dict[str, Manifest] = {}
+class Catalog(NamedTuple):
+    """All manifests by provider, which is the name of the file: the operator's own stand before those of fleetgate.
+
+    `broken` says why a file is none. A provider is one or the other: one whose own manifest is broken is not read by
+    that of fleetgate, which may lead elsewhere.
+    """
+
+    manifests: dict[str, Manifest]
+    broken: dict[str, str]
+
+
+def catalog(folder: str = "") -> Catalog:
+    """What there is now: files are looked at again whenever they change."""
+    found = Catalog({}, {})
     for place in (FOLDER, Path(folder)) if folder else (FOLDER,):
         for path in sorted(place.glob("*.toml")):
-            found[path.stem] = read(path)
+            found.manifests.pop(path.stem, None)
+            found.broken.pop(path.stem, None)
+            try:
+                found.manifests[path.stem] = _read_once(path, _stamp(path))
+            except ManifestError as error:
+                found.broken[path.stem] = str(error)
     return found
+
+
+def available(folder: str = "") -> dict[str, Manifest]:
+    """The manifests that can be used, by provider."""
+    return catalog(folder).manifests
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Different after every change of a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+@lru_cache(maxsize=1024)
+def _read_once(path: Path, _stamp: tuple[int, ...]) -> Manifest:
+    return read(path)
 
 
 def schema() -> dict[str, Any]:

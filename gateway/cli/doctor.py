@@ -14,9 +14,9 @@ from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from gateway.cli.servers import Servers, ServersError, connect, find
-from schemas import postgres, redis
+from schemas import manifests, postgres, redis
 from schemas.redis import RedisAway
-from schemas.settings import WILDCARDS, SettingsError
+from schemas.settings import PREFIX, WILDCARDS, SettingsError
 
 REDIS_VERSION_MIN = (6, 2)
 MEMORY_RATIO_MAX = 0.75
@@ -50,7 +50,7 @@ async def run(arguments: argparse.Namespace) -> int:
     """Look at everything and print it."""
     found = find()
     bad = 0
-    for look in (_redis, _postgres, _addresses):
+    for look in (_redis, _postgres, _addresses, _manifests):
         async for finding in look(found):
             print(f"{'ok  ' if finding.good else 'FIX '} {finding.text}")
             bad += not finding.good
@@ -66,6 +66,15 @@ async def _addresses(servers: Servers) -> AsyncIterator[Finding]:
     elif bind.rpartition(":")[0] in WILDCARDS:
         text = f"{bind} is no address that devices can keep, they get the one they happen to call"
         yield Finding(False, f"{text}; set FLEETGATE_PUBLIC_URL")
+
+
+async def _manifests(_: Servers) -> AsyncIterator[Finding]:
+    """Those of the folder that this environment names: edges and workers skip what they cannot use."""
+    found = manifests.catalog(os.environ.get(f"{PREFIX}MANIFESTS", ""))
+    for provider, error in found.broken.items():
+        yield Finding(False, f"The manifest {provider} is skipped, and its connectors do not run: {error}")
+    if not found.broken:
+        yield Finding(True, f"All {len(found.manifests)} manifests of vendors' clouds can be used")
 
 
 async def _redis(servers: Servers) -> AsyncIterator[Finding]:

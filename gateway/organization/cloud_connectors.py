@@ -40,7 +40,7 @@ class Setting(Struct):
 
 
 class Provider(Struct):
-    """A vendor's cloud that devices can be imported from."""
+    """A vendor's cloud that devices can be imported from. With an `error`, which says why, it cannot."""
 
     id: str
     title: str
@@ -49,6 +49,7 @@ class Provider(Struct):
     telemetry: bool
     settings: list[Setting]
     credentials: list[Setting]
+    error: str | None = None
 
 
 class NewConnector(Struct):
@@ -102,8 +103,9 @@ async def locked(
 
 @endpoint("GET", f"{PATH}/providers", caller=ORGANIZATION_KEY, permission=Permission.READ)
 async def list_providers(services: Services, organization: OrganizationScope) -> list[Provider]:
-    """List the vendors' clouds that there are manifests for."""
-    return [
+    """List the vendors' clouds that there are manifests for, and the manifests that cannot be used, with the reason."""
+    found = manifests.catalog(services.settings.manifests)
+    usable = [
         Provider(
             provider,
             manifest.title,
@@ -113,8 +115,10 @@ async def list_providers(services: Services, organization: OrganizationScope) ->
             _settings(manifest.settings),
             _settings(manifest.credentials),
         )
-        for provider, manifest in manifests.available(services.settings.manifests).items()
+        for provider, manifest in found.manifests.items()
     ]
+    broken = [Provider(provider, provider, "", False, False, [], [], error) for provider, error in found.broken.items()]
+    return usable + broken
 
 
 @endpoint(
@@ -265,7 +269,10 @@ async def confirm(services: Services, organization: OrganizationScope, connector
 
 
 def _manifest(services: Services, provider: str) -> Manifest:
-    found = manifests.available(services.settings.manifests).get(provider)
+    known = manifests.catalog(services.settings.manifests)
+    found = known.manifests.get(provider)
+    if provider in known.broken:
+        raise DoesNotFit(f"Provider: its manifest cannot be used: {known.broken[provider]}")
     if found is None:
         raise DoesNotFit("Provider: there is none of this name; GET /core/v1/organization/connectors/providers")
     return found

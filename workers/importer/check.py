@@ -13,8 +13,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from schemas import manifests
 from schemas.cloud import Credentials
 from schemas.egress import EgressError, EgressPolicy
@@ -22,7 +20,7 @@ from schemas.manifests import AuthorizationCode, Manifest, ManifestError
 from schemas.settings import PREFIX
 from workers.importer.devices import Listed, Mapper, Skipped
 from workers.importer.lists import Reading
-from workers.importer.telemetry import Reader
+from workers.importer.readings import Reader
 from workers.importer.vendor import Vendor, VendorError
 
 SHOWN = 20
@@ -98,8 +96,8 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
                     first_skipped = first_skipped or item
                     skipped[found.reason] += 1
                 elif len(rows) < SHOWN:
-                    message = None if reader is None else reader.message(item)
-                    rows.append((*(value or "" for value in found), _told(message)))
+                    told = {} if reader is None else reader.told(item)
+                    rows.append((*(value or "" for value in found), _words(told)))
             print(f"{count} items so far", file=sys.stderr)
     finally:
         await vendor.close()
@@ -112,9 +110,8 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
     return 0
 
 
-def _told(message: bytes | None) -> str:
-    """A telemetry message in few words: `online, temperature 21.5`."""
-    told = msgspec.json.decode(message or b"{}")
+def _words(told: dict[str, Any]) -> str:
+    """Telemetry in few words: `online, temperature 21.5`."""
     values = [f"{name} {value}" for name, value in told.get("telemetries", {}).items()]
     return ", ".join([told["status"], *values] if "status" in told else values)
 

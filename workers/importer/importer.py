@@ -5,7 +5,7 @@ import logging
 import time
 from uuid import UUID
 
-from schemas import ids, logs
+from schemas import ids, logs, manifests
 from schemas.egress import EgressPolicy
 from schemas.postgres import Pool, PostgresAway
 from schemas.redis import Redis
@@ -32,6 +32,8 @@ class Importer:
         self._pool = pool
         self._holder: UUID = ids.new_id()
         self._running: set[str] = set()
+        self._folder = settings.manifests
+        self._broken: dict[str, str] = {}
         self._runs = Runs(
             settings.postgres_dsn,
             pool,
@@ -51,6 +53,7 @@ class Importer:
         async with asyncio.TaskGroup() as group:
             tasks: set[asyncio.Task[None]] = set()
             while not stop.is_set():
+                self._look_at_manifests()
                 try:
                     for run_id, connector in await self._claimed():
                         task = group.create_task(self._run(connector, run_id), name=f"import {connector.id}")
@@ -64,6 +67,14 @@ class Importer:
                     continue
             for task in tasks:
                 task.cancel()
+
+    def _look_at_manifests(self) -> None:
+        """Say which are skipped, at start and whenever that changes."""
+        broken = manifests.catalog(self._folder).broken
+        for provider, error in broken.items():
+            if self._broken.get(provider) != error:
+                logs.event(log, logging.WARNING, "manifest_skipped", provider=provider, cause=error)
+        self._broken = broken
 
     async def _claimed(self) -> list[tuple[int | None, Connector]]:
         free = RUNS_MAX - len(self._running)

@@ -1,5 +1,6 @@
 """One run of one connector: its inventory, its telemetry, or a preview of what an inventory would change."""
 
+import asyncio
 import hashlib
 import logging
 import random
@@ -14,7 +15,6 @@ import msgspec
 from schemas import ids, logs, manifests, postgres
 from schemas.cloud import Credentials
 from schemas.egress import EgressPolicy
-from schemas.manifests import ManifestError
 from schemas.postgres import Connection, Pool, PostgresAway, PostgresTimeout
 from schemas.redis import Redis
 from schemas.secrets import SecretError, Vault
@@ -33,6 +33,8 @@ INVENTORY_S = 15 * 60
 TELEMETRY_S = 5 * 60
 JITTER = 0.2
 BACK_OFF_S, BACK_OFF_MAX_S = 60.0, 3600.0
+KEEP_ATTEMPTS, KEEP_AGAIN_S = 10, 1.0
+"""A refresh token that the vendor has already changed is worth waiting for Postgres."""
 FAILURES_MAX = 5
 SKIPS_KEPT = 20
 
@@ -80,9 +82,7 @@ class Runs:
             finally:
                 await vendor.close()
         except VendorError as error:
-            await self._failed(connector, run_id, error, preview=kind == "preview")
-        except ManifestError as error:
-            await self._failed(connector, run_id, VendorError(str(error)), preview=kind == "preview")
+            await self._failed(connector, run_id, error, kind)
         except LostRunError:
             raise
         except Exception as error:
@@ -93,10 +93,13 @@ class Runs:
             told = {"cause": type(error).__name__, "place": f"{where.filename}:{where.lineno}"}
             logs.event(log, logging.ERROR, "connector_run_broke", connector=connector.id, **told)
             sentence = VendorError(f"The list could not be read or stored ({type(error).__name__})")
-            await self._failed(connector, run_id, sentence, preview=kind == "preview")
+            await self._failed(connector, run_id, sentence, kind)
 
     def _vendor(self, connector: Connector) -> Vendor:
-        manifest = manifests.available(self._folder).get(connector.provider)
+        known = manifests.catalog(self._folder)
+        if connector.provider in known.broken:
+            raise VendorError(f"The manifest cannot be used: {known.broken[connector.provider]}")
+        manifest = known.manifests.get(connector.provider)
         if manifest is None:
             raise VendorError(f"There is no manifest {connector.provider} any more")
         try:
@@ -107,9 +110,22 @@ class Runs:
 
         async def keep(renewed: Credentials) -> None:
             sealed = self._vault.seal(msgspec.json.encode(renewed), connector.id)
-            await store.keep_credentials(self._pool, self._holder, connector, sealed)
+            for attempt in range(KEEP_ATTEMPTS):
+                try:
+                    await store.keep_credentials(self._pool, connector, sealed)
+                    return
+                except PostgresAway:
+                    if attempt + 1 == KEEP_ATTEMPTS:
+                        raise
+                    await asyncio.sleep(KEEP_AGAIN_S)
 
-        return Vendor(manifest, connector.settings, credentials, self._policy, keep)
+        async def rest(seconds: float) -> None:
+            await store.rest(self._pool, connector.id, self._clock() + timedelta(seconds=seconds))
+
+        rested_s = 0.0 if connector.rest_until is None else (connector.rest_until - self._clock()).total_seconds()
+        return Vendor(
+            manifest, connector.settings, credentials, self._policy, keep, rest=rest, rested_s=max(rested_s, 0.0)
+        )
 
     # Inventory
 
@@ -227,21 +243,31 @@ class Runs:
         if vendor.manifest.telemetry is None:
             await store.telemetry_next(self._pool, self._holder, connector, None)
             return
-        count = await telemetry.collect(vendor, connector, self._pool, self._redis)
-        await store.telemetry_next(self._pool, self._holder, connector, self._in(TELEMETRY_S))
-        await store.finish_run(self._pool, run_id, self._clock(), Changes(found=count))
+        count, failed = await telemetry.collect(vendor, connector, self._pool, self._redis, self._clock())
+        told = failed.sentence()
+        await store.telemetry_next(self._pool, self._holder, connector, self._in(TELEMETRY_S), told)
+        details = {"failed": failed.count, "first_failure": failed.first} if failed.count else {}
+        await store.finish_run(self._pool, run_id, self._clock(), Changes(found=count), details=details)
 
     # Failures and times
 
-    async def _failed(self, connector: Connector, run_id: int | None, error: VendorError, *, preview: bool) -> None:
+    async def _failed(self, connector: Connector, run_id: int | None, error: VendorError, kind: str) -> None:
         now = self._clock()
         await store.finish_run(self._pool, run_id, now, Changes(), error=str(error))
         logs.event(log, logging.WARNING, "connector_run_failed", connector=connector.id, cause=str(error))
-        if preview:
+        if kind == "preview":
+            return
+        if kind == "telemetry":
+            # Its own trouble: the devices are listed all the same.
+            wait_s = min(TELEMETRY_S * 2 ** min(connector.telemetry_failures, 4), BACK_OFF_MAX_S)
+            again_at = max(self._in(wait_s), self._clock() + timedelta(seconds=error.retry_after_s or 0.0))
+            await store.telemetry_next(self._pool, self._holder, connector, again_at, str(error))
             return
         failures = connector.failures_in_a_row + 1
         wait_s = min(BACK_OFF_S * 2 ** min(failures - 1, 10), BACK_OFF_MAX_S)
-        next_at = None if error.unauthorized else self._in(max(wait_s, error.retry_after_s or 0.0))
+        next_at = None if error.unauthorized else self._in(wait_s)
+        if next_at is not None and error.retry_after_s is not None:
+            next_at = max(next_at, self._clock() + timedelta(seconds=error.retry_after_s))
         told = str(error) if error.unauthorized or failures >= FAILURES_MAX else None
         await store.failed(self._pool, self._holder, connector, error=told, next_at=next_at)
 

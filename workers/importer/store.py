@@ -34,6 +34,9 @@ class Connector(Struct, frozen=True, kw_only=True):
     inventory_due: bool
     telemetry_due: bool
     failures_in_a_row: int
+    telemetry_failures: int
+    credentials_version: int
+    rest_until: datetime | None
     follow_spaces: bool
     held_digest: str | None
     held_in_a_row: int
@@ -48,7 +51,7 @@ class Connector(Struct, frozen=True, kw_only=True):
 
 _CONNECTOR = """c.id, c.organization_id, c.project_id, c.space_id, c.provider, c.settings, c.revision, c.credentials,
                 c.inventory_at, c.failures_in_a_row, c.follow_spaces, c.held_digest, c.held_in_a_row, c.held_at,
-                c.confirmed_list"""
+                c.confirmed_list, c.telemetry_failures, c.credentials_version, c.rest_until"""
 _UNDER_WAY = "started_at IS NOT NULL AND finished_at IS NULL"
 _CUT_OFF = "finished_at = now(), error = 'Cut off: a person changed the connector, or the worker ended'"
 # $2: when this run's was due, $3: when the next is. A sync that was asked for meanwhile stays due.
@@ -63,6 +66,7 @@ async def claim(executor: Executor, holder: UUID, limit: int) -> list[Connector]
         f"""UPDATE cloud_connectors c SET lease_holder = $1, lease_until = now() + make_interval(secs => $2)
               FROM (SELECT id FROM cloud_connectors
                      WHERE status IN ('Active', 'Error') AND least(inventory_at, telemetry_at) <= now() AND {_FREE}
+                       AND (rest_until IS NULL OR rest_until <= now())
                      ORDER BY least(inventory_at, telemetry_at) LIMIT $3 FOR UPDATE SKIP LOCKED) due
              WHERE c.id = due.id
             RETURNING {_CONNECTOR}, coalesce(c.inventory_at <= now(), false) AS inventory_due,
@@ -129,14 +133,23 @@ async def still_ours(connection: Connection, holder: UUID, connector: Connector)
     )
 
 
-async def keep_credentials(executor: Executor, holder: UUID, connector: Connector, sealed: bytes) -> None:
-    """Keep tokens at once: a refresh token may be good for a single use."""
+async def keep_credentials(executor: Executor, connector: Connector, sealed: bytes) -> None:
+    """Keep tokens at once, whatever else was changed: a refresh token may be good for a single use.
+
+    Only new credentials make them void.
+    """
     await executor.execute(
-        "UPDATE cloud_connectors SET credentials = $4 WHERE id = $1 AND lease_holder = $2 AND revision = $3",
+        "UPDATE cloud_connectors SET credentials = $3 WHERE id = $1 AND credentials_version = $2",
         connector.id,
-        holder,
-        connector.revision,
+        connector.credentials_version,
         sealed,
+    )
+
+
+async def rest(executor: Executor, connector_id: str, until: datetime) -> None:
+    """Let nobody ask the vendor before; a run that is under way knows."""
+    await executor.execute(
+        "UPDATE cloud_connectors SET rest_until = greatest(rest_until, $2) WHERE id = $1", connector_id, until
     )
 
 
@@ -272,26 +285,48 @@ async def failed(
     )
 
 
-async def telemetry_next(executor: Executor, holder: UUID, connector: Connector, next_at: datetime | None) -> None:
-    """When to ask for telemetry again."""
+async def telemetry_next(
+    executor: Executor, holder: UUID, connector: Connector, next_at: datetime | None, error: str | None = None
+) -> None:
+    """When to ask for telemetry again, and what its trouble is."""
     await executor.execute(
-        "UPDATE cloud_connectors SET telemetry_at = $4 WHERE id = $1 AND lease_holder = $2 AND revision = $3",
+        """UPDATE cloud_connectors SET telemetry_at = $4, telemetry_error = $5,
+                  telemetry_failures = CASE WHEN $5::text IS NULL THEN 0 ELSE telemetry_failures + 1 END
+            WHERE id = $1 AND lease_holder = $2 AND revision = $3""",
         connector.id,
         holder,
         connector.revision,
         next_at,
+        error,
     )
 
 
-async def devices_of(executor: Executor, connector_id: str, vendor_ids: list[str]) -> dict[str, Any]:
-    """By vendor id: device id, shard and key version of those that are active."""
+async def devices_of(executor: Executor, connector: Connector, vendor_ids: list[str]) -> dict[str, Any]:
+    """By vendor id: device id, shard, key version and last reading of those that are active."""
     rows = await executor.fetch(
-        """SELECT c.vendor_id, d.id, d.shard, d.key_version FROM cloud_devices c JOIN devices d ON d.id = c.device_id
-            WHERE c.connector_id = $1 AND c.vendor_id = ANY($2) AND c.excluded IS NULL AND d.deleted_at IS NULL""",
-        connector_id,
+        """SELECT c.vendor_id, c.reading, c.reading_at, d.id, d.shard, d.key_version
+             FROM cloud_devices c JOIN devices d ON d.id = c.device_id
+            WHERE c.connector_id = $1 AND c.vendor_id = ANY($2) AND c.excluded IS NULL AND d.deleted_at IS NULL
+              AND d.organization_id = $3""",
+        connector.id,
         vendor_ids,
+        connector.organization_id,
     )
     return {row["vendor_id"]: row for row in rows}
+
+
+async def keep_readings(executor: Executor, connector_id: str, readings: dict[str, bytes], now: datetime) -> None:
+    """Remember what was stored last of each device, by vendor id."""
+    if readings:
+        await executor.execute(
+            """UPDATE cloud_devices c SET reading = r.reading, reading_at = $4
+                 FROM unnest($2::text[], $3::bytea[]) AS r (vendor_id, reading)
+                WHERE c.connector_id = $1 AND c.vendor_id = r.vendor_id""",
+            connector_id,
+            list(readings),
+            list(readings.values()),
+            now,
+        )
 
 
 async def vendor_ids(executor: Executor, connector_id: str, after: str, limit: int) -> list[str]:

@@ -35,7 +35,10 @@ class Held(Struct):
 
 
 class CloudConnector(Struct):
-    """One cloud connector. `devices_found` is what the vendor's last complete list named."""
+    """One cloud connector. `devices_found` is what the vendor's last complete list named.
+
+    `telemetry_error` is the trouble of its devices' telemetry; devices are imported all the same.
+    """
 
     id: str
     name: str
@@ -45,6 +48,7 @@ class CloudConnector(Struct):
     settings: dict[str, str]
     status: Status
     error: str | None
+    telemetry_error: str | None
     held: Held | None
     devices_found: int
     active_devices: int
@@ -54,7 +58,8 @@ class CloudConnector(Struct):
 
 
 _CONNECTOR = """
-    SELECT c.id, c.name, c.provider, c.project_id, c.space_id, c.settings, c.status, c.error, c.held,
+    SELECT c.id, c.name, c.provider, c.project_id, c.space_id, c.settings, c.status, c.error, c.telemetry_error,
+           c.held,
            c.found AS devices_found, n.active_devices, n.excluded_devices, c.inventory_at AS next_sync_at, c.created_at
       FROM cloud_connectors c
      CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE excluded IS NULL) AS active_devices,

@@ -9,7 +9,7 @@ from imports import Clock, Imports
 from owners import owner
 from vendors import VendorCloud, manifest, serve
 
-from schemas import ids, manifests
+from schemas import ids
 from schemas.egress import EgressPolicy
 from schemas.postgres import Pool
 from schemas.redis import Redis
@@ -24,11 +24,9 @@ async def cloud(tmp_path: Path) -> AsyncIterator[VendorCloud]:
     made = VendorCloud(folder=tmp_path / "manifests")
     made.folder.mkdir()
     (made.folder / "acme.toml").write_text(manifest())
-    manifests.available.cache_clear()
     runner = await serve(made)
     yield made
     await runner.cleanup()
-    manifests.available.cache_clear()
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ import pytest
 from aiohttp import web
 from imports import Imports
 
-from schemas import manifests
-
 CONSENT = """
 title = "Consent Cloud"
 base_url = "{url}"
@@ -139,7 +137,6 @@ async def test_too_large_a_form_is_refused(imports: Imports) -> None:
 async def test_a_consent_is_passed_exchanged_renewed_and_passed_again(imports: Imports) -> None:
     """OAuth 2.0 with PKCE: the first run exchanges the code; tokens are kept and renewed, a dead one is told of."""
     (imports.cloud.folder / "consent.toml").write_text(CONSENT)
-    manifests.available.cache_clear()
     tokens = iter(["first", "second", "third", "fourth"])
     grants: list[dict[str, str]] = []
     challenge = ""
@@ -203,7 +200,6 @@ async def test_no_credential_is_in_a_log_an_error_or_an_answer(
     """Whatever a vendor says back: it may repeat what it was sent."""
     caplog.set_level(logging.DEBUG)
     (imports.cloud.folder / "consent.toml").write_text(CONSENT)
-    manifests.available.cache_clear()
     said: list[Any] = []
     secrets = {"entered-s3cret", "access-s3cret", "refresh-s3cret", "c0de-s3cret", "token-s3cret"}
 

@@ -9,7 +9,6 @@ from aiohttp import web
 from imports import Imports
 from vendors import PAGING, manifest
 
-from schemas import manifests
 from workers.importer import expressions, lists, requests
 
 
@@ -21,7 +20,6 @@ async def test_every_kind_of_paging_reads_the_whole_list(
 ) -> None:
     imports.cloud.has(*(f"d{n}" for n in range(count)))
     (imports.cloud.folder / "acme.toml").write_text(manifest(paging, total=total))
-    manifests.available.cache_clear()
     run = await imports.sync(await imports.connector())
     assert (run["error"], run["found"], run["created"]) == (None, count, count)
 
@@ -137,7 +135,6 @@ async def test_a_bad_answer_fails_the_run_and_changes_nothing(
 
 async def test_a_total_that_does_not_match_fails_the_run(imports: Imports) -> None:
     (imports.cloud.folder / "acme.toml").write_text(manifest("cursor", total=True))
-    manifests.available.cache_clear()
     imports.cloud.has(*"abcdef")
     connector = await imports.connector()
     for total in (5, 7):
@@ -151,7 +148,6 @@ async def test_a_total_that_does_not_match_fails_the_run(imports: Imports) -> No
 @pytest.mark.parametrize("total", ["²", "9" * 5000, None, True, "", [1]])
 async def test_a_total_that_is_no_number_fails_the_run(imports: Imports, total: Any) -> None:
     (imports.cloud.folder / "acme.toml").write_text(manifest("page", total=True))
-    manifests.available.cache_clear()
     imports.cloud.before = lambda *_: web.json_response({"devices": [{"id": 1}], "total": total})
     assert "has no number at `total`" in (await imports.sync(await imports.connector()))["error"]
 
@@ -168,7 +164,6 @@ async def test_a_total_that_is_no_number_fails_the_run(imports: Imports, total: 
 async def test_links_to_the_next_page_are_found(imports: Imports, link: str) -> None:
     """However they are written."""
     (imports.cloud.folder / "acme.toml").write_text(manifest("link"))
-    manifests.available.cache_clear()
 
     def before(request: web.Request, _: int) -> web.Response:
         if request.query.get("page") == "2":
@@ -182,7 +177,6 @@ async def test_links_to_the_next_page_are_found(imports: Imports, link: str) -> 
 
 async def test_a_large_page_is_read_in_parts(imports: Imports) -> None:
     (imports.cloud.folder / "acme.toml").write_text(manifest("none"))
-    manifests.available.cache_clear()
     imports.cloud.has(*(str(n) for n in range(2 * lists.ITEMS_AT_ONCE + 1)))
     run = await imports.sync(await imports.connector())
     assert (run["error"], run["found"]) == (None, 2 * lists.ITEMS_AT_ONCE + 1)
@@ -201,7 +195,6 @@ async def test_a_token_that_ends_in_mid_list_is_renewed_there(imports: Imports) 
     bearer = 'kind = "bearer"\ntoken = "{token}"'
     renewable = 'kind = "client_credentials"\ntoken_url = "{url}/token"\nclient_id = "me"\nclient_secret = "{token}"'
     (imports.cloud.folder / "acme.toml").write_text(manifest("page").replace(bearer, renewable))
-    manifests.available.cache_clear()
     tokens: list[str] = []
     asked: list[str] = []
 
@@ -225,7 +218,6 @@ async def test_a_token_that_ends_in_mid_list_is_renewed_there(imports: Imports) 
 
 async def test_a_cursor_that_leads_in_a_circle_fails_the_run(imports: Imports) -> None:
     (imports.cloud.folder / "acme.toml").write_text(manifest("cursor"))
-    manifests.available.cache_clear()
     numbers = iter(range(10**6))
     imports.cloud.before = lambda *_: web.json_response(
         {"devices": [{"id": next(numbers), "name": "X"}], "next": "again"}
@@ -237,7 +229,6 @@ async def test_a_cursor_that_leads_in_a_circle_fails_the_run(imports: Imports) -
 async def test_a_next_page_on_another_host_is_not_asked(imports: Imports, paging: str) -> None:
     """Credentials stay where they belong."""
     (imports.cloud.folder / "acme.toml").write_text(manifest(paging))
-    manifests.available.cache_clear()
     there = "http://127.0.0.2:1/devices"
     imports.cloud.before = lambda *_: web.json_response(
         {"devices": [], "next_url": there}, headers={"Link": f'<{there}>; rel="next"'}

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from imports import Imports
 from vendors import manifest
 
-from schemas import manifests
 from workers.importer import diff, store
 from workers.importer.diff import LostRunError
 
@@ -191,7 +190,6 @@ async def _compare(imports: Imports, connector: str, model: Model) -> None:
 async def test_any_life_of_a_connector_goes_as_the_table_says(imports: Imports) -> None:
     """Vendor's changes, users' deletes and names, failures, partial lists, kills, disabling, in any order."""
     (imports.cloud.folder / "acme.toml").write_text(manifest("offset", total=True))
-    manifests.available.cache_clear()
     loop = asyncio.get_running_loop()
 
     @settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))

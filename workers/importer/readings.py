@@ -1,0 +1,115 @@
+"""What an item of a vendor's list tells of a device's state, as telemetry messages.
+
+A vendor repeats what it knows at every call. So a reading that is the same as the last one makes no message: neither a
+row nor a sign of life. Only a vendor that says that a device is online gives one, and that once in a while.
+"""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas import manifests
+from schemas.manifests import Manifest
+from schemas.telemetry import STRING_BYTES_MAX, TelemetryError, decode
+from workers.importer.devices import Mapper
+from workers.importer.expressions import getter
+
+SIGN_OF_LIFE = timedelta(minutes=15)
+"""Imported devices count as offline after 30 min of silence."""
+MILLISECONDS_MIN = 1e11
+"""A larger number of a clock is milliseconds since 1970: in seconds it would be the year 5138."""
+_DIGEST_BYTES = 8
+_encoder = msgspec.json.Encoder()
+
+
+class Reading(NamedTuple):
+    """The messages to store for a device, and what to remember."""
+
+    messages: list[bytes]
+    digest: bytes
+
+
+class Reader:
+    """Reads messages out of items."""
+
+    def __init__(self, manifest: Manifest, telemetry: manifests.Telemetry) -> None:
+        self._id = getter(telemetry.id) if telemetry.id else None
+        self._mapper = Mapper(manifest.device)
+        self._values = {name: getter(expression) for name, expression in telemetry.values.items()}
+        self._online = getter(telemetry.online) if telemetry.online else None
+        self._words = {word.lower() for word in telemetry.online_words}
+        self._time = getter(telemetry.time) if telemetry.time else None
+
+    def vendor_id(self, item: Any) -> str | None:
+        """Whose values these are."""
+        if self._id is None:
+            return self._mapper.vendor_id(item)
+        found = self._id(item)
+        return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else None
+
+    def told(self, item: Any) -> dict[str, Any]:
+        """What the item tells: `telemetries` with their `timestamp`, and `status`."""
+        values = {name: value for name, get in self._values.items() if (value := _value(get(item))) is not None}
+        told: dict[str, Any] = {"telemetries": values} if values else {}
+        if values and self._time is not None and (moment := _moment(self._time(item))) is not None:
+            told["timestamp"] = moment.isoformat()
+        online = None if self._online is None else self._online(item)
+        if isinstance(online, bool):
+            told["status"] = "online" if online else "offline"
+        elif isinstance(online, str):
+            told["status"] = "online" if online.lower() in self._words else "offline"
+        return told
+
+    def read(self, item: Any, known: bytes | None, known_at: datetime | None, now: datetime) -> Reading | None:
+        """What to store, given the digest of what was stored before; None when nothing is new."""
+        told = self.told(item)
+        status = {"status": told.pop("status")} if "status" in told else {}
+        digest = _digest(told) + _digest(status)
+        messages = []
+        if told and (known is None or known[:_DIGEST_BYTES] != digest[:_DIGEST_BYTES]):
+            # A time of its own belongs to the values; what the vendor says of the connection is of now.
+            messages = [told, status] if "timestamp" in told and status else [told | status]
+        elif status:
+            changed = known is None or known[_DIGEST_BYTES:] != digest[_DIGEST_BYTES:]
+            silent = status["status"] == "online" and (known_at is None or now - known_at >= SIGN_OF_LIFE)
+            messages = [status] if changed or silent else []
+        good = [body for message in messages if (body := _checked(message, now)) is not None]
+        return Reading(good, digest) if good else None
+
+
+def _checked(message: dict[str, Any], now: datetime) -> bytes | None:
+    """The message as a device would send it; None when it is none that a device could."""
+    body = _encoder.encode(message)
+    try:
+        decode(body, now)
+    except TelemetryError:
+        return None
+    return body
+
+
+def _digest(told: dict[str, Any]) -> bytes:
+    return hashlib.blake2b(_encoder.encode(told), digest_size=_DIGEST_BYTES).digest()
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return value
+    if not isinstance(value, str):
+        return None
+    text = value.encode("utf-8", "replace")
+    return text.decode() if len(text) <= STRING_BYTES_MAX else None
+
+
+def _moment(told: Any) -> datetime | None:
+    """A time in ISO 8601, or seconds or milliseconds since 1970."""
+    if isinstance(told, str) and told.strip().replace(".", "", 1).isdecimal() and told.isascii():
+        told = float(told)
+    try:
+        if isinstance(told, int | float) and not isinstance(told, bool):
+            return datetime.fromtimestamp(told / (1000 if told >= MILLISECONDS_MIN else 1), UTC)
+        moment = datetime.fromisoformat(told.strip()) if isinstance(told, str) else None
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
