@@ -109,10 +109,10 @@ class EgressPolicy:
             raise EgressError(f"The address {address} is not on the public internet.")
 
 
-def check_url(text: str, policy: EgressPolicy) -> URL:
+def check_url(text: str, policy: EgressPolicy, characters_max: int = URL_CHARS_MAX) -> URL:
     """The URL, in the form in which it will be requested. Raises EgressError; looks nothing up."""
-    if len(text) > URL_CHARS_MAX:
-        raise EgressError(f"A URL has at most {URL_CHARS_MAX} characters.")
+    if len(text) > characters_max:
+        raise EgressError(f"A URL has at most {characters_max} characters.")
     if not text.isprintable() or " " in text or "\\" in text:
         raise EgressError("The URL has characters that no URL has.")
     if "#" in text:

@@ -303,16 +303,14 @@ def _check_functions(node: Any) -> None:
 
 
 def _texts(found: dict[str, Any], keys: tuple[str, ...] = ()) -> list[tuple[list[str], str]]:
-    """All texts in which `{name}` is replaced."""
+    """All texts in which `{name}` must be a setting or a credential; in bodies it may be the vendor's own."""
     out: list[tuple[list[str], str]] = []
     for key, value in found.items():
         path = (*keys, key)
-        if isinstance(value, dict) and path[0] in ("list", "telemetry", "authentication"):
+        if isinstance(value, dict) and path[0] in ("list", "telemetry", "authentication") and key != "body":
             out += _texts(value, path)
         elif isinstance(value, str) and (
-            path[0] in ("base_url", "authentication")
-            or key == "path"
-            or keys[-1:] in (("query",), ("headers",), ("body",))
+            path[0] in ("base_url", "authentication") or key == "path" or keys[-1:] in (("query",), ("headers",))
         ):
             out.append(([*path], value))
     return out

@@ -130,20 +130,23 @@ async def _to_consent(
     vault: Vault,
 ) -> Response:
     state = secrets.token_urlsafe(24)
-    known.verifier = secrets.token_urlsafe(48)
-    known.redirect_uri = f"{services.url}{PATH}/callback"
-    values = {**found.settings, **known.entered}
+    asked = Credentials(
+        entered=known.entered,
+        verifier=secrets.token_urlsafe(48),
+        redirect_uri=f"{services.url}{PATH}/callback",
+    )
+    values = {**found.settings, **asked.entered}
     query = {
         "response_type": "code",
         "client_id": filled(kind.client_id, values),
-        "redirect_uri": known.redirect_uri,
+        "redirect_uri": asked.redirect_uri,
         "state": state,
-        "code_challenge": base64.urlsafe_b64encode(_digest(known.verifier)).decode().rstrip("="),
+        "code_challenge": base64.urlsafe_b64encode(_digest(asked.verifier)).decode().rstrip("="),
         "code_challenge_method": "S256",
     }
     query |= {"scope": kind.scope} if kind.scope else {}
     until = services.clock() + CONSENT_LIFE
-    sealed = vault.seal(msgspec.json.encode(known), found.id)
+    sealed = vault.seal(msgspec.json.encode(asked), found.id)
     await store.ask_consent(connection, found.id, sealed, _digest(state), until)
     url = filled(kind.authorize_url, values)
     return RedirectResponse(f"{url}{'&' if '?' in url else '?'}{urlencode(query)}", 303, _HEADERS)

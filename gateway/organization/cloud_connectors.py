@@ -53,13 +53,17 @@ class Provider(Struct):
 
 
 class NewConnector(Struct):
-    """A connector to make. Project and space are fixed for good."""
+    """A connector to make. Project and space are fixed for good.
+
+    With `follow_spaces` devices move here as they do in the vendor's tree, unless somebody put them elsewhere.
+    """
 
     provider: Name
     project_id: UUID
     space_id: UUID
     name: Name | None = None
     settings: dict[Name, Text] = {}
+    follow_spaces: bool = False
 
 
 class Made(Struct):
@@ -74,6 +78,7 @@ class ConnectorChange(Struct):
 
     name: Name | None = None
     settings: dict[Name, Text] | None = None
+    follow_spaces: bool | None = None
 
 
 class Deletion(Struct):
@@ -142,6 +147,7 @@ async def create_connector(services: Services, organization: OrganizationScope, 
             provider=body.provider,
             name=body.name or manifest.title,
             settings=settings,
+            follow_spaces=body.follow_spaces,
         )
         link = await new_link(services, connection, connector_id)
         return Made(await store.read(connection, organization.id, connector_id), link)
@@ -182,7 +188,9 @@ async def update_connector(
         settings = held.settings
         if body.settings is not None:
             settings = _checked(_manifest(services, held.provider), body.settings)
-        await store.change(connection, held.id, name=body.name or held.name, settings=settings)
+        await store.change(
+            connection, held.id, name=body.name or held.name, settings=settings, follow_spaces=body.follow_spaces
+        )
         return await store.read(connection, organization.id, connector_id)
 
 

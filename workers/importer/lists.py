@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.manifests import Listing, NoPaging, OffsetPaging, PagePaging, filled
+from schemas.manifests import PLACE, Listing, NoPaging, OffsetPaging, PagePaging, filled
 from workers.importer import paging
 from workers.importer.expressions import ExpressionError, Items, getter
 from workers.importer.paging import Position
@@ -201,7 +201,8 @@ def _filled_body(value: Any, known: Mapping[str, str]) -> Any:
         return {name: _filled_body(inner, known) for name, inner in value.items()}
     if isinstance(value, list):
         return [_filled_body(inner, known) for inner in value]
-    return filled(value, known) if isinstance(value, str) else value
+    # A name that is none of the manifest's is the vendor's: `{id}` in a GraphQL query.
+    return PLACE.sub(lambda found: known.get(found[1], found[0]), value) if isinstance(value, str) else value
 
 
 def _put(body: dict[str, Any], name: str, value: Any) -> None:

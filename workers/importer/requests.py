@@ -31,6 +31,8 @@ REST_KEPT_S = 5.0
 KIND_CHARACTERS_MAX = 60
 USER_AGENT = "fleetgate"
 WORDS_MAX = 300
+URL_CHARACTERS_MAX = 32 * 1024
+"""Some vendors carry the state of a whole query in the link to its next page."""
 _MARKUP = re.compile(r"<[^>]{0,500}>")
 
 Headers: TypeAlias = CIMultiDictProxy[str]
@@ -106,7 +108,7 @@ class Requests:
                 await self._pause(told or 2.0**waits)
                 waits += 1
                 continue
-            if raw.status >= 500 and failures + 1 < ATTEMPTS:
+            if raw.status >= 500 and failures + 1 < ATTEMPTS and self._every_s <= WAIT_MAX_S:
                 failures += 1
                 await asyncio.sleep(2.0 ** (failures - 1) / 2)
                 continue
@@ -117,7 +119,7 @@ class Requests:
     ) -> Raw:
         """One request, whatever the answer. Raises VendorError when there is none."""
         try:
-            target = check_url(url, self._policy)
+            target = check_url(url, self._policy, URL_CHARACTERS_MAX)
             target = target.update_query(dict(query)) if query else target
             async with self._http.request(
                 method, target, headers=dict(headers), data=data, allow_redirects=False

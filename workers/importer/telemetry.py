@@ -44,7 +44,7 @@ async def collect(
     listing = telemetry.list or vendor.manifest.list
     reader = Reader(vendor.manifest, telemetry)
     count, failed = 0, Failed()
-    if ONE_BY_ONE not in listing.path:
+    if not any(ONE_BY_ONE in text for text in (listing.path, *listing.query.values())):
         async for part in lists.Reading(vendor, listing).parts():
             told = {vendor_id: item for item in part.items if (vendor_id := reader.vendor_id(item)) is not None}
             count += await _store(executor, redis, connector, reader, told, now)

@@ -5,7 +5,7 @@ from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS, VENDOR_CREDENTIALS
 from schemas.settings import Keys
 
 SEALED = (
-    ("cloud_connectors", VENDOR_CREDENTIALS, ("credentials",)),
+    ("cloud_connectors", VENDOR_CREDENTIALS, ("credentials", "consent")),
     ("data_connectors", CONNECTOR_SECRETS, ("headers", "secret", "previous_secret")),
     ("signing_keys", SIGNING_KEYS, ("private",)),
 )

@@ -24,7 +24,7 @@ async def set_link(
     """A new link and passcode: those before stop working."""
     await connection.execute(
         """UPDATE cloud_connectors SET link_digest = $2, passcode_digest = $3, link_until = $4, passcode_failures = 0,
-                  consent_digest = NULL WHERE id = $1""",
+                  consent_digest = NULL, consent = '' WHERE id = $1""",
         connector_id,
         link_digest,
         passcode_digest,
@@ -61,7 +61,8 @@ async def authorise(executor: Executor, connector_id: str, credentials: bytes) -
     """Store credentials, and run at once; a disabled connector stays disabled. The link has done its work."""
     await executor.execute(
         """UPDATE cloud_connectors SET credentials = $2, error = NULL, failures_in_a_row = 0, revision = revision + 1,
-                  link_digest = NULL, consent_digest = NULL, consent_until = NULL,
+                  credentials_version = credentials_version + 1, link_digest = NULL, consent_digest = NULL,
+                  consent_until = NULL, consent = '',
                   status = CASE WHEN status = 'Disabled' THEN status ELSE 'Active' END,
                   inventory_at = CASE WHEN status = 'Disabled' THEN NULL ELSE now() END WHERE id = $1""",
         connector_id,
@@ -70,22 +71,22 @@ async def authorise(executor: Executor, connector_id: str, credentials: bytes) -
 
 
 async def ask_consent(
-    executor: Executor, connector_id: str, credentials: bytes, state_digest: bytes, until: datetime
+    executor: Executor, connector_id: str, consent: bytes, state_digest: bytes, until: datetime
 ) -> None:
-    """Keep what was entered while the vendor's consent page is open."""
+    """Keep what was entered while the vendor's consent page is open, apart from the credentials that runs renew."""
     await executor.execute(
-        "UPDATE cloud_connectors SET credentials = $2, consent_digest = $3, consent_until = $4 WHERE id = $1",
+        "UPDATE cloud_connectors SET consent = $2, consent_digest = $3, consent_until = $4 WHERE id = $1",
         connector_id,
-        credentials,
+        consent,
         state_digest,
         until,
     )
 
 
 async def by_consent(executor: Executor, state_digest: bytes, now: datetime) -> LinkedConnector | None:
-    """The connector whose consent this is."""
+    """The connector whose consent this is, with what was entered for it."""
     row = await executor.fetchrow(
-        """SELECT id, name, provider, settings, credentials, passcode_digest FROM cloud_connectors
+        """SELECT id, name, provider, settings, consent AS credentials, passcode_digest FROM cloud_connectors
             WHERE consent_digest = $1 AND consent_until > $2""",
         state_digest,
         now,

@@ -46,6 +46,7 @@ class CloudConnector(Struct):
     project_id: UUID
     space_id: UUID
     settings: dict[str, str]
+    follow_spaces: bool
     status: Status
     error: str | None
     telemetry_error: str | None
@@ -58,9 +59,9 @@ class CloudConnector(Struct):
 
 
 _CONNECTOR = """
-    SELECT c.id, c.name, c.provider, c.project_id, c.space_id, c.settings, c.status, c.error, c.telemetry_error,
-           c.held,
-           c.found AS devices_found, n.active_devices, n.excluded_devices, c.inventory_at AS next_sync_at, c.created_at
+    SELECT c.id, c.name, c.provider, c.project_id, c.space_id, c.settings, c.follow_spaces, c.status, c.error,
+           c.telemetry_error, c.held, c.found AS devices_found, n.active_devices, n.excluded_devices, c.created_at,
+           CASE WHEN c.inventory_at < c.rest_until THEN c.rest_until ELSE c.inventory_at END AS next_sync_at
       FROM cloud_connectors c
      CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE excluded IS NULL) AS active_devices,
                                 count(excluded) AS excluded_devices
@@ -83,11 +84,13 @@ async def create(
     provider: str,
     name: str,
     settings: dict[str, str],
+    follow_spaces: bool = False,
 ) -> str:
     """A new connector, to be authorised; returns its id. Raises DoesNotFit for a space that is not the project's."""
     found = await connection.fetchval(
-        """INSERT INTO cloud_connectors (id, organization_id, project_id, space_id, provider, name, settings)
-           SELECT $1, p.organization_id, p.id, s.id, $5, $6, $7 FROM projects p JOIN spaces s ON s.project_id = p.id
+        """INSERT INTO cloud_connectors (id, organization_id, project_id, space_id, provider, name, settings,
+                                         follow_spaces)
+           SELECT $1, p.organization_id, p.id, s.id, $5, $6, $7, $8 FROM projects p JOIN spaces s ON s.project_id = p.id
             WHERE p.organization_id = $2 AND p.id = $3 AND s.id = $4 RETURNING id""",
         ids.new_xid(),
         organization_id,
@@ -96,6 +99,7 @@ async def create(
         provider,
         name,
         settings,
+        follow_spaces,
     )
     if found is None:
         raise DoesNotFit("Space id: the project has no such space")
@@ -152,13 +156,22 @@ def check_runnable(connector: CloudConnector) -> None:
         raise DoesNotFit("The connector is disabled: enable it first")
 
 
-async def change(connection: Connection, connector_id: str, *, name: str, settings: dict[str, str]) -> None:
-    """Store what was changed."""
+async def change(
+    connection: Connection,
+    connector_id: str,
+    *,
+    name: str,
+    settings: dict[str, str],
+    follow_spaces: bool | None = None,
+) -> None:
+    """Store what was changed; without `follow_spaces` that stays."""
     await connection.execute(
-        "UPDATE cloud_connectors SET name = $2, settings = $3, revision = revision + 1 WHERE id = $1",
+        """UPDATE cloud_connectors SET name = $2, settings = $3, follow_spaces = coalesce($4, follow_spaces),
+                  revision = revision + 1 WHERE id = $1""",
         connector_id,
         name,
         settings,
+        follow_spaces,
     )
 
 
