@@ -120,8 +120,10 @@ async def _pair(connection: Connection) -> int:
     await connection.execute(
         """UPDATE changed n SET device_id = g.device_id, excluded = g.excluded, vendor_id_was = g.vendor_id,
                   was = g.name, space_was = g.space, serial = coalesce(n.serial, g.serial),
-                  name = CASE WHEN n.name = n.vendor_id THEN g.name ELSE n.name END
-             FROM pairs p JOIN gone g ON g.vendor_id = p.vendor_id_was WHERE n.vendor_id = p.vendor_id"""
+                  name = coalesce(l.name, g.name)
+             FROM pairs p JOIN gone g ON g.vendor_id = p.vendor_id_was JOIN listed l ON l.vendor_id = p.vendor_id
+            WHERE n.vendor_id = p.vendor_id""",
+        timeout=STATEMENT_S,
     )
     active: int = await connection.fetchval(
         """WITH joined AS (DELETE FROM gone g USING pairs p WHERE g.vendor_id = p.vendor_id_was RETURNING g.excluded)
