@@ -134,9 +134,13 @@ class OffsetPaging(Struct, tag="offset", tag_field="kind", forbid_unknown_fields
 
 
 class CursorPaging(Struct, tag="cursor", tag_field="kind", forbid_unknown_fields=True, frozen=True):
-    """A token, or the URL of the next page, in the answer; absent, null or empty on the last page."""
+    """A token, or the URL of the next page, in the answer; absent, null, false, 0 or empty on the last page.
+
+    With `keep_path` only the query of such a URL counts: some vendors' links lack a part of the path.
+    """
 
     cursor: Expression
+    keep_path: bool = False
     parameter: str = ""
     size_parameter: str = ""
     size: Annotated[int, Meta(ge=1, le=10_000)] = 100
@@ -203,6 +207,9 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     settings: dict[Word, Field] = {}
     credentials: dict[Word, Field] = {}
     notes: str = ""
+    checked: Annotated[str, Meta(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")] = ""
+    """When it was last compared with the vendor's documentation, `sources`."""
+    sources: tuple[str, ...] = ()
     requests_per_s: Annotated[float, Meta(gt=0, le=1000)] = 10.0
 
     @property

@@ -58,7 +58,10 @@ def following(
                 raise VendorError(f"The vendor's answer has neither text nor a number at `{paging.cursor}`")
             if paging.parameter:
                 return Position(here.url, {paging.parameter: cursor})
-            return Position(joined(here.url, str(cursor)), {})
+            there = joined(here.url, str(cursor))
+            if paging.keep_path:
+                there = here.url.partition("?")[0] + "?" + there.partition("?")[2]
+            return Position(there, {})
         case LinkPaging():
             found = next_link(headers.getall("Link", ()))
             return None if found is None else Position(joined(here.url, found), {})

@@ -13,6 +13,7 @@ from projects import account_of
 
 from schemas import manifests
 from schemas.redis import Redis
+from workers.importer.readings import Reader
 
 
 def _point(imports: Imports, provider: str) -> None:
@@ -66,6 +67,7 @@ async def test_poly_lens(imports: Imports) -> None:
         assert "deviceSearch" in body["query"]
         asked = body["variables"]["params"]
         assert asked["pageSize"] == 1000
+        assert body["variables"]["tenantId"] == "t-1"
         number = 2 if asked.get("nextToken") == "two" else 1
         node = {
             "id": f"p{number}",
@@ -79,10 +81,11 @@ async def test_poly_lens(imports: Imports) -> None:
             "room": None if number == 2 else {"name": "Fjord"},
         }
         info = {"totalCount": 2, "nextToken": "two" if number == 1 else None}
-        return web.json_response({"data": {"deviceSearch": {"edges": [{"node": node}], "pageInfo": info}}})
+        found = {"deviceSearch": {"edges": [{"node": node}], "pageInfo": info}}
+        return web.json_response({"data": {"tenant": {"inventory": found}}})
 
     imports.cloud.before = cloud
-    found = await _imported(imports, "poly_lens", {}, client_id="id", client_secret="key")
+    found = await _imported(imports, "poly_lens", {"tenant_id": "t-1"}, client_id="id", client_secret="key")
     assert (found["p1"]["sn"], found["p1"]["mac"]) == ("S1", "00:e0:db:00:00:01")
     assert found["p1"]["space"]["full_path"].endswith("/Oslo/Fjord")
     assert found["p2"]["space"]["full_path"].endswith("/Oslo")
@@ -124,7 +127,7 @@ async def test_qsys_reflect(imports: Imports) -> None:
         return web.json_response([core | {"status": {"code": 0, "message": "OK"}}])
 
     imports.cloud.before = cloud
-    found = await _imported(imports, "qsys_reflect", {"owner_id": "o"}, token="t0ken")
+    found = await _imported(imports, "qsys_reflect", {}, token="t0ken")
     assert (found["7"]["sn"], found["7"]["space"]["full_path"].endswith("/HQ")) == ("3-ABC", True)
 
 
@@ -170,7 +173,7 @@ async def test_microsoft_teams_rooms(imports: Imports) -> None:
         user = {"displayName": "Boardroom"} if last else None
         told: dict[str, Any] = {"value": [{"id": f"id{last}", "hardwareDetail": hardware, "currentUser": user}]}
         if not last:
-            told["@odata.nextLink"] = f"{imports.cloud.url}/beta/teamwork/devices?$top=50&$skiptoken=x"
+            told["@odata.nextLink"] = f"{imports.cloud.url}/teamwork/devices?$top=50&$skiptoken=x"
         return web.json_response(told)
 
     imports.cloud.before = cloud
@@ -221,3 +224,35 @@ def test_every_manifest_says_what_is_unknown(provider: str) -> None:
     manifest = manifests.available()[provider]
     assert len(manifest.notes) > 80
     assert manifest.credentials
+    assert manifest.checked
+    assert manifest.sources
+
+
+@pytest.mark.parametrize(
+    ("provider", "item", "status"),
+    [
+        ("bsn_cloud", {"status": {"health": "Warning"}}, "online"),
+        ("bsn_cloud", {"status": {"health": "Error"}}, "offline"),
+        ("shure_cloud", {"online": False}, "offline"),
+        ("shure_cloud", {"online": True, "status": "OFFLINE"}, "online"),
+        ("shure_cloud", {"status": "OFFLINE"}, "offline"),
+        ("shure_cloud", {"status": "ONLINE"}, "online"),
+        ("qsys_reflect", {"status": {"code": 7}}, "offline"),
+        ("qsys_reflect", {"status": {"code": 0}}, "online"),
+        ("qsys_reflect", {"status": None}, None),
+        ("zoom_rooms", {"status": "InMeeting"}, "online"),
+        ("zoom_rooms", {"status": "Offline"}, "offline"),
+        ("microsoft_teams_rooms", {"healthStatus": "offline"}, "offline"),
+        ("microsoft_teams_rooms", {"healthStatus": "nonUrgent"}, "online"),
+        ("poly_lens", {"connected": False}, "offline"),
+    ],
+)
+def test_what_a_vendor_says_of_a_devices_connection(provider: str, item: dict[str, Any], status: str | None) -> None:
+    """Neither is a warning silence, nor silence nothing."""
+    manifest = manifests.available()[provider]
+    assert manifest.telemetry is not None
+    assert Reader(manifest, manifest.telemetry).told(item).get("status") == status
+
+
+def test_the_pace_of_a_vendor_that_answers_once_in_five_minutes_is_that() -> None:
+    assert 1 / manifests.available()["crestron_xio"].requests_per_s >= 300
