@@ -95,6 +95,9 @@ class ClientCredentials(Struct, tag="client_credentials", tag_field="kind", forb
     scope: str = ""
     client: Literal["basic", "body"] = "basic"
     parameters: dict[str, Filled] = {}
+    token: Expression = "access_token"  # noqa: S105 (a place)
+    lifetime: Expression = "expires_in"
+    """Where in the answer the token is, and for how many seconds it is good."""
 
 
 class AuthorizationCode(Struct, tag="authorization_code", tag_field="kind", forbid_unknown_fields=True, frozen=True):
@@ -136,10 +139,12 @@ class OffsetPaging(Struct, tag="offset", tag_field="kind", forbid_unknown_fields
 class CursorPaging(Struct, tag="cursor", tag_field="kind", forbid_unknown_fields=True, frozen=True):
     """A token, or the URL of the next page, in the answer; absent, null, false, 0 or empty on the last page.
 
-    With `keep_path` only the query of such a URL counts: some vendors' links lack a part of the path.
+    With `header` it is in that header of the answer. With `keep_path` only the query of such a URL counts: the links of
+    some vendors lack a part of the path.
     """
 
-    cursor: Expression
+    cursor: Expression | None = None
+    header: str = ""
     keep_path: bool = False
     parameter: str = ""
     size_parameter: str = ""
@@ -157,7 +162,12 @@ Paging = NoPaging | PagePaging | OffsetPaging | CursorPaging | LinkPaging
 
 
 class Listing(Struct, forbid_unknown_fields=True):
-    """The request for a list. `items` and `total` are JMESPath in its answer; POST puts parameters into `body`."""
+    """The request for a list. `items` and `total` are JMESPath in its answer; POST puts parameters into `body`.
+
+    Where `items` is an object of devices by id, `key` is the member that each id becomes. Where devices lie inside the
+    items (devices of sites), `inside` says where in an item, and each device has its item as member `$parent`. A `path`
+    may hold the paging's parameter: `/devices/{page}`. `total_header` is a header of the answer.
+    """
 
     path: Filled
     items: Expression
@@ -166,7 +176,21 @@ class Listing(Struct, forbid_unknown_fields=True):
     headers: dict[str, Filled] = {}
     body: dict[str, Any] | None = None
     total: Expression | None = None
+    total_header: str = ""
+    key: str = ""
+    inside: Expression | None = None
     paging: Paging = NoPaging()
+
+    @property
+    def counts(self) -> bool:
+        """Whether the vendor says how many devices there are."""
+        return bool(self.total or self.total_header)
+
+    @property
+    def path_parameter(self) -> str:
+        """The paging's parameter, where that is in the path."""
+        name = getattr(self.paging, "parameter", "")
+        return name if name and f"{{{name}}}" in self.path else ""
 
 
 class Device(Struct, forbid_unknown_fields=True):
@@ -247,7 +271,8 @@ def parse(text: str, source: str) -> Manifest:
     known = {*manifest.settings, *manifest.credentials}
     for keys, told in _texts(found):
         for name in PLACE.findall(told):
-            if name not in known and not (keys[0] == "telemetry" and name == "id"):
+            paged = keys[-1] == "path" and name in (manifest.list.path_parameter, _telemetry_parameter(manifest))
+            if name not in known and not paged and not (keys[0] == "telemetry" and name == "id"):
                 raise ManifestError(
                     f"{source}, line {_line_of(text, keys)}: {'.'.join(keys)}: there is no setting or credential {name}"
                 )
@@ -275,6 +300,9 @@ _EXPRESSIONS = {
     "space",
     "online",
     "time",
+    "token",
+    "lifetime",
+    "inside",
 }
 
 
@@ -284,13 +312,20 @@ def _expressions(found: dict[str, Any], keys: tuple[str, ...] = ()) -> list[tupl
         path = (*keys, key)
         if (
             isinstance(value, dict)
-            and path[0] in ("list", "device", "telemetry")
+            and path[0] in ("list", "device", "telemetry", "authentication")
             and key not in ("query", "headers", "body")
         ):
             out += _expressions(value, path)
         elif isinstance(value, str) and len(path) > 1 and (key in _EXPRESSIONS or path[-2] == "values"):
+            if path[0] == "authentication" and found.get("kind") != "client_credentials":
+                continue
             out.append(([*path], value))
     return out
+
+
+def _telemetry_parameter(manifest: Manifest) -> str:
+    listing = None if manifest.telemetry is None else manifest.telemetry.list
+    return "" if listing is None else listing.path_parameter
 
 
 def _check_functions(node: Any) -> None:

@@ -13,13 +13,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from schemas import manifests
 from schemas.cloud import Credentials
 from schemas.egress import EgressError, EgressPolicy
 from schemas.manifests import AuthorizationCode, Manifest, ManifestError
 from schemas.settings import PREFIX
 from workers.importer.devices import Listed, Mapper, Skipped
-from workers.importer.lists import Reading
+from workers.importer.expressions import ExpressionError, strict_getter
+from workers.importer.lists import Reading, printed
 from workers.importer.readings import Reader
 from workers.importer.vendor import Vendor, VendorError
 
@@ -42,6 +45,8 @@ def main() -> int:
         return asyncio.run(_check(manifest, values))
     except (ManifestError, VendorError, OSError) as error:
         print(f"fleetgate admin connectors check: {error}", file=sys.stderr)
+        if isinstance(error, VendorError) and error.words:
+            print(f"  the vendor's own words: {_cut(error.words, len(error.words))}", file=sys.stderr)
         if isinstance(error.__cause__, EgressError):
             print(f"{PREFIX}EGRESS_ALLOW and {PREFIX}EGRESS_HTTP say where connections may lead", file=sys.stderr)
         return 1
@@ -86,11 +91,15 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
     skipped: Counter[str] = Counter()
     first_skipped: Any = None
     count = 0
+    misfits: list[str] = []
     try:
         reading = Reading(vendor, manifest.list)
+        seen: set[Any] = set()
         async for part in reading.parts():
             count += len(part.items)
+            seen.update(mapper.vendor_id(item) or printed(item) for item in part.unfiltered or part.items)
             for item in part.items:
+                misfits = misfits or _misfits(manifest, item)
                 found = mapper.read(item)
                 if isinstance(found, Skipped):
                     first_skipped = first_skipped or item
@@ -99,6 +108,8 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
                     told = {} if reader is None else reader.told(item)
                     rows.append((*(value or "" for value in found), _words(told)))
             print(f"{count} items so far", file=sys.stderr)
+        if reading.total is not None:
+            reading.check(len(seen), count - len(seen))
     finally:
         await vendor.close()
     _print(rows)
@@ -107,7 +118,27 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
         print(f"  {times} ×: {reason}", file=sys.stderr)
     if isinstance(first_skipped, dict):
         print(f"  the first of them has the members {', '.join(first_skipped)}", file=sys.stderr)
+    for misfit in misfits:
+        print(f"  {misfit}", file=sys.stderr)
+    if not rows:
+        print("fleetgate admin connectors check: no device could be read", file=sys.stderr)
+        return 1
     return 0
+
+
+def _misfits(manifest: Manifest, item: Any) -> list[str]:
+    """Expressions that cannot be applied to an item; in a run they find nothing."""
+    telemetry = manifest.telemetry
+    expressions = {f"device.{name}": value for name, value in asdict(manifest.device).items() if value}
+    if telemetry is not None and telemetry.list is None:
+        expressions |= {f"telemetry.values.{name}": value for name, value in telemetry.values.items()}
+    found = []
+    for name, expression in expressions.items():
+        try:
+            strict_getter(expression)(item)
+        except ExpressionError as error:
+            found.append(f"{name}: `{expression}` does not fit the vendor's items: {error}")
+    return found
 
 
 def _words(told: dict[str, Any]) -> str:

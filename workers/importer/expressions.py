@@ -77,8 +77,9 @@ def strict_getter(expression: str) -> Getter:
 class Items:
     """The expression that finds the items of a page."""
 
-    def __init__(self, expression: str) -> None:
+    def __init__(self, expression: str, key: str = "") -> None:
         self.expression = expression
+        self._key = key
         self._find = strict_getter(expression)
         self._tree: Node = Parser().parse(expression).parsed
         self._sources = _sources(self._tree)
@@ -93,6 +94,8 @@ class Items:
         found = self._find(answer)
         if isinstance(found, list):
             return found
+        if self._key and isinstance(found, dict):
+            return [one | {self._key: key} if isinstance(one, dict) else one for key, one in found.items()]
         return [] if (found is None and answer is None) or self._is_empty(answer) else None
 
     def unfiltered(self, answer: Any) -> list[Any] | None:

@@ -16,7 +16,7 @@ import msgspec
 
 from schemas.manifests import PLACE, Listing, NoPaging, OffsetPaging, PagePaging, filled
 from workers.importer import paging
-from workers.importer.expressions import ExpressionError, Items, getter
+from workers.importer.expressions import ExpressionError, Getter, Items, getter
 from workers.importer.paging import Position
 from workers.importer.vendor import Answer, Vendor, VendorError
 
@@ -44,7 +44,8 @@ class Reading:
         self._vendor = vendor
         self._listing = listing
         self._values = values
-        self._items = Items(listing.items)
+        self._items = Items(listing.items, listing.key)
+        self._inside = getter(listing.inside) if listing.inside else None
         self._total_of = getter(listing.total or "total")
         self._seen: set[bytes] = set()
         self._totals: set[int] = set()
@@ -108,10 +109,14 @@ class Reading:
             raise VendorError(f"`{self._items.expression}` does not fit the vendor's answer: {error}") from None
         if items is None:
             raise VendorError(f"Page {self.pages} of the vendor's answer has no list at `{self._items.expression}`")
-        if self._listing.total is not None and answer.body is not None:
+        if self._listing.total_header:
+            self._note_total(answer.headers.get(self._listing.total_header))
+        elif self._listing.total is not None and answer.body is not None:
             self._note_total(self._total_of(answer.body))
         rows = self._items.rows(answer.body)
-        unfiltered = self._items.unfiltered(answer.body)
+        unfiltered = None if self._inside else self._items.unfiltered(answer.body)
+        if self._inside is not None:
+            items = _inner(items, self._inside)
         counted = items if unfiltered is None else unfiltered
         if rows or items:
             self._note(printed(rows or items), "The vendor repeats a page of its list")
@@ -135,7 +140,9 @@ class Reading:
             return  # on the first page only
         number = _number(told)
         if number is None:
-            raise VendorError(f"The vendor's answer has no number at `{self._listing.total}`")
+            raise VendorError(
+                f"The vendor's answer has no number at `{self._listing.total or self._listing.total_header}`"
+            )
         self._totals.add(number)
 
     async def _page(self, here: Position) -> Answer | None:
@@ -173,13 +180,26 @@ class Reading:
         if here.moving or self.pages == 0 or isinstance(listing.paging, NoPaging):
             asked = {name: filled(text, known) for name, text in listing.query.items()}
             asked |= paging.size(listing.paging) | here.moving
+        url, in_path = here.url, listing.path_parameter
+        if in_path:
+            url = self._vendor.url(listing.path, {**self._values, in_path: str(asked.pop(in_path, ""))})
         if listing.method == "POST":
             body = _filled_body(listing.body or {}, known)
             for name, value in asked.items():
                 _put(body, name, value)
-            return await self._vendor.ask("POST", here.url, headers=headers, body=body)
+            return await self._vendor.ask("POST", url, headers=headers, body=body)
         query = {name: str(value) for name, value in asked.items()}
-        return await self._vendor.ask("GET", here.url, query=query, headers=headers)
+        return await self._vendor.ask("GET", url, query=query, headers=headers)
+
+
+def _inner(items: list[Any], inside: Getter) -> list[Any]:
+    """The devices inside items, each with its item."""
+    found = []
+    for item in items:
+        devices = inside(item)
+        if isinstance(devices, list):
+            found += [device | {"$parent": item} if isinstance(device, dict) else device for device in devices]
+    return found
 
 
 def printed(value: Any) -> bytes:

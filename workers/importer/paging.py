@@ -51,11 +51,13 @@ def following(
                 return None
             return stepped(paging, here, rows)
         case CursorPaging():
-            cursor = getter(paging.cursor)(answer)
+            cursor = headers.get(paging.header) if paging.header else getter(paging.cursor or "next")(answer)
             if cursor is None or cursor is False or cursor in ("", 0):
                 return None
             if isinstance(cursor, bool) or not isinstance(cursor, str | int | float):
-                raise VendorError(f"The vendor's answer has neither text nor a number at `{paging.cursor}`")
+                raise VendorError(
+                    f"The vendor's answer has neither text nor a number at `{paging.cursor or paging.header}`"
+                )
             if paging.parameter:
                 return Position(here.url, {paging.parameter: cursor})
             there = joined(here.url, str(cursor))

@@ -203,7 +203,7 @@ class Runs:
                     seen.add(found.vendor_id)
                     listed.append(found)
             await loading.load(connection, listed)
-            if part.unfiltered and vendor.manifest.list.total is not None:
+            if part.unfiltered and vendor.manifest.list.counts:
                 await loading.load_uncounted(connection, [_key(mapper, item) for item in part.unfiltered])
         repeated = await loading.end_of_list(connection)
         for vendor_id in repeated:

@@ -20,6 +20,7 @@ from schemas.cloud import Credentials
 from schemas.egress import EgressPolicy
 from schemas.manifests import PLACE, ApiKey, AuthorizationCode, Basic, Bearer, ClientCredentials, Manifest, filled
 from workers.importer import decoding
+from workers.importer.expressions import getter
 from workers.importer.requests import Answer, Headers, Raw, Requests, Rest, VendorError
 
 __all__ = ["Answer", "Headers", "Vendor", "VendorError", "joined"]
@@ -169,7 +170,7 @@ class Vendor:
         async def exchange() -> Raw:
             raw = await self._requests.once("POST", url, {}, headers, urlencode(form).encode())
             if 200 <= raw.status < 300:
-                await self._keep_token(raw)
+                await self._keep_token(raw, kind)
             return raw
 
         try:
@@ -185,9 +186,11 @@ class Vendor:
                 words=error.words,
             ) from None
 
-    async def _keep_token(self, raw: Raw) -> None:
+    async def _keep_token(self, raw: Raw, kind: ClientCredentials | AuthorizationCode) -> None:
         try:
             body = decoding.decode(raw.body, raw.headers.get("Content-Type", ""))
+            if isinstance(kind, ClientCredentials):
+                body = {"access_token": getter(kind.token)(body), "expires_in": getter(kind.lifetime)(body)}
             token = msgspec.convert(body, _Token, strict=False)
         except ValueError:
             raise VendorError("The token endpoint answered without a token", unauthorized=True) from None

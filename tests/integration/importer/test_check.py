@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+from aiohttp import web
 from vendors import VendorCloud, manifest
 
 OPEN = {"FLEETGATE_EGRESS_HTTP": "true", "FLEETGATE_EGRESS_ALLOW": "127.0.0.0/8"}
@@ -58,3 +59,33 @@ async def test_a_mistake_is_told_in_a_sentence(cloud: VendorCloud, arguments: di
     code, table, told = await check(cloud, **arguments)
     assert (code, table, sentence in told) == (1, "", True), told
     assert "Traceback" not in told
+
+
+async def test_the_vendors_own_words_are_shown(cloud: VendorCloud) -> None:
+    """To the person at the terminal, in one line; they are in no run and no log."""
+    cloud.before = lambda *_: web.Response(status=400, text="<b>Unknown field</b>\n`sites`", content_type="text/html")
+    code, _, told = await check(cloud)
+    assert (code, "answered 400" in told) == (1, True)
+    assert "the vendor's own words: Unknown field `sites`" in told
+
+
+@pytest.mark.parametrize("devices", [[], [{"name": "No id"}], ["nothing"]])
+async def test_a_check_that_could_read_no_device_fails(cloud: VendorCloud, devices: list[Any]) -> None:
+    cloud.devices = devices
+    code, _, told = await check(cloud)
+    assert (code, "no device could be read" in told) == (1, True)
+
+
+async def test_an_expression_that_does_not_fit_is_named(cloud: VendorCloud) -> None:
+    """A run finds nothing there, and says nothing."""
+    cloud.devices = [{"id": "7", "name": "Hall", "serial": 5}]
+    code, _, told = await check(cloud, changed=('serial = "serial"', 'serial = "length(serial)"'))
+    assert code == 0
+    assert "device.serial: `length(serial)` does not fit the vendor's items: In function length()" in told
+
+
+async def test_a_list_that_is_not_complete_fails(cloud: VendorCloud) -> None:
+    cloud.has("one", "two")
+    cloud.total = 3
+    code, _, told = await check(cloud, changed=('items = "devices"', 'items = "devices"\ntotal = "total"'))
+    assert (code, "the vendor counts 3 devices and listed 2" in told) == (1, True)
