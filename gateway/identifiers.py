@@ -8,6 +8,7 @@ import re
 from uuid import UUID
 
 from gateway.refusals import DoesNotFit
+from schemas import serials
 
 ID_CHARACTERS = 36
 """Characters of a UUID as we write it; other spellings are no ids of ours."""
@@ -36,6 +37,11 @@ def filled(member: str, text: str | None) -> str:
     if text is None or not text.strip():
         raise DoesNotFit(f"{member} can't be blank")
     return text
+
+
+def serial_number(text: str | None) -> str:
+    """The serial number, normalised; it must not be blank. Raises DoesNotFit."""
+    return filled("Sn", serials.normalized(text or ""))
 
 
 def is_mac(text: str) -> bool:

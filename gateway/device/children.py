@@ -20,6 +20,7 @@ from gateway.stores.devices import children
 from gateway.stores.devices import registration as registrations
 from gateway.stores.devices.children import Child
 from gateway.stores.devices.identity import DeviceCaller
+from schemas import serials
 
 
 class NewChild(Struct, kw_only=True):
@@ -61,7 +62,7 @@ async def register_child(services: Services, device: DeviceCaller, body: NewChil
             services,
             model,
             parent_id=device.id,
-            sn=body.sn or None,
+            sn=serials.normalized(body.sn or "") or None,
             mac=body.mac,
             cloud_id=None,
             name=body.name,

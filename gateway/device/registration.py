@@ -114,7 +114,7 @@ async def _register(services: Services, connection: Connection, body: Registrati
         services,
         model,
         parent_id=body.parent_id,
-        sn=identifiers.filled("Sn", body.sn),
+        sn=identifiers.serial_number(body.sn),
         mac=identifiers.filled("Mac", body.mac) if model.authentication == "mac_sn" else body.mac,
         cloud_id=identifiers.cloud_id(body.cloud_id, model.short_code) if model.authentication == "cloud_id" else None,
         name=body.name,

@@ -8,7 +8,7 @@ from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Label, Name
-from gateway.identifiers import normalized_mac
+from gateway.identifiers import normalized_mac, serial_number
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
@@ -53,7 +53,9 @@ async def claim_device(services: Services, organization: OrganizationScope, body
         elif body.sn is None:
             raise DoesNotFit("Sn can't be blank")
         else:
-            device_id = await claiming.by_mac_and_sn(changed.connection, owner, normalized_mac(body.mac), body.sn)
+            device_id = await claiming.by_mac_and_sn(
+                changed.connection, owner, normalized_mac(body.mac), serial_number(body.sn)
+            )
         await claiming.claim(changed, owner, device_id, space_id=body.space_id, name=body.name)
     return await owner_view.read(services.postgres, owner, device_id)
 

@@ -26,6 +26,7 @@ from gateway.stores.devices.config import Config
 from gateway.stores.devices.owner_view import Device
 from gateway.stores.events import telemetry_history
 from gateway.stores.events.telemetry_history import HistoryItem, ListedMessage
+from schemas import serials
 
 
 class DevicesQuery(PageQuery, kw_only=True):
@@ -52,6 +53,7 @@ async def list_devices(services: Services, partner: VendorScope, query: DevicesQ
     """List the devices of the partner's models, oldest registration first."""
     vendor = partner.id
     mac = None if query.mac is None else normalized_mac(query.mac)
+    sn = None if query.sn is None else serials.normalized(query.sn)
     if query.model_id is not None:
         await models.read(services.postgres, vendor, query.model_id)
 
@@ -60,7 +62,7 @@ async def list_devices(services: Services, partner: VendorScope, query: DevicesQ
             services.postgres,
             vendor,
             model_id=query.model_id,
-            sn=query.sn,
+            sn=sn,
             mac=mac,
             after=None if window.after is None else UUID(str(window.after[0])),
             offset=window.offset,
@@ -69,7 +71,7 @@ async def list_devices(services: Services, partner: VendorScope, query: DevicesQ
 
     return await paging.read_page(
         services,
-        ("partner devices", vendor, query.model_id, query.sn, mac),
+        ("partner devices", vendor, query.model_id, sn, mac),
         query.page,
         query.per_page,
         read,

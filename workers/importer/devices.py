@@ -6,7 +6,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from schemas import manifests
+from schemas import manifests, serials
 from workers.importer.expressions import getter
 
 TEXT_MAX = 255
@@ -69,7 +69,9 @@ class Mapper:
         vendor_id, name, serial, mac, model, firmware, space = map(str.strip, texts)
         if not vendor_id:
             return None
-        return Listed(vendor_id, name or None, serial or None, _mac(mac), model or None, firmware or None, _path(space))
+        return Listed(
+            vendor_id, name or None, _serial(serial), _mac(mac), model or None, firmware or None, _path(space)
+        )
 
     def _read(self, item: Any) -> Listed | Skipped:
         found = self._id(item)
@@ -84,7 +86,7 @@ class Mapper:
         if name is not None and len(name) > TEXT_MAX:
             return Skipped(vendor_id, f"its name is longer than {TEXT_MAX} characters")
         serial, mac, model, firmware, space = (None if get is None else get(item) for get in self._others)
-        return Listed(vendor_id, name, _short(serial), _mac(mac), _short(model), _short(firmware), _space(space))
+        return Listed(vendor_id, name, _serial(serial), _mac(mac), _short(model), _short(firmware), _space(space))
 
 
 def _is_whole(value: Any) -> bool:
@@ -106,6 +108,11 @@ def _text(value: Any) -> str | None:
 def _short(value: Any) -> str | None:
     text = None if value is None else _text(value)
     return None if text is None else text[:TEXT_MAX]
+
+
+def _serial(value: Any) -> str | None:
+    text = _short(value)
+    return None if text is None else serials.normalized(text) or None
 
 
 def _mac(value: Any) -> str | None:

@@ -14,6 +14,7 @@ from gateway.identifiers import is_mac, normalized_mac
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.change import Change
 from gateway.stores.tenants import spaces
+from schemas import serials
 from schemas.life_cycle import DeviceClaimed
 from schemas.postgres import Connection
 
@@ -60,7 +61,9 @@ async def by_identifier(connection: Connection, organization_id: UUID, identifie
     row = await connection.fetchrow(_BY_CLOUD_ID, "cloud_id", organization_id, identifier)
     mac, _, sn = identifier.partition("/")
     if row is None and sn and is_mac(mac):
-        row = await connection.fetchrow(_BY_MAC_AND_SN, "mac_sn", organization_id, normalized_mac(mac), sn)
+        row = await connection.fetchrow(
+            _BY_MAC_AND_SN, "mac_sn", organization_id, normalized_mac(mac), serials.normalized(sn)
+        )
     if row is None or row["organization_id"] not in (None, organization_id):
         return None
     return ClaimableDevice(row["id"], row["device_type"], row["product_number"], row["organization_id"] is not None)

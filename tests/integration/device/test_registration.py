@@ -1,6 +1,7 @@
 """How a device comes to be: alone, many at once, below another."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,3 +237,35 @@ async def _register(edge: RunningEdge, fleet: Fleet, host: str) -> tuple[int, An
     url, headers = f"{edge.url}/v1/devices", {"host": host}
     async with edge.http.post(url, json=fleet.registration(), headers=headers) as answer:
         return answer.status, await answer.json()
+
+
+DIRT = ["{}\n", "{}\r\n", " {}", "\t{} ", "\ufeff{}", "{}\u00a0", "{}\u200b\n"]
+
+
+@pytest.mark.parametrize("dirt", DIRT)
+async def test_a_serial_number_is_trimmed_at_every_door(
+    edge: RunningEdge, fleet: Fleet, acme: Owner, dirt: str
+) -> None:
+    """However a scanner or a person writes it, a unit is registered once, and claimed by what is printed on it."""
+    unit = await fleet.unit(sn=dirt.format("Ü 1"))
+    taken = (422, {"error": "Sn has already been taken"})
+    for sn in ("Ü 1", "U\u0308 1", *(dirt.format("Ü 1") for dirt in DIRT)):
+        assert await fleet.ask("POST", "/v1/devices", fleet.registration(sn=sn)) == taken
+    child = {"model_id": str(acme.model_id), "firmware_version": "1.0.0", "sn": dirt.format("C1")}
+    await unit.call("POST", "/children", child)
+    assert (await unit.call("GET", "/children"))[0]["sn"] == "C1"
+    claim = {"space_id": str(acme.space_id), "mac": f" {unit.mac}\n", "sn": dirt.format("Ü 1")}
+    assert (await acme.call("POST", "/devices/claim", claim))["sn"] == "Ü 1"
+    blank = fleet.registration(sn=dirt.format(""))
+    assert await fleet.ask("POST", "/v1/devices", blank) == (422, {"error": "Sn can't be blank"})
+
+
+async def test_stored_serial_numbers_are_trimmed_unless_that_would_make_two_units_one(
+    acme: Owner, repository: Path
+) -> None:
+    """By the migration: the trimmed one that exists keeps its name, of two equal ones the first gets it."""
+    sns = ["A\n", "A", " B", "B ", "C\r\n", " ", "D"]
+    devices = [await acme.device(sn=sn) for sn in sns]
+    await acme.pool.execute((repository / "schemas" / "migrations" / "0007_serial_numbers.sql").read_text())
+    after = [(await acme.row(device))["sn"] for device in devices]
+    assert after == ["A\n", "A", "B", "B ", "C", " ", "D"]
