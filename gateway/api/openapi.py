@@ -1,7 +1,6 @@
 """The OpenAPI 3.1 document, made from the same structs that decode requests and encode answers."""
 
 import inspect
-import json
 import re
 import sys
 import types
@@ -60,7 +59,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     for query in {endpoint.query for endpoint in endpoints if endpoint.query is not None}:
         components.pop(_name(schema_of(query)), None)  # its members stand as parameters
     tags = {_tag(endpoint): _purpose(endpoint) for endpoint in endpoints}
-    found = {
+    return {
         "openapi": "3.1.0",
         "info": {
             "title": "fleetgate",
@@ -73,29 +72,12 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": _schemes(endpoints)},
     }
-    return _with_short_names(found)
 
 
 def _schemes(endpoints: Sequence[Endpoint]) -> dict[str, Mapping[str, str]]:
     """How callers prove themselves, as the kinds of callers of these endpoints describe it."""
     kinds = [endpoint.described_caller for endpoint in endpoints if endpoint.described_caller is not None]
     return {name: scheme for kind in kinds for name, scheme in kind.schemes.items()}
-
-
-def _with_short_names(found: dict[str, Any]) -> dict[str, Any]:
-    """Where structs share a name, msgspec puts their modules before it; as little of those as tells them apart does."""
-    schemas = found["components"]["schemas"]
-    text = json.dumps(found)
-    taken = {name for name in schemas if "." not in name}
-    for name in [name for name in schemas if "." in name]:
-        *modules, struct = name.split(".")
-        words = [word.capitalize() for module in modules for word in module.split("_")]
-        short = next(n for n in ("".join(words[-k:]) + struct for k in range(1, len(words) + 1)) if n not in taken)
-        taken.add(short)
-        text = text.replace(json.dumps(REFERENCE.format(name=name)), json.dumps(REFERENCE.format(name=short)))
-        text = text.replace(f"{json.dumps(name)}: ", f"{json.dumps(short)}: ")
-    shortened: dict[str, Any] = json.loads(text)
-    return shortened
 
 
 def _leaves(kind: Any) -> list[Any]:

@@ -48,7 +48,7 @@ class DevicePlace(Struct):
     device_id: UUID
 
 
-class Move(Struct):
+class SpaceMove(Struct):
     """Where to: the space of the device's parent, or the project's space for devices that nobody placed."""
 
     target: Literal["follow_parent", "unsorted"]
@@ -69,7 +69,7 @@ async def read_space(services: Services, device: DeviceCaller) -> DevicePlace:
     caller=DEVICE,
     errors={422: "Nobody claimed the device, or it has no parent in a space of the same owner."},
 )
-async def move(services: Services, device: DeviceCaller, body: Move) -> DevicePlace:
+async def move(services: Services, device: DeviceCaller, body: SpaceMove) -> DevicePlace:
     """Move the device, with the devices below it that share its space; answers the space it is in then."""
     owner_id, project_id = device.organization_id, device.project_id
     if owner_id is None or project_id is None:

@@ -14,7 +14,7 @@ from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.devices import claiming, owner_view
-from gateway.stores.devices.owner_view import Device
+from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.tenants import spaces
 
 ONE_PROOF = "Give either cloud id, or mac and sn"
@@ -37,7 +37,7 @@ class Claim(Struct):
     permission=Permission.ADMINISTER,
     errors={404: "No unclaimed device has this proof; a wrong pair and an unknown device are told nothing more."},
 )
-async def claim_device(services: Services, organization: OrganizationScope, body: Claim) -> Device:
+async def claim_device(services: Services, organization: OrganizationScope, body: Claim) -> OwnedDevice:
     """Claim a registered device, and all devices below it, into a space."""
     owner = organization.id
     if body.cloud_id is not None and (body.mac is not None or body.sn is not None):

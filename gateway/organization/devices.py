@@ -15,7 +15,7 @@ from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.devices import deletion, labels, locking, moving, owner_view
-from gateway.stores.devices.owner_view import Device
+from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.tenants import projects, spaces
 
 
@@ -33,7 +33,7 @@ class DeviceChange(Struct):
     details: dict[str, Any] | UnsetType = UNSET
 
 
-class Move(Struct):
+class DeviceMove(Struct):
     """Where a device goes."""
 
     space_id: UUID
@@ -46,7 +46,7 @@ class Move(Struct):
     permission=Permission.READ,
     errors={404: "The space or project is not the organisation's."},
 )
-async def list_devices(services: Services, organization: OrganizationScope, query: DevicesQuery) -> Page[Device]:
+async def list_devices(services: Services, organization: OrganizationScope, query: DevicesQuery) -> Page[OwnedDevice]:
     """List the organisation's devices, oldest registration first."""
     owner = organization.id
     if query.project_id is not None:
@@ -54,7 +54,7 @@ async def list_devices(services: Services, organization: OrganizationScope, quer
     if query.space_id is not None:
         await spaces.read(services.postgres, owner, query.space_id)
 
-    async def read(window: Window) -> list[Device]:
+    async def read(window: Window) -> list[OwnedDevice]:
         return await owner_view.page(
             services.postgres,
             owner,
@@ -78,7 +78,7 @@ async def list_devices(services: Services, organization: OrganizationScope, quer
     permission=Permission.READ,
     errors={404: "Device not found."},
 )
-async def read_device(services: Services, organization: OrganizationScope, device_id: UUID) -> Device:
+async def read_device(services: Services, organization: OrganizationScope, device_id: UUID) -> OwnedDevice:
     """Read one device."""
     return await owner_view.read(services.postgres, organization.id, device_id)
 
@@ -92,7 +92,7 @@ async def read_device(services: Services, organization: OrganizationScope, devic
 )
 async def change_device(
     services: Services, organization: OrganizationScope, device_id: UUID, body: DeviceChange
-) -> Device:
+) -> OwnedDevice:
     """Change a device's name and details; the device is told when something is different."""
     check_depth("Details", body.details)
     async with change(services) as changed:
@@ -128,7 +128,9 @@ async def delete_device(services: Services, organization: OrganizationScope, dev
     permission=Permission.DEVELOP,
     errors={404: "Device not found."},
 )
-async def move_device(services: Services, organization: OrganizationScope, device_id: UUID, body: Move) -> Device:
+async def move_device(
+    services: Services, organization: OrganizationScope, device_id: UUID, body: DeviceMove
+) -> OwnedDevice:
     """Put a device into another space; devices below it that share its space move along."""
     owner = organization.id
     async with change(services) as changed:

@@ -23,7 +23,7 @@ from gateway.stores.commands.sending import Command
 from gateway.stores.devices import config as device_configs
 from gateway.stores.devices import deletion, locking, owner_view
 from gateway.stores.devices.config import Config
-from gateway.stores.devices.owner_view import Device
+from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.events import telemetry_history
 from gateway.stores.events.telemetry_history import HistoryItem, ListedMessage
 from schemas import serials
@@ -49,7 +49,7 @@ class Telemetries(Struct):
 @endpoint(
     "GET", "/core/v1/partner/devices", caller=PARTNER_KEY, permission=Permission.READ, errors={404: "Model not found."}
 )
-async def list_devices(services: Services, partner: VendorScope, query: DevicesQuery) -> Page[Device]:
+async def list_devices(services: Services, partner: VendorScope, query: DevicesQuery) -> Page[OwnedDevice]:
     """List the devices of the partner's models, oldest registration first."""
     vendor = partner.id
     mac = None if query.mac is None else normalized_mac(query.mac)
@@ -57,7 +57,7 @@ async def list_devices(services: Services, partner: VendorScope, query: DevicesQ
     if query.model_id is not None:
         await models.read(services.postgres, vendor, query.model_id)
 
-    async def read(window: Window) -> list[Device]:
+    async def read(window: Window) -> list[OwnedDevice]:
         return await owner_view.page_of_vendor(
             services.postgres,
             vendor,
@@ -86,7 +86,7 @@ async def list_devices(services: Services, partner: VendorScope, query: DevicesQ
     permission=Permission.READ,
     errors={404: "Device not found."},
 )
-async def read_device(services: Services, partner: VendorScope, device_id: UUID) -> Device:
+async def read_device(services: Services, partner: VendorScope, device_id: UUID) -> OwnedDevice:
     """Read one device."""
     return await owner_view.read_of_vendor(services.postgres, partner.id, device_id)
 

@@ -31,7 +31,7 @@ ANY_PROJECT = "-"
 Place = tuple[str | None, UUID]
 
 
-class Device(Struct, rename="camel"):
+class V2Device(Struct, rename="camel"):
     """A device. `reported` holds the newest data of each event type, null where it never told any."""
 
     name: str
@@ -44,7 +44,7 @@ class Device(Struct, rename="camel"):
 class Devices(Struct, rename="camel"):
     """Part of a list."""
 
-    devices: list[Device]
+    devices: list[V2Device]
     next_page_token: str
 
 
@@ -105,10 +105,10 @@ def order_of(text: str) -> Order:
     return Order(members, text.startswith("-"))
 
 
-def shown(device: ProjectDevice, reported: dict[str, msgspec.Raw]) -> Device:
+def shown(device: ProjectDevice, reported: dict[str, msgspec.Raw]) -> V2Device:
     """A device as clients see it, with a place for every event that its type emits."""
     known = typed_events.emits(device.device_type) or ()
-    return Device(
+    return V2Device(
         name=rendering.device_path(device.project_id, device.id),
         type=device.device_type,
         product_number=device.product_number,
@@ -166,7 +166,7 @@ async def list_devices(services: Services, account: Principal, project: str, que
 
 
 @endpoint("GET", "/v2/projects/{project}/devices/{device}", caller=SERVICE_ACCOUNT, errors={404: "Device not found."})
-async def read_device(services: Services, account: Principal, project: str, device: str) -> Device:
+async def read_device(services: Services, account: Principal, project: str, device: str) -> V2Device:
     """Read one device; with `-` as project, wherever the caller may read it."""
     if project != ANY_PROJECT:
         await ProjectScope.of(services, account, uuid_of(project), Permission.READ)

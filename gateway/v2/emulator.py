@@ -18,7 +18,7 @@ from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.devices import deletion, emulation, locking, project_view
 from gateway.stores.devices.project_view import Filters, Order
-from gateway.v2.devices import Device, Devices, DevicesQuery, read_page, shown
+from gateway.v2.devices import Devices, DevicesQuery, V2Device, read_page, shown
 from gateway.v2.labels import Labels
 from gateway.v2.names import DEVICE_UNKNOWN, device_in
 from schemas import ids, typed_events
@@ -53,7 +53,7 @@ async def list_emulated_devices(services: Services, project: ProjectScope, query
     permission=Permission.DEVELOP,
     errors={409: "The project has too many emulated devices."},
 )
-async def create_emulated_device(services: Services, project: ProjectScope, body: NewDevice) -> Device:
+async def create_emulated_device(services: Services, project: ProjectScope, body: NewDevice) -> V2Device:
     """Create an emulated device."""
     if body.type not in DEVICE_TYPES:
         raise DoesNotFit(f"Type must be one of {', '.join(DEVICE_TYPES)}")
@@ -70,7 +70,7 @@ async def create_emulated_device(services: Services, project: ProjectScope, body
 
 
 @endpoint("GET", DEVICES + "/{device}", caller=SERVICE_ACCOUNT, permission=Permission.READ, errors=UNKNOWN)
-async def read_emulated_device(services: Services, project: ProjectScope, device: str) -> Device:
+async def read_emulated_device(services: Services, project: ProjectScope, device: str) -> V2Device:
     """Read one emulated device."""
     found = await device_in(services, device, project.id, emulated=True)
     return shown(found, (await project_view.reported(services.postgres, services.shards, [found.id]))[found.id])

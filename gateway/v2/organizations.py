@@ -36,7 +36,7 @@ class Organizations(Struct, rename="camel"):
     next_page_token: str
 
 
-class Project(Struct, rename="camel"):
+class V2Project(Struct, rename="camel"):
     """A project in which the caller has a role. `inventory` is for clients that ask for it; here none is one."""
 
     name: str
@@ -51,7 +51,7 @@ class Project(Struct, rename="camel"):
 class Projects(Struct, rename="camel"):
     """Part of a list."""
 
-    projects: list[Project]
+    projects: list[V2Project]
     next_page_token: str
 
 
@@ -75,8 +75,8 @@ class ProjectChange(Struct, rename="camel"):
     display_name: Name | None = None
 
 
-def _shown(project: VisibleProject) -> Project:
-    return Project(
+def _shown(project: VisibleProject) -> V2Project:
+    return V2Project(
         name=f"projects/{project.id}",
         display_name=project.name,
         inventory=False,
@@ -123,7 +123,7 @@ async def list_projects(services: Services, account: Principal, query: ProjectsQ
     caller=SERVICE_ACCOUNT,
     errors={403: "Only administrators of an organisation make projects.", 404: "There is no such organisation."},
 )
-async def create_project(services: Services, account: Principal, body: NewProject) -> Project:
+async def create_project(services: Services, account: Principal, body: NewProject) -> V2Project:
     """Make a project."""
     scope = OrganizationScope.of(account, uuid_of(body.organization.removeprefix(PREFIX)), Permission.ORGANIZE)
     made = await projects.create(services.postgres, scope.id, body.display_name)
@@ -131,13 +131,13 @@ async def create_project(services: Services, account: Principal, body: NewProjec
 
 
 @endpoint("GET", "/v2/projects/{project}", caller=SERVICE_ACCOUNT, permission=Permission.READ)
-async def read_project(services: Services, project: ProjectScope) -> Project:
+async def read_project(services: Services, project: ProjectScope) -> V2Project:
     """Read one project."""
     return await _read(services, project.id)
 
 
 @endpoint("PATCH", "/v2/projects/{project}", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
-async def update_project(services: Services, project: ProjectScope, body: ProjectChange) -> Project:
+async def update_project(services: Services, project: ProjectScope, body: ProjectChange) -> V2Project:
     """Rename a project."""
     if body.display_name is not None:
         await projects.rename(services.postgres, project.organization_id, project.id, body.display_name)
@@ -158,7 +158,7 @@ async def delete_project(services: Services, project: ProjectScope) -> dict[str,
     return {}
 
 
-async def _read(services: Services, project_id: UUID) -> Project:
+async def _read(services: Services, project_id: UUID) -> V2Project:
     found = await visible_projects.read(services.postgres, project_id)
     if found is None:
         raise NotFound(NOT_FOUND)

@@ -81,7 +81,7 @@ class DeviceSpace(Struct):
     full_path: str
 
 
-class Device(Struct, kw_only=True):
+class OwnedDevice(Struct, kw_only=True):
     """One device. `state` is the merge of its telemetry, with `status` in it."""
 
     id: UUID
@@ -119,7 +119,7 @@ async def page(
     after: UUID | None,
     offset: int,
     limit: int,
-) -> list[Device]:
+) -> list[OwnedDevice]:
     """The organisation's devices, of one project or of one space with all below it, oldest registration first."""
     conditions, arguments = ["d.organization_id = $1"], [organization_id, offset, limit]
     if project_id is not None:
@@ -141,7 +141,7 @@ async def page_of_vendor(
     after: UUID | None,
     offset: int,
     limit: int,
-) -> list[Device]:
+) -> list[OwnedDevice]:
     """The devices of an organisation's models, whoever owns them, oldest registration first."""
     conditions = ["d.model_id IN (SELECT id FROM device_models WHERE organization_id = $1)"]
     arguments: list[Any] = [organization_id, offset, limit]
@@ -152,7 +152,9 @@ async def page_of_vendor(
     return await _page(connection, conditions, arguments, after)
 
 
-async def _page(connection: Executor, conditions: list[str], arguments: list[Any], after: UUID | None) -> list[Device]:
+async def _page(
+    connection: Executor, conditions: list[str], arguments: list[Any], after: UUID | None
+) -> list[OwnedDevice]:
     if after is not None:
         arguments.append(after)
         conditions.append(f"d.id > ${len(arguments)}")
@@ -161,7 +163,7 @@ async def _page(connection: Executor, conditions: list[str], arguments: list[Any
     return await _devices(connection, rows)
 
 
-async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> Device:
+async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> OwnedDevice:
     """A device that the organisation owns. Raises NotFound, for another's and an unknown one alike."""
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND d.organization_id = $2", device_id, organization_id)
     if row is None:
@@ -169,7 +171,7 @@ async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> 
     return (await _devices(connection, [row]))[0]
 
 
-async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> Device:
+async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> OwnedDevice:
     """A device of one of the organisation's models. Raises NotFound, for another's and an unknown one alike."""
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND m.organization_id = $2", device_id, organization_id)
     if row is None:
@@ -185,7 +187,7 @@ async def ever_owned(connection: Executor, organization_id: UUID, device_id: UUI
         raise NotFound(UNKNOWN)
 
 
-async def _devices(connection: Executor, rows: Sequence[asyncpg.Record]) -> list[Device]:
+async def _devices(connection: Executor, rows: Sequence[asyncpg.Record]) -> list[OwnedDevice]:
     """The devices of these rows, with their states and those of their parents."""
     wanted = [(row["shard"], row["id"]) for row in rows]
     wanted += [(row["parent_shard"], row["parent_id"]) for row in rows if row["parent_id"] is not None]
@@ -211,9 +213,9 @@ def _effective_status(row: asyncpg.Record, state: DeviceState, parent: DeviceSta
     return "offline" if state.is_offline() else "ok"
 
 
-def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> Device:
+def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> OwnedDevice:
     full_path = row["full_path"]
-    return Device(
+    return OwnedDevice(
         id=row["id"],
         name=row["name"],
         sn=row["sn"],
