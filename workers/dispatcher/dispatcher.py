@@ -77,6 +77,7 @@ class Dispatcher:
             policy,
             issuer=issuer(settings.public_url or "http://127.0.0.1:8080"),
             exposed_max=settings.connector_deliveries_max,
+            timeout_s=settings.delivery_timeout_s,
             clock=clock,
         )
         self.sweep: FailingSweep | None = None

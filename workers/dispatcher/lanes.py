@@ -27,6 +27,7 @@ from workers.dispatcher.client import Answer, Cause, Client
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.governor import Governor
 from workers.dispatcher.journal import Journal
+from workers.dispatcher.pace import OVERLOAD, Pace
 from workers.dispatcher.queue import Delivery, End
 from workers.dispatcher.request import Requests
 from workers.dispatcher.retry import Random, delay_s
@@ -118,7 +119,7 @@ class Lanes:
                     if queue.has_work():
                         self._wait_in_line(connector)
                     break
-                if (delivery := queue.take(now_s, now, connector.target)) is None:
+                if (delivery := self._take(connector, now_s, now)) is None:
                     break
                 self._open(connector, delivery)
             if lanes < pace.lanes and queue.has_work():
@@ -163,13 +164,18 @@ class Lanes:
         now = self._monotonic()
         if pace.paused(now) or (connector.lanes > 1 and not self._has_room(connector, connector.lanes - 1)):
             return None
-        delivery = queue.take(self._clock(), now, connector.target)
+        delivery = self._take(connector, self._clock(), now)
+        if delivery is not None:
+            delivery.beside = connector.lanes
         if queue.has_work():
             if connector.lanes < lanes:
                 self.pump(connector)
             elif lanes < pace.lanes:
                 self._capped.add(connector)
         return delivery
+
+    def _take(self, connector: Connector, now_s: float, now: float) -> Delivery | None:
+        return connector.queue.take(now_s, now, connector.target, probing=connector.pace.probing)
 
     def _allowed(self, connector: Connector) -> int:
         governor = self._governor
@@ -192,6 +198,7 @@ class Lanes:
         if not connector.catching_up and self._clock() - delivery.owed_since < LIVE_AGE_S:
             self._governor.live_at = delivery.began
         connector.lanes += 1
+        delivery.beside = connector.lanes
         self.in_flight += 1
         self.spawn(self._lane(connector, delivery))
 
@@ -236,13 +243,13 @@ class Lanes:
 
     def _conclude(self, connector: Connector, delivery: Delivery, answer: Answer) -> None:
         now_s, now = self._clock(), self._monotonic()
+        self._adapt(connector.pace, delivery, answer, now)
+        connector.queue.retries_max = connector.pace.retry_lanes
         if answer.cause is None:
-            connector.pace.succeeded()
             connector.health.succeeded(now_s)
             connector.queue.finish(delivery, End.DELIVERED)
         else:
             connector.health.failed(now_s)
-            connector.pace.failed(now, delivery.began, answer.status, answer.retry_after_s, self._random)
             expires_at = delivery.owed_since + connector.target.retry_window_s
             if delivery.test or now_s >= expires_at:
                 connector.queue.finish(delivery, End.EXPIRED)
@@ -251,3 +258,13 @@ class Lanes:
                 connector.queue.finish(delivery, End.FAILED, min(now_s + wait_s, expires_at))
         self._journal.note(connector.id, delivery, answer, now_s)
         self.done(connector)
+
+    def _adapt(self, pace: Pace, delivery: Delivery, answer: Answer, now: float) -> None:
+        """Let the connector's limit follow what became of an attempt."""
+        retried = delivery.attempts > 0
+        if answer.cause is None:
+            pace.succeeded(now, delivery.began, answer.latency_s, delivery.beside, retried=retried)
+        elif answer.status is not None and answer.status not in OVERLOAD:
+            pace.rejected(now, delivery.began, answer.latency_s, delivery.beside, retried=retried)
+        else:
+            pace.failed(now, delivery.began, answer.status, answer.retry_after_s, self._random)

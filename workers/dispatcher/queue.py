@@ -14,6 +14,8 @@ takes long would hold up what is done behind it, so it is set apart: the transac
 from collections import deque
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
+from typing import TypeAlias
+from uuid import UUID
 
 from workers.dispatcher.body import Event
 from workers.dispatcher.request import Target
@@ -21,11 +23,18 @@ from workers.dispatcher.request import Target
 FRESH_MAX = 256
 """Events of the log that a connector keeps in memory; with more it falls behind, which costs nothing but reading."""
 DUE_MAX = 64
+SUSPECTS_MAX = 1_000
+SUSPECTS_EVERY = 8
+"""Every so many turns nobody has to let others pass."""
 STRAGGLER_S = 1.0
 PRESSED_STRAGGLER_S = 0.05
 """A request is set apart after this; sooner where it holds up enough work to matter."""
 CLOCK_SLACK = timedelta(days=1)
 """How far a clock may jump back before events would be looked for in too few partitions."""
+
+
+Kind: TypeAlias = tuple[UUID | None, str]
+"""A device and a type of event."""
 
 
 class Stage(Enum):
@@ -55,6 +64,7 @@ class Delivery:
         "apart",
         "attempts",
         "began",
+        "beside",
         "body",
         "end",
         "event",
@@ -77,11 +87,18 @@ class Delivery:
         self.stage = Stage.QUEUED
         self.end = End.SKIPPED
         self.began = 0.0
+        self.beside = 0
+        """Requests of its connector that were under way when it began, itself included."""
         self.next_at = 0.0
         self.apart = False
 
     def __repr__(self) -> str:
         return f"<Delivery {self.event!r} {self.stage.name} attempts={self.attempts}>"
+
+
+def _kind(delivery: Delivery) -> Kind:
+    event = delivery.event
+    return (None, "") if event is None else (event.device_id, event.type)
 
 
 class Shard:
@@ -163,6 +180,13 @@ class Queue:
         self.cursors = cursors
         self.fresh: deque[Delivery] = deque()
         self.due: deque[Delivery] = deque()
+        """Rows that have not been tried yet."""
+        self.retries: deque[Delivery] = deque()
+        """And those that failed before: they wait apart, and never hold the others up."""
+        self.retrying = 0
+        """How many of these are in flight."""
+        self.retries_max = exposed_max
+        """How many of them may be."""
         self.tests: deque[Delivery] = deque()
         self.loaded: set[int] = set()
         """Rows of `waiting_deliveries` that are in memory."""
@@ -170,10 +194,12 @@ class Queue:
         self.in_flight = 0
         self._exposed_max = exposed_max
         self._finished: list[Delivery] = []
-        self._turn_of_due = False
+        self._turn = 0
+        self._suspects: dict[Kind, None] = {}
+        """What failed when it was last tried."""
 
     def __repr__(self) -> str:
-        return f"<Queue fresh={len(self.fresh)} due={len(self.due)} exposed={self.exposed}>"
+        return f"<Queue fresh={len(self.fresh)} due={len(self.due)}+{len(self.retries)} exposed={self.exposed}>"
 
     # In
 
@@ -186,27 +212,50 @@ class Queue:
     def offer_due(self, delivery: Delivery) -> None:
         """Add a row of `waiting_deliveries` whose time has come."""
         self.loaded.add(delivery.waiting_id)
-        (self.tests if delivery.test else self.due).append(delivery)
+        (self.tests if delivery.test else self.retries if delivery.attempts else self.due).append(delivery)
 
     # Out
 
     def has_work(self) -> bool:
         """Whether `take` would find something."""
-        return bool(self.fresh or self.due) and self.exposed < self._exposed_max
+        return self.exposed < self._exposed_max and bool(self.fresh or self.due or self._may_retry())
 
-    def take(self, now_s: float, monotonic_s: float, target: Target) -> Delivery | None:
-        """Begin the next delivery; retries and events of the log take turns. What expired on the way ends here."""
+    def waiting(self) -> int:
+        """Rows of `waiting_deliveries` that are in memory and not begun."""
+        return len(self.due) + len(self.retries)
+
+    def _may_retry(self) -> bool:
+        return bool(self.retries) and self.retrying < self.retries_max
+
+    def take(self, now_s: float, monotonic_s: float, target: Target, *, probing: bool = False) -> Delivery | None:
+        """Begin the next delivery. What expired on the way ends here.
+
+        Events of the log and rows take turns. What is like something that failed last (the same type of the same
+        device) lets the others pass, and what failed itself does while the endpoint is probed: they may have failed
+        for what they are.
+        """
         while self.exposed < self._exposed_max:
-            first, second = (self.due, self.fresh) if self._turn_of_due else (self.fresh, self.due)
-            source = first or second
-            if not source:
+            delivery = self._choose(probing=probing)
+            if delivery is None:
                 return None
-            self._turn_of_due = not self._turn_of_due
-            delivery = source.popleft()
             if (end := self._end_unsent(delivery, now_s, target)) is None:
                 return self._begin(delivery, monotonic_s)
             self._finish(delivery, end)
         return None
+
+    def _choose(self, *, probing: bool) -> Delivery | None:
+        self._turn += 1
+        sources = [self.fresh, self.due] if self._turn % 2 else [self.due, self.fresh]
+        # A place in the log is passed in order: not too much may be done behind those that let others pass.
+        if self._suspects and self._turn % SUSPECTS_EVERY and not self.pressed():
+            for source in sources:
+                for place, delivery in enumerate(source):
+                    if _kind(delivery) not in self._suspects:
+                        del source[place]
+                        return delivery
+        if self._may_retry():
+            sources.insert(len(sources) if probing else self._turn // 2 % 2, self.retries)
+        return next((source.popleft() for source in sources if source), None)
 
     def take_test(self, monotonic_s: float) -> Delivery | None:
         """Begin a test event, whatever the pace."""
@@ -215,7 +264,7 @@ class Queue:
     def expire(self, now_s: float, target: Target) -> int:
         """End what must not be sent any more, for a connector that takes nothing for the moment; returns how many."""
         count = 0
-        for source in (self.fresh, self.due):
+        for source in (self.fresh, self.due, self.retries):
             while source and (end := self._end_unsent(source[0], now_s, target)) is not None:
                 self._finish(source.popleft(), end)
                 count += 1
@@ -234,13 +283,21 @@ class Queue:
         delivery.began = monotonic_s
         self.exposed += 1
         self.in_flight += 1
+        self.retrying += delivery.attempts > 0
         return delivery
 
     def finish(self, delivery: Delivery, end: End, next_at: float = 0.0) -> None:
         """An attempt is over. FAILED is tried again at `next_at`."""
         self.in_flight -= 1
+        self.retrying -= delivery.attempts > 0
         delivery.attempts += 1
         delivery.next_at = next_at
+        if end is End.FAILED:
+            self._suspects[_kind(delivery)] = None
+            if len(self._suspects) > SUSPECTS_MAX:
+                del self._suspects[next(iter(self._suspects))]
+        elif self._suspects:
+            self._suspects.pop(_kind(delivery), None)
         self._finish(delivery, end)
 
     def _finish(self, delivery: Delivery, end: End) -> None:
@@ -262,7 +319,7 @@ class Queue:
         return self.exposed > self.in_flight
 
     def pressed(self) -> bool:
-        """Whether waiting for a commit is about to hold up deliveries."""
+        """Whether what is done and not committed is about to hold up deliveries."""
         return 2 * (self.exposed - self.in_flight) >= self._exposed_max
 
     def collect(self, monotonic_s: float, *, idle_since: datetime | None = None) -> Progress:

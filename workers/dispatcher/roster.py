@@ -56,6 +56,7 @@ class Roster:
         *,
         issuer: str,
         exposed_max: int,
+        timeout_s: float,
         clock: Callable[[], float],
     ) -> None:
         self.connectors: dict[str, Connector] = {}
@@ -75,6 +76,7 @@ class Roster:
         self.issuer = issuer
         self._exposed_max = exposed_max
         self._lanes_max = max(1, exposed_max // 2)
+        self._timeout_s = timeout_s
         self._clock = clock
         self._session = Session(dsn, "dispatcher roster", self._listen)
         self._changed = asyncio.Event()
@@ -180,10 +182,13 @@ class Roster:
         if connector is None or (target := self.target(row)) is None:
             return
         if target.url != connector.target.url:
-            connector.pace = Pace(self._lanes_max)
+            connector.pace = self._pace()
         connector.target = target
         connector.requests = Requests(target, self.issuer, self._clock)
         self.pump(connector)
+
+    def _pace(self, failures: int = 0) -> Pace:
+        return Pace(self._lanes_max, failures, timeout_s=self._timeout_s)
 
     def target(self, row: Any) -> Target | None:
         """Where a connector's row says to send; None when its secrets cannot be read."""
@@ -211,7 +216,7 @@ class Roster:
                 row["starts"],
                 target,
                 Requests(target, self.issuer, self._clock),
-                Pace(self._lanes_max, row["failures_in_a_row"]),
+                self._pace(row["failures_in_a_row"]),
                 Queue(cursors.get(row["id"], {}), self._exposed_max),
                 Health(failing_since.timestamp() if failing_since else None),
             )

@@ -28,6 +28,7 @@ from workers.egress import Origin
 
 LANES_MAX = 32
 TIMEOUT_S = 10.0
+DEVICES = 8
 EARLY_S = 0.003
 
 
@@ -99,6 +100,7 @@ class Simulated:
         self._due: list[tuple[float, int, Delivery]] = []
         self._number = 0
         self.pending = 0
+        self.fault: BaseException | None = None
         loop = asyncio.get_running_loop()
         self._loop = loop
         self.lanes = Lanes(
@@ -120,7 +122,7 @@ class Simulated:
             0,
             to,
             Requests(to, "", lambda: NOW_S + loop.time()),
-            Pace(LANES_MAX),
+            Pace(LANES_MAX, timeout_s=TIMEOUT_S),
             Queue({0: Cursor(1, event(1).stored_at, self.tail)}, 2 * LANES_MAX),
             Health(None),
         )
@@ -130,15 +132,20 @@ class Simulated:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.fault = self.fault or (None if task.cancelled() else task.exception())
 
     def happen(self, count: int = 1, event_type: str = "touch") -> list[Delivery]:
         """Events are stored."""
         made = []
         for _ in range(count):
             self._number += 1
-            delivery = Delivery(event(self._number, event_type=event_type), NOW_S + self._loop.time())
-            made.append(delivery)
+            stored = event(self._number, event_type=event_type)
+            stored.device_id = UUID(int=self._number % DEVICES if event_type == "touch" else DEVICES)
+            made.append(Delivery(stored, NOW_S + self._loop.time()))
         self.log += made
         self.pending += count
         self._feed()
@@ -155,7 +162,7 @@ class Simulated:
             cursor.queue.append(delivery)
             queue.fresh.append(delivery)
         now_s = NOW_S + self._loop.time()
-        while self._due and self._due[0][0] <= now_s and len(queue.due) < DUE_MAX:
+        while self._due and self._due[0][0] <= now_s and queue.waiting() < DUE_MAX:
             queue.offer_due(heapq.heappop(self._due)[2])
 
     def _come_back(self) -> None:
@@ -210,5 +217,6 @@ class Simulated:
     async def drained(self) -> None:
         """Wait until nothing is owed any more."""
         while self.pending:
+            assert self.fault is None
             assert not self.lanes.overlooked(self.connector)
             await asyncio.sleep(0.1)

@@ -8,44 +8,71 @@ def half() -> float:
     return 0.5
 
 
-def test_an_endpoint_that_answers_is_sent_more_and_more_up_to_the_limit() -> None:
-    """One more lane with each success, so it doubles each round."""
+def succeed(pace: Pace, count: int, latency_s: float = 0.01, now: float = 1.0) -> None:
+    for _ in range(count):
+        pace.succeeded(now, now, latency_s, pace.lanes)
+
+
+def test_an_endpoint_that_answers_quickly_is_sent_more_and_more_up_to_the_limit() -> None:
+    """Twice as many each round."""
     pace = Pace(32)
     assert pace.lanes == START_LANES
-    for _ in range(START_LANES):
-        pace.succeeded()
+    succeed(pace, START_LANES)
     assert pace.lanes == 2 * START_LANES
-    for _ in range(100):
-        pace.succeeded()
+    succeed(pace, 100)
     assert pace.lanes == 32
 
 
 def test_overload_halves_the_lanes_once_a_round() -> None:
     """Requests that began before the cut tell nothing new; afterwards growth is a lane a round."""
     pace = Pace(32)
-    for _ in range(100):
-        pace.succeeded()
+    succeed(pace, 100)
     pace.failed(10.0, 9.0, 503, None, half)
     pace.failed(10.1, 9.5, None, None, half)
     assert pace.lanes == 16
-    pace.succeeded()
+    succeed(pace, 1)
     pace.failed(11.0, 10.5, 429, None, half)
     assert pace.lanes == 8
-    for _ in range(8):
-        pace.succeeded()
+    succeed(pace, 7)
     assert pace.lanes == 8
-    pace.succeeded()
+    succeed(pace, 1)
     assert pace.lanes == 9
 
 
-def test_other_refusals_say_nothing_about_load() -> None:
-    """An endpoint that rejects some events gets the others at full speed."""
+def test_lanes_stop_growing_where_requests_wait_for_one_another() -> None:
+    """A receiver that takes one at a time: its latency is as many times the least as requests are under way."""
     pace = Pace(32)
-    for _ in range(100):
-        pace.succeeded()
-        pace.failed(1.0, 1.0, 400, None, half)
-        pace.failed(1.0, 1.0, 500, None, half)
+    for now in range(200):
+        pace.succeeded(float(now), float(now), 0.4 * pace.lanes, pace.lanes)
+        assert 0.4 * pace.lanes < 5
+    assert 2 <= pace.lanes <= 5
+
+
+def test_latency_is_judged_only_where_the_lanes_are_used() -> None:
+    """An endpoint that is sent little is not sent more for it, nor less."""
+    pace = Pace(32)
+    succeed(pace, 100)
+    for now in range(100):
+        pace.succeeded(float(now), float(now), 3.0, 1)
     assert pace.lanes == 32
+
+
+def test_rejections_say_nothing_about_load_and_show_life() -> None:
+    """An endpoint that rejects some events, or all, gets the others at full speed; retries get a part of it."""
+    pace = Pace(32)
+    succeed(pace, 100)
+    for status in range(100):
+        pace.rejected(1.0, 1.0, 0.01, 32, retried=status % 2 == 0)
+    assert pace.lanes == 32
+    assert pace.retry_lanes == 8
+    pace.succeeded(1.0, 1.0, 0.01, 32, retried=True)
+    assert pace.retry_lanes == 32
+    for _ in range(RUN_OF_FAILURES):
+        pace.failed(1.0, 1.0, None, None, half)
+    assert pace.probing
+    pace.rejected(2.0, 2.0, 0.01, 1)
+    assert not pace.probing
+    assert not pace.paused(2.0)
 
 
 def test_a_run_of_failures_leads_to_probes_ever_further_apart() -> None:
@@ -62,7 +89,7 @@ def test_a_run_of_failures_leads_to_probes_ever_further_apart() -> None:
     gaps = []
     for _ in range(10):
         now = pace.resume_at
-        pace.failed(now, now, 500, None, half)
+        pace.failed(now, now, 503, None, half)
         gaps.append(pace.resume_at - now)
     assert gaps[:4] == [3, 6, 12, 24]
     assert gaps[-1] == 0.75 * PROBE_CAP_S
@@ -72,13 +99,12 @@ def test_when_a_dead_endpoint_answers_its_rate_rises_again() -> None:
     """From two lanes up, without waiting any longer."""
     pace = Pace(32)
     for n in range(50):
-        pace.failed(float(n), float(n), 500, None, half)
-    pace.succeeded()
+        pace.failed(float(n), float(n), None, None, half)
+    pace.succeeded(50.0, 50.0, 0.01, 1)
     assert not pace.probing
     assert not pace.paused(50.0)
     assert pace.lanes == 2
-    for _ in range(14):
-        pace.succeeded()
+    succeed(pace, 14, now=50.0)
     assert pace.lanes == 16
 
 
@@ -91,7 +117,7 @@ def test_an_endpoint_that_was_dead_for_the_previous_owner_is_probed_first() -> N
 def test_retry_after_of_429_and_503_holds_for_the_whole_connector() -> None:
     """That of another status holds for its event alone."""
     pace = Pace(32)
-    pace.failed(10.0, 9.0, 500, 30.0, half)
+    pace.failed(10.0, 9.0, 502, 30.0, half)
     assert not pace.paused(10.1)
     pace.failed(10.0, 9.0, 429, 30.0, half)
     assert pace.paused(39.9)
