@@ -58,16 +58,22 @@ def symmetric_token(secret: bytes, sums: Checksums, now_s: int) -> str:
     return (signed + b"." + _part(hmac.digest(secret, signed, "sha256"))).decode()
 
 
+def decoded_secret(secret: str) -> bytes | None:
+    """The bytes that the reference libraries of Standard Webhooks make of a secret: base64 behind an optional `whsec_`.
+
+    None where some of them would refuse it: without padding, in the other alphabet, empty.
+    """
+    text = secret.removeprefix(STANDARD_SECRET_PREFIX)
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return decoded if decoded and base64.b64encode(decoded).decode() == text else None
+
+
 def standard_key(secret: str) -> bytes:
-    """The bytes that sign Standard Webhooks: what `whsec_…` encodes, else the secret's own UTF-8 bytes."""
-    if secret.startswith(STANDARD_SECRET_PREFIX):
-        try:
-            decoded = base64.b64decode(secret.removeprefix(STANDARD_SECRET_PREFIX) + "==")
-        except (binascii.Error, ValueError):
-            decoded = b""
-        if decoded:
-            return decoded
-    return secret.encode()
+    """The bytes that sign Standard Webhooks: those that the reference libraries take for the key, or its own."""
+    return decoded_secret(secret) or secret.encode()
 
 
 def standard_signature(keys: list[bytes], message_id: str, now_s: int, body: bytes) -> str:

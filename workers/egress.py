@@ -21,6 +21,8 @@ from schemas.egress import DOTTED, EgressError, EgressPolicy, GuardedResolver
 KEEP_ALIVE_S = 4.0
 """Idle connections are closed before most servers do it (uvicorn and Node.js: 5 s), so that none is found dead."""
 NAMES_KEPT_S = 10
+LOOKUP_TIMEOUT_S = 5.0
+"""So long an attempt waits for a name; the look-up itself goes on, and the next attempt finds its answer."""
 
 
 class Origin(NamedTuple):
@@ -38,6 +40,10 @@ class Origin(NamedTuple):
         return cls(url.raw_host, url.port, url.scheme == "https")
 
 
+class HandshakeFailure(OSError):
+    """The connection was made, but broke before TLS was agreed upon."""
+
+
 class LookupFailure(OSError):
     """A name has no address, or none could be found out."""
 
@@ -52,8 +58,13 @@ class Dialer:
     """
 
     def __init__(
-        self, policy: EgressPolicy, resolver: AbstractResolver | None = None, tls: ssl.SSLContext | None = None
+        self,
+        policy: EgressPolicy,
+        resolver: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+        lookup_timeout_s: float = LOOKUP_TIMEOUT_S,
     ) -> None:
+        self._lookup_timeout_s = lookup_timeout_s
         self._make_socket = _socket_factory(policy)
         self._resolver = resolver or GuardedResolver(policy)
         if tls is None:
@@ -72,7 +83,12 @@ class Dialer:
             raise ConnectionError(str(error)) from error
         tls, name = (self._tls, host) if encrypted else (None, None)
         loop = asyncio.get_running_loop()
-        _, connected = await loop.create_connection(protocol, sock=made, ssl=tls, server_hostname=name)
+        try:
+            _, connected = await loop.create_connection(protocol, sock=made, ssl=tls, server_hostname=name)
+        except ConnectionError as error:
+            if not encrypted:
+                raise
+            raise HandshakeFailure(f"The TLS handshake was cut off: {error}") from error
         return connected
 
     async def _addresses(self, host: str, port: int) -> list[Any]:
@@ -85,9 +101,14 @@ class Dialer:
             lookup = self._lookups[host, port] = asyncio.create_task(self._resolver.resolve(host, port))
             lookup.add_done_callback(lambda done: self._remember(host, port, done))
         try:
-            found = await asyncio.shield(lookup)
+            async with asyncio.timeout(self._lookup_timeout_s) as waiting:
+                found = await asyncio.shield(lookup)
         except EgressError:
             raise
+        except TimeoutError as error:
+            if not waiting.expired():
+                raise LookupFailure(f"{host}: {error}") from error
+            raise LookupFailure(f"{host}: no name server answered within {self._lookup_timeout_s:g} s") from error
         except (OSError, UnicodeError) as error:
             raise LookupFailure(f"{host}: {error}") from error
         return [(f["family"], socket.SOCK_STREAM, f["proto"], "", (f["host"], f["port"])) for f in found]

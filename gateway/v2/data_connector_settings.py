@@ -128,9 +128,10 @@ class Draft:
 
     def url(self, value: str | None) -> None:
         try:
-            self.connector.url = str(check_url(value or "", self.policy))
+            check_url(value or "", self.policy)
         except EgressError as error:
             raise DoesNotFit(f"HttpConfig.url: {error}") from None
+        self.connector.url = value or ""
 
     def signature_secret(self, value: str | None) -> None:
         self.connector.secret = self.vault.seal((value or "").encode(), self.connector.id)

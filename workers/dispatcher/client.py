@@ -16,8 +16,10 @@ from typing import NamedTuple
 from schemas.egress import EgressError
 from workers.dispatcher.connection import Connection, ProtocolError
 from workers.dispatcher.retry import parse_retry_after
-from workers.egress import KEEP_ALIVE_S, Dialer, LookupFailure, Origin
+from workers.egress import KEEP_ALIVE_S, Dialer, HandshakeFailure, LookupFailure, Origin
 
+CONNECTION_LIFE_S = 30.0
+"""However busy a connection is, so long after it was made the name is looked up again: receivers move."""
 ANSWER_TIMEOUT_S = 1.0
 """How long the rest of an answer may take after its status line; the status has told all that matters."""
 ANSWER_KEPT_CHARS = 256
@@ -72,8 +74,9 @@ class Client:
         try:
             connection = await self._exchange(origin, request)
         except (OSError, ProtocolError) as error:
-            return Answer(cause_of(error), None, time.perf_counter() - began, self._sentence(error))
-        latency_s = time.perf_counter() - began
+            latency_s = min(self._timeout_s, time.perf_counter() - began)
+            return Answer(cause_of(error), None, latency_s, self._sentence(error))
+        latency_s = min(self._timeout_s, time.perf_counter() - began)
         if not connection.complete:
             await connection.rest(ANSWER_TIMEOUT_S)
         if connection.usable():
@@ -109,10 +112,11 @@ class Client:
         connections = self._idle.get(origin)
         if not connections:
             return None
-        before = asyncio.get_running_loop().time() - KEEP_ALIVE_S
+        now = asyncio.get_running_loop().time()
         while connections:
             connection = connections.pop()
-            if connection.idle_since >= before and connection.usable():
+            young = connection.idle_since >= now - KEEP_ALIVE_S and connection.made_at >= now - CONNECTION_LIFE_S
+            if young and connection.usable():
                 return connection
             connection.abort()
         return None
@@ -153,7 +157,7 @@ def cause_of(error: OSError | ProtocolError) -> Cause:
             return Cause.EGRESS
         case LookupFailure():
             return Cause.DNS
-        case SSLError():
+        case SSLError() | HandshakeFailure():
             return Cause.TLS
         case TimeoutError():
             return Cause.TIMEOUT

@@ -5,6 +5,7 @@ here a request is one write, and an answer that came in one piece is one call of
 """
 
 import asyncio
+import re
 from typing import cast
 
 import httptools
@@ -14,6 +15,8 @@ ANSWER_BYTES_MAX = 64 * 1024
 ANSWER_KEPT_BYTES = 1024
 HEAD_BYTES_MAX = 64 * 1024
 _SLICE_BYTES = 16 * 1024
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([2-5][0-9]{2})[ \r\n]")
+_STATUS_LINE_BYTES = 64
 
 
 class ProtocolError(Exception):
@@ -24,6 +27,7 @@ class Connection(asyncio.Protocol):
     """Send with `exchange`; when it returns, `status` and `retry_after` are those of the answer. See `rest`."""
 
     __slots__ = (
+        "_beginning",
         "_body_bytes",
         "_ended",
         "_head_bytes",
@@ -35,6 +39,7 @@ class Connection(asyncio.Protocol):
         "complete",
         "idle_since",
         "keep",
+        "made_at",
         "retry_after",
         "status",
         "text",
@@ -48,8 +53,11 @@ class Connection(asyncio.Protocol):
         self._ended: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._head_bytes = self._body_bytes = 0
+        self._beginning = b""
+        """The first bytes of the answer."""
+        self.made_at = self._loop.time()
         self.idle_since = 0.0
-        """Loop time."""
+        """Loop times."""
         self.status = 0
         """Of the answer; 0 before it came."""
         self.retry_after: str | None = None
@@ -73,6 +81,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionResetError("The connection was closed before the request was sent.")
         self.status = self._head_bytes = self._body_bytes = 0
         self.retry_after = None
+        self._beginning = b""
         self.complete = self.keep = False
         if self.text:
             self.text.clear()
@@ -142,6 +151,8 @@ class Connection(asyncio.Protocol):
         if self.complete:
             self.abort()
             return
+        if len(self._beginning) < _STATUS_LINE_BYTES:
+            self._beginning += data[:_STATUS_LINE_BYTES]
         try:
             for start in range(0, len(data), _SLICE_BYTES):
                 piece = data[start : start + _SLICE_BYTES]
@@ -155,7 +166,15 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self.keep = False
         except httptools.HttpParserError as error:
+            self._settle_for_status()
             self._break(ProtocolError(f"The answer is not HTTP: {error.__context__ or error}"))
+
+    def _settle_for_status(self) -> None:
+        """The head is not as it should be (bare line feeds, folded lines), but its first line has said what matters."""
+        found = _STATUS_LINE.match(self._beginning)
+        if found is not None and not self.status and self._headed is not None and not self._headed.done():
+            self.status = int(found[1])
+            self._headed.set_result(None)
 
     def _break(self, error: ProtocolError) -> None:
         """Nothing that follows can be read; a status that came stands."""

@@ -117,7 +117,11 @@ class Dispatcher:
         """Run all loops until `stop` is set and every slot is handed over. A loop that dies ends the process."""
         settings, roster, clock = self._settings, self.roster, self._clock
         pool = await postgres.create_pool(settings.postgres_dsn, "dispatcher", POOL)
-        client = Client(Dialer(self._policy, self._resolver, self._tls), settings.delivery_timeout_s, clock)
+        client = Client(
+            Dialer(self._policy, self._resolver, self._tls, settings.delivery_timeout_s / 2),
+            settings.delivery_timeout_s,
+            clock,
+        )
         governor = Governor(max(1, settings.connector_deliveries_max // 2))
         notes = Journal(pool, self._metrics)
         lanes = Lanes(client, notes, governor, settings.deliveries_max, clock=clock, random=self._chance)

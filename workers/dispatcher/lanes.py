@@ -43,8 +43,6 @@ TIMER_S = 0.001
 """Timers fire up to so much early."""
 LIVE_AGE_S = 1.0
 """An event older than this is no longer live: the last of a backlog, say."""
-REJECTED = frozenset((400, 401, 403))
-"""What a receiver answers to a signature that it does not accept."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 Note = Callable[[Connector], None]
@@ -237,8 +235,7 @@ class Lanes:
         if requests.origin is None:
             return Answer(Cause.EGRESS, None, 0.0, requests.target.refusal)
         answer = await self._client.post(requests.origin, requests.make(event_id, body, self.key))
-        if answer.status in REJECTED:
-            requests.refused()
+        requests.heard(event_id, answer.status)
         return answer
 
     def _conclude(self, connector: Connector, delivery: Delivery, answer: Answer) -> None:

@@ -184,7 +184,7 @@ class Roster:
         if target.url != connector.target.url:
             connector.pace = self._pace()
         connector.target = target
-        connector.requests = Requests(target, self.issuer, self._clock)
+        connector.requests = Requests(target, self.issuer, self._clock, connector.requests)
         self.pump(connector)
 
     def _pace(self, failures: int = 0) -> Pace:

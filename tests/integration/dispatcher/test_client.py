@@ -144,8 +144,8 @@ async def test_a_connection_that_ends_serves_no_other_request(answer: list[bytes
         ([b"SSH-2.0-OpenSSH_9.6\r\n"], Cause.PROTOCOL, None),
         ([b"\0" * 100], Cause.PROTOCOL, None),
         ([b"HTTP/1.1 99999 OK\r\n\r\n"], Cause.PROTOCOL, None),
-        ([b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"], Cause.PROTOCOL, None),
-        ([b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"], Cause.PROTOCOL, None),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"], None, 200),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"], None, 200),
         ([b"HTTP/1.1 200 OK\r\nX: " + 200_000 * b"x"], Cause.PROTOCOL, None),
         ([b"HTTP/1.1 200 OK\r\n" + 9_000 * b"X: 56789\r\n"], Cause.PROTOCOL, None),
         ([50_000 * b"HTTP/1.1 100 Continue\r\n\r\n"], Cause.PROTOCOL, None),
@@ -305,3 +305,57 @@ async def test_whatever_the_event_loop_makes_of_a_failed_connection_is_a_failed_
     async with a_client() as client:
         answer = await client.post(Origin("127.0.0.1", 9, False), REQUEST)
     assert (answer.cause, answer.text) == (Cause.CONNECT, "unable to perform operation")
+
+
+SLOPPY = {
+    "bare line feeds": b"HTTP/1.1 200 OK\nContent-Type: text/plain\nContent-Length: 2\n\nok",
+    "folded": b"HTTP/1.1 201 Created\r\nX-A: a\r\n  b\r\nContent-Length: 2\r\n\r\nok",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+    "a space before the colon": b"HTTP/1.1 202 Accepted\r\nX-A : a\r\nContent-Length: 2\r\n\r\nok",
+    "no colon": b"HTTP/1.1 204 No Content\r\nX-A\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", SLOPPY.values(), ids=SLOPPY)
+async def test_a_2xx_whose_head_is_not_quite_http_is_a_success(answer: bytes) -> None:
+    """However it is cut; its first line has said what matters."""
+    for pieces in ([answer], [answer[:14], answer[14:]]):
+        answers, _ = await exchanged(list(pieces), requests=1)
+        assert [found.cause for found in answers] == [None]
+
+
+async def test_a_handshake_that_is_cut_off_and_silent_name_servers_are_told_by_their_causes() -> None:
+    """Neither is a refused connection, nor a slow receiver."""
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    class Silent:
+        async def resolve(self, *_: object) -> list[dict[str, Any]]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def close(self) -> None:
+            pass
+
+    listener = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    dialer = Dialer(EgressPolicy("127.0.0.0/8", http=True), Silent(), None, 0.01)  # type: ignore[arg-type]
+    client = Client(dialer, 5.0)
+    assert (await client.post(Origin("127.0.0.1", port, True), REQUEST)).cause == Cause.TLS
+    silent = await client.post(Origin("silent.example", port, False), REQUEST)
+    assert (silent.cause, "no name server answered" in silent.text) == (Cause.DNS, True)
+    await client.close()
+    listener.close()
+
+
+async def test_a_busy_connection_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while another one is made, which finds the name's address of then."""
+    server = Server([OK])
+    async with listening(server) as origin, a_client() as client:
+        await client.post(origin, REQUEST)
+        await client.post(origin, REQUEST)
+        assert server.requests == [1, 1]
+        monkeypatch.setattr("workers.dispatcher.client.CONNECTION_LIFE_S", -1.0)
+        await client.post(origin, REQUEST)
+    assert server.requests == [1, 1, 2]

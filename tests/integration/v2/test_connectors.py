@@ -193,6 +193,9 @@ async def test_the_operator_may_open_what_is_closed(dsn: str, redis_url: str, re
         developer = await account_of(acme, "project.developer")
         made = await make(developer, acme, httpConfig={"url": "http://127.0.0.1:9/x"})
         assert made["httpConfig"]["url"] == "http://127.0.0.1:9/x"
+        for given in ("http://127.0.0.1:80/A%2fb%3A~?sig=x%2B", "http://127.0.0.1:9/" + 700 * "ä"):
+            made = await make(developer, acme, httpConfig={"url": given})
+            assert made["httpConfig"]["url"] == given
 
 
 async def test_receivers_find_the_public_keys(edge: RunningEdge) -> None:

@@ -117,3 +117,20 @@ async def test_asymmetric_tokens_verify_by_the_shown_keys_through_a_rotation(poo
         assert await verified(later) == second
         assert len(await signing_keys.shown(connection, later)) == 2
         assert len(await signing_keys.shown(connection, now + timedelta(hours=2))) == 1
+
+
+@pytest.mark.parametrize("size", [16, 24, 31, 32, 64])
+@pytest.mark.parametrize("prefix", ["", "whsec_"])
+def test_a_secret_in_base64_is_decoded_as_the_reference_library_does(size: int, prefix: str) -> None:
+    """As `openssl rand -base64 32` makes it, with or without the prefix."""
+    secret = prefix + base64.b64encode(bytes(range(size))).decode()
+    at_s = now_s()
+    signature = signing.standard_signature([signing.standard_key(secret)], "c2s", at_s, BODY)
+    headers = {"webhook-id": "c2s", "webhook-timestamp": str(at_s), "webhook-signature": signature}
+    assert standardwebhooks.Webhook(secret).verify(BODY, headers) == json.loads(BODY)
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "plain text", "whsec_a", "YWJj-_==", "YWJjZA", "whpk_YWJj", "YWJj\n"])
+def test_a_secret_that_some_reference_library_would_refuse_is_none(secret: str) -> None:
+    """Plain text, the other alphabet, missing padding, a line break, nothing."""
+    assert signing.decoded_secret(secret) is None
