@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import jwt
+import requests
 from owners import Owner
 from projects import Account, account_of
 
@@ -66,6 +67,12 @@ async def _made(account: Account, path: str, body: Any) -> str:
     status, answer = await account.ask("POST", path, body)
     assert status == 200, answer
     return str(answer.get("name") or answer["key"]["name"]).rpartition("/")[2]
+
+
+def _name_of(owner: Owner, path: str) -> str:
+    """What a thing is called now: who deletes it must know, and a call before may have renamed it."""
+    answer = requests.get(owner.url + path, headers={"authorization": owner.key}, timeout=10)
+    return str(answer.json().get("name", ""))
 
 
 def _assertion(account: Account) -> str:
@@ -175,7 +182,10 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             },
             "/v1/devices/{device_id}/telemetry": {"status": "online"},
             f"{organization}/devices/histories": {"status": None},
-            f"{organization}/connectors": {"name": imported["name"], "settings": connector["settings"]},
+            f"{organization}/connectors": {
+                "name": lambda: _name_of(acme, f"{organization}/connectors/{imported['id']}"),
+                "settings": connector["settings"],
+            },
             "/v2/": {
                 "identifier": f"{row['mac']}/{row['sn']}",
                 "httpConfig": receiver,
