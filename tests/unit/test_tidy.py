@@ -131,3 +131,9 @@ def test_libraries_whose_insides_the_hot_path_uses_have_an_upper_bound() -> None
     contract = re.search(r"tests/\S+\.py, the contract", text)
     assert contract is not None
     assert (ROOT / contract[0].partition(",")[0]).is_file()
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    """One that came later under a lower number would be applied in another order to old databases than to new ones."""
+    numbers = [int(path.name[:4]) for path in sorted((ROOT / "schemas" / "migrations").glob("*.sql"))]
+    assert numbers == list(range(1, len(numbers) + 1))

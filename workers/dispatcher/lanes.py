@@ -27,7 +27,7 @@ from workers.dispatcher.client import Answer, Cause, Client
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.governor import Governor
 from workers.dispatcher.journal import Journal
-from workers.dispatcher.pace import OVERLOAD, Pace
+from workers.dispatcher.pace import Pace, is_overload
 from workers.dispatcher.queue import Delivery, End
 from workers.dispatcher.request import Requests
 from workers.dispatcher.retry import Random, delay_s
@@ -261,7 +261,7 @@ class Lanes:
         retried = delivery.attempts > 0
         if answer.cause is None:
             pace.succeeded(now, delivery.began, answer.latency_s, delivery.beside, retried=retried)
-        elif answer.status is not None and answer.status not in OVERLOAD:
+        elif answer.status is not None and not is_overload(answer.status):
             pace.rejected(now, delivery.began, answer.latency_s, delivery.beside, retried=retried)
         else:
             pace.failed(now, delivery.began, answer.status, answer.retry_after_s, self._random)

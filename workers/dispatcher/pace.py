@@ -4,16 +4,18 @@
         ▲                                │ overload: half the lanes
         └──an answer── probing: one request now and then ◀── a run of attempts without an answer ──┘
 
-Two signals move the limit. *Overload* (a timeout, a broken or refused connection, 429, 502, 503 or 504) halves it, once
-a round. *Latency* tells how many of the requests under way wait in line at the receiver, as in TCP Vegas (Brakmo and
-Peterson, 1995; for requests: the limits of Netflix's concurrency-limits): of `n` that are under way
+Two signals move the limit. *Overload* (a timeout, a broken or refused connection, 429, a status from 500 on) halves it,
+once a round. *Latency* tells how many of the requests under way wait in line at the receiver, as in TCP Vegas (Brakmo
+and Peterson, 1995; for requests: the limits of Netflix's concurrency-limits): of `n` that are under way
 `n × (1 - least / latency)` only queue. The limit is kept where a few do, so that the receiver never idles and none
 waits until it times out, which would be a duplicate. Of each round the request that queued least counts: some receivers
 take long over some events, and only where all of them wait is there a line. What is quick is not looked at. The least
 latency is measured anew from time to time, with one request alone (as BBR does): receivers change.
 
-An answer shows life, whatever its status: an endpoint that rejects some events is sent the others at full speed, and
-those it rejected wait apart. Only a run of attempts without one, or with overload, is taken for death.
+An answer below 500 shows life, whatever its status: an endpoint that rejects some events is sent the others at full
+speed, and those it rejected wait apart. A run of attempts without one is taken for death: no answer, or statuses from
+500 on, which is what a broken endpoint says to everything, and it is to be probed, not hammered. Where it is only some
+events that break it, probes find the others, since they prefer what was not tried yet.
 """
 
 from workers.dispatcher.retry import Random, ceiling_s
@@ -23,7 +25,6 @@ RUN_OF_FAILURES = 8
 """So many attempts in a row without an answer, and the endpoint is taken for dead."""
 PROBE_CAP_S = 60.0
 """A dead endpoint is probed at least this often, so that it is found soon after it came back."""
-OVERLOAD = frozenset((429, 502, 503, 504))
 QUEUED_MIN, QUEUED_MAX = 2.0, 4.0
 """Requests that may wait in line at the receiver: with fewer there are more lanes, with more fewer. Of many, a quarter
 and a half: their times differ even where none waits."""
@@ -35,6 +36,11 @@ EXPLORED_ROUNDS = 64
 """Where one lane more would be too slow if the receiver took one request after another, it is tried this seldom."""
 REJECTED_RUN = 8
 """After so many retries in a row that were rejected again, retries get a quarter of the lanes."""
+
+
+def is_overload(status: int) -> bool:
+    """Whether an answer tells of the endpoint, and not of the event that it was sent."""
+    return status == 429 or status >= 500
 
 
 class Pace:
@@ -102,11 +108,6 @@ class Pace:
     def paused(self, now: float) -> bool:
         """Whether no request may begin now."""
         return now < self.resume_at
-
-    def limit(self, lanes_max: int) -> None:
-        """Allow no more than this from now on."""
-        self._max = float(lanes_max)
-        self._allow(self._allowed)
 
     def succeeded(self, now: float, began: float, latency_s: float, beside: int, *, retried: bool = False) -> None:
         """A request was answered with 2xx; so many were under way when it began, itself included."""

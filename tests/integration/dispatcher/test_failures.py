@@ -256,7 +256,7 @@ async def test_retry_after_is_honoured(project: Project, receiver: Receiver, sta
 
 async def test_an_event_that_nobody_takes_expires_after_the_window(project: Project, receiver: Receiver) -> None:
     """Counted as expired, those that were tried as well as those that a dead endpoint was spared."""
-    receiver.behave = answers(503)
+    receiver.behave = answers(500)
     clock = MovedClock()
     connector = await project.connector(receiver.url, retry_window_s=3600)
     async with project.dispatcher(clock, chance=lambda: 0.5) as dispatcher:
@@ -280,7 +280,7 @@ async def test_a_dead_endpoint_is_probed_and_its_backlog_drains_when_it_answers(
     project: Project, receiver: Receiver
 ) -> None:
     """Few requests while it is dead, one at a time; all events once it is back, the retries and the rest."""
-    receiver.behave = answers(503)
+    receiver.behave = answers(500)
     connector = await project.connector(receiver.url)
     async with project.dispatcher(chance=lambda: 0.0):
         happened = await project.happen(400)
@@ -300,7 +300,7 @@ async def test_a_restart_forgets_neither_retries_nor_that_an_endpoint_is_dead(
     project: Project, receiver: Receiver
 ) -> None:
     """The next dispatcher begins with a single probe."""
-    receiver.behave = answers(503)
+    receiver.behave = answers(500)
     connector = await project.connector(receiver.url)
     async with project.dispatcher(chance=lambda: 0.9):
         happened = await project.happen(100)
