@@ -33,6 +33,8 @@ ENTRIES_MAX = 500
 OUTBOX_MAX = 5_000
 OUTBOX_S = 0.2
 """How soon an event of the outbox reaches the log when all is quiet."""
+MISSING_S = 1.0
+"""How often streams without new entries are looked for while other shards are busy."""
 
 
 class LostShardsError(LostPieceError):
@@ -64,6 +66,7 @@ class Flusher:
         self._messages_in_entry = 100.0
         self._busy_shards = 1
         self._outbox_at = 0.0
+        self._missing_at = 0.0
         self._mappings = Mappings()
 
     def __repr__(self) -> str:
@@ -95,8 +98,7 @@ class Flusher:
         read = await stream.read(
             self._redis, dict(self.offsets), entries_max=max(1, min(ENTRIES_MAX, int(wanted))), block_ms=block_ms
         )
-        if not read and (missing := await stream.missing(self._redis, self.offsets)):
-            await asyncio.gather(*map(self.open, missing))
+        if await self._rebuild_missing(read.keys()) and not read:
             return 0
         batch = unpack({shard: entries for shard, entries in read.items() if shard in self.offsets})
         self._busy_shards = max(1, len(read))
@@ -107,6 +109,20 @@ class Flusher:
             return 0
         await self._flush(batch, shards)
         return len(batch.messages)
+
+    async def _rebuild_missing(self, read: Collection[int]) -> bool:
+        """Rebuild the shards whose streams are gone; returns whether there were any.
+
+        A stream that was just read is there. The others are looked at every time when nothing was read, and now and
+        then when something was: traffic on one shard must not hide that another's stream is gone.
+        """
+        quiet = self.offsets.keys() - read
+        if not quiet or (read and time.monotonic() - self._missing_at < MISSING_S):
+            return False
+        self._missing_at = time.monotonic()
+        missing = await stream.missing(self._redis, quiet)
+        await asyncio.gather(*map(self.open, missing))
+        return bool(missing)
 
     async def _flush(self, batch: Batch, shards: Collection[int]) -> None:
         began = time.perf_counter()

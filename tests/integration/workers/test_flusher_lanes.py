@@ -83,6 +83,21 @@ async def test_a_shard_that_was_lost_does_not_take_the_others_with_it(edge: Any,
     await asyncio.gather(*owners.values())
 
 
+async def test_traffic_on_one_shard_does_not_hide_that_anothers_stream_is_gone(
+    edge: Any, acme: Owner, redis_client: Redis, lane: Lane
+) -> None:
+    """The lost stream is rebuilt by a flush that stores messages of another shard."""
+    device = await acme.device()
+    busy = (await acme.row(device))["shard"]
+    lost = (busy + 1) % SHARDS
+    flusher = lane._flusher
+    await asyncio.gather(flusher.open(busy), flusher.open(lost))
+    await redis_client.delete(keys.ingest(lost))
+    await send(edge, device, telemetries={"n": 1})
+    assert await flusher.flush() == 1
+    assert await redis_client.exists(keys.ingest(lost))
+
+
 async def _equals(value: Awaitable[int], expected: int) -> bool:
     return await value == expected
 
