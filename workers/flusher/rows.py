@@ -110,11 +110,19 @@ class Rows:
         self.add(shard, event_type, device_id, project_id, ts, data, labels)
 
     async def take_outbox(self, connection: Connection, shards: Iterable[int], events_max: int) -> None:
-        """Move what others handed over for these shards to the end of the rows."""
+        """Move what others handed over for these shards to the end of the rows, at most so many events.
+
+        The shards take turns, each in its own order, so that a long backlog of one does not hold up the others.
+        """
         outbox = await connection.fetch(
             """WITH taken AS (
                    DELETE FROM event_outbox WHERE id IN
-                       (SELECT id FROM event_outbox WHERE shard = ANY($1::smallint[]) ORDER BY shard, id LIMIT $2)
+                       (SELECT waiting.id
+                          FROM unnest($1::smallint[]) AS s (shard)
+                         CROSS JOIN LATERAL
+                               (SELECT o.id, row_number() OVER (ORDER BY o.id) AS turn
+                                  FROM event_outbox o WHERE o.shard = s.shard ORDER BY o.id LIMIT $2) AS waiting
+                         ORDER BY waiting.turn LIMIT $2)
                    RETURNING shard, id, type, device_id, project_id, ts, data)
                SELECT t.shard, t.type, t.device_id::text, t.project_id, t.ts, t.data::text, d.name, d.description,
                       d.labels

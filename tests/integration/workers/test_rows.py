@@ -12,6 +12,8 @@ from schemas import outbox, typed_events
 from schemas.events import EventType, rfc3339
 from schemas.life_cycle import ConfigChanged
 from schemas.redis import Redis
+from tests.conftest import SHARDS
+from workers.flusher.rows import Rows
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -179,3 +181,23 @@ async def test_late_measurements_are_marked(edge: Any, acme: Owner, redis_client
     await store_all(edge, redis_client)
     marks = [data["isBackfilled"] for kind, data in await log(edge) if kind == "temperature"]
     assert marks == [False, late_minutes > 0]
+
+
+async def test_a_long_outbox_of_one_shard_does_not_hold_up_the_others(acme: Owner) -> None:
+    """What one transaction takes is shared between the shards, and of each it is the oldest, in order."""
+    devices: dict[int, UUID] = {}
+    while len(devices) < SHARDS:
+        device_id = await acme.device()
+        devices[(await acme.row(device_id))["shard"]] = device_id
+    await acme.pool.execute("DELETE FROM event_outbox")
+    for _ in range(8):
+        await publish(acme, devices[0], EventType.TOUCH)
+    await publish(acme, devices[1], EventType.TOUCH)
+    rows = Rows({0: 1, 1: 1}, NOW)
+    async with acme.pool.acquire() as connection:
+        before = await connection.fetch("SELECT ts FROM event_outbox WHERE shard = 0 ORDER BY id")
+        await rows.take_outbox(connection, [0, 1], 5)
+    taken = [(record[0], record[6]) for record in rows.records]
+    assert [ts for shard, ts in taken if shard == 0] == [row["ts"] for row in before[:4]]
+    assert [shard for shard, _ in taken].count(1) == 1
+    assert await acme.pool.fetchval("SELECT count(*) FROM event_outbox") == 4
