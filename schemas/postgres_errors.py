@@ -19,11 +19,13 @@ PostgresBusy and PostgresTimeout are PostgresAway too. asyncpg says `InterfaceEr
 connection that was closed before the statement; which of the two it was, the state of the connection tells.
 
 The classes below put this around every method that waits for the server: those of connections, of transactions, and
-the acquiring of a connection from a pool. A cursor is read through `batches`. It costs one more coroutine a statement.
+the acquiring of a connection from a pool. Giving one back raises nothing of the kind: what was committed or read by
+then stands. A cursor is read through `batches`. It costs one more coroutine a statement.
 """
 
 import asyncio
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import wraps
 from typing import Any, Never, TypeAlias, cast
@@ -31,6 +33,10 @@ from typing import Any, Never, TypeAlias, cast
 import asyncpg
 from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 from asyncpg.transaction import Transaction
+
+from schemas import logs
+
+log = logging.getLogger(__name__)
 
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "asyncpg.Connection[Record] | PoolConnectionProxy[Record]"
@@ -182,8 +188,11 @@ class _Acquire(PoolAcquireContext):
         proxy, self.connection, self._lease.connection = self.connection, None, None
         try:
             await self.pool.release(proxy, timeout=RELEASE_TIMEOUT_S)
-        except RAISED as error:
-            translate(error, lost=True)
+        except (
+            PostgresAway,
+            *RAISED,
+        ) as error:  # asyncpg has terminated the connection; what the body did or raised stands
+            logs.event(log, logging.WARNING, "postgres_release_failed", cause=repr(error))
 
 
 class _Lease:

@@ -325,6 +325,41 @@ async def test_a_session_that_stands_still_does_not_hold_up_whoever_gives_it_bac
         os.kill(backends[0], signal.SIGCONT)
 
 
+async def test_what_was_committed_stands_when_postgres_freezes_before_the_connection_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of the caller depends on giving it back: neither an answer nor a refusal becomes "try again"."""
+    monkeypatch.setattr(postgres_errors, "RELEASE_TIMEOUT_S", 0.1)
+    server = EmbeddedPostgres(tmp_path / "data", durable=False)
+    server.start()
+    backends: list[int] = []
+
+    async def change(n: int, refusal: Exception | None) -> int:
+        async with pool.acquire() as connection:
+            async with connection.transaction():
+                backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
+                await connection.execute("INSERT INTO numbers VALUES ($1)", n)
+            os.kill(backends[-1], signal.SIGSTOP)
+            if refusal is not None:
+                raise refusal
+            return n
+
+    try:
+        pool = await postgres.create_pool(server.dsn(), "tests", 1)
+        await pool.execute("CREATE TABLE numbers (n int)")
+        async with asyncio.timeout(DEADLINE_S):
+            assert await change(1, None) == 1
+            with pytest.raises(LookupError):
+                await change(2, LookupError())
+            assert [row["n"] for row in await pool.fetch("SELECT n FROM numbers ORDER BY n")] == [1, 2]
+        assert [record.getMessage() for record in caplog.records].count("postgres_release_failed") == 2
+        await pool.close()
+    finally:
+        for backend in backends:
+            os.kill(backend, signal.SIGCONT)
+        server.stop()
+
+
 async def test_a_cancelled_statement_leaves_its_connection_usable(pool: Pool) -> None:
     """Cancelling is no error of Postgres, and whoever comes next waits for its end."""
     async with pool.acquire() as connection:
