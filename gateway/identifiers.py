@@ -27,9 +27,10 @@ _SEMVER = re.compile(
 def uuid_of(text: str) -> UUID | None:
     """The id that a text is, if it is one as we write them."""
     try:
-        return UUID(text) if len(text) == ID_CHARACTERS else None
+        found = UUID(text) if len(text) == ID_CHARACTERS else None
     except ValueError:
         return None
+    return found if str(found) == text.lower() else None  # UUID() also reads other digits, and hyphens anywhere
 
 
 def filled(member: str, text: str | None) -> str:
