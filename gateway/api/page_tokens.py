@@ -7,7 +7,9 @@ digest of what makes the list (order, time range), so that it is good for no oth
 import base64
 import binascii
 import hashlib
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -19,6 +21,13 @@ TOKEN_CHARACTERS_MAX = 8_192
 PAGE_SIZE_MAX = 100
 ID_CHARACTERS_MAX = 255
 UNKNOWN = "Page token is not one of this list"
+_INT64 = range(-(2**63), 2**63)
+
+
+class JsonText(str):
+    """A member of a place that is the text of a JSON value, as PostgreSQL's `jsonb` writes it."""
+
+    __slots__ = ()
 
 
 T = TypeVar("T")
@@ -44,16 +53,65 @@ def seal(scope: tuple[Any, ...], place: list[Any]) -> str:
 
 
 def unseal(scope: tuple[Any, ...], token: str, kinds: Any) -> Any:
-    """The place of a token, as the tuple type `kinds`; None for the first page. Raises DoesNotFit."""
+    """The place of a token, as the tuple type `kinds`; None for the first page. Raises DoesNotFit.
+
+    What it holds can be sent to PostgreSQL, whoever made the token.
+    """
     if not token:
         return None
     try:
         digest, *place = msgspec.json.decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)), type=list[Any])
         if digest == _digest(scope):
-            return msgspec.convert(place, kinds)
-    except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError):
+            found = msgspec.convert(place, kinds, dec_hook=_json_text)
+            for member in found:
+                _check(member)
+            return found
+    except (ValueError, OverflowError, binascii.Error, msgspec.MsgspecError, RecursionError):
         pass
     raise DoesNotFit(UNKNOWN)
+
+
+def _check(member: Any) -> None:
+    """Raises ValueError or OverflowError for what no column holds."""
+    match member:
+        case str() if "\0" in member:
+            raise ValueError(member)
+        case int() if member not in _INT64:
+            raise ValueError(member)
+        case datetime() if member.tzinfo is None:
+            raise ValueError(member)
+        case datetime():
+            member.astimezone(UTC)
+
+
+def _json_text(kind: type[Any], value: Any) -> JsonText:
+    if kind is not JsonText or not isinstance(value, str):
+        raise ValueError(value)
+    _check_json(json.loads(value, parse_float=_plain, parse_constant=_plain))
+    return JsonText(value)
+
+
+def _plain(number: str) -> float:
+    """`jsonb` writes neither exponents, which could be too large for it, nor NaN."""
+    if not number.lstrip("-").replace(".", "").isdigit():
+        raise ValueError(number)
+    return 0.0
+
+
+def _check_json(value: Any) -> None:
+    """Raises ValueError for texts that JSON can hold and `jsonb` cannot: U+0000, and half a surrogate pair."""
+    match value:
+        case str() if "\0" in value:
+            raise ValueError(value)
+        case str():
+            value.encode()
+        case list():
+            for item in value:
+                _check_json(item)
+        case dict():
+            for key, item in value.items():
+                _check_json(key)
+                _check_json(item)
 
 
 def _digest(scope: tuple[Any, ...]) -> str:

@@ -204,11 +204,14 @@ async def test_odd_words_and_labels_find_what_they_say(acme: Owner) -> None:
 async def test_page_tokens_that_somebody_made_up_are_refused(acme: Owner) -> None:
     """Also such that hold what is no JSON, or no place of this order."""
     user = await account_of(acme, "project.user")
-    for place in (['"\\u0000"', acme.devices], ["{", str(acme.model_id)], ["1"], [1, 2], ["[" * 100, "x"]):
+    wrong = ("{", '"\\u0000"', '{"\\u0000":1}', '"\\ud800"', "1e-99999", "1e999999", "NaN", "[" * 5000, "\0", '"\0"', 1)
+    places = [[text, str(acme.model_id)] for text in wrong]
+    for place in (*places, ['"a"', "x"], ["1"], [1, 2]):
         token = page_tokens.seal(("type",), place)
         assert (await user.ask("GET", path(acme, f"?order_by=type&page_token={token}")))[0] == 400
-    token = page_tokens.seal(("type",), ['"a"', str(acme.model_id)])
-    assert (await user.ask("GET", path(acme, f"?order_by=type&page_token={token}")))[0] == 200
+    for text in ('"a"', '"\\\\u0000"', '{"a": [-1.50, "\\ud83d\\ude00", null]}', "9" * 400):
+        token = page_tokens.seal(("type",), [text, str(acme.model_id)])
+        assert (await user.ask("GET", path(acme, f"?order_by=type&page_token={token}")))[0] == 200
     assert (await user.ask("GET", path(acme, f"?page_token={token}")))[0] == 400
     deep = base64.urlsafe_b64encode(msgspec.json.encode(["x"]) + b"[" * 500).decode()
     assert (await user.ask("GET", path(acme, f"?page_token={deep}")))[0] == 400

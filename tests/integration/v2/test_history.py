@@ -13,6 +13,7 @@ from flushing import send, store_all
 from owners import Owner
 from projects import Account, account_of
 
+from gateway.api import page_tokens
 from gateway.stores.events import by_index
 from gateway.stores.events import history as event_history
 from schemas.events import rfc3339
@@ -173,6 +174,26 @@ async def test_a_query_that_makes_no_sense_is_refused(acme: Owner, query: str) -
     user = await account_of(acme, "project.user")
     status, answer = await user.ask("GET", path(acme, device_id, query))
     assert (status, answer["code"]) == (400, 400)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ["0001-01-01T00:00:00+14:00", 1],
+        ["9999-12-31T23:59:59-14:00", 1],
+        ["2026-01-01T00:00:00", 1],
+        ["2026-01-01T00:00:00Z", 2**63],
+        ["\0", 1],
+    ],
+)
+async def test_a_page_token_that_somebody_made_up_is_refused(acme: Owner, place: list[Any]) -> None:
+    """Also where it holds a time that no column of the database does."""
+    device_id = await acme.device()
+    user = await account_of(acme, "project.user")
+    token = page_tokens.seal((device_id, None, None), place)
+    assert (await user.ask("GET", path(acme, device_id, f"page_token={token}")))[0] == 400
+    token = page_tokens.seal((device_id, None, None), ["2026-01-01T00:00:00Z", 1])
+    assert (await user.ask("GET", path(acme, device_id, f"page_token={token}")))[0] == 200
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
