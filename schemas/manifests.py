@@ -43,10 +43,18 @@ from jmespath.functions import Functions
 from jmespath.parser import Parser
 from msgspec import Meta, Struct
 
+from schemas.sentences import matching, patterns_of, told
+
 FOLDER = Path(__file__).parent / "vendors"
 PLACE = re.compile(r"{([a-z][a-z0-9_]*)}")
 
-Word = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Word = Annotated[
+    str,
+    matching(
+        r"^[a-z][a-z0-9_]{0,62}$",
+        "must be at most 63 lower-case letters, digits and underscores, and begin with a letter",
+    ),
+]
 Expression = Annotated[str, Meta(min_length=1, max_length=500)]
 """A JMESPath expression."""
 Filled = Annotated[str, Meta(max_length=4000)]
@@ -231,7 +239,7 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     settings: dict[Word, Field] = {}
     credentials: dict[Word, Field] = {}
     notes: str = ""
-    checked: Annotated[str, Meta(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")] = ""
+    checked: Annotated[str, matching(r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$", "must be a date such as 2026-01-31")] = ""
     """When it was last compared with the vendor's documentation, `sources`."""
     sources: tuple[str, ...] = ()
     requests_per_s: Annotated[float, Meta(gt=0, le=1000)] = 10.0
@@ -260,17 +268,18 @@ def parse(text: str, source: str) -> Manifest:
         keys = re.findall(r"\w+", path.rstrip("`"))
         unknown = re.search(r"unknown field `(\w+)`", sentence)
         line = _line_of(text, [*keys, unknown[1]] if unknown else keys)
-        raise ManifestError(f"{source}, line {line}: {'.'.join(keys) or 'the manifest'}: {sentence}") from None
+        wrong = told(sentence, patterns_of(Manifest)) if "regex" in sentence else sentence
+        raise ManifestError(f"{source}, line {line}: {'.'.join(keys) or 'the manifest'}: {wrong}") from None
     for keys, expression in _expressions(found):
         try:
             jmespath.compile(expression)
             _check_functions(Parser().parse(expression).parsed)
         except JMESPathError as error:
-            told = str(error).splitlines()[0]
-            raise ManifestError(f"{source}, line {_line_of(text, keys)}: {'.'.join(keys)}: {told}") from None
+            cause = str(error).splitlines()[0]
+            raise ManifestError(f"{source}, line {_line_of(text, keys)}: {'.'.join(keys)}: {cause}") from None
     known = {*manifest.settings, *manifest.credentials}
-    for keys, told in _texts(found):
-        for name in PLACE.findall(told):
+    for keys, words in _texts(found):
+        for name in PLACE.findall(words):
             paged = keys[-1] == "path" and name in (manifest.list.path_parameter, _telemetry_parameter(manifest))
             if name not in known and not paged and not (keys[0] == "telemetry" and name == "id"):
                 raise ManifestError(

@@ -12,23 +12,30 @@ import msgspec
 from msgspec import Meta
 
 from schemas.secrets import Vault
+from schemas.sentences import matching, patterns_of, told
 
 PREFIX = "FLEETGATE_"
 WILDCARDS = ("0.0.0.0", "[::]")  # noqa: S104
 """Hosts to bind to that are every address of the machine, and no address to call."""
 
-_Port = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
-_Secret = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+_Port = Annotated[str, matching(r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$", "must be host:port, such as 127.0.0.1:8080")]
+_Secret = Annotated[str, matching(r"^[0-9a-f]{64}$", "must be 64 hex digits in lower case")]
 _Ratio = Annotated[float, Meta(gt=0, le=1)]
 _Seconds = Annotated[float, Meta(gt=0, le=86400)]
 _Count = Annotated[int, Meta(ge=1)]
 Dsn = Annotated[
-    str, Meta(pattern="^postgres(ql)?://", description="PostgreSQL connection string (secret: may hold a password).")
+    str,
+    matching(
+        "^postgres(ql)?://",
+        "must begin with postgresql://",
+        description="PostgreSQL connection string (secret: may hold a password).",
+    ),
 ]
 RedisUrl = Annotated[
     str,
-    Meta(
-        pattern=r"^(rediss?(\+cluster)?|unix)://",
+    matching(
+        r"^(rediss?(\+cluster)?|unix)://",
+        "must begin with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://",
         description="Redis or Valkey URL: redis://, rediss://, unix://; "
         "redis+cluster:// or rediss+cluster:// for a cluster (secret: may hold a password).",
     ),
@@ -48,16 +55,18 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     master_key: MasterKey
     secrets_key: Annotated[
         str,
-        Meta(
-            pattern="^([0-9a-f]{64})?$",
+        matching(
+            "^([0-9a-f]{64})?$",
+            "must be 64 hex digits in lower case, or empty",
             description="64 hex digits that encrypt vendors' credentials and the secrets of webhooks (secret); "
             "default: the master key.",
         ),
     ] = ""
     secrets_key_previous: Annotated[
         str,
-        Meta(
-            pattern="^([0-9a-f]{64})?$",
+        matching(
+            "^([0-9a-f]{64})?$",
+            "must be 64 hex digits in lower case, or empty",
             description="The one before (secret), until `fleetgate admin secrets rotate` has run.",
         ),
     ] = ""
@@ -73,7 +82,12 @@ class Stores(Keys, frozen=True, kw_only=True):
     postgres_dsn: Dsn
     redis_url: RedisUrl
     postgres_pool: Annotated[int, Meta(ge=2, le=200, description="Most Postgres connections of one process.")] = 10
-    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")] = "info"
+    log_level: Annotated[
+        str,
+        matching(
+            "^(debug|info|warning|error)$", "must be debug, info, warning or error", description="Least level logged."
+        ),
+    ] = "info"
 
 
 class Shared(Stores, frozen=True, kw_only=True):
@@ -81,8 +95,9 @@ class Shared(Stores, frozen=True, kw_only=True):
 
     public_url: Annotated[
         str,
-        Meta(
-            pattern="^(https?://.*[^/])?$",
+        matching(
+            "^(https?://.*[^/])?$",
+            "must begin with http:// or https:// and not end with a slash",
             description="Base URL that devices and receivers of webhooks are told; default: http://BIND.",
         ),
     ] = ""
@@ -109,8 +124,9 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     request_timeout_s: Annotated[_Seconds, Meta(description="A request must have arrived whole within this.")] = 20
     route_timeouts: Annotated[
         str,
-        Meta(
-            pattern=r"^(/[^=,\s]*=[1-9]\d{0,4}(,/[^=,\s]*=[1-9]\d{0,4})*)?$",
+        matching(
+            r"^(/[^=,\s]*=[1-9]\d{0,4}(,/[^=,\s]*=[1-9]\d{0,4})*)?$",
+            "must be PATH=SECONDS, comma-separated, with paths that begin with a slash",
             description="Other times for single routes, for uploads over slow networks: PATH=SECONDS, comma-separated, "
             "with `*` for one member of a path and `**` for all that follow.",
         ),
@@ -134,8 +150,9 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
 
     worker_roles: Annotated[
         str,
-        Meta(
-            pattern="^(flusher|dispatcher|importer|upkeep)(,(flusher|dispatcher|importer|upkeep))*$",
+        matching(
+            "^(flusher|dispatcher|importer|upkeep)(,(flusher|dispatcher|importer|upkeep))*$",
+            "must be flusher, dispatcher, importer, upkeep, or several, comma-separated",
             description="What this worker does: flusher, dispatcher, importer, upkeep, or several, comma-separated.",
         ),
     ] = "flusher,dispatcher,importer,upkeep"
@@ -183,7 +200,12 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of `fleetgate agent`: what should not be seen in a list of processes."""
 
     agent_url: Annotated[
-        str, Meta(pattern="^(https?://.*)?$", description="Base URL of the gateway; default: that of the demo.")
+        str,
+        matching(
+            "^(https?://.*)?$",
+            "must begin with http:// or https://",
+            description="Base URL of the gateway; default: that of the demo.",
+        ),
     ] = ""
     agent_hardware_key: Annotated[
         str, Meta(description="Hardware key of the agent's model (secret); default: that of the demo.")
@@ -219,7 +241,7 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `$.")
         name = PREFIX + path.rstrip("`").upper()
-        raise SettingsError(f"{name} is not usable: {text}") from None
+        raise SettingsError(f"{name} is not usable: {told(text, patterns_of(group))}") from None
 
 
 def table() -> str:

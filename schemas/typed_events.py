@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.events import EventType, rfc3339
+from schemas.sentences import told
 from schemas.telemetry import AHEAD_MAX, EARLIEST
 from schemas.times import aware
 
@@ -309,10 +310,8 @@ def _write_moment(value: Any) -> str:
 
 
 def _sentence(error: msgspec.ValidationError) -> str:
-    text = str(error)
-    for pattern, told in PATTERNS.items():
-        text = text.replace(f"Expected `str` matching regex {pattern!r}", told)
-    return text.replace("`", "")
+    text, at, path = str(error).partition(" - at `")
+    return told(text, {repr(pattern): words for pattern, words in PATTERNS.items()}) + (at + path).replace("`", "")
 
 
 def _check_time(moment: Moment, now: datetime) -> None:

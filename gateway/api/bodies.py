@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.api.sentences import sentence
 from gateway.api.texts import check_body
 from gateway.refusals import DoesNotFit, Malformed, TooLarge, UnknownCoding
+from schemas.sentences import sentence
 from schemas.telemetry import BYTE_ORDER_MARK
 
 GZIP_MEMBERS_MAX = 16

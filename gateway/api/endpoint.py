@@ -38,7 +38,6 @@ from starlette.routing import Route
 from gateway.api import bodies, dialects
 from gateway.api.principals import CallerKind
 from gateway.api.scopes import NOT_FOUND, Scope
-from gateway.api.sentences import patterns_of, sentence
 from gateway.api.texts import check_query, is_text
 from gateway.identifiers import uuid_of
 from gateway.permissions import Permission
@@ -47,6 +46,7 @@ from gateway.services import Services
 from schemas import logs
 from schemas.postgres import PostgresAway
 from schemas.redis import RedisAway
+from schemas.sentences import patterns_of, sentence
 
 log = logging.getLogger(__name__)
 

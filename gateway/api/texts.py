@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Raw, Struct
 from starlette.requests import Request
 
-from gateway.api.sentences import named
 from gateway.refusals import DoesNotFit
+from schemas.sentences import named
 
 NUL = "\0"
 WRONG = "a text must not hold U+0000"

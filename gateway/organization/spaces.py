@@ -13,7 +13,6 @@ from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
 from gateway.api.scopes import OrganizationScope
-from gateway.api.sentences import matching
 from gateway.api.validation import NAME_CHARACTERS_MAX, Name
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
@@ -21,6 +20,7 @@ from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.tenants import projects, spaces
 from gateway.stores.tenants.spaces import DEPTH_MAX, PATH_BYTES_MAX, Space
+from schemas.sentences import matching
 
 SpaceName = Annotated[str, matching(r"^[^/]*$", "must not hold a slash", min_length=1, max_length=NAME_CHARACTERS_MAX)]
 Latitude = Annotated[float, Meta(ge=-90, le=90)]

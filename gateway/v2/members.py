@@ -11,13 +11,13 @@ from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.page_tokens import PageQuery
 from gateway.api.scopes import OrganizationScope, ProjectScope
-from gateway.api.sentences import matching
 from gateway.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, names
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.accounts import members as stored
 from gateway.v2.service_accounts import DOMAIN, email_of
 from schemas.events import rfc3339
+from schemas.sentences import matching
 
 RoleNames = Annotated[list[str], Meta(min_length=1, max_length=1)]
 

@@ -22,7 +22,6 @@ from gateway.api.callers.service_accounts import SERVICE_ACCOUNT, check_again
 from gateway.api.dialects import V2_STREAM
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.scopes import ProjectScope
-from gateway.api.sentences import matching
 from gateway.api.validation import Label
 from gateway.event_tail import BUFFER_EVENTS_MAX, Watch, WatchFilter
 from gateway.ingest.protocol import ABORT, ENDLESS
@@ -34,6 +33,7 @@ from gateway.v2.names import label_filter
 from schemas import ids
 from schemas.events import EventType, rfc3339
 from schemas.postgres import PostgresAway
+from schemas.sentences import matching
 
 SEND_TIMEOUT_S = 30.0
 """A client that takes nothing for so long is gone."""

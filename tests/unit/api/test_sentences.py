@@ -7,9 +7,9 @@ import pytest
 from msgspec import Meta, Struct
 
 from gateway.api.endpoint import Endpoint
-from gateway.api.sentences import matching, patterns_of, sentence
 from gateway.app import ENDPOINTS
-from schemas import typed_events
+from schemas import manifests, settings, typed_events
+from schemas.sentences import matching, patterns_of, sentence
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=repr)
@@ -22,6 +22,19 @@ def test_every_pattern_of_typed_events_has_a_sentence() -> None:
     """They are decoded by themselves, and told likewise."""
     found = {pattern for kind in typed_events.TYPES.values() for pattern in patterns_of(kind)}
     assert found == {repr(pattern) for pattern in typed_events.PATTERNS}
+
+
+@pytest.mark.parametrize("kind", [*settings.GROUPS, manifests.Manifest], ids=lambda kind: kind.__name__)
+def test_every_pattern_of_settings_and_manifests_has_a_sentence(kind: type[Struct]) -> None:
+    """Operators read no regular expressions either."""
+    assert [pattern for pattern, text in patterns_of(kind).items() if text is None] == []
+
+
+def test_a_setting_that_does_not_fit_is_told_in_words() -> None:
+    """Of which name, and what it must be."""
+    with pytest.raises(settings.SettingsError) as raised:
+        settings.load(settings.MigrateSettings, {"FLEETGATE_POSTGRES_DSN": "postgres://a", "FLEETGATE_MASTER_KEY": "x"})
+    assert str(raised.value) == "FLEETGATE_MASTER_KEY is not usable: must be 64 hex digits in lower case"
 
 
 class Box(Struct):

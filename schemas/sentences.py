@@ -25,9 +25,14 @@ def sentence(error: msgspec.ValidationError, patterns: Mapping[str, str | None] 
     unknown = text.removeprefix("Object contains unknown field `")
     if unknown != text:
         return f"{named(path, unknown.rstrip('`'))} is not known here"
-    wrong = patterns.get(text.removeprefix(_MATCHING)) or text.replace("`", "")
+    wrong = told(text, patterns)
     member = named(path, "")
     return f"{member}: {wrong}" if member else wrong
+
+
+def told(complaint: str, patterns: Mapping[str, str | None]) -> str:
+    """What is wrong, without the member: the sentence of the pattern, if it is one that does not match."""
+    return patterns.get(complaint.removeprefix(_MATCHING)) or complaint.replace("`", "")
 
 
 def named(path: str, member: str) -> str:
