@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from redis.asyncio.cluster import RedisCluster
+
 from schemas import ids, keys, logs, outbox
 from schemas.life_cycle import IncidentClosed, IncidentOpened, StatusChanged
 from schemas.metrics import Metrics
@@ -68,7 +70,10 @@ class OfflineSweep:
                 models = await _models(connection, [row["device_id"] for row in rows])
                 silent: dict[int, dict[UUID, datetime]] = {}
                 for row in rows:
-                    before = stored_until[row["shard"]] - thresholds[models[row["device_id"]]]
+                    threshold = thresholds.get(models[row["device_id"]])
+                    if threshold is None:  # of a model made since the thresholds were read: it is for the next sweep
+                        continue
+                    before = stored_until[row["shard"]] - threshold
                     if row["last_seen_at"] < before:
                         silent.setdefault(row["shard"], {})[row["device_id"]] = before
                 for shard, of_shard in silent.items():
@@ -80,18 +85,32 @@ class OfflineSweep:
 
     async def _stored_until(self, now: datetime) -> Mapping[int, datetime]:
         """For each shard that was open for long enough: up to when everything it accepted is stored."""
+        # On a cluster one node that is away must not silence the shards of the others: each is asked for alone.
+        alone = isinstance(self._redis, RedisCluster)
+        together = [[shard] for shard in range(self._shards)] if alone else [list(range(self._shards))]
+        oldest = {shard: entries for shards in together for shard, entries in (await self._oldest(shards)).items()}
         until: dict[int, datetime] = {}
         for shard in range(self._shards):
-            try:
-                exists = await self._redis.exists(keys.ingest(shard))
-                oldest: Any = await self._redis.xrange(keys.ingest(shard), count=1) if exists else []
-            except RedisAway:
-                exists = 0
-            if not exists:
+            if shard not in oldest:
                 self._heard_since.pop(shard, None)
             elif now - self._heard_since.setdefault(shard, now) >= GRACE:
-                until[shard] = _time_of(oldest[0][0]) if oldest else now
+                until[shard] = _time_of(oldest[shard][0][0]) if oldest[shard] else now
         return until
+
+    async def _oldest(self, shards: Sequence[int]) -> dict[int, Any]:
+        """The oldest entry of each shard's stream, in a list that may be empty; shards without a stream are left out.
+
+        One round trip for all.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for shard in shards:
+            pipeline.exists(keys.ingest(shard))
+            pipeline.xrange(keys.ingest(shard), count=1)
+        try:
+            answers = await pipeline.execute()
+        except RedisAway:
+            return {}
+        return {shard: answers[2 * i + 1] for i, shard in enumerate(shards) if answers[2 * i]}
 
     async def _mark(self, connection: Connection, shard: int, silent: Mapping[UUID, datetime], now: datetime) -> int:
         """Mark those of a shard's devices that are still silent since before these times; returns how many.

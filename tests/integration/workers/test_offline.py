@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from owners import Owner, outbox
@@ -10,9 +11,11 @@ from prometheus_client import CollectorRegistry
 
 from schemas import entries, ids, keys
 from schemas.metrics import Metrics
+from schemas.postgres import Connection
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from tests.conftest import MASTER_KEY
+from workers import offline as sweeping
 from workers.flusher.flusher import Flusher
 from workers.offline import GRACE, OfflineSweep
 
@@ -139,3 +142,33 @@ async def test_each_model_has_its_own_threshold_and_deleted_devices_are_left_in_
     assert [await offline(acme, device_id) for device_id in (patient, hasty, deleted)] == [False, True, True]
     told = await acme.pool.fetch("SELECT DISTINCT device_id FROM event_outbox")
     assert [row["device_id"] for row in told] == [hasty]
+
+
+async def test_a_device_of_a_model_made_during_the_sweep_is_left_for_the_next(
+    acme: Owner, sweep: OfflineSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not end the sweep, which still marks the others."""
+    moved, silent = await acme.device(), await acme.device()
+    for device_id in (moved, silent):
+        await seen(acme, device_id, NOW - timedelta(hours=1))
+    read_thresholds = sweeping._thresholds
+
+    async def then_a_model_is_made(connection: Connection) -> dict[UUID, timedelta]:
+        read = await read_thresholds(connection)
+        await acme.pool.execute(
+            """WITH made AS (
+                   INSERT INTO device_models (id, organization_id, vendor, name, authentication)
+                   SELECT $1, organization_id, vendor, 'Late', authentication FROM device_models WHERE id = $2
+                   RETURNING id)
+               UPDATE devices SET model_id = made.id FROM made WHERE devices.id = $3""",
+            ids.new_id(),
+            acme.model_id,
+            moved,
+        )
+        return read
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sweeping, "_thresholds", then_a_model_is_made)
+        assert await sweep.sweep(NOW) == 1
+    assert [await offline(acme, device_id) for device_id in (moved, silent)] == [False, True]
+    assert await sweep.sweep(NOW) == 1
