@@ -18,11 +18,11 @@ from uuid import UUID
 
 from redis.asyncio.cluster import RedisCluster
 
-from schemas import ids, keys, logs, outbox
-from schemas.life_cycle import IncidentClosed, IncidentOpened, StatusChanged
+from schemas import keys, logs
 from schemas.metrics import Metrics
 from schemas.postgres import Connection, Pool, batches
 from schemas.redis import Redis, RedisAway
+from workers import offline_incidents
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ DEVICES_MAX = 1_000
 """Devices in one transaction: the flusher of the shard waits for it."""
 GRACE = timedelta(seconds=120)
 """The longest usual pause between two messages of a device: what it gets after it could not be heard."""
-ISSUE = "offline"
 
 # Devices that were silent for longer than the shortest threshold of any model. Which model a device has lies elsewhere
 # and is looked up for each of these, so a model with a threshold below the pause between other devices' messages makes
@@ -134,17 +133,7 @@ class OfflineSweep:
                 [row["device_id"] for row in rows],
             )
             marked = [row["id"] for row in living]
-            await connection.execute(
-                """INSERT INTO incidents (id, device_id, issue, title, opened_at)
-                   SELECT i.id, i.device_id, $3, 'Device is offline', $4
-                     FROM unnest($1::uuid[], $2::uuid[]) AS i (id, device_id)
-                   ON CONFLICT (device_id, issue) WHERE closed_at IS NULL DO NOTHING""",
-                [ids.new_id() for _ in marked],
-                marked,
-                ISSUE,
-                now,
-            )
-            await announce(connection, marked, offline=True, moment=now)
+            await offline_incidents.open_for(connection, marked, now)
         return len(marked)
 
 
@@ -156,14 +145,6 @@ async def _thresholds(connection: Connection) -> dict[UUID, timedelta]:
 async def _models(connection: Connection, device_ids: Sequence[UUID]) -> dict[UUID, UUID]:
     rows = await connection.fetch("SELECT id, model_id FROM devices WHERE id = ANY($1::uuid[])", device_ids)
     return {row["id"]: row["model_id"] for row in rows}
-
-
-async def announce(connection: Connection, device_ids: Sequence[object], *, offline: bool, moment: datetime) -> None:
-    """Tell of devices that went offline or came back, inside the transaction that makes it so."""
-    incident = IncidentOpened(issue=ISSUE) if offline else IncidentClosed(issue=ISSUE)
-    for told in (StatusChanged(offline=offline), incident):
-        query = "SELECT unnest($4::uuid[]) AS device_id"
-        await outbox.append_to_each(connection, told, moment, query, device_ids)
 
 
 def _time_of(entry_id: bytes) -> datetime:

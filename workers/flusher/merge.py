@@ -18,10 +18,10 @@ from schemas.mappings import EventMapping
 from schemas.outcomes import Stored
 from schemas.postgres import Connection
 from schemas.telemetry import Telemetry
+from workers import offline_incidents
 from workers.flusher.messages import Message
 from workers.flusher.rows import Mappings, Rows, labels_of
 from workers.flusher.state import State
-from workers.offline import announce
 
 _STATES_TABLE = """
     CREATE TEMP TABLE IF NOT EXISTS flushed_states (
@@ -78,8 +78,8 @@ async def merge(
             _merge(message, message.telemetry, device, rows)
     if devices:
         await _write_states(connection, devices)
-        back = [device_id for device_id in devices if device_id in stored and stored[device_id]["offline"]]
-        await _back_online(connection, back)
+        if back := [device_id for device_id in devices if device_id in stored and stored[device_id]["offline"]]:
+            await offline_incidents.close_for(connection, back, datetime.now(UTC))
 
 
 def _merge(message: Message, told: Telemetry, device: _Device, rows: Rows) -> None:
@@ -148,20 +148,6 @@ async def _write_states(connection: Connection, devices: dict[str, _Device]) -> 
                last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at)
         """
     )
-
-
-async def _back_online(connection: Connection, device_ids: Sequence[str]) -> None:
-    """Close the automatic incidents of devices that are heard again, and tell of it."""
-    if not device_ids:
-        return
-    now = datetime.now(UTC)
-    await connection.execute(
-        """UPDATE incidents SET closed_at = $2
-            WHERE device_id = ANY($1::uuid[]) AND issue = 'offline' AND closed_at IS NULL""",
-        device_ids,
-        now,
-    )
-    await announce(connection, device_ids, offline=False, moment=now)
 
 
 def _state(row: Any) -> State:
