@@ -162,8 +162,13 @@ def _documents() -> tuple[bytes, bytes]:
 async def _services(settings: EdgeSettings, metrics: Metrics, background: Background) -> AsyncIterator[State]:
     pool = await postgres.create_pool(settings.postgres_dsn, "edge", settings.postgres_pool)
     client = redis.connect(settings.redis_url)
-    installation = await postgres.installation(pool)
-    postgres.check_master_key(installation, settings.master_key)
+    try:
+        installation = await postgres.installation(pool)
+        postgres.check_master_key(installation, settings.master_key)
+    except BaseException:  # an edge that does not start leaves nothing open
+        pool.terminate()
+        await client.aclose()
+        raise
     for provider, error in manifests.catalog(settings.manifests).broken.items():
         logs.event(log, logging.WARNING, "manifest_skipped", provider=provider, cause=error)
     shards = installation.shards
