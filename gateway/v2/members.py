@@ -15,7 +15,7 @@ from gateway.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, n
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.accounts import members as stored
-from gateway.v2.service_accounts import DOMAIN, email_of
+from gateway.stores.accounts.service_accounts import DOMAIN, email_of
 from schemas.events import rfc3339
 from schemas.sentences import matching
 

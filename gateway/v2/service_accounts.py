@@ -18,8 +18,6 @@ from gateway.stores.accounts import service_accounts as accounts
 from schemas.events import rfc3339
 from schemas.secrets import derived_secret
 
-DOMAIN = "serviceaccount.fleetgate"
-
 
 class ServiceAccount(Struct, rename="camel"):
     """An account of a program."""
@@ -72,15 +70,10 @@ ACCOUNTS = "/v2/projects/{project}/serviceaccounts"
 ACCOUNT = ACCOUNTS + "/{account}"
 
 
-def email_of(account_id: str, project_id: UUID) -> str:
-    """The address that an account is known by."""
-    return f"{account_id}@{project_id}.{DOMAIN}"
-
-
 def _shown(account: accounts.ServiceAccount) -> ServiceAccount:
     return ServiceAccount(
         name=f"projects/{account.project_id}/serviceaccounts/{account.id}",
-        email=email_of(account.id, account.project_id),
+        email=accounts.email_of(account.id, account.project_id),
         display_name=account.display_name,
         enable_basic_auth=account.basic_auth_enabled,
         create_time=rfc3339(account.created_at),

@@ -16,9 +16,9 @@ from gateway.api import bodies
 from gateway.api.callers.access_tokens import TOKEN_LIFE_S, issue_token
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.texts import is_text
+from gateway.refusals import Malformed, UnknownCoding
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts
-from gateway.v2.service_accounts import email_of
 from schemas.secrets import derived_secret
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -35,7 +35,7 @@ class Token(Struct):
     expires_in: int
 
 
-class Grant(Struct):
+class TokenRequest(Struct):
     """The form of an exchange: the assertion is a JWT signed with the key's secret (HS256)."""
 
     grant_type: Literal["urn:ietf:params:oauth:grant-type:jwt-bearer"]
@@ -45,13 +45,17 @@ class Grant(Struct):
 @endpoint(
     "POST",
     PATH,
-    errors={400: "The grant type or the assertion is not good.", 413: "The form is too large."},
-    described_body=Grant,
+    errors={400: "The body, the grant type or the assertion is not good.", 413: "The form is too large."},
+    described_body=TokenRequest,
     body_media_type="application/x-www-form-urlencoded",
 )
 async def issue(services: Services, request: Request) -> Token:
     """Exchange an assertion for an access token."""
-    form = parse_qs((await bodies.read(request, FORM_BYTES_MAX)).decode("utf-8", "replace"))
+    try:
+        body = await bodies.read(request, FORM_BYTES_MAX)
+    except (Malformed, UnknownCoding) as refusal:
+        return _refuse("invalid_request", refusal.text)  # type: ignore[no-any-return]
+    form = parse_qs(body.decode("utf-8", "replace"))
     if form.get("grant_type") != [GRANT_TYPE]:
         return _refuse("unsupported_grant_type", f"grant_type must be {GRANT_TYPE}")  # type: ignore[no-any-return]
     assertion = form.get("assertion", [""])[0]
@@ -77,7 +81,7 @@ async def _is_signed(
             derived_secret(services.settings.master_key, account.key_id),
             algorithms=["HS256"],
             audience=_audiences(services, request),
-            issuer=email_of(account.id, home),
+            issuer=service_accounts.email_of(account.id, home),
             leeway=LEEWAY_S,
             options={"require": ["iss", "aud", "iat", "exp"]},
         )

@@ -11,7 +11,7 @@ from disruptive.authentication import ServiceAccountAuth
 from owners import Owner
 
 from gateway.stores.accounts import members, service_accounts
-from gateway.v2.service_accounts import email_of
+from gateway.stores.accounts.service_accounts import email_of
 from schemas.secrets import derived_secret
 from tests.conftest import MASTER_KEY
 

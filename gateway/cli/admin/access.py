@@ -9,8 +9,8 @@ from gateway.cli.servers import find
 from gateway.permissions import KEY_ROLES, MEMBER_ROLES, ORGANIZATION_ROLES
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.accounts import credentials, members, sealed_secrets, service_accounts
+from gateway.stores.accounts.service_accounts import email_of
 from gateway.stores.tenants import organizations, projects
-from gateway.v2.service_accounts import email_of
 from schemas.postgres import Connection
 from schemas.secrets import SecretError, derived_secret
 

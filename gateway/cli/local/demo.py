@@ -13,12 +13,12 @@ from gateway.cli.simulated.vendor import TOKEN
 from gateway.refusals import Refusal
 from gateway.stores import models
 from gateway.stores.accounts import credentials, members, service_accounts
+from gateway.stores.accounts.service_accounts import email_of
 from gateway.stores.commands import definitions
 from gateway.stores.commands.definitions import CommandField
 from gateway.stores.connectors import authorization_links, cloud_connectors, data_connectors
 from gateway.stores.devices import registration
 from gateway.stores.tenants import organizations, projects, spaces
-from gateway.v2.service_accounts import email_of
 from schemas import postgres
 from schemas.cloud import Credentials
 from schemas.postgres import Connection

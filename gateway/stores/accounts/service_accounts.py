@@ -10,9 +10,15 @@ from gateway.refusals import Conflict, NotFound
 from schemas import ids
 from schemas.postgres import Executor
 
+DOMAIN = "serviceaccount.fleetgate"
 KEYS_MAX = 10
 ACCOUNTS_MAX = 1_000
 ACCOUNT_UNKNOWN = "Service account not found"
+
+
+def email_of(account_id: str, project_id: UUID) -> str:
+    """The address that an account is known by."""
+    return f"{account_id}@{project_id}.{DOMAIN}"
 
 
 class AccountOfKey(Struct):

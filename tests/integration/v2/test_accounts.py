@@ -203,6 +203,9 @@ async def test_an_assertion_must_be_the_accounts_own(acme: Owner) -> None:
         )
     assert (await ask({"grant_type": "password"}))[0] == 400
     assert (await ask({}))[0] == 400
+    for coding in ("br", "gzip"):
+        async with acme.http.post(url, data=b"x", headers={"content-encoding": coding}) as refused:
+            assert (refused.status, (await refused.json())["error"]) == (400, "invalid_request")
 
 
 async def test_an_account_that_calls_too_often_is_asked_to_wait(acme: Owner) -> None:
