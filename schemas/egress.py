@@ -32,7 +32,6 @@ Network: TypeAlias = IPv4Network | IPv6Network
 URL_CHARS_MAX = 2048
 LOOKUPS_MAX = 64
 """Look-ups of names under way at once. Each holds a thread for as long as the system's resolver takes."""
-NAME_SERVER_TIMEOUT_S = 5.0
 
 _REFUSED_V4 = tuple(
     IPv4Network(network)
@@ -195,21 +194,3 @@ class GuardedResolver(AbstractResolver):
     async def close(self) -> None:
         """Let the threads go; look-ups under way end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-async def check_target(url: URL, resolver: GuardedResolver) -> None:
-    """Raises EgressError when the URL's host is a name that leads to refused addresses now.
-
-    For the moment of saving, beside `check_url`: a name that cannot be resolved just now passes, since every
-    connection is judged again.
-    """
-    host = url.raw_host or ""
-    if ":" in host or DOTTED.fullmatch(host):
-        return
-    try:
-        async with asyncio.timeout(NAME_SERVER_TIMEOUT_S):
-            await resolver.resolve(host, url.port or 0)
-    except EgressError:
-        raise
-    except (OSError, TimeoutError, UnicodeError):
-        return

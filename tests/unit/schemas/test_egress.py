@@ -10,11 +10,9 @@ from schemas.egress import (
     EgressError,
     EgressPolicy,
     GuardedResolver,
-    check_target,
     check_url,
 )
 from schemas.settings import SettingsError
-from tests.unit.lookups import Answers
 
 REFUSED = [
     "http://example.com/",
@@ -121,14 +119,6 @@ def test_an_operator_opens_ranges_and_http_on_purpose() -> None:
             check_url(url, policy)
     with pytest.raises(SettingsError, match="FLEETGATE_EGRESS_ALLOW"):
         EgressPolicy("10.0.0.1/8")
-
-
-async def test_a_name_is_looked_up_when_its_url_is_saved() -> None:
-    """One that leads inward is refused; one that cannot be resolved just now is not."""
-    policy = EgressPolicy()
-    with pytest.raises(EgressError, match=r"10\.0\.0\.1"):
-        await check_target(check_url("https://inner.example/", policy), Answers(policy, ["10.0.0.1"]))
-    await check_target(check_url("https://unknown.example/", policy), Answers(policy, []))
 
 
 async def test_names_that_nobody_answers_for_do_not_hold_up_others() -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from schemas.egress import EgressError, EgressPolicy, GuardedResolver, check_target, check_url
+from schemas.egress import EgressError, EgressPolicy, GuardedResolver, check_url
 from tests.unit.lookups import Answers
 from workers.egress import Dialer, Origin, guarded_connector
 
@@ -102,7 +102,7 @@ async def test_an_answer_that_changes_after_the_check_leads_nowhere(
     policy = EgressPolicy(http=True)
     resolver = Answers(policy, ["8.8.8.8"], ["127.0.0.1"])
     url = check_url(f"http://rebinding.example:{port}/", policy)
-    await check_target(url, resolver)
+    await resolver.resolve(url.raw_host or "", port)
     with pytest.raises(EgressError):
         await reach(policy, resolver, str(url))
     assert (reached, resolver.lookups) == ([], 2)
