@@ -58,14 +58,17 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     for query in {endpoint.query for endpoint in endpoints if endpoint.query is not None}:
         components.pop(_name(schema_of(query)), None)  # its members stand as parameters
-    tags = {_tag(endpoint): _purpose(endpoint) for endpoint in endpoints}
+    tags: dict[str, str] = {}
+    for endpoint in sorted(endpoints, key=_names_resource):  # the module of that name describes it, else the first
+        tags.setdefault(_tag(endpoint), _purpose(endpoint))
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "fleetgate",
             "version": version,
             "description": "Devices talk in, events go out, owners look and command. Every refusal is "
-            '`{"error": "<text for a person>"}`, below `/v2` with `code` and `help` beside it.',
+            '`{"error": "<text for a person>"}`, below `/v2` with `code` and `help` beside it. '
+            "No text may hold U+0000, whatever its schema says.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "tags": [{"name": tag, "description": text} for tag, text in sorted(tags.items())],
@@ -91,7 +94,7 @@ def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -
     text = inspect.getdoc(endpoint.function) or ""
     summary, _, rest = text.partition("\n")
     operation: dict[str, Any] = {
-        "operationId": f"{_area(endpoint)}_{endpoint.function.__name__}",
+        "operationId": _operation_id(endpoint),
         "summary": summary,
         "tags": [_tag(endpoint)],
         "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint, schema_of, components)],
@@ -178,12 +181,22 @@ def _query_parameters(endpoint: Endpoint, schema_of: Any, components: dict[str, 
     return found
 
 
-def _area(endpoint: Endpoint) -> str:
-    return "_".join(endpoint.function.__module__.split(".")[1:])
+def _names_resource(endpoint: Endpoint) -> bool:
+    return hasattr(sys.modules[endpoint.function.__module__], "RESOURCE")
+
+
+def _resource(endpoint: Endpoint) -> tuple[str, str]:
+    """The contract's package and what the call is about: the `RESOURCE` of its module, else the module's name."""
+    area, _, name = endpoint.function.__module__.removeprefix("gateway.").partition(".")
+    return area, getattr(sys.modules[endpoint.function.__module__], "RESOURCE", name)
+
+
+def _operation_id(endpoint: Endpoint) -> str:
+    return "_".join((*_resource(endpoint), endpoint.function.__name__))
 
 
 def _tag(endpoint: Endpoint) -> str:
-    area, _, resource = endpoint.function.__module__.removeprefix("gateway.").partition(".")
+    area, resource = _resource(endpoint)
     return f"{area}: {resource.replace('_', ' ')}"
 
 

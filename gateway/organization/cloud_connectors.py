@@ -25,6 +25,7 @@ from schemas import manifests
 from schemas.manifests import Manifest
 from schemas.postgres import Connection
 
+RESOURCE = "connectors"
 PATH = "/core/v1/organization/connectors"
 ONE = f"{PATH}/{{connector_id}}"
 NOT_FOUND = {404: "Connector not found."}

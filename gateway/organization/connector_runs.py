@@ -17,6 +17,7 @@ from gateway.stores.connectors import imported_devices, runs
 from gateway.stores.connectors.imported_devices import ImportedDevice
 from gateway.stores.connectors.runs import Run
 
+RESOURCE = "connectors"
 PREVIEW_WAIT_S = 30.0
 PREVIEW_POLL_S = 0.1
 

@@ -19,6 +19,7 @@ from schemas.events import rfc3339
 from schemas.postgres import Connection
 from schemas.times import aware
 
+RESOURCE = "data_connectors"
 TEST_WAIT_S, TEST_POLL_S = 12.0, 0.05
 CONNECTOR = "/v2/projects/{project}/dataconnectors/{connector}"
 NOT_ACTIVE = {400: "The data connector is not active."}

@@ -1,7 +1,14 @@
 """The OpenAPI document's names hold when the code is rearranged."""
 
+import sys
+from pathlib import Path
+
+import pytest
+
 from gateway.api import openapi
 from gateway.app import ENDPOINTS
+
+SNAPSHOT = Path(__file__).parent / "operations.txt"
 
 
 def test_no_two_structs_of_the_api_share_a_name() -> None:
@@ -17,3 +24,34 @@ def test_every_operation_has_an_id_of_its_own() -> None:
     ]
     ids = [operation["operationId"] for operation in operations]
     assert sorted(set(ids)) == sorted(ids)
+
+
+def operations() -> str:
+    """A line for each operation: method, path, operationId, tag."""
+    paths = openapi.document(ENDPOINTS, "0")["paths"]
+    return "".join(
+        sorted(
+            f"{method.upper()} {path} {operation['operationId']} {operation['tags'][0]}\n"
+            for path, methods in paths.items()
+            for method, operation in methods.items()
+        )
+    )
+
+
+def test_the_operations_are_those_that_clients_know() -> None:
+    """A new list is written by `python -m tests.unit.api.test_document`; a name that changes is for the CHANGELOG."""
+    assert operations() == SNAPSHOT.read_text()
+
+
+def test_an_operation_is_named_by_its_resource_in_whichever_file_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = operations()
+    moved = [one for one in ENDPOINTS if one.function.__module__ == "gateway.v2.deliveries"]
+    monkeypatch.setitem(sys.modules, "gateway.v2.elsewhere", sys.modules["gateway.v2.deliveries"])
+    for one in moved:
+        monkeypatch.setattr(one.function, "__module__", "gateway.v2.elsewhere")
+    assert moved
+    assert operations() == known
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(operations())
