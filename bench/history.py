@@ -115,7 +115,7 @@ async def _plan(rig: Rig, pool: Pool, device_id: UUID) -> tuple[list[str], int]:
     now = datetime.now(UTC)
     since = now - timedelta(days=DAYS - 1)
     shard = shard_of(str(device_id).encode(), SHARDS)
-    place: tuple[Any, ...] = (device_id, rig.project_id, since, now, since - event_history.STORED_SLACK)
+    place: tuple[Any, ...] = (device_id, rig.project_id, since, now, since - by_index.STORED_SLACK)
     statement = event_history.PAGE.format(conditions="")
     async with by_index.reading(pool) as connection:
         rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}", *place, PAGE_SIZE, shard)

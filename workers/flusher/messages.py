@@ -1,6 +1,6 @@
 """What the entries of a stream hold: messages, and what cannot be decoded."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -8,8 +8,7 @@ import msgspec
 from schemas import entries, telemetry
 from schemas.events import rfc3339
 from schemas.telemetry import Telemetry, TelemetryError
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from schemas.times import EPOCH
 
 
 class Message:

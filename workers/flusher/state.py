@@ -8,17 +8,17 @@ A key whose value is as new as the newest message has no time of its own: a devi
 no times at all, and its messages are merged without looking at any.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import UNSET
 
 from schemas.telemetry import Telemetry
+from schemas.times import EPOCH
 
 STATUS = ""
 """Stands for `status` among the keys of times; telemetry keys are never empty."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -106,4 +106,4 @@ class State:
 
 
 def _us(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // _MICROSECOND

@@ -7,10 +7,14 @@ that shows a hundred. Read by index a page costs what it shows.
 
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from schemas.postgres import Connection, Pool
+from schemas.telemetry import AHEAD_MAX
 
 SETTINGS = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
+STORED_SLACK = AHEAD_MAX + timedelta(hours=1)
+"""An event's own time is at most this much later than the time it was stored; so old partitions are left alone."""
 
 
 @contextlib.asynccontextmanager

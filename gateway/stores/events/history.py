@@ -6,18 +6,16 @@ in their order, and the partitions are merged: a page costs what it shows, whate
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
 
 from gateway.stores.events import by_index
+from gateway.stores.events.by_index import STORED_SLACK
 from schemas import ids, rendering
 from schemas.postgres import Executor, Pool
-from schemas.telemetry import AHEAD_MAX
-
-STORED_SLACK = AHEAD_MAX + timedelta(hours=1)
 
 # For IS NOT DISTINCT FROM PostgreSQL uses no index: it must not walk through all events of the project.
 PAGE = """

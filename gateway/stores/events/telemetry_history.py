@@ -4,7 +4,7 @@ A device's telemetry belongs to the project that the device was in when it was s
 is nobody's but the vendor's.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -13,13 +13,10 @@ from msgspec import Struct
 
 from gateway.stores.devices.owner_view import SUBTREE
 from gateway.stores.events import by_index
+from gateway.stores.events.by_index import STORED_SLACK
 from schemas import ids
 from schemas.postgres import Pool
-from schemas.telemetry import AHEAD_MAX
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_STORED_SLACK = AHEAD_MAX + timedelta(hours=1)
-"""A message's own time is at most this much later than the time it was stored; so old partitions are left alone."""
+from schemas.times import EPOCH
 
 # A string of the device may hold \u0000, which PostgreSQL stores in a json column and cannot take apart.
 _STATUS = r"replace(e.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status'"
@@ -50,13 +47,13 @@ class ListedMessage(Struct):
 
     def position(self) -> list[str | int]:
         """The position as plain numbers, time in µs since 1970."""
-        return [(self.item.timestamp - _EPOCH) // timedelta(microseconds=1), self.shard, self.seq]
+        return [(self.item.timestamp - EPOCH) // timedelta(microseconds=1), self.shard, self.seq]
 
 
 def position(numbers: list[Any]) -> Position:
     """A position from its plain numbers."""
     time_us, shard, seq = numbers
-    return _EPOCH + timedelta(microseconds=time_us), shard, seq
+    return EPOCH + timedelta(microseconds=time_us), shard, seq
 
 
 async def page(
@@ -75,7 +72,7 @@ async def page(
 ) -> list[ListedMessage]:
     """The messages of these projects in `[since, until)`; `space_id` stands for the devices now at or below it."""
     read_shards = list(range(shards)) if device_id is None else [ids.shard_of(str(device_id).encode(), shards)]
-    arguments: list[Any] = [since, since - _STORED_SLACK, until, read_shards]
+    arguments: list[Any] = [since, since - STORED_SLACK, until, read_shards]
     conditions = []
     if space_id is not None:
         within = SUBTREE.format(top="$1")
@@ -108,7 +105,7 @@ async def page_of_device(
 ) -> list[ListedMessage]:
     """The messages of one device in `[since, until)`, whoever owned it."""
     shard = ids.shard_of(str(device_id).encode(), shards)
-    arguments: list[Any] = [since, since - _STORED_SLACK, until, [shard], device_id]
+    arguments: list[Any] = [since, since - STORED_SLACK, until, [shard], device_id]
     return await _read(pool, ["e.device_id = $5"], arguments, None, before, offset, limit)
 
 

@@ -220,7 +220,7 @@ async def test_the_plan_is_index_scans_of_the_partitions_that_matter(
     if analyzed:
         await acme.pool.execute("ANALYZE events")
     since, shard = NOW - timedelta(days=3), (await acme.row(device_id))["shard"]
-    arguments = [device_id, acme.project_id, since, NOW, since - event_history.STORED_SLACK, 101, shard]
+    arguments = [device_id, acme.project_id, since, NOW, since - by_index.STORED_SLACK, 101, shard]
     conditions = ""
     if types:
         arguments.append(list(types))
