@@ -1,16 +1,18 @@
 """Moving a device into another space, with all devices below it that are in the same space.
 
-The space may be of another project, and the project another organization's. The only place that moves devices.
+The space may be of another project, and the project another organization's. The importer moves devices in sets
+(workers/importer/diff.py); nobody else moves any.
 
-Everything that changes devices, here and in the other stores, takes its locks in this order; whoever keeps to it never
-waits for somebody who waits for it:
+Everything that changes devices, here and in the other stores, takes its locks in this order:
 
-    project  ─►  space  ─►  (parents)  ─►  commands, by number  ─►  devices, by id
+    project  ─►  space  ─►  (parents)  ─►  commands, by number  ─►  devices
 
     project   whoever changes its tree of spaces
     space     whoever puts devices into it (held, so that it is not deleted) or changes it and tells the devices in it
     parents   one advisory lock: whoever gives a device another parent
     commands  whoever lets a command go on; the trigger that counts open commands then locks the device
+    devices   deletion by id; a move and a claim from the top down. Where a child's id is lower than its parent's, and
+              both are deleted and moved at once, Postgres ends one of the two, which is told to try again (503)
 """
 
 from typing import NamedTuple
