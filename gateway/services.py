@@ -28,7 +28,7 @@ class Services(Struct, frozen=True, kw_only=True):
     call_limit: CallLimit
     events: EventTail
     closing: asyncio.Event
-    """Set when the process is to end: what would go on for ever ends too."""
+    """Set when the process is to end. Open streams end when this is set."""
     metrics: Metrics
     clock: Callable[[], datetime]
 

@@ -45,7 +45,7 @@ REQUESTS_AHEAD_MAX = 50
 ABORT = "fleetgate.abort"
 """The scope's extension that ends a connection whose client takes nothing, without waiting for it."""
 ENDLESS = "fleetgate.endless"
-"""The extension that an answer sets which never ends by itself: for who hears no more of the client, it is gone."""
+"""The extension set by an answer that never ends by itself: a client that stops sending is taken to be gone."""
 
 _HEADERS = b"Content-Type: application/json\r\nContent-Length: %d\r\n"
 _ACCEPTED = STATUS_LINE[201]

@@ -64,7 +64,7 @@ async def create(
         "SELECT count(*) FROM commands WHERE device_id = $1 AND status = 'scheduled'", device.id
     )
     if device.open_commands + scheduled >= OPEN_MAX:
-        raise TooMany(f"Device has {OPEN_MAX} open commands, more it cannot have", retry_after_s=retry_after_s())
+        raise TooMany(f"A device has at most {OPEN_MAX} open commands", retry_after_s=retry_after_s())
     row = await change.connection.fetchrow(
         f"""INSERT INTO commands AS c (id, device_id, name, friendly_name, parameters, status, timeout_s, created_at,
                                        scheduled_at, expires_at)

@@ -18,7 +18,7 @@ from schemas import serials
 from schemas.life_cycle import DeviceClaimed
 from schemas.postgres import Connection
 
-UNKNOWN = "No device to claim was found: check what is printed on it, and that it was online once"
+UNKNOWN = "No device to claim was found: check what is printed on it, and that it has registered"
 ALREADY = "Device has already been claimed"
 
 _FIND = """

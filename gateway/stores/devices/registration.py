@@ -21,7 +21,7 @@ KEY_INVALID = "Hardware key is invalid"
 MODEL_UNKNOWN = "Model not found"
 PARENT_UNKNOWN = "Parent not found"
 CHILDREN_MAX = 10_000
-TOO_MANY_CHILDREN = f"Parent has {CHILDREN_MAX} children, more it cannot have"
+TOO_MANY_CHILDREN = f"A parent has at most {CHILDREN_MAX} children"
 TAKEN = {
     "devices_sn_key": "Sn has already been taken",
     "devices_cloud_id_key": "Cloud id has already been taken",
