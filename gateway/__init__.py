@@ -1,1 +1,1 @@
-"""The edge: owns HTTP. The hot path, the device API, the organisation and partner API, metrics and health."""
+"""The edge: owns HTTP. The hot path, the device API, the organization and partner API, metrics and health."""

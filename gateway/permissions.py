@@ -13,24 +13,24 @@ from msgspec import Struct
 class Permission(Enum):
     """What a call needs."""
 
-    BELONG = "know of the organisation: any role in it or in one of its projects will do"
+    BELONG = "know of the organization: any role in it or in one of its projects will do"
     READ = "read anything of the project"
     DEVELOP = (
         "create, change and delete connectors, labels, commands, devices' settings, spaces, models, emulated devices"
     )
     ADMINISTER = "members, service accounts, hardware keys, claiming and transfer of devices, the project itself"
-    ORGANIZE = "create projects, manage the organisation and its API keys"
+    ORGANIZE = "create projects, manage the organization and its API keys"
 
 
 Reach = Literal["project", "organization", "vendor"]
-"""Where a role may be given: in a project (in an organisation it holds in all its projects), in an organisation as a
-whole, or in an organisation as vendor of device models."""
+"""Where a role may be given: in a project (in an organization it holds in all its projects), in an organization as a
+whole, or in an organization as vendor of device models."""
 
 Role = Literal[
     "project.user", "project.developer", "project.admin", "organization.admin", "partner.user", "partner.admin"
 ]
 KeyKind = Literal["organization", "partner"]
-"""What an API key is for: the devices that an organisation owns, or those of the models that it makes."""
+"""What an API key is for: the devices that an organization owns, or those of the models that it makes."""
 
 
 class RoleDefinition(Struct, frozen=True):
@@ -59,7 +59,7 @@ ROLES: dict[Role, RoleDefinition] = {
         _ADMINISTER,
     ),
     "organization.admin": RoleDefinition(
-        "Organization administrator", "Changes everything in all projects of an organisation.", "organization", _ALL
+        "Organization administrator", "Changes everything in all projects of an organization.", "organization", _ALL
     ),
     "partner.user": RoleDefinition("Partner user", "Reads the devices of the models it makes.", "vendor", _READ),
     "partner.admin": RoleDefinition(
@@ -70,7 +70,7 @@ ROLES: dict[Role, RoleDefinition] = {
 PROJECT_ROLES = tuple(role for role in get_args(Role) if ROLES[role].reach == "project")
 ORGANIZATION_ROLES = tuple(role for role in get_args(Role) if ROLES[role].reach == "organization")
 MEMBER_ROLES = (*PROJECT_ROLES, *ORGANIZATION_ROLES)
-"""Roles that members have; those of a project, given in an organisation, hold in all its projects."""
+"""Roles that members have; those of a project, given in an organization, hold in all its projects."""
 KEY_ROLES: dict[str, tuple[Role, ...]] = {
     "organization": MEMBER_ROLES,
     "partner": tuple(role for role in get_args(Role) if ROLES[role].reach == "vendor"),

@@ -1,6 +1,6 @@
 """How each API words a refusal: the one place that turns a meaning into a status, JSON and headers.
 
-Three dialects: of devices, organisations and partners (`{"error"}`); of `/v2` and its emulator, as their existing
+Three dialects: of devices, organizations and partners (`{"error"}`); of `/v2` and its emulator, as their existing
 clients expect (`{"error", "code", "help"}`, and what does not fit is 400); and of streams below `/v2`, whose last line
 tells why they end. A new kind of refusal gets its status here.
 """

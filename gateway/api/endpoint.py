@@ -8,7 +8,7 @@ What a function takes says what it needs:
 
 * `services`: the services. `request`: the bare request, for the rare call that needs it.
 * a parameter of the type that the endpoint's `caller` is (a device, a principal): whoever calls, proven (else 401).
-* a parameter whose type is a scope (project, organisation, vendor): where the caller has the endpoint's `permission`
+* a parameter whose type is a scope (project, organization, vendor): where the caller has the endpoint's `permission`
   (else 404 or 403). The path names it as the parameter is called, or it is the caller's own.
 * `body`: decoded from JSON into its type (400 when malformed, 422 when it does not fit); `bytes` is the raw body.
 * `query`: a struct decoded from the query string (422 when it does not fit).

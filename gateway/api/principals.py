@@ -19,7 +19,7 @@ from gateway.services import Services
 
 
 class Grant(Struct, frozen=True):
-    """A role, in one project or in a whole organisation."""
+    """A role, in one project or in a whole organization."""
 
     organization_id: UUID
     project_id: UUID | None
@@ -34,11 +34,11 @@ class Principal(Struct, frozen=True):
     key_id: str
     """The credential that it proved itself by."""
     organization_id: UUID | None
-    """The organisation that it calls for where the call names none."""
+    """The organization that it calls for where the call names none."""
     grants: tuple[Grant, ...]
 
     def permissions(self, organization_id: UUID, project_id: UUID | None) -> frozenset[Permission]:
-        """What it may do in a project, or with None in the organisation as a whole, as owner of devices."""
+        """What it may do in a project, or with None in the organization as a whole, as owner of devices."""
         granted: frozenset[Permission] = frozenset()
         for grant in self.grants:
             role = ROLES[grant.role]
@@ -51,7 +51,7 @@ class Principal(Struct, frozen=True):
         return granted
 
     def permissions_as_vendor(self, organization_id: UUID) -> frozenset[Permission]:
-        """What it may do with the devices of the organisation's models, whoever owns them."""
+        """What it may do with the devices of the organization's models, whoever owns them."""
         granted: frozenset[Permission] = frozenset()
         for grant in self.grants:
             if grant.organization_id == organization_id and ROLES[grant.role].reach == "vendor":

@@ -1,4 +1,4 @@
-"""Where a call acts, once it is known that the caller may: a project, an organisation, an organisation as vendor.
+"""Where a call acts, once it is known that the caller may: a project, an organization, an organization as vendor.
 
 An endpoint takes a scope as a parameter and names the permission that it needs there. Who has no role at all there
 learns nothing, not even that it exists (NotFound); who has one that is not enough is told so (NotPermitted).
@@ -64,7 +64,7 @@ class ProjectScope(Scope, frozen=True):
 
 
 class OrganizationScope(Scope, frozen=True):
-    """The organisation that the path names, or else the caller's own, as owner of devices."""
+    """The organization that the path names, or else the caller's own, as owner of devices."""
 
     @property
     def permissions(self) -> frozenset[Permission]:
@@ -81,7 +81,7 @@ class OrganizationScope(Scope, frozen=True):
 
     @classmethod
     def of(cls, principal: Principal, organization_id: UUID | None, permission: Permission) -> "OrganizationScope":
-        """Raises NotFound for an organisation where the caller has no role, NotPermitted where that is not enough."""
+        """Raises NotFound for an organization where the caller has no role, NotPermitted where that is not enough."""
         if organization_id is None:
             raise NotFound(NOT_FOUND)
         demand(principal.permissions(organization_id, None), permission)
@@ -89,7 +89,7 @@ class OrganizationScope(Scope, frozen=True):
 
 
 class VendorScope(Scope, frozen=True):
-    """The caller's own organisation, as the vendor of device models."""
+    """The caller's own organization, as the vendor of device models."""
 
     @classmethod
     async def enter(

@@ -1,4 +1,4 @@
-"""Checks that calls of devices and of organisations share, with their limits.
+"""Checks that calls of devices and of organizations share, with their limits.
 
 An index entry has a size, so every text has a length. What does not fit is refused with a sentence that begins with the
 member at fault.

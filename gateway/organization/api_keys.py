@@ -1,4 +1,4 @@
-"""API keys of the organisation: as owner of devices (organization) and as vendor of models (partner)."""
+"""API keys of the organization: as owner of devices (organization) and as vendor of models (partner)."""
 
 from uuid import UUID
 

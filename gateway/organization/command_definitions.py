@@ -1,4 +1,4 @@
-"""The commands that the devices of the organisation's models understand."""
+"""The commands that the devices of the organization's models understand."""
 
 from typing import Annotated
 from uuid import UUID

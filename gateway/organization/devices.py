@@ -44,10 +44,10 @@ class DeviceMove(Struct):
     "/core/v1/organization/devices",
     caller=ORGANIZATION_KEY,
     permission=Permission.READ,
-    errors={404: "The space or project is not the organisation's."},
+    errors={404: "The space or project is not the organization's."},
 )
 async def list_devices(services: Services, organization: OrganizationScope, query: DevicesQuery) -> Page[OwnedDevice]:
-    """List the organisation's devices, oldest registration first."""
+    """List the organization's devices, oldest registration first."""
     owner = organization.id
     if query.project_id is not None:
         await projects.read(services.postgres, owner, query.project_id)

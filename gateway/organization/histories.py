@@ -60,7 +60,7 @@ class HistoriesQuery(RangeQuery, kw_only=True):
     "/core/v1/organization/devices/histories",
     caller=ORGANIZATION_KEY,
     permission=Permission.READ,
-    errors={404: "The device or space is not the organisation's."},
+    errors={404: "The device or space is not the organization's."},
 )
 async def list_histories(
     services: Services, organization: OrganizationScope, query: HistoriesQuery

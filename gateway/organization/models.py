@@ -1,4 +1,4 @@
-"""Device models of the organisation as vendor."""
+"""Device models of the organization as vendor."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -62,7 +62,7 @@ async def create_model(services: Services, organization: OrganizationScope, body
 
 @endpoint("GET", "/core/v1/organization/models", caller=ORGANIZATION_KEY, permission=Permission.READ)
 async def list_models(services: Services, organization: OrganizationScope, query: PageQuery) -> Page[Model]:
-    """List the organisation's own models by name."""
+    """List the organization's own models by name."""
     rows = await models.listed(services.postgres, organization.id, *paging.slice_of(query))
     return paging.cut(rows, query.page, query.per_page)
 

@@ -1,4 +1,4 @@
-"""The organisation's projects."""
+"""The organization's projects."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""Device models of an organisation as vendor."""
+"""Device models of an organization as vendor."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -88,7 +88,7 @@ async def create(
 
 
 async def listed(connection: Executor, organization_id: UUID, offset: int = 0, limit: int | None = None) -> list[Model]:
-    """The organisation's models by name."""
+    """The organization's models by name."""
     rows = await connection.fetch(
         f"SELECT {_MODEL} FROM device_models WHERE organization_id = $1 ORDER BY name, id OFFSET $2 LIMIT $3",
         organization_id,
@@ -99,7 +99,7 @@ async def listed(connection: Executor, organization_id: UUID, offset: int = 0, l
 
 
 async def read(connection: Executor, organization_id: UUID, model_id: UUID) -> Model:
-    """Raises NotFound for an unknown model and for another organisation's alike."""
+    """Raises NotFound for an unknown model and for another organization's alike."""
     row = await connection.fetchrow(
         f"SELECT {_MODEL} FROM device_models WHERE id = $1 AND organization_id = $2", model_id, organization_id
     )

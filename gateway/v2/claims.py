@@ -105,7 +105,7 @@ def _device(found: ClaimableDevice, identifier: str) -> ClaimDevice:
     "GET",
     "/v2/claimInfo",
     caller=SERVICE_ACCOUNT,
-    errors={404: "No device has this printed on it, or another organisation owns it; nothing more is told."},
+    errors={404: "No device has this printed on it, or another organization owns it; nothing more is told."},
 )
 async def claim_info(services: Services, account: Principal, query: ClaimQuery) -> ClaimInfo:
     """Look up what is printed on a device."""

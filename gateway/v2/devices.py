@@ -156,7 +156,7 @@ async def _projects(services: Services, account: Principal, project: str, query:
     errors={404: "There is no such project, or not for the caller."},
 )
 async def list_devices(services: Services, account: Principal, project: str, query: DevicesQuery) -> Devices:
-    """List the devices of a project, or with `-` of all projects of an organisation that the caller may read."""
+    """List the devices of a project, or with `-` of all projects of an organization that the caller may read."""
     project_ids = await _projects(services, account, project, query)
     return await read_page(services, project_ids, query, filters_of(query), order_of(query.order_by))
 

@@ -1,4 +1,4 @@
-"""Members of projects and organisations: service accounts with a role, and people who were invited by email."""
+"""Members of projects and organizations: service accounts with a role, and people who were invited by email."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -174,13 +174,13 @@ async def project_permissions(services: Services, project: ProjectScope) -> Perm
 
 @endpoint("GET", ORGANIZATION + "/members", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)
 async def list_organization_members(services: Services, organization: OrganizationScope, query: PageQuery) -> Members:
-    """List the administrators of an organisation."""
+    """List the administrators of an organization."""
     return await _page(services, f"organizations/{organization.id}", organization.id, None, query)
 
 
 @endpoint("POST", ORGANIZATION + "/members", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE, errors=TAKEN)
 async def add_organization_member(services: Services, organization: OrganizationScope, body: Invitation) -> Member:
-    """Make a service account or a person an administrator of an organisation."""
+    """Make a service account or a person an administrator of an organization."""
     role = _role(body.roles, ORGANIZATION_ROLES)
     return await _add(services, f"organizations/{organization.id}", organization.id, None, role, body.email)
 
@@ -189,14 +189,14 @@ async def add_organization_member(services: Services, organization: Organization
     "GET", ORGANIZATION + "/members/{member}:getInviteUrl", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE
 )
 async def organization_invite_url(services: Services, organization: OrganizationScope, member: str) -> InviteUrl:
-    """Read where a person accepts an invitation to an organisation."""
+    """Read where a person accepts an invitation to an organization."""
     found = await stored.read(services.postgres, organization.id, None, member)
     return InviteUrl(f"{services.settings.public_url}/invitations/{found.id}")
 
 
 @endpoint("GET", ORGANIZATION + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)
 async def read_organization_member(services: Services, organization: OrganizationScope, member: str) -> Member:
-    """Read one administrator of an organisation."""
+    """Read one administrator of an organization."""
     found = await stored.read(services.postgres, organization.id, None, member)
     return _shown(f"organizations/{organization.id}", found)
 
@@ -213,7 +213,7 @@ async def remove_organization_member(
 
 @endpoint("GET", ORGANIZATION + "/permissions", caller=SERVICE_ACCOUNT, permission=Permission.BELONG)
 async def organization_permissions(services: Services, organization: OrganizationScope) -> Permissions:
-    """List what the caller may do in an organisation."""
+    """List what the caller may do in an organization."""
     return Permissions(names(organization.permissions), "")
 
 

@@ -1,4 +1,4 @@
-"""Organisations and their projects."""
+"""Organizations and their projects."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -23,7 +23,7 @@ PREFIX = "organizations/"
 
 
 class Organization(Struct, rename="camel"):
-    """An organisation in which the caller has a role."""
+    """An organization in which the caller has a role."""
 
     name: str
     display_name: str
@@ -63,7 +63,7 @@ class ProjectsQuery(PageQuery, kw_only=True):
 
 
 class NewProject(Struct, rename="camel"):
-    """A project to make in an organisation (`organizations/<id>`)."""
+    """A project to make in an organization (`organizations/<id>`)."""
 
     organization: str
     display_name: Name
@@ -89,21 +89,21 @@ def _shown(project: VisibleProject) -> V2Project:
 
 @endpoint("GET", "/v2/organizations", caller=SERVICE_ACCOUNT)
 async def list_organizations(services: Services, account: Principal) -> Organizations:
-    """List the organisations in which the caller has a role."""
+    """List the organizations in which the caller has a role."""
     found = await visible_projects.organizations(services.postgres, {grant.organization_id for grant in account.grants})
     return Organizations([Organization(f"{PREFIX}{organization_id}", name) for organization_id, name in found], "")
 
 
 @endpoint("GET", "/v2/organizations/{organization}", caller=SERVICE_ACCOUNT, permission=Permission.BELONG)
 async def read_organization(services: Services, organization: OrganizationScope) -> Organization:
-    """Read one organisation."""
+    """Read one organization."""
     found = await organizations.read(services.postgres, organization.id)
     return Organization(f"{PREFIX}{found.id}", found.name)
 
 
 @endpoint("GET", "/v2/projects", caller=SERVICE_ACCOUNT)
 async def list_projects(services: Services, account: Principal, query: ProjectsQuery) -> Projects:
-    """List the projects in which the caller has a role, all of an organisation for its administrators."""
+    """List the projects in which the caller has a role, all of an organization for its administrators."""
     found = await visible_projects.listed(
         services.postgres,
         whole={grant.organization_id for grant in account.grants if grant.project_id is None},
@@ -121,7 +121,7 @@ async def list_projects(services: Services, account: Principal, query: ProjectsQ
     "POST",
     "/v2/projects",
     caller=SERVICE_ACCOUNT,
-    errors={403: "Only administrators of an organisation make projects.", 404: "There is no such organisation."},
+    errors={403: "Only administrators of an organization make projects.", 404: "There is no such organization."},
 )
 async def create_project(services: Services, account: Principal, body: NewProject) -> V2Project:
     """Make a project."""

@@ -1,4 +1,4 @@
-"""The roles that members of projects and organisations have."""
+"""The roles that members of projects and organizations have."""
 
 from msgspec import Struct
 

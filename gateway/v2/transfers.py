@@ -1,4 +1,4 @@
-"""Moving devices into another project, also of another organisation: the caller administers both sides."""
+"""Moving devices into another project, also of another organization: the caller administers both sides."""
 
 from typing import Annotated
 from uuid import UUID

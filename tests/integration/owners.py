@@ -36,7 +36,7 @@ class Owner:
     devices: list[UUID] = field(default_factory=list)
 
     async def call(self, method: str, path: str, body: Any = None, key: str | None = None, **query: Any) -> Any:
-        """Call the organisation API; returns the answer's JSON, or `(status, error)` of a refusal."""
+        """Call the organization API; returns the answer's JSON, or `(status, error)` of a refusal."""
         status, answer = await self.ask(method, f"/core/v1/organization{path}", body, key, **query)
         return answer if status in (200, 201) else (status, answer["error"])
 

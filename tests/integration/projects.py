@@ -45,7 +45,7 @@ class Account:
 
 
 async def account_of(owner: Owner, role: str | None, *, basic: bool = True) -> Account:
-    """An account in the tenant's project; with a role in that project, or in the whole organisation."""
+    """An account in the tenant's project; with a role in that project, or in the whole organization."""
     disruptive.base_url = f"{owner.url}/v2"
     disruptive.emulator_base_url = f"{owner.url}/emulator/v2"
     disruptive.request_attempts = 1

@@ -302,7 +302,7 @@ def sealed_columns(columns: dict[str, Any], vault: Vault, connector_id: str) -> 
 
 
 async def make_project(pool: Pool, dsn: str, devices: int = 8, device_type: str = "touch") -> Project:
-    """A project of a new organisation."""
+    """A project of a new organization."""
     number = next(_numbers)
     organization = await organizations.create(pool, f"Organization {number}")
     project = await projects.create(pool, organization.id, "Project")

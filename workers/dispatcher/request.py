@@ -51,7 +51,7 @@ class Target(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any], vault: Vault, policy: EgressPolicy) -> "Target":
-        """From a row of `data_connectors` with its organisation. Raises SecretError."""
+        """From a row of `data_connectors` with its organization. Raises SecretError."""
         owner = row["id"]
         headers = vault.open(row["headers"], owner)
         until: datetime | None = row["previous_secret_until"]

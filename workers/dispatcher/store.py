@@ -38,7 +38,7 @@ async def active(executor: Executor) -> dict[str, Known]:
 
 
 async def configurations(executor: Executor, connector_ids: Iterable[str]) -> list[Any]:
-    """Their rows, each with its organisation."""
+    """Their rows, each with its organization."""
     return await executor.fetch(
         """SELECT c.*, p.organization_id FROM data_connectors c JOIN projects p ON p.id = c.project_id
             WHERE c.id = ANY($1) AND c.status = 'ACTIVE'""",

@@ -154,7 +154,7 @@ async def rest(executor: Executor, connector_id: str, until: datetime) -> None:
 
 
 async def model_of(executor: Executor, organization_id: UUID, model_id: UUID, title: str) -> UUID:
-    """The model of the organisation's devices of this vendor; made with the first of them."""
+    """The model of the organization's devices of this vendor; made with the first of them."""
     found: UUID = await executor.fetchval(
         """INSERT INTO device_models (id, organization_id, vendor, name, authentication, offline_threshold_s)
            VALUES ($1, $2, $3, $3 || ' (imported)', 'cloud_id', 1800)

@@ -12,7 +12,7 @@ from schemas import ids
 
 
 async def authenticate(services: Services, request: Request, kind: KeyKind) -> Principal:
-    """The key that a request shows, with the role that it has in its organisation."""
+    """The key that a request shows, with the role that it has in its organization."""
     presented = ids.present(presented_key(request))
     if presented is None or presented.kind != kind:
         raise Unauthenticated
@@ -34,7 +34,7 @@ async def _partner_key(services: Services, request: Request) -> Principal:
 ORGANIZATION_KEY = CallerKind(
     principal=Principal,
     prove=_organization_key,
-    schemes={"organization": api_key_scheme("An organisation key, `fgo_…`.")},
+    schemes={"organization": api_key_scheme("An organization key, `fgo_…`.")},
     limited=False,
 )
 PARTNER_KEY = CallerKind(

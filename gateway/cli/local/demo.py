@@ -33,7 +33,7 @@ OFFLINE_THRESHOLD_S = 60
 
 
 class DemoAccount(Struct):
-    """A service account of the demo, an administrator of its organisation."""
+    """A service account of the demo, an administrator of its organization."""
 
     key_id: str
     secret: str

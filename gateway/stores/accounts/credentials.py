@@ -1,4 +1,4 @@
-"""API keys of organisations and partners, and hardware keys of models: minted, listed, revoked.
+"""API keys of organizations and partners, and hardware keys of models: minted, listed, revoked.
 
 The text of a credential is shown once, when it is minted; the tables hold a digest of its secret.
 """
@@ -53,7 +53,7 @@ async def mint_and_store(
 ) -> Minted:
     """A new credential of `kind` (organization, partner, hardware); its `text` exists nowhere else.
 
-    The owner is an organisation, for a hardware key a model. An API key may do all that its kind may, unless `role`
+    The owner is an organization, for a hardware key a model. An API key may do all that its kind may, unless `role`
     says otherwise. Raises NotFound when there is no such owner, DoesNotFit for a role that its kind cannot have.
     """
     minted = ids.mint(kind)
@@ -103,7 +103,7 @@ async def live_api_key(connection: Executor, key_id: UUID, kind: KeyKind) -> Liv
 async def api_keys(
     connection: Executor, organization_id: UUID, offset: int = 0, limit: int | None = None
 ) -> list[ApiKey]:
-    """The organisation's API keys, oldest first, revoked ones too."""
+    """The organization's API keys, oldest first, revoked ones too."""
     rows = await connection.fetch(
         """SELECT id, kind, role, name, created_at, revoked_at FROM api_keys
             WHERE organization_id = $1 ORDER BY created_at, id OFFSET $2 LIMIT $3""",
@@ -179,7 +179,7 @@ async def model_of_hardware_key(connection: Executor, key_id: UUID) -> UUID:
 
 
 async def organization_of_api_key(connection: Executor, key_id: UUID) -> UUID:
-    """The organisation that an API key belongs to. Raises NotFound."""
+    """The organization that an API key belongs to. Raises NotFound."""
     organization_id: UUID | None = await connection.fetchval(
         "SELECT organization_id FROM api_keys WHERE id = $1", key_id
     )

@@ -48,7 +48,7 @@ def _member(row: Any) -> Member:
 async def listed(
     connection: Executor, organization_id: UUID, project_id: UUID | None, after: str, limit: int
 ) -> list[Member]:
-    """The members of a project, or with None of the organisation itself, behind `after`."""
+    """The members of a project, or with None of the organization itself, behind `after`."""
     rows = await connection.fetch(
         f"""{_MEMBER} WHERE m.organization_id = $1 AND m.project_id IS NOT DISTINCT FROM $2
               AND coalesce(m.service_account_id, m.id) > $3 ORDER BY coalesce(m.service_account_id, m.id) LIMIT $4""",
@@ -83,7 +83,7 @@ async def add(
     service_account_id: str | None = None,
     email: str | None = None,
 ) -> Member:
-    """Give a service account of the same organisation, or a person, a role.
+    """Give a service account of the same organization, or a person, a role.
 
     Raises NotFound when there is no such account, Conflict when it is a member already.
     """

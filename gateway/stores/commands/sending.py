@@ -110,7 +110,7 @@ async def page(
 async def cancel(change: Change, organization_id: UUID, device_id: UUID, command_id: UUID) -> Command:
     """Abort a command that the device has not begun.
 
-    Raises NotFound for an unknown command and for one of another organisation alike, Conflict when it is too late.
+    Raises NotFound for an unknown command and for one of another organization alike, Conflict when it is too late.
     """
     status = await change.connection.fetchval(
         """SELECT c.status FROM commands c JOIN devices d ON d.id = c.device_id

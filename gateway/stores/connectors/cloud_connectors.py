@@ -109,7 +109,7 @@ async def create(
 async def page(
     executor: Executor, organization_id: UUID, *, after: str | None, offset: int, limit: int
 ) -> list[CloudConnector]:
-    """The organisation's connectors in the order of their making."""
+    """The organization's connectors in the order of their making."""
     rows = await executor.fetch(
         f"{_CONNECTOR} AND ($2::text IS NULL OR c.id > $2) ORDER BY c.id OFFSET $3 LIMIT $4",
         organization_id,

@@ -15,7 +15,7 @@ from gateway.stores.events import by_index
 from schemas import ids
 from schemas.bounds import RETRY_WINDOW_S
 from schemas.events import SYNCHRONIZED_FROM_LOG
-from schemas.postgres import Connection, Executor
+from schemas.postgres import Connection, Executor, batches
 from schemas.secrets import Vault
 
 CONNECTORS_MAX = 10
@@ -198,13 +198,10 @@ async def synchronize(connection: Connection, connector: Connector) -> int:
         "DELETE FROM waiting_deliveries WHERE connector_id = $1 AND cause = 'sync' RETURNING 1",
         connector.id,
     )
-    devices = await connection.fetch(
-        "SELECT shard, id FROM devices WHERE project_id = $1 AND deleted_at IS NULL", connector.project_id
-    )
     await connection.execute(by_index.SETTINGS)
     added = 0
-    for first in range(0, len(devices), SYNCHRONIZED_AT_ONCE):
-        some = devices[first : first + SYNCHRONIZED_AT_ONCE]
+    devices = "SELECT shard, id FROM devices WHERE project_id = $1 AND deleted_at IS NULL"
+    async for some in batches(connection, devices, connector.project_id, size=SYNCHRONIZED_AT_ONCE):
         for events in (_REPORTED, _NEWEST):
             added += await _rows(
                 connection,

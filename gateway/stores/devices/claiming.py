@@ -1,4 +1,4 @@
-"""Claiming: an organisation proves that it holds a registered device, and so becomes its owner.
+"""Claiming: an organization proves that it holds a registered device, and so becomes its owner.
 
 The proof is what the device's model asks for: MAC and serial number, or the Cloud ID. A wrong proof, one of a device
 that was never registered and one of a device that someone else owns get the same answer, so that nobody learns from
@@ -48,7 +48,7 @@ async def by_mac_and_sn(connection: Connection, organization_id: UUID, mac: str,
 
 
 class ClaimableDevice(NamedTuple):
-    """A device by its proof. It belongs to nobody, or to the organisation that asks."""
+    """A device by its proof. It belongs to nobody, or to the organization that asks."""
 
     device_id: UUID
     device_type: str
@@ -57,7 +57,7 @@ class ClaimableDevice(NamedTuple):
 
 
 async def by_identifier(connection: Connection, organization_id: UUID, identifier: str) -> ClaimableDevice | None:
-    """The device of a Cloud ID, or of a pair written `mac/sn`; None when it is another organisation's, or unknown."""
+    """The device of a Cloud ID, or of a pair written `mac/sn`; None when it is another organization's, or unknown."""
     row = await connection.fetchrow(_BY_CLOUD_ID, "cloud_id", organization_id, identifier)
     mac, _, sn = identifier.partition("/")
     if row is None and sn and is_mac(mac):

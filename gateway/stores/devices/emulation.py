@@ -1,4 +1,4 @@
-"""Emulated devices: without hardware, otherwise like any other. Each is of its organisation's emulated model of its
+"""Emulated devices: without hardware, otherwise like any other. Each is of its organization's emulated model of its
 type.
 
 They are made in a project, and so are claimed from the start; they have no access key that anybody knows, and tell what
@@ -78,7 +78,7 @@ async def create(
 
 
 async def _model(connection: Connection, organization_id: UUID, device_type: str) -> Model:
-    """The model of an organisation's emulated devices of a type; made when it is first needed."""
+    """The model of an organization's emulated devices of a type; made when it is first needed."""
     name = f"Emulated {device_type}"
     try:
         async with connection.transaction():

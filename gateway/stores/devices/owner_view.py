@@ -120,7 +120,7 @@ async def page(
     offset: int,
     limit: int,
 ) -> list[OwnedDevice]:
-    """The organisation's devices, of one project or of one space with all below it, oldest registration first."""
+    """The organization's devices, of one project or of one space with all below it, oldest registration first."""
     conditions, arguments = ["d.organization_id = $1"], [organization_id, offset, limit]
     if project_id is not None:
         arguments.append(project_id)
@@ -142,7 +142,7 @@ async def page_of_vendor(
     offset: int,
     limit: int,
 ) -> list[OwnedDevice]:
-    """The devices of an organisation's models, whoever owns them, oldest registration first."""
+    """The devices of an organization's models, whoever owns them, oldest registration first."""
     conditions = ["d.model_id IN (SELECT id FROM device_models WHERE organization_id = $1)"]
     arguments: list[Any] = [organization_id, offset, limit]
     for column, value in (("model_id", model_id), ("sn", sn), ("mac", mac)):
@@ -164,7 +164,7 @@ async def _page(
 
 
 async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> OwnedDevice:
-    """A device that the organisation owns. Raises NotFound, for another's and an unknown one alike."""
+    """A device that the organization owns. Raises NotFound, for another's and an unknown one alike."""
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND d.organization_id = $2", device_id, organization_id)
     if row is None:
         raise NotFound(UNKNOWN)
@@ -172,7 +172,7 @@ async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> 
 
 
 async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> OwnedDevice:
-    """A device of one of the organisation's models. Raises NotFound, for another's and an unknown one alike."""
+    """A device of one of the organization's models. Raises NotFound, for another's and an unknown one alike."""
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND m.organization_id = $2", device_id, organization_id)
     if row is None:
         raise NotFound(UNKNOWN)
@@ -180,7 +180,7 @@ async def read_of_vendor(connection: Executor, organization_id: UUID, device_id:
 
 
 async def ever_owned(connection: Executor, organization_id: UUID, device_id: UUID) -> None:
-    """Raises NotFound unless the device is the organisation's, or was until it was deleted."""
+    """Raises NotFound unless the device is the organization's, or was until it was deleted."""
     if not await connection.fetchval(
         "SELECT true FROM devices WHERE id = $1 AND organization_id = $2", device_id, organization_id
     ):

@@ -239,7 +239,7 @@ async def reported(
 
 
 async def owner_of(connection: Connection, project_id: UUID, device_id: UUID) -> UUID | None:
-    """The organisation of a device that is in the project; None when it is not there."""
+    """The organization of a device that is in the project; None when it is not there."""
     found: UUID | None = await connection.fetchval(
         "SELECT organization_id FROM devices WHERE id = $1 AND project_id = $2 AND deleted_at IS NULL",
         device_id,

@@ -1,1 +1,1 @@
-"""Organisations, their projects, and the spaces in these."""
+"""Organizations, their projects, and the spaces in these."""

@@ -1,6 +1,6 @@
-"""Organisations: the tenants. Every project, model and key belongs to one.
+"""Organizations: the tenants. Every project, model and key belongs to one.
 
-An organisation that makes devices is known by its short code, the first part of the Cloud IDs of its models; one that
+An organization that makes devices is known by its short code, the first part of the Cloud IDs of its models; one that
 was given none gets a random one, so that it can begin to make devices later.
 """
 
@@ -29,7 +29,7 @@ class Organization(Struct):
 
 
 async def create(connection: Executor, name: str, short_code: str | None = None) -> Organization:
-    """A new organisation. Raises DoesNotFit when the short code is taken or malformed."""
+    """A new organization. Raises DoesNotFit when the short code is taken or malformed."""
     code = short_code or "".join(secrets.choice(SHORT_CODE_ALPHABET) for _ in range(SHORT_CODE_CHARACTERS))
     try:
         row = await connection.fetchrow(
@@ -48,7 +48,7 @@ async def create(connection: Executor, name: str, short_code: str | None = None)
 
 
 async def listed(connection: Executor) -> list[Organization]:
-    """All organisations, oldest first."""
+    """All organizations, oldest first."""
     rows = await connection.fetch("SELECT id, name, short_code, created_at FROM organizations ORDER BY created_at, id")
     return [Organization(**{**row, "short_code": row["short_code"] or ""}) for row in rows]
 

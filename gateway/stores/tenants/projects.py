@@ -1,4 +1,4 @@
-"""Projects: what an organisation's spaces and devices are grouped in."""
+"""Projects: what an organization's spaces and devices are grouped in."""
 
 from datetime import datetime
 from uuid import UUID
@@ -18,7 +18,7 @@ _RETURNING = "RETURNING id, name, created_at"
 
 
 class Project(Struct):
-    """One project of an organisation."""
+    """One project of an organization."""
 
     id: UUID
     name: str
@@ -26,7 +26,7 @@ class Project(Struct):
 
 
 async def create(connection: Executor, organization_id: UUID, name: str) -> Project:
-    """A new project. Raises DoesNotFit when the organisation has one of that name."""
+    """A new project. Raises DoesNotFit when the organization has one of that name."""
     try:
         row = await connection.fetchrow(
             f"INSERT INTO projects (id, organization_id, name) VALUES ($1, $2, $3) {_RETURNING}",
@@ -45,7 +45,7 @@ async def create(connection: Executor, organization_id: UUID, name: str) -> Proj
 async def listed(
     connection: Executor, organization_id: UUID, offset: int = 0, limit: int | None = None
 ) -> list[Project]:
-    """The organisation's projects by name."""
+    """The organization's projects by name."""
     rows = await connection.fetch(
         """SELECT id, name, created_at FROM projects WHERE organization_id = $1
             ORDER BY name, id OFFSET $2 LIMIT $3""",
@@ -57,7 +57,7 @@ async def listed(
 
 
 async def read(connection: Executor, organization_id: UUID, project_id: UUID) -> Project:
-    """Raises NotFound for an unknown project and for another organisation's alike."""
+    """Raises NotFound for an unknown project and for another organization's alike."""
     row = await connection.fetchrow(
         "SELECT id, name, created_at FROM projects WHERE id = $1 AND organization_id = $2", project_id, organization_id
     )
@@ -79,7 +79,7 @@ async def organization_of(connection: Executor, project_id: UUID) -> UUID | None
 
 
 async def rename(connection: Executor, organization_id: UUID, project_id: UUID, name: str) -> Project:
-    """Raises NotFound when it is not the organisation's, DoesNotFit when the name is taken."""
+    """Raises NotFound when it is not the organization's, DoesNotFit when the name is taken."""
     try:
         row = await connection.fetchrow(
             f"UPDATE projects SET name = $3 WHERE id = $1 AND organization_id = $2 {_RETURNING}",

@@ -51,7 +51,7 @@ class Space(Struct):
 
 
 async def read(connection: Executor, organization_id: UUID, space_id: UUID) -> Space:
-    """Raises NotFound for an unknown space and for another organisation's alike."""
+    """Raises NotFound for an unknown space and for another organization's alike."""
     row = await connection.fetchrow(
         f"SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id"
         " WHERE s.id = $1 AND p.organization_id = $2",
@@ -72,7 +72,7 @@ async def page(
     offset: int,
     limit: int,
 ) -> list[Space]:
-    """The organisation's spaces, of one project or of all, by project and full path, from behind `after` on."""
+    """The organization's spaces, of one project or of all, by project and full path, from behind `after` on."""
     rows = await connection.fetch(
         f"""SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id
              WHERE p.organization_id = $1 AND ($2::uuid IS NULL OR s.project_id = $2)

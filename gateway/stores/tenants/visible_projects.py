@@ -1,4 +1,4 @@
-"""Organisations and projects as the accounts that have a role in them see them."""
+"""Organizations and projects as the accounts that have a role in them see them."""
 
 from collections.abc import Collection
 from typing import Any
@@ -50,7 +50,7 @@ async def listed(
     after: str,
     limit: int,
 ) -> list[VisibleProject]:
-    """Projects behind `after`, by id: of whole organisations and single ones; narrowed by organisation and name."""
+    """Projects behind `after`, by id: of whole organizations and single ones; narrowed by organization and name."""
     rows = await connection.fetch(
         f"""{_PROJECT} WHERE (p.organization_id = ANY($1::uuid[]) OR p.id = ANY($2::uuid[]))
               AND ($3 = '' OR p.organization_id::text = $3) AND ($4 = '' OR strpos(lower(p.name), lower($4)) > 0)

@@ -227,7 +227,7 @@ async def test_a_way_through_ones_own_things_does_not_lead_to_anothers(acme: Own
 
 
 async def test_projects_are_made_renamed_and_deleted_when_empty(acme: Owner, globex: Owner) -> None:
-    """A name is unique within its organisation, not beyond."""
+    """A name is unique within its organization, not beyond."""
     made = await acme.call("POST", "/projects", {"name": "Second"})
     path = f"/projects/{made['id']}"
     assert await acme.call("GET", path) == made

@@ -53,7 +53,7 @@ async def test_the_client_manages_accounts_and_keys_as_its_documentation_shows(a
         await admin.client(dt.ServiceAccount.get_service_account, made.service_account_id, project)
 
 
-async def test_the_client_manages_organisations_projects_members_and_roles(acme: Owner, globex: Owner) -> None:
+async def test_the_client_manages_organizations_projects_members_and_roles(acme: Owner, globex: Owner) -> None:
     """As far as its role goes; of another tenant it sees nothing."""
     boss = await account_of(acme, "organization.admin", basic=False)
     organization = str(acme.organization_id)
@@ -120,7 +120,7 @@ async def test_every_call_keeps_to_the_table_of_permissions(
 
 
 def _effective(endpoint: Any, granted: frozenset[Permission], role: str | None) -> frozenset[Permission]:
-    """In an organisation only its administrators have more than to read."""
+    """In an organization only its administrators have more than to read."""
     if "{organization}" in endpoint.path and role != "organization.admin":
         return frozenset({Permission.BELONG} if role else ())
     return granted

@@ -36,7 +36,7 @@ async def test_the_client_looks_up_and_claims_devices(edge: Any, acme: Owner) ->
 
 
 async def test_a_cloud_id_is_a_proof_and_the_id_of_a_device_is_none(acme: Owner, globex: Owner) -> None:
-    """Of another organisation's devices nothing is told, whatever is shown."""
+    """Of another organization's devices nothing is told, whatever is shown."""
     boss, project = await account_of(acme, "organization.admin"), str(acme.project_id)
     await acme.pool.execute("UPDATE device_models SET authentication = 'cloud_id' WHERE id = $1", acme.model_id)
     free = await acme.device(claimed=False, mac=None, cloud_id="CID/1")

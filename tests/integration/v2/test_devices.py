@@ -132,7 +132,7 @@ async def test_pages_join_into_the_whole_list_whatever_comes_and_goes(
 
 
 async def test_a_list_covers_the_projects_that_the_caller_may_read(acme: Owner, globex: Owner) -> None:
-    """With - as project: all of an organisation for its administrator, for others those they have a role in."""
+    """With - as project: all of an organization for its administrator, for others those they have a role in."""
     second = await second_project(acme)
     async with acme.pool.acquire() as connection:
         space = (await spaces.create(connection, acme.organization_id, second, "Far")).id
@@ -221,7 +221,7 @@ async def test_page_tokens_that_somebody_made_up_are_refused(acme: Owner) -> Non
 
 
 async def test_the_client_sets_and_removes_labels(edge: Any, acme: Owner, redis_client: Redis) -> None:
-    """As its documentation shows; each change is an event, and the organisation sees the new name."""
+    """As its documentation shows; each change is an event, and the organization sees the new name."""
     developer, project = await account_of(acme, "project.developer"), str(acme.project_id)
     first, second = await acme.device(name="Old", labels={"tag": "1"}), await acme.device()
 

@@ -59,7 +59,7 @@ PUBLISHED: dict[str, list[Any]] = {
 async def test_the_client_creates_reads_and_deletes_an_emulated_device(
     edge: Any, acme: Owner, redis_client: Redis
 ) -> None:
-    """As its documentation shows; the organisation API has it too, and its whole life is in the history."""
+    """As its documentation shows; the organization API has it too, and its whole life is in the history."""
     developer, project = await account_of(acme, "project.developer"), str(acme.project_id)
     made = await developer.client(
         dt.Emulator.create_device,
