@@ -75,13 +75,14 @@ BY_SQLSTATE: dict[str, type[PostgresAway]] = {
 BY_CLASS: tuple[tuple[type[Exception], type[PostgresAway]], ...] = (
     (asyncpg.InvalidCachedStatementError, PostgresBusy),
     (asyncpg.OutdatedSchemaCacheError, PostgresBusy),
+    (asyncpg.InternalClientError, PostgresAway),  # the driver lost its place when the connection broke
     (asyncpg.TargetServerAttributeNotMatched, PostgresAway),  # none of the hosts is a primary at the moment
     (TimeoutError, PostgresTimeout),
     (OSError, PostgresAway),
 )
-LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, RuntimeError)
+LOST = (asyncpg.InterfaceError, RuntimeError)
 """What the driver or the event loop raises when a connection was lost before or during a statement."""
-RAISED = (asyncpg.PostgresError, OSError, *LOST)
+RAISED = (asyncpg.PostgresError, asyncpg.InternalClientError, OSError, *LOST)
 
 
 def meaning(error: BaseException, *, lost: bool) -> type[PostgresAway] | None:
@@ -154,12 +155,19 @@ for _name, _method in inspect.getmembers(TranslatingConnection, inspect.iscorout
 
 
 class TranslatingTransaction(Transaction):
-    """A transaction: leaving one whose connection was lost is a misuse to asyncpg, for us Postgres is away."""
+    """A transaction: leaving one whose connection was lost is a misuse to asyncpg, for us Postgres is away.
+
+    Where its rollback is not possible, because the statement that failed has not let go of the connection (a COPY that
+    broke), the connection is ended, and the transaction with it: what failed first is what is told.
+    """
 
     async def __aexit__(self, extype: object, ex: object, tb: object) -> None:
         try:
             await super().__aexit__(extype, ex, tb)
-        except asyncpg.InterfaceError as error:
+        except (asyncpg.InterfaceError, PostgresAway) as error:
+            if ex is not None:
+                self._connection.terminate()  # type: ignore[attr-defined]
+                return
             translate(error, lost=self._connection.is_closed())  # type: ignore[attr-defined]
 
 

@@ -420,3 +420,24 @@ async def test_a_mistake_in_our_sql_is_a_500_and_a_line_in_the_log(
     assert await acme.call("POST", "/models", {"vendor": "Acme", "name": "Sensor"}) == (500, "Internal error")
     [line] = [record for record in caplog.records if record.getMessage() == "request_failed"]
     assert "the server expects 2 arguments" in vars(line)["fields"]["cause"]
+
+
+async def test_a_transaction_whose_connection_is_still_busy_is_given_up_with_it(pool: Pool) -> None:
+    """What failed first is what is told, as after a COPY that broke; nobody gets that connection again."""
+    async with pool.acquire() as connection:
+        with pytest.raises(PostgresAway, match="broke"):  # noqa: PT012
+            async with connection.transaction():
+                await connection.execute("CREATE TABLE given_up (n integer)")
+                busy = asyncio.create_task(connection.execute("SELECT pg_sleep(30)"))
+                await asyncio.sleep(0)
+                raise PostgresAway("broke")
+        assert connection.is_closed()
+        with pytest.raises(PostgresAway):
+            await busy
+    assert await pool.fetchval("SELECT to_regclass('given_up')") is None
+
+
+def test_a_driver_that_lost_its_place_is_away() -> None:
+    """The connection broke in mid-COPY, whether or not it is known to be closed by then."""
+    for lost in (False, True):
+        assert postgres_errors.meaning(asyncpg.InternalClientError("state"), lost=lost) is PostgresAway
