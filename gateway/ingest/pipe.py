@@ -67,17 +67,17 @@ class Pipe(asyncio.Protocol):
 
     async def run(self) -> None:
         """Keep the connection up until cancelled."""
-        wait_s, told = RECONNECT_S[0], False
+        wait_s, logged = RECONNECT_S[0], False
         try:
             while True:
                 try:
                     await self._connect()
-                    wait_s, told = RECONNECT_S[0], False
+                    wait_s, logged = RECONNECT_S[0], False
                     await self._lost.wait()
                 except (OSError, TimeoutError, hiredis.ReplyError) as error:
-                    if not told:
+                    if not logged:
                         logs.event(log, logging.WARNING, "redis_away", node=repr(self.address), cause=str(error))
-                        told = True
+                        logged = True
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1))  # noqa: S311
                 wait_s = min(2 * wait_s, RECONNECT_S[1])
         finally:

@@ -82,24 +82,24 @@ async def merge(
             await offline_incidents.close_for(connection, back, datetime.now(UTC))
 
 
-def _merge(message: Message, told: Telemetry, device: _Device, rows: Rows) -> None:
+def _merge(message: Message, content: Telemetry, device: _Device, rows: Rows) -> None:
     state, mapping = device.state, device.mapping
     ordered_at = _ordered_at(message.at, message.received_at, device.registered_at)
     late = mapping is not None and state.latest is not None and ordered_at < state.latest
-    state.merge(told, ordered_at)
-    data = _data(told, message.update_time)
+    state.merge(content, ordered_at)
+    data = _data(content, message.update_time)
     rows.add(message.shard, EventType.TELEMETRY, message.device_id, device.project_id, message.at, data, device.labels)
-    if mapping is not None and told.telemetries is not msgspec.UNSET:
-        events, unfit = mapping.events(told.telemetries, state.telemetries, message.at, late=late)
+    if mapping is not None and content.telemetries is not msgspec.UNSET:
+        events, unfit = mapping.events(content.telemetries, state.telemetries, message.at, late=late)
         rows.unfit += unfit
         for event_type, json in events:
             ids = message.shard, event_type, message.device_id, device.project_id
             rows.add_typed(*ids, message.at, json, device.labels, ordered_at=ordered_at)
 
 
-def _ordered_at(told: datetime, arrived: datetime, registered: datetime) -> datetime:
-    """What orders a message whose device told this time, or none, which is that of its arrival."""
-    return arrived if told < registered else min(told, arrived + AHEAD_MAX)
+def _ordered_at(stated: datetime, arrived: datetime, registered: datetime) -> datetime:
+    """What orders a message whose device stated this time, or none, which is that of its arrival."""
+    return arrived if stated < registered else min(stated, arrived + AHEAD_MAX)
 
 
 async def _devices(connection: Connection, device_ids: Iterable[str]) -> dict[str, Any]:

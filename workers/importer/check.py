@@ -105,8 +105,8 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
                     first_skipped = first_skipped or item
                     skipped[found.reason] += 1
                 elif len(rows) < SHOWN:
-                    told = {} if reader is None else reader.told(item)
-                    rows.append((*(value or "" for value in found), _words(told)))
+                    message = {} if reader is None else reader.message(item)
+                    rows.append((*(value or "" for value in found), _words(message)))
             print(f"{count} items so far", file=sys.stderr)
         if reading.total is not None:
             reading.check(len(seen), count - len(seen))
@@ -141,10 +141,10 @@ def _misfits(manifest: Manifest, item: Any) -> list[str]:
     return found
 
 
-def _words(told: dict[str, Any]) -> str:
+def _words(message: dict[str, Any]) -> str:
     """Telemetry in few words: `online, temperature 21.5`."""
-    values = [f"{name} {value}" for name, value in told.get("telemetries", {}).items()]
-    return ", ".join([told["status"], *values] if "status" in told else values)
+    values = [f"{name} {value}" for name, value in message.get("telemetries", {}).items()]
+    return ", ".join([message["status"], *values] if "status" in message else values)
 
 
 def _print(rows: list[tuple[str, ...]]) -> None:

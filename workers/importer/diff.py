@@ -215,8 +215,8 @@ async def _create(connection: Connection, target: Target, now: datetime) -> None
         target.connector_id,
         timeout=STATEMENT_S,
     )
-    for told in (DeviceRegistered(), DeviceClaimed(space_id=target.space_id)):
-        await outbox.append_to_each(connection, told, now, "SELECT device_id FROM fresh")
+    for event in (DeviceRegistered(), DeviceClaimed(space_id=target.space_id)):
+        await outbox.append_to_each(connection, event, now, "SELECT device_id FROM fresh")
 
 
 async def _make_spaces(connection: Connection, target: Target) -> None:

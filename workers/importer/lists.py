@@ -135,10 +135,10 @@ class Reading:
             raise VendorError(f"{sentence} (page {self.pages})")
         self._seen.add(digest)
 
-    def _note_total(self, told: Any) -> None:
-        if told is None and self._totals:
+    def _note_total(self, total: Any) -> None:
+        if total is None and self._totals:
             return  # on the first page only
-        number = _number(told)
+        number = _number(total)
         if number is None:
             raise VendorError(
                 f"The vendor's answer has no number at `{self._listing.total or self._listing.total_header}`"

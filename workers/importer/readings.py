@@ -49,28 +49,28 @@ class Reader:
         found = self._id(item)
         return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else None
 
-    def told(self, item: Any) -> dict[str, Any]:
+    def message(self, item: Any) -> dict[str, Any]:
         """What the item tells: `telemetries` with their `timestamp`, and `status`."""
         values = {name: value for name, get in self._values.items() if (value := _value(get(item))) is not None}
-        told: dict[str, Any] = {"telemetries": values} if values else {}
+        message: dict[str, Any] = {"telemetries": values} if values else {}
         if values and self._time is not None and (moment := _moment(self._time(item))) is not None:
-            told["timestamp"] = moment.isoformat()
+            message["timestamp"] = moment.isoformat()
         online = None if self._online is None else self._online(item)
         if isinstance(online, bool):
-            told["status"] = "online" if online else "offline"
+            message["status"] = "online" if online else "offline"
         elif isinstance(online, str):
-            told["status"] = "online" if online.lower() in self._words else "offline"
-        return told
+            message["status"] = "online" if online.lower() in self._words else "offline"
+        return message
 
     def read(self, item: Any, known: bytes | None, known_at: datetime | None, now: datetime) -> Reading | None:
         """What to store, given the digest of what was stored before; None when nothing is new."""
-        told = self.told(item)
-        status = {"status": told.pop("status")} if "status" in told else {}
-        digest = _digest(told) + _digest(status)
+        message = self.message(item)
+        status = {"status": message.pop("status")} if "status" in message else {}
+        digest = _digest(message) + _digest(status)
         messages = []
-        if told and (known is None or known[:_DIGEST_BYTES] != digest[:_DIGEST_BYTES]):
+        if message and (known is None or known[:_DIGEST_BYTES] != digest[:_DIGEST_BYTES]):
             # A time of its own belongs to the values; what the vendor says of the connection is of now.
-            messages = [told, status] if "timestamp" in told and status else [told | status]
+            messages = [message, status] if "timestamp" in message and status else [message | status]
         elif status:
             changed = known is None or known[_DIGEST_BYTES:] != digest[_DIGEST_BYTES:]
             silent = status["status"] == "online" and (known_at is None or now - known_at >= SIGN_OF_LIFE)
@@ -89,8 +89,8 @@ def _checked(message: dict[str, Any], now: datetime) -> bytes | None:
     return body
 
 
-def _digest(told: dict[str, Any]) -> bytes:
-    return hashlib.blake2b(_encoder.encode(told), digest_size=_DIGEST_BYTES).digest()
+def _digest(message: dict[str, Any]) -> bytes:
+    return hashlib.blake2b(_encoder.encode(message), digest_size=_DIGEST_BYTES).digest()
 
 
 def _value(value: Any) -> Any:
@@ -102,14 +102,14 @@ def _value(value: Any) -> Any:
     return text.decode() if len(text) <= STRING_BYTES_MAX else None
 
 
-def _moment(told: Any) -> datetime | None:
+def _moment(value: Any) -> datetime | None:
     """A time in ISO 8601, or seconds or milliseconds since 1970."""
-    if isinstance(told, str) and told.strip().replace(".", "", 1).isdecimal() and told.isascii():
-        told = float(told)
+    if isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal() and value.isascii():
+        value = float(value)
     try:
-        if isinstance(told, int | float) and not isinstance(told, bool):
-            return datetime.fromtimestamp(told / (1000 if told >= MILLISECONDS_MIN else 1), UTC)
-        moment = datetime.fromisoformat(told.strip()) if isinstance(told, str) else None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value / (1000 if value >= MILLISECONDS_MIN else 1), UTC)
+        moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else None
     except (ValueError, OverflowError, OSError):
         return None
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

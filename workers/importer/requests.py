@@ -102,10 +102,10 @@ class Requests:
             await self._pace()
             raw = await attempt()
             if raw.status in (429, 503) and waits < WAITS_MAX:
-                told = retry_after.seconds(
+                asked_s = retry_after.seconds(
                     raw.headers.getall("Retry-After", ()), raw.headers.get("Date"), datetime.now(UTC)
                 )
-                await self._pause(told or 2.0**waits)
+                await self._pause(asked_s or 2.0**waits)
                 waits += 1
                 continue
             if raw.status >= 500 and failures + 1 < ATTEMPTS and self._every_s <= WAIT_MAX_S:

@@ -90,8 +90,8 @@ class Runs:
                 raise
             # One connector's trouble is not to be that of the whole process. Its text may hold what a vendor said.
             where = traceback.extract_tb(error.__traceback__)[-1]
-            told = {"cause": type(error).__name__, "place": f"{where.filename}:{where.lineno}"}
-            logs.event(log, logging.ERROR, "connector_run_broke", connector=connector.id, **told)
+            details = {"cause": type(error).__name__, "place": f"{where.filename}:{where.lineno}"}
+            logs.event(log, logging.ERROR, "connector_run_broke", connector=connector.id, **details)
             sentence = VendorError(f"The list could not be read or stored ({type(error).__name__})")
             await self._failed(connector, run_id, sentence, kind)
 
@@ -244,8 +244,8 @@ class Runs:
             await store.telemetry_next(self._pool, self._holder, connector, None)
             return
         count, failed = await telemetry.collect(vendor, connector, self._pool, self._redis, self._clock())
-        told = failed.sentence()
-        await store.telemetry_next(self._pool, self._holder, connector, self._in(TELEMETRY_S), told)
+        sentence = failed.sentence()
+        await store.telemetry_next(self._pool, self._holder, connector, self._in(TELEMETRY_S), sentence)
         details = {"failed": failed.count, "first_failure": failed.first} if failed.count else {}
         await store.finish_run(self._pool, run_id, self._clock(), Changes(found=count), details=details)
 
@@ -268,8 +268,8 @@ class Runs:
         next_at = None if error.unauthorized else self._in(wait_s)
         if next_at is not None and error.retry_after_s is not None:
             next_at = max(next_at, self._clock() + timedelta(seconds=error.retry_after_s))
-        told = str(error) if error.unauthorized or failures >= FAILURES_MAX else None
-        await store.failed(self._pool, self._holder, connector, error=told, next_at=next_at)
+        sentence = str(error) if error.unauthorized or failures >= FAILURES_MAX else None
+        await store.failed(self._pool, self._holder, connector, error=sentence, next_at=next_at)
 
     def _in(self, seconds: float) -> datetime:
         """So many seconds from now, give or take a fifth."""

@@ -46,38 +46,43 @@ async def collect(
     count, failed = 0, Failed()
     if not any(ONE_BY_ONE in text for text in (listing.path, *listing.query.values())):
         async for part in lists.Reading(vendor, listing).parts():
-            told = {vendor_id: item for item in part.items if (vendor_id := reader.vendor_id(item)) is not None}
-            count += await _store(executor, redis, connector, reader, told, now)
+            vendor_items = {vendor_id: item for item in part.items if (vendor_id := reader.vendor_id(item)) is not None}
+            count += await _store(executor, redis, connector, reader, vendor_items, now)
         return count, failed
     after = ""
     while ids := await store.vendor_ids(executor, connector.id, after, DEVICES_AT_ONCE):
         after = ids[-1]
-        told = {}
+        vendor_items = {}
         for vendor_id in ids:
             failed.of += 1
             try:
                 async for part in lists.Reading(vendor, listing, {"id": vendor_id}).parts():
-                    told[vendor_id] = part.items[0] if part.items else None
+                    vendor_items[vendor_id] = part.items[0] if part.items else None
             except VendorError as error:
                 if error.status == 401 or error.retry_after_s is not None:
                     raise
                 failed.count += 1
                 failed.first = failed.first or str(error)
-        count += await _store(executor, redis, connector, reader, told, now)
+        count += await _store(executor, redis, connector, reader, vendor_items, now)
     if failed.count and failed.count == failed.of:
         raise VendorError(failed.sentence() or "")
     return count, failed
 
 
 async def _store(
-    executor: Executor, redis: Redis, connector: store.Connector, reader: Reader, told: dict[str, Any], now: datetime
+    executor: Executor,
+    redis: Redis,
+    connector: store.Connector,
+    reader: Reader,
+    vendor_items: dict[str, Any],
+    now: datetime,
 ) -> int:
     """One entry a shard, like those of an edge. Raises VendorError where the log takes none."""
-    known = await store.devices_of(executor, connector, list(told))
+    known = await store.devices_of(executor, connector, list(vendor_items))
     items: dict[int, list[bytes]] = {}
     stored: dict[str, bytes] = {}
     for vendor_id, device in known.items():
-        reading = reader.read(told[vendor_id], device["reading"], device["reading_at"], now)
+        reading = reader.read(vendor_items[vendor_id], device["reading"], device["reading_at"], now)
         if reading is None:
             continue
         stored[vendor_id] = reading.digest

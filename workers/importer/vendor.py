@@ -178,9 +178,9 @@ class Vendor:
         except VendorError as error:
             # By RFC 6749 a refused grant is 400.
             refused = error.unauthorized or error.status == 400
-            told = str(error) if str(error).startswith("The token") else f"No token: {error}"
+            sentence = str(error) if str(error).startswith("The token") else f"No token: {error}"
             raise VendorError(
-                told,
+                sentence,
                 unauthorized=refused,
                 retry_after_s=error.retry_after_s,
                 words=error.words,
@@ -197,8 +197,8 @@ class Vendor:
         known = self.credentials
         known.access_token, known.code, known.verifier = token.access_token, "", ""
         known.refresh_token = token.refresh_token or known.refresh_token
-        told = TOKEN_LIFE_S if token.expires_in is None else token.expires_in
-        known.expires_at = time.time() + (told if 0 <= told <= TOKEN_LIFE_MAX_S else TOKEN_LIFE_S)
+        life_s = TOKEN_LIFE_S if token.expires_in is None else token.expires_in
+        known.expires_at = time.time() + (life_s if 0 <= life_s <= TOKEN_LIFE_MAX_S else TOKEN_LIFE_S)
         await self._keep(known)
 
 

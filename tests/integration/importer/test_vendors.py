@@ -251,7 +251,7 @@ def test_what_a_vendor_says_of_a_devices_connection(provider: str, item: dict[st
     """Neither is a warning silence, nor silence nothing."""
     manifest = manifests.available()[provider]
     assert manifest.telemetry is not None
-    assert Reader(manifest, manifest.telemetry).told(item).get("status") == status
+    assert Reader(manifest, manifest.telemetry).message(item).get("status") == status
 
 
 def test_the_pace_of_a_vendor_that_answers_once_in_five_minutes_is_that() -> None:
