@@ -2,7 +2,9 @@
 
 The next commit begins when the last is done and something is there to tell; a short pause lets more come together,
 unless some connector would have to stop for it. A commit whose answer was lost is repeated as it was: if it did arrive,
-its epoch is no longer the one it expects, and the connector is read anew.
+its epoch is no longer the one it expects, and the connector is read anew. What could not be told of a connector because
+somebody holds its row is kept as it was and told again, while the others go on; until then it has no more requests open
+or untold than it ever may.
 """
 
 import asyncio
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 PAUSE_S = 0.02
 CONNECTORS_MAX = 500
 RETRY_S = 0.25
+HELD_S = 0.1
+"""A connector that somebody held is tried again after this."""
 IDLE_S = 30.0
 """Places passed with nothing to deliver are written this often: they spare a new owner some reading."""
 
@@ -51,6 +55,8 @@ class Commits:
         self._apart_s = timeout_s + 60
         self._checkpoint = checkpoint
         self._waiting: dict[Connector, None] = {}
+        self._held: dict[Connector, tuple[Progress, float]] = {}
+        """What is to be told again of connectors that somebody held, and from which monotonic time on."""
         self._something = asyncio.Event()
         self._urgent = asyncio.Event()
         self._idle_at = time.monotonic()
@@ -63,7 +69,7 @@ class Commits:
         if not connector.closed:
             self._waiting[connector] = None
             self._something.set()
-            if connector.queue.pressed():
+            if connector not in self._held and connector.queue.pressed():
                 self._urgent.set()
 
     def wake(self) -> None:
@@ -97,11 +103,15 @@ class Commits:
         if not batch:
             return False
         self._checkpoint("before_progress")
-        mine = await self._write(batch)
+        committed = await self._write(batch)
         self._checkpoint("after_progress")
-        now_s = self._clock()
+        now_s, now = self._clock(), time.monotonic()
         for connector, progress in batch:
-            if connector.id not in mine:
+            if connector.id in committed.held:
+                self._held[connector] = progress, now + HELD_S
+                self.mark(connector)
+                continue
+            if connector.id not in committed.written:
                 self._roster.lose(connector)
                 continue
             connector.epoch += 1
@@ -116,13 +126,16 @@ class Commits:
     def _collect(self) -> store.Batch:
         batch: list[tuple[Connector, Progress]] = []
         now = time.monotonic()
-        for connector in list(self._waiting)[:CONNECTORS_MAX]:
+        self._held = {connector: held for connector, held in self._held.items() if not connector.closed}
+        for connector in list(self._waiting):
+            if len(batch) >= CONNECTORS_MAX:
+                break
             del self._waiting[connector]
             if connector.closed:
                 continue
-            if progress := connector.queue.collect(now):
+            if progress := self._progress(connector, now):
                 batch.append((connector, progress))
-            elif connector.queue.held_up():
+            elif connector in self._held or connector.queue.held_up():
                 self._waiting[connector] = None
         if now - self._idle_at >= IDLE_S:
             self._idle_at = now
@@ -131,11 +144,24 @@ class Commits:
             batch += [
                 (connector, progress)
                 for connector in self._roster.connectors.values()
-                if connector not in busy and (progress := connector.queue.collect(now, idle_since=since))
+                if connector not in busy
+                and connector not in self._held
+                and (progress := connector.queue.collect(now, idle_since=since))
             ]
         return batch
 
-    async def _write(self, batch: store.Batch) -> set[str]:
+    def _progress(self, connector: Connector, now: float) -> Progress | None:
+        """What there is to tell of it: first, and alone, what could not be told before."""
+        held = self._held.get(connector)
+        if held is None:
+            return connector.queue.collect(now)
+        progress, since = held
+        if now < since:
+            return None
+        del self._held[connector]
+        return progress
+
+    async def _write(self, batch: store.Batch) -> store.Committed:
         """Commit, however long Postgres is away; what was lost meanwhile shows in the epochs."""
         while True:
             try:
@@ -148,5 +174,5 @@ class Commits:
                 await self._session.drop()
                 batch = [item for item in batch if not item[0].closed]
                 if not batch:
-                    return set()
+                    return store.Committed(set(), set())
                 await asyncio.sleep(RETRY_S)

@@ -187,7 +187,8 @@ class Dispatcher:
                 trials.wake()
                 requesting.cancel()
             with contextlib.suppress(PostgresAway):
-                await write_notes()
+                while await notes.write(clock()):
+                    pass
         finally:
             await client.close()
             await feeder.close()

@@ -32,7 +32,10 @@ class FailingSweep:
         self._clock = clock
 
     async def sweep(self) -> None:
-        """Warn and disable, each once; what was undelivered is dropped and counted with the status, by trigger."""
+        """Warn and disable, each once; what was undelivered is dropped and counted, by trigger.
+
+        A connector that somebody holds is left for the next time.
+        """
         now = moment(self._clock())
         for connector in self._roster.connectors.values():
             if connector.pace.probing and connector.queue.expire(now.timestamp(), connector.target):
@@ -48,8 +51,10 @@ class FailingSweep:
             for days in WARNED_DAYS:
                 failing_since = await self._pool.fetchval(
                     """WITH warned AS (
-                           UPDATE data_connectors SET warned_days = $2
-                            WHERE id = $1 AND status = 'ACTIVE' AND warned_days < $2 AND failing_since <= $3
+                           UPDATE data_connectors SET warned_days = $2 WHERE id =
+                               (SELECT id FROM data_connectors
+                                 WHERE id = $1 AND status = 'ACTIVE' AND warned_days < $2 AND failing_since <= $3
+                                   FOR NO KEY UPDATE SKIP LOCKED)
                            RETURNING id, failing_since)
                        INSERT INTO connector_notices (connector_id, at, kind, failing_since)
                        SELECT id, $4, $5, failing_since FROM warned RETURNING failing_since""",
@@ -66,8 +71,10 @@ class FailingSweep:
                     )
             failing_since = await self._pool.fetchval(
                 """WITH disabled AS (
-                       UPDATE data_connectors SET status = 'SYSTEM_DISABLED', updated_at = $4
-                        WHERE id = $1 AND status = 'ACTIVE' AND failing_since <= $2 AND last_attempt_at > $3
+                       UPDATE data_connectors SET status = 'SYSTEM_DISABLED', updated_at = $4 WHERE id =
+                           (SELECT id FROM data_connectors
+                             WHERE id = $1 AND status = 'ACTIVE' AND failing_since <= $2 AND last_attempt_at > $3
+                               FOR NO KEY UPDATE SKIP LOCKED)
                        RETURNING id, failing_since)
                    INSERT INTO connector_notices (connector_id, at, kind, failing_since)
                    SELECT id, $4, 'system_disabled', failing_since FROM disabled RETURNING failing_since""",

@@ -1,14 +1,18 @@
 """What is noted of attempts beside the ledger: the last of each connector, and latencies by minute.
 
 Written a little later and in one go. A crash loses the last second of it, which is why nothing is decided by it.
+
+However many connectors are busy, one write has so many rows and no more: what is left waits for the next, in turn, and
+of each connector no more is kept than its log holds. So a thousand busy connectors delay the writing and nothing else.
 """
 
 import logging
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import timedelta
 
+import msgspec
 from prometheus_client import Histogram
 
 from schemas.deliveries import ATTEMPTS_KEPT, LATENCY_BOUNDS_MS, MINUTES_KEPT
@@ -16,26 +20,48 @@ from schemas.metrics import LAG_BUCKETS_S, LATENCY_BUCKETS_S, Metrics
 from schemas.postgres import Pool
 from workers.dispatcher.client import Answer
 from workers.dispatcher.queue import Delivery
-from workers.dispatcher.store import moment
+from workers.dispatcher.store import columns, moment
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.25
 SUCCESSES_NOTED = 5
-FAILURES_NOTED = 25
-"""Of each connector in one interval: the log holds few of them, and writing more would be in vain."""
+"""Of each connector between two writes of its own: the log holds few, and writing more would be in vain."""
+ATTEMPTS_AT_ONCE, MINUTES_AT_ONCE = 600, 300
+"""Rows of one write; the connector that reaches the limit is written whole."""
 TRIMMED_EVERY_S = 60.0
 
 
-class Noted:
-    """What happened to one connector since the last write."""
+_ATTEMPTS = """
+    INSERT INTO delivery_attempts (connector_id, at, event_id, attempt, status, cause, latency_ms, answer, waiting_id)
+    SELECT n.* FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::integer[], $5::smallint[], $6::text[],
+                           $7::integer[], $8::text[], $9::bigint[])
+                      AS n (id, at, event_id, attempt, status, cause, latency_ms, answer, waiting_id)
+      JOIN (SELECT id FROM data_connectors WHERE id = ANY($1) FOR KEY SHARE SKIP LOCKED) c USING (id)
+"""
+_MINUTES = """
+    INSERT INTO delivery_minutes AS m (connector_id, minute, successes, errors, latencies)
+    SELECT n.id, n.minute, n.successes, n.errors,
+           translate(n.latencies, '[]', '{}')::integer[]
+      FROM unnest($1::text[], $2::timestamptz[], $3::integer[], $4::integer[], $5::text[])
+             AS n (id, minute, successes, errors, latencies)
+      JOIN (SELECT id FROM data_connectors WHERE id = ANY($1) FOR KEY SHARE SKIP LOCKED) c USING (id)
+    ON CONFLICT (connector_id, minute) DO UPDATE
+       SET successes = m.successes + excluded.successes, errors = m.errors + excluded.errors,
+           latencies = (SELECT array_agg(a + b ORDER BY n)
+                          FROM unnest(m.latencies, excluded.latencies) WITH ORDINALITY u (a, b, n))
+"""
+"""Both leave out connectors that are being deleted."""
 
-    __slots__ = ("attempts", "failures", "minutes", "successes")
+
+class Noted:
+    """What happened to one connector since its attempts were last written."""
+
+    __slots__ = ("attempts", "successes")
 
     def __init__(self) -> None:
-        self.attempts: list[tuple[object, ...]] = []
-        self.successes = self.failures = 0
-        self.minutes: dict[int, list[int]] = {}
+        self.attempts: deque[tuple[object, ...]] = deque(maxlen=ATTEMPTS_KEPT)
+        self.successes = 0
 
 
 class Sums:
@@ -73,22 +99,25 @@ class Journal:
         self._latencies = Sums(LATENCY_BUCKETS_S)
         self._lags = Sums(LAG_BUCKETS_S)
         self._noted: dict[str, Noted] = {}
+        self._tests: list[tuple[object, ...]] = []
+        """Of test events, which somebody waits for."""
+        self._minutes: dict[tuple[str, int], list[int]] = {}
         self._touched: set[str] = set()
         self._trimmed_at = 0.0
 
     def note(self, connector_id: str, delivery: Delivery, answer: Answer, now_s: float) -> None:
         """Note an attempt that has just ended."""
-        noted = self._noted.get(connector_id)
-        if noted is None:
-            noted = self._noted[connector_id] = Noted()
         latency_ms = answer.latency_s * 1000
-        minute = int(now_s) // 60
-        counts = noted.minutes.get(minute)
+        minute = connector_id, int(now_s) // 60
+        counts = self._minutes.get(minute)
         if counts is None:
-            counts = noted.minutes[minute] = [0] * (3 + len(LATENCY_BOUNDS_MS))
+            counts = self._minutes[minute] = [0] * (3 + len(LATENCY_BOUNDS_MS))
         counts[2 + bisect_left(LATENCY_BOUNDS_MS, latency_ms)] += 1
         self._latencies.add(answer.latency_s)
         self._outcomes[answer.cause or "delivered"] += 1
+        noted = self._noted.get(connector_id)
+        if noted is None:
+            noted = self._noted[connector_id] = Noted()
         if answer.cause is None:
             self._lags.add(now_s - delivery.owed_since)
             counts[0] += 1
@@ -97,53 +126,50 @@ class Journal:
                 return
         else:
             counts[1] += 1
-            noted.failures += 1
-            if noted.failures > FAILURES_NOTED and not delivery.test:
-                return
         attempt = delivery.attempts
-        noted.attempts.append(
+        (self._tests if delivery.test else noted.attempts).append(
             (
                 *(connector_id, moment(now_s), delivery.event_id, attempt, answer.status, answer.cause),
                 *(int(latency_ms), answer.text, delivery.waiting_id or None),
             )
         )
 
-    async def write(self, now_s: float) -> None:
-        """Write what was noted. What a store that is away refuses is forgotten."""
-        noted, self._noted = self._noted, {}
+    async def write(self, now_s: float) -> bool:
+        """Write what was noted, as much as one write takes; returns whether there is more.
+
+        What a store that is away refuses is forgotten.
+        """
         for outcome, count in self._outcomes.items():
             self._metrics.delivery_attempts.labels(outcome).inc(count)
         self._outcomes.clear()
         self._latencies.pour(self._metrics.delivery_seconds)
         self._lags.pour(self._metrics.delivery_lag_seconds)
-        if noted:
-            attempts = [attempt for each in noted.values() for attempt in each.attempts]
-            minutes = [
-                (connector_id, moment(60 * minute), counts[0], counts[1], counts[2:])
-                for connector_id, each in noted.items()
-                for minute, counts in each.minutes.items()
-            ]
-            self._touched.update(noted)
+        attempts, minutes = self._take_attempts(), self._take_minutes()
+        if attempts or minutes:
             async with self._pool.acquire() as connection:
-                await connection.executemany(
-                    """INSERT INTO delivery_attempts
-                              (connector_id, at, event_id, attempt, status, cause, latency_ms, answer, waiting_id)
-                       SELECT id, $2, $3, $4, $5, $6, $7, $8, $9 FROM data_connectors WHERE id = $1 FOR KEY SHARE""",
-                    attempts,
-                )
-                await connection.executemany(
-                    """INSERT INTO delivery_minutes AS m (connector_id, minute, successes, errors, latencies)
-                       SELECT id, $2, $3, $4, $5 FROM data_connectors WHERE id = $1 FOR KEY SHARE
-                       ON CONFLICT (connector_id, minute) DO UPDATE
-                          SET successes = m.successes + excluded.successes, errors = m.errors + excluded.errors,
-                              latencies = (SELECT array_agg(a + b ORDER BY n)
-                                             FROM unnest(m.latencies, excluded.latencies) WITH ORDINALITY u (a, b, n))
-                    """,
-                    minutes,
-                )
+                await connection.execute(_ATTEMPTS, *columns(attempts, 9))
+                await connection.execute(_MINUTES, *columns(minutes, 5))
         if self._touched and not 0 <= now_s - self._trimmed_at < TRIMMED_EVERY_S:
             self._trimmed_at = now_s
             await self._trim(now_s)
+        return bool(self._noted or self._minutes)
+
+    def _take_attempts(self) -> list[tuple[object, ...]]:
+        taken, self._tests = self._tests, []
+        for connector_id in list(self._noted):
+            if len(taken) >= ATTEMPTS_AT_ONCE:
+                break
+            taken += self._noted.pop(connector_id).attempts
+            self._touched.add(connector_id)
+        return taken
+
+    def _take_minutes(self) -> list[tuple[object, ...]]:
+        taken = list(self._minutes)[:MINUTES_AT_ONCE]
+        return [
+            (connector_id, moment(60 * minute), counts[0], counts[1], msgspec.json.encode(counts[2:]).decode())
+            for connector_id, minute in taken
+            for counts in (self._minutes.pop((connector_id, minute)),)
+        ]
 
     async def _trim(self, now_s: float) -> None:
         touched, self._touched = list(self._touched), set()

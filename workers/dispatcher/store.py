@@ -1,7 +1,8 @@
 """The SQL of the dispatcher, but for reading events (see `reading`).
 
 A commit names, for each connector, the epoch that this process believes in; connectors whose epoch is another are left
-out, whole: they have a new owner, or were disabled. Rows of connectors are locked in the order of their ids, by all.
+out, whole: they have a new owner, or were disabled. Rows of connectors are locked in the order of their ids, by all;
+one that somebody else holds is left out too and told again later, since it must not hold up the others of its commit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,11 +48,14 @@ async def configurations(executor: Executor, connector_ids: Iterable[str]) -> li
 
 
 async def take_over(connection: Connection, connector_ids: Iterable[str], now: datetime) -> list[Any]:
-    """Become the owner: whoever was before commits nothing more. What was under way with him is due again."""
+    """Become the owner: whoever was before commits nothing more. What was under way with him is due again.
+
+    Connectors that somebody holds are left for another time.
+    """
     async with connection.transaction():
         rows = await connection.fetch(
             """WITH taken AS (SELECT id FROM data_connectors WHERE id = ANY($1) AND status = 'ACTIVE'
-                               ORDER BY id FOR NO KEY UPDATE)
+                               ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
                UPDATE data_connectors SET epoch = epoch + 1 FROM taken WHERE data_connectors.id = taken.id
                RETURNING data_connectors.id""",
             list(connector_ids),
@@ -113,10 +117,11 @@ async def claim_tests(executor: Executor, connector_ids: Iterable[str]) -> list[
     """Take the test events of these connectors, as far as no queue holds them. They are gone from then on."""
     rows = await executor.fetch(
         """WITH claimed AS (
-               DELETE FROM waiting_deliveries w USING data_connectors c
-                WHERE w.connector_id = ANY($1) AND w.cause = 'test' AND w.body IS NOT NULL
-                  AND c.id = w.connector_id AND c.status <> 'ACTIVE'
-               RETURNING w.id AS waiting_id, w.connector_id, w.body::text AS body)
+               DELETE FROM waiting_deliveries WHERE id IN
+                   (SELECT w.id FROM waiting_deliveries w JOIN data_connectors c ON c.id = w.connector_id
+                     WHERE w.connector_id = ANY($1) AND w.cause = 'test' AND w.body IS NOT NULL
+                       AND c.status <> 'ACTIVE' FOR UPDATE OF w SKIP LOCKED)
+               RETURNING id AS waiting_id, connector_id, body::text AS body)
            SELECT claimed.waiting_id, claimed.body, c.*, p.organization_id
              FROM claimed JOIN data_connectors c ON c.id = claimed.connector_id
              JOIN projects p ON p.id = c.project_id""",
@@ -134,23 +139,27 @@ _COMMIT = """
                    AS g (id, epoch, accepted, delivered, expired, attempted_at, succeeded_at, failing_since, failures)
     ), mine AS (
         SELECT c.id FROM data_connectors c JOIN given g ON g.id = c.id AND g.epoch = c.epoch
-         ORDER BY c.id FOR NO KEY UPDATE OF c
+         ORDER BY c.id FOR NO KEY UPDATE OF c SKIP LOCKED
     ), moved AS (
         UPDATE connector_positions p SET seq = n.seq, stored_at = n.stored_at
           FROM unnest($10::text[], $11::smallint[], $12::bigint[], $13::timestamptz[])
                  AS n (connector_id, shard, seq, stored_at)
          WHERE p.connector_id = n.connector_id AND p.shard = n.shard AND n.connector_id IN (SELECT id FROM mine)
+    ), written AS (
+        UPDATE data_connectors c
+           SET epoch = c.epoch + 1,
+               accepted = c.accepted + g.accepted, delivered = c.delivered + g.delivered,
+               expired = c.expired + g.expired,
+               last_attempt_at = greatest(c.last_attempt_at, g.attempted_at),
+               last_success_at = greatest(c.last_success_at, g.succeeded_at),
+               failing_since = g.failing_since, failures_in_a_row = g.failures,
+               warned_days = CASE WHEN g.failing_since IS NULL THEN 0 ELSE c.warned_days END
+          FROM given g JOIN mine USING (id)
+         WHERE c.id = g.id
+        RETURNING c.id
     )
-    UPDATE data_connectors c
-       SET epoch = c.epoch + 1,
-           accepted = c.accepted + g.accepted, delivered = c.delivered + g.delivered, expired = c.expired + g.expired,
-           last_attempt_at = greatest(c.last_attempt_at, g.attempted_at),
-           last_success_at = greatest(c.last_success_at, g.succeeded_at),
-           failing_since = g.failing_since, failures_in_a_row = g.failures,
-           warned_days = CASE WHEN g.failing_since IS NULL THEN 0 ELSE c.warned_days END
-      FROM given g JOIN mine USING (id)
-     WHERE c.id = g.id
-    RETURNING c.id
+    SELECT c.id, w.id IS NOT NULL AS written
+      FROM given g JOIN data_connectors c ON c.id = g.id AND c.epoch = g.epoch LEFT JOIN written w ON w.id = c.id
 """
 
 _SET_APART = """
@@ -186,8 +195,16 @@ _RETRY = """
 Batch = list[tuple["Connector", Progress]]
 
 
-async def commit(connection: Connection, batch: Batch, apart_until: datetime, checkpoint: Checkpoint) -> set[str]:
-    """One transaction for all connectors of the batch; returns the ids of those that are still this process's.
+class Committed(NamedTuple):
+    """What became of a commit, by the ids of its connectors. Those in neither set are somebody else's."""
+
+    written: set[str]
+    held: set[str]
+    """Somebody holds the connector: nothing of it was written."""
+
+
+async def commit(connection: Connection, batch: Batch, apart_until: datetime, checkpoint: Checkpoint) -> Committed:
+    """One transaction for all connectors of the batch.
 
     Deliveries set apart get their rows' ids; should this process die, they are due again at `apart_until`, or as soon
     as somebody takes over.
@@ -196,20 +213,20 @@ async def commit(connection: Connection, batch: Batch, apart_until: datetime, ch
     if plain:
         return await _commit(connection, batch)
     async with connection.transaction():
-        mine = await _commit(connection, batch)
-        kept = [(connector.id, progress) for connector, progress in batch if connector.id in mine]
+        committed = await _commit(connection, batch)
+        kept = [(connector.id, progress) for connector, progress in batch if connector.id in committed.written]
         await _set_apart(connection, kept, apart_until)
         ended = [(d.waiting_id, i, d.end.value) for i, p in kept for d in p.ended]
         if ended:
-            await connection.execute(_END, *_columns(ended, 3))
+            await connection.execute(_END, *columns(ended, 3))
         retried = [(d.waiting_id, i, d.attempts, moment(d.next_at)) for i, p in kept for d in p.retried]
         if retried:
-            await connection.execute(_RETRY, *_columns(retried, 4))
+            await connection.execute(_RETRY, *columns(retried, 4))
         checkpoint("in_progress")
-    return mine
+    return committed
 
 
-async def _commit(connection: Connection, batch: Batch) -> set[str]:
+async def _commit(connection: Connection, batch: Batch) -> Committed:
     connectors = [
         (
             c.id,
@@ -223,8 +240,8 @@ async def _commit(connection: Connection, batch: Batch) -> set[str]:
         for c, p in batch
     ]
     places = [(c.id, *position) for c, p in batch for position in p.positions]
-    rows = await connection.fetch(_COMMIT, *_columns(connectors, 9), *_columns(places, 4))
-    return {row["id"] for row in rows}
+    rows = await connection.fetch(_COMMIT, *columns(connectors, 9), *columns(places, 4))
+    return Committed({row["id"] for row in rows if row["written"]}, {row["id"] for row in rows if not row["written"]})
 
 
 async def _set_apart(connection: Connection, kept: list[tuple[str, Progress]], apart_until: datetime) -> None:
@@ -238,7 +255,7 @@ async def _set_apart(connection: Connection, kept: list[tuple[str, Progress]], a
             flying[row[:3]] = delivery
     if not rows:
         return
-    for made in await connection.fetch(_SET_APART, *_columns(rows, 8)):
+    for made in await connection.fetch(_SET_APART, *columns(rows, 8)):
         if made["cause"] == "in_flight":
             flying[made["connector_id"], made["shard"], made["seq"]].waiting_id = made["id"]
 
@@ -254,6 +271,6 @@ def _optional(seconds: float | None) -> datetime | None:
     return None if seconds is None else moment(seconds)
 
 
-def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
+def columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
     """Rows as the arrays that unnest takes."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

@@ -1,0 +1,75 @@
+"""What is noted of attempts, written beside deliveries."""
+
+import time
+
+import pytest
+from prometheus_client import CollectorRegistry
+from webhooks import Project
+
+from schemas import deliveries, ids, postgres
+from schemas.metrics import Metrics
+from workers.dispatcher import journal
+from workers.dispatcher.client import Answer, Cause
+from workers.dispatcher.journal import Journal
+from workers.dispatcher.queue import Delivery
+
+
+async def busy(project: Project, count: int) -> tuple[Journal, list[str]]:
+    """A journal, and so many connectors."""
+    made = Journal(project.pool, Metrics(CollectorRegistry()))
+    connectors = [ids.new_xid() for _ in range(count)]
+    await project.pool.execute(
+        "INSERT INTO data_connectors (id, project_id, status, url) SELECT id, $2, 'USER_DISABLED', '' "
+        "FROM unnest($1::text[]) AS n (id)",
+        connectors,
+        project.project_id,
+    )
+    return made, connectors
+
+
+def note(made: Journal, connector: str, count: int, cause: Cause | None = None, *, test: bool = False) -> None:
+    """So many attempts that have just ended."""
+    for _ in range(count):
+        delivery = Delivery(None, time.time())
+        delivery.test = test
+        delivery.waiting_id = 7 * test
+        made.note(connector, delivery, Answer(cause, 400 if cause else 200, 0.004, ""), time.time())
+
+
+async def test_a_write_has_so_many_rows_however_many_connectors_are_busy(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest follows in turn; of each connector no more is kept than its log holds, and every attempt is counted."""
+    monkeypatch.setattr(journal, "ATTEMPTS_AT_ONCE", 20)
+    monkeypatch.setattr(journal, "MINUTES_AT_ONCE", 3)
+    made, connectors = await busy(project, 10)
+    for connector in connectors:
+        note(made, connector, 10)
+        note(made, connector, 10, Cause.STATUS)
+    note(made, connectors[0], 200, Cause.STATUS)
+    note(made, connectors[9], 1, test=True)
+    written, more = 0, True
+    while more:
+        more = await made.write(time.time())
+        rows = await project.pool.fetchval("SELECT count(*) FROM delivery_attempts")
+        assert rows - written < 20 + deliveries.ATTEMPTS_KEPT
+        if not written:
+            assert await project.pool.fetchval("SELECT count(*) FROM delivery_attempts WHERE waiting_id = 7") == 1
+        written = rows
+    assert written == 9 * 15 + 1 + deliveries.ATTEMPTS_KEPT
+    now = time.time()
+    moments = [await deliveries.recent(project.pool, each, journal.moment(now)) for each in connectors]
+    assert [(each.successes, each.errors) for each in moments] == [(10, 210), *[(10, 10)] * 8, (11, 10)]
+
+
+async def test_a_connector_that_is_being_deleted_holds_up_no_attempt_of_others(project: Project) -> None:
+    """Its own are forgotten."""
+    made, (gone, other) = await busy(project, 2)
+    note(made, gone, 3)
+    note(made, other, 3)
+    connection = await postgres.connect(project.dsn, "deleter")
+    async with connection.transaction():
+        await connection.execute("DELETE FROM data_connectors WHERE id = $1", gone)
+        assert not await made.write(time.time())
+    await connection.close()
+    assert len(await deliveries.attempts(project.pool, other)) == 3
