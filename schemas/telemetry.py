@@ -8,7 +8,7 @@ or tell its time otherwise than RFC 3339 does; else its sentence is found.
 """
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -97,8 +97,7 @@ def check(message: Telemetry, size: int, now: datetime) -> None:
 
 
 def _checked_time(timestamp: datetime, now: datetime) -> datetime:
-    if timestamp.tzinfo is None:
-        timestamp = timestamp.replace(tzinfo=UTC)
+    timestamp = times.aware(timestamp)
     if timestamp > now + AHEAD_MAX:
         raise TelemetryError(422, "Timestamp is more than 24 hours in the future")
     if timestamp < EARLIEST:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from schemas.manifests import PLACE, Listing, NoPaging, OffsetPaging, PagePaging, filled
 from workers.importer import paging
@@ -24,8 +25,9 @@ PAGES_MAX = 100_000
 ITEMS_MAX = 10_000_000
 ITEMS_AT_ONCE = 1000
 """Larger pages are handed on in parts, so that reading them never holds up the process."""
-NO_SUCH_PAGE = (400, 404, 410, 416)
+NO_SUCH_PAGE = (400, 404, 410, 416, 422)
 """How vendors answer a page number beyond the last."""
+_NOTHING = Answer(None, CIMultiDictProxy(CIMultiDict()))
 _DIGITS = re.compile("[0-9]{1,18}")
 
 
@@ -103,12 +105,9 @@ class Reading:
 
     def _read(self, answer: Answer) -> tuple[list[Any], int, list[Any] | None]:
         """The items of a page, how many rows the vendor has on it, and its unfiltered items."""
-        try:
-            items = self._items.find(answer.body)
-        except ExpressionError as error:
-            raise VendorError(f"`{self._items.expression}` does not fit the vendor's answer: {error}") from None
+        items = self._found(answer)
         if items is None:
-            raise VendorError(f"Page {self.pages} of the vendor's answer has no list at `{self._items.expression}`")
+            raise self._without_list()
         if self._listing.total_header:
             self._note_total(answer.headers.get(self._listing.total_header))
         elif self._listing.total is not None and answer.body is not None:
@@ -145,33 +144,51 @@ class Reading:
             )
         self._totals.add(number)
 
+    def _found(self, answer: Answer) -> list[Any] | None:
+        """The items of a page, None where it has no list."""
+        try:
+            return self._items.find(answer.body)
+        except ExpressionError as error:
+            raise VendorError(f"`{self._items.expression}` does not fit the vendor's answer: {error}") from None
+
+    def _without_list(self) -> VendorError:
+        sentence = f"Page {self.pages} of the vendor's answer has no list at `{self._items.expression}`"
+        return VendorError(sentence, status=200)
+
     async def _page(self, here: Position) -> Answer | None:
         """The answer for a page; None where a refusal means that the list ended with the page before."""
         kind = self._listing.paging
-        numbered = isinstance(kind, PagePaging | OffsetPaging)
+        if not isinstance(kind, PagePaging | OffsetPaging) or not self.pages:
+            answer = await self._ask(here)
+            if answer.body is None and self.pages:
+                self.doubt = "the next page that the vendor named has no content"
+            return answer
+        found = await self._ask_beyond(here)
+        if isinstance(found, Answer):
+            return found
+        if self.pages > 1 and self._rows_last < self._rows_max and found.status in NO_SUCH_PAGE:
+            return None  # it was short
+        # A vendor that has no such page has the one behind it neither.
+        further = await self._ask_beyond(paging.stepped(kind, here, self._rows_max))
+        if isinstance(further, Answer) or further.status != found.status:
+            raise found
+        if self.pages > 1 or (kind.size_parameter and self._rows_last >= kind.size):
+            self.doubt = "it ended with a refusal behind a full page"
+        return None
+
+    async def _ask_beyond(self, here: Position) -> Answer | VendorError:
+        """The answer for a page that may be beyond the last, or how the vendor says that there is none."""
         try:
             answer = await self._ask(here)
         except VendorError as error:
-            if error.status not in NO_SUCH_PAGE or not isinstance(kind, PagePaging | OffsetPaging) or not self.pages:
+            if error.empty:
+                return _NOTHING
+            if error.status not in NO_SUCH_PAGE:
                 raise
-            if self.pages > 1 and self._rows_last < self._rows_max:
-                return None  # it was short
-            if await self._another_status(kind, here) != error.status:
-                raise
-            if self.pages > 1 or (kind.size_parameter and self._rows_last >= kind.size):
-                self.doubt = "it ended with a refusal behind a full page"
-            return None
-        if answer.body is None and self.pages and not numbered:
-            self.doubt = "the next page that the vendor named has no content"
-        return answer
-
-    async def _another_status(self, kind: PagePaging | OffsetPaging, here: Position) -> int | None:
-        """How the vendor answers the page behind: one that has no such page has that one neither."""
-        try:
-            await self._ask(paging.stepped(kind, here, self._rows_max))
-        except VendorError as error:
-            return error.status
-        return None
+            return error
+        if answer.body == {}:
+            return _NOTHING
+        return self._without_list() if self._found(answer) is None else answer
 
     async def _ask(self, here: Position) -> Answer:
         listing, known = self._listing, {**self._vendor.values, **self._values}

@@ -5,21 +5,20 @@ row nor a sign of life. Only a vendor that says that a device is online gives on
 """
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+import math
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas import manifests
+from schemas import manifests, times
 from schemas.manifests import Manifest
-from schemas.telemetry import STRING_BYTES_MAX, TelemetryError, decode
+from schemas.telemetry import INTEGER_MAX, INTEGER_MIN, STRING_BYTES_MAX, TelemetryError, decode
 from workers.importer.devices import Mapper
 from workers.importer.expressions import getter
 
 SIGN_OF_LIFE = timedelta(minutes=15)
 """Imported devices count as offline after 30 min of silence."""
-MILLISECONDS_MIN = 1e11
-"""A larger number of a clock is milliseconds since 1970: in seconds it would be the year 5138."""
 _DIGEST_BYTES = 8
 _encoder = msgspec.json.Encoder()
 
@@ -94,22 +93,24 @@ def _digest(message: dict[str, Any]) -> bytes:
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, bool | int | float):
+    """A value that a device could send; None for any other, which costs the device's other values nothing."""
+    if isinstance(value, str):
+        text = value.encode("utf-8", "replace")
+        return text.decode() if len(text) <= STRING_BYTES_MAX else None
+    if isinstance(value, bool):
         return value
-    if not isinstance(value, str):
-        return None
-    text = value.encode("utf-8", "replace")
-    return text.decode() if len(text) <= STRING_BYTES_MAX else None
+    if isinstance(value, int):
+        return value if INTEGER_MIN <= value <= INTEGER_MAX else None
+    return value if isinstance(value, float) and math.isfinite(value) else None
 
 
 def _moment(value: Any) -> datetime | None:
     """A time in ISO 8601, or seconds or milliseconds since 1970."""
-    if isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal() and value.isascii():
-        value = float(value)
     try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value / (1000 if value >= MILLISECONDS_MIN else 1), UTC)
-        moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else None
-    except (ValueError, OverflowError, OSError):
+        if isinstance(value, str):
+            text = value.strip()
+            number = text.isascii() and text.replace(".", "", 1).isdecimal()
+            return times.of_number(float(text)) if number else times.of_text(text)
+        return times.of_number(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    except ValueError:
         return None
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

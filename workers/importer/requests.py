@@ -42,7 +42,8 @@ Rest: TypeAlias = Callable[[float], Awaitable[None]]
 class VendorError(Exception):
     """The vendor's cloud did not give what was asked for; the text says why, in words.
 
-    `words` are the vendor's own, for the person at a terminal only: they may repeat what was sent.
+    `words` are the vendor's own, for the person at a terminal only: they may repeat what was sent. `empty` says that
+    there was an answer without a single character.
     """
 
     def __init__(
@@ -53,16 +54,18 @@ class VendorError(Exception):
         retry_after_s: float | None = None,
         status: int | None = None,
         words: str = "",
+        empty: bool = False,
     ) -> None:
         super().__init__(sentence)
         self.unauthorized = unauthorized
         self.retry_after_s = retry_after_s
         self.status = status
         self.words = words
+        self.empty = empty
 
 
 class Answer(NamedTuple):
-    """A good answer; without content `body` is None."""
+    """A good answer; `body` is None without content, and where it is null."""
 
     body: Any
     headers: Headers
@@ -171,10 +174,13 @@ def _good(raw: Raw, method: str, url: str) -> Answer:
     kind = raw.headers.get("Content-Type", "nothing in particular")
     try:
         return Answer(decoding.decode(raw.body, kind), raw.headers)
+    except decoding.TooLargeError as error:
+        raise VendorError(f"The vendor's answer to {method} {shown(url)} is too large: {error}") from None
     except ValueError as error:
         media = kind.partition(";")[0][:KIND_CHARACTERS_MAX]
         but = f": {error}" if "json" in media else f" but {media}"
-        raise VendorError(f"The vendor's answer to {method} {shown(url)} is not JSON{but}", words=_words(raw)) from None
+        sentence = f"The vendor's answer to {method} {shown(url)} is not JSON{but}"
+        raise VendorError(sentence, words=_words(raw), empty=not raw.body) from None
 
 
 def _words(raw: Raw) -> str:

@@ -5,8 +5,10 @@ or a number of seconds since 1970. A date is compared with the vendor's own `Dat
 import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
+
+from schemas import times
 
 RETRY_AFTER_MAX_S = 86400.0
 EPOCH_MIN = 1e9
@@ -49,5 +51,5 @@ def _moment(text: str) -> datetime | None:
             moment = parse(text)
         except (ValueError, OverflowError):
             continue
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return times.aware(moment)
     return None

@@ -1,5 +1,6 @@
 """Vendors answer in their own ways: one device's text never costs the list, and what they mean is understood."""
 
+import gzip
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -9,7 +10,7 @@ from aiohttp import web
 from imports import Imports
 from vendors import manifest
 
-from workers.importer import retry_after, store
+from workers.importer import decoding, requests, retry_after, store
 
 
 def _write(imports: Imports, kind: str = "page", *, total: bool = False, changed: tuple[str, str] = ("", "")) -> None:
@@ -179,7 +180,11 @@ def _past_the_end(imports: Imports, refusal: Any) -> Any:
 REFUSALS: dict[str, Any] = {
     "404": lambda: web.json_response({"error": "no such page"}, status=404),
     "400": lambda: web.json_response({"error": "no such page"}, status=400),
+    "422": lambda: web.json_response({"error": "no such page"}, status=422),
     "204": lambda: web.Response(status=204),
+    "nothing": lambda: web.Response(),
+    "an empty object": lambda: web.json_response({}),
+    "an error with 200": lambda: web.json_response({"error": "no such page"}),
     "null": lambda: web.json_response(None),
     "null in place of the list": lambda: web.json_response({"devices": None}),
     "an empty list": lambda: web.json_response({"devices": []}),
@@ -198,7 +203,7 @@ async def test_the_end_is_understood_however_it_is_said(imports: Imports, kind: 
     assert (run["error"], run["found"]) == (None, count)
 
 
-@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("status", [200, 400, 404])
 @pytest.mark.parametrize("kind", ["page", "offset"])
 async def test_a_refusal_in_mid_list_takes_no_device(imports: Imports, kind: str, status: int) -> None:
     """Behind a full page it may be a failure: nothing that the list lacks is gone."""
@@ -210,7 +215,7 @@ async def test_a_refusal_in_mid_list_takes_no_device(imports: Imports, kind: str
 
     def before(request: web.Request, _: int) -> Any:
         start = int(request.query.get("skip", (int(request.query.get("page", 1)) - 1) * 3))
-        return web.json_response({}, status=status) if start >= 6 else None
+        return web.json_response({"error": "busy"}, status=status) if start >= 6 else None
 
     imports.cloud.before = before
     run = await imports.sync(connector)
@@ -329,3 +334,30 @@ async def test_a_vendor_of_a_slow_pace_is_not_asked_again_at_once(imports: Impor
     imports.cloud.before = lambda *_: web.Response(status=500)
     assert "answered 500" in (await imports.sync(await imports.connector()))["error"]
     assert len(imports.cloud.asked) == 1
+
+
+# Bounds -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_that_would_fill_the_memory_is_not_decoded(imports: Imports) -> None:
+    """A few kilobytes of gzip, and then 700 MiB of objects."""
+    body = gzip.compress(b'{"devices":[' + b",".join([b"{}"] * 10_000_000) + b"]}")
+    assert len(body) < 50_000
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    imports.cloud.before = lambda *_: web.Response(body=body, headers=headers)
+    run = await imports.sync(await imports.connector())
+    assert "too large: it holds too many values" in run["error"]
+
+
+@pytest.mark.parametrize("value", [b"{}", b"[]", b'{"a":1}', b"1000", b'"a"', b"[[]]"])
+def test_values_of_every_kind_count(value: bytes) -> None:
+    """What they take as objects is many times their text."""
+    with pytest.raises(decoding.TooLargeError):
+        decoding.check_size(b",".join([value] * (30_000_000 // (len(value) + 1))))
+
+
+def test_a_large_list_of_devices_is_decoded() -> None:
+    """As many as fit into the bytes of an answer."""
+    device = b'{"id":"0123456789ab","name":"Room 12","serial":"S-0001234","mac":"00:11:22:33:44:55","model":"X1",'
+    device += b'"firmware":"1.2.3","site":"Oslo","floor":"3","online":true,"temperature":21.5,"people":4}'
+    decoding.check_size(b",".join([device] * (requests.ANSWER_BYTES_MAX // (len(device) + 1))))

@@ -188,13 +188,15 @@ async def test_a_vendor_that_says_online_gives_a_sign_of_life_once_in_a_while(
     assert counts == [1, 0, 0, 0, 0]
 
 
-async def test_half_a_character_in_a_value_costs_nothing_else(imports: Imports) -> None:
-    """Nor a value that no device could send."""
+@pytest.mark.parametrize(
+    "value", ['"\\ud83d"', '"\\u0000"', "1e400", "9" * 30, "9" * 400, f'"{"x" * 1001}"', "[1]", "{}"]
+)
+async def test_a_value_that_no_device_could_send_costs_nothing_else(imports: Imports, value: str) -> None:
+    """Half a character, a number beyond all bounds, too long a text: the device's other values are stored."""
     _write(imports, '[telemetry]\n[telemetry.values]\na = "a"\nb = "b"\n')
-    rows = '{"id": "1", "name": "X", "a": "\\ud83d", "b": 1}, {"id": "2", "name": "Y", "a": "y", "b": 1e400}'
+    rows = f'{{"id": "1", "name": "X", "a": {value}, "b": 1}}'
     imports.cloud.before = lambda request, _: web.Response(
         text=f'{{"devices": [{rows if request.query["page"] == "1" else ""}]}}', content_type="application/json"
     )
-    connector = await _ready(imports)
-    run = await _poll(imports, connector)
-    assert (run["error"], run["found"] >= 1) == (None, True)
+    run = await _poll(imports, await _ready(imports))
+    assert (run["error"], run["found"]) == (None, 1)
