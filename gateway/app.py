@@ -43,6 +43,7 @@ from gateway.organization import (
     hardware_keys,
     histories,
     models,
+    partners,
     projects,
     spaces,
 )
@@ -92,6 +93,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *models.ENDPOINTS,
     *command_definitions.ENDPOINTS,
     *hardware_keys.ENDPOINTS,
+    *partners.ENDPOINTS,
     *projects.ENDPOINTS,
     *api_keys.ENDPOINTS,
     *partner_devices.ENDPOINTS,

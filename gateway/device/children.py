@@ -69,6 +69,7 @@ async def register_child(services: Services, device: DeviceCaller, body: NewChil
             sub_model=body.sub_model,
             firmware_version=body.firmware_version,
             details=body.details,
+            vouched_for=True,
         )
         await registrations.insert(changed, new, ownership)
     return RegisteredChild(new.id, access_key(services, new.id))

@@ -4,8 +4,8 @@ A registration whose answer was lost is repeated: the same proof of a device tha
 heard of since gets the same id and key again. Once it was heard of its serial number is taken: its owner deletes the
 device, then it registers again.
 
-A registration may name a parent, but never makes the device anyone's: a hardware key proves the model, not who owns
-the parent. A child that is to belong to its parent's owner is registered by the parent (see `children`), or claimed.
+A registration may name a parent, but never makes the device anyone's: a hardware key proves the model, not that the
+parent knows of it. A child that is to come along with its parent is registered by the parent (see `children`).
 """
 
 import logging
@@ -149,6 +149,7 @@ def new_device(
     sub_model: str | None,
     firmware_version: str | None,
     details: dict[str, Any] | None,
+    vouched_for: bool = False,
 ) -> NewDevice:
     """A device with a new id, its members checked. Raises DoesNotFit."""
     device_id = ids.new_id()
@@ -164,6 +165,7 @@ def new_device(
         sub_model=sub_model,
         firmware_version=identifiers.semantic_version("Firmware version", firmware_version),
         details=validation.details(details),
+        vouched_for=vouched_for,
     )
 
 

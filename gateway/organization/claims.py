@@ -1,4 +1,4 @@
-"""Claiming a device."""
+"""Claiming a device; or with `dry_run` only seeing which it would be."""
 
 from uuid import UUID
 
@@ -14,20 +14,29 @@ from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.devices import claiming, owner_view
+from gateway.stores.devices.claiming import ClaimableDevice, NamedModel
 from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.tenants import spaces
+from schemas.postgres import Connection
 
+ClaimedOrClaimable = OwnedDevice | ClaimableDevice
 ONE_PROOF = "Give either cloud id, or mac and sn"
 
 
 class Claim(Struct):
-    """The proof, exactly one of `cloud_id` and the pair `mac` and `sn`; and where the device is to be."""
+    """The proof, exactly one of `cloud_id` and the pair `mac` and `sn`; and where the device is to be.
+
+    `vendor` (name or short code) and `model` (name or id) say what it must be, where the caller knows.
+    """
 
     space_id: UUID
     name: Label | None = None
     cloud_id: Name | None = None
     mac: Name | None = None
     sn: Name | None = None
+    vendor: Name | None = None
+    model: Name | None = None
+    dry_run: bool = False
 
 
 @endpoint(
@@ -35,10 +44,17 @@ class Claim(Struct):
     "/core/v1/organization/devices/claim",
     caller=ORGANIZATION_KEY,
     permission=Permission.ADMINISTER,
-    errors={404: "No unclaimed device has this proof; a wrong pair and an unknown device are told nothing more."},
+    errors={
+        404: "No unclaimed device has this proof; a wrong pair and an unknown device are told nothing more.",
+        422: "A member does not fit; or devices of several models have this proof, and none of them is named.",
+    },
 )
-async def claim_device(services: Services, organization: OrganizationScope, body: Claim) -> OwnedDevice:
-    """Claim a registered device, and all devices below it, into a space."""
+async def claim_device(services: Services, organization: OrganizationScope, body: Claim) -> ClaimedOrClaimable:
+    """Claim a registered device, and those below it that it registered, into a space.
+
+    Look at the model in the answer, and at when the device was first and last seen, before you give it a secret. With
+    `dry_run` they are told and nothing is claimed.
+    """
     owner = organization.id
     if body.cloud_id is not None and (body.mac is not None or body.sn is not None):
         raise DoesNotFit(ONE_PROOF)
@@ -46,18 +62,23 @@ async def claim_device(services: Services, organization: OrganizationScope, body
         raise DoesNotFit(ONE_PROOF)
     async with change(services) as changed:
         await spaces.keep(changed.connection, owner, body.space_id)
-        if body.cloud_id is not None:
-            device_id = await claiming.by_cloud_id(changed.connection, owner, body.cloud_id)
-        elif body.mac is None:
-            raise DoesNotFit("Mac can't be blank")
-        elif body.sn is None:
-            raise DoesNotFit("Sn can't be blank")
-        else:
-            device_id = await claiming.by_mac_and_sn(
-                changed.connection, owner, normalized_mac(body.mac), serial_number(body.sn)
-            )
-        await claiming.claim(changed, owner, device_id, space_id=body.space_id, name=body.name)
-    return await owner_view.read(services.postgres, owner, device_id)
+        found = await _by_proof(changed.connection, owner, body)
+        if body.dry_run:
+            return found
+        await claiming.claim(changed, owner, found.id, space_id=body.space_id, name=body.name)
+    return await owner_view.read(services.postgres, owner, found.id)
+
+
+async def _by_proof(connection: Connection, owner: UUID, body: Claim) -> ClaimableDevice:
+    named = NamedModel(body.vendor, body.model)
+    if body.cloud_id is not None:
+        return await claiming.by_cloud_id(connection, owner, body.cloud_id, named)
+    if body.mac is None:
+        raise DoesNotFit("Mac can't be blank")
+    if body.sn is None:
+        raise DoesNotFit("Sn can't be blank")
+    mac, sn = normalized_mac(body.mac), serial_number(body.sn)
+    return await claiming.by_mac_and_sn(connection, owner, mac, sn, named)
 
 
 ENDPOINTS = (claim_device,)

@@ -24,13 +24,15 @@ REQUEUE_TIMEOUT_S = 600
 """A new rate limit touches every device of the model; a million of them take about a minute."""
 
 _MODEL = """id, vendor, name, authentication, offline_threshold_s, rate_limit, device_type, product_number,
-            event_mappings, created_at"""
+            event_mappings, public, created_at"""
 
 
 class Model(Struct):
     """One device model. `rate_limit` is calls in 30 s.
 
     `device_type`, `product_number` and `event_mappings` (see schemas.mappings) say what its devices are to the /v2 API.
+    Devices of a `public` model may be claimed by every organization, others by the vendor's own and by those that have
+    it as partner.
     """
 
     id: UUID
@@ -42,6 +44,7 @@ class Model(Struct):
     device_type: str
     product_number: str
     event_mappings: dict[str, str]
+    public: bool
     created_at: datetime
 
 
@@ -166,6 +169,19 @@ def _check_mappings(device_type: str, event_mappings: Mapping[str, str]) -> None
         mappings.parse(device_type, event_mappings)
     except MappingError as error:
         raise DoesNotFit(f"Event mappings: {error}") from None
+
+
+async def publish(connection: Executor, model_id: UUID, *, public: bool) -> Model:
+    """Let every organization claim the model's devices, or no longer. The operator's to say: see `claiming`.
+
+    Raises NotFound.
+    """
+    row = await connection.fetchrow(
+        f"UPDATE device_models SET public = $2 WHERE id = $1 RETURNING {_MODEL}", model_id, public
+    )
+    if row is None:
+        raise NotFound(UNKNOWN)
+    return Model(**row)
 
 
 async def delete(connection: Executor, organization_id: UUID, model_id: UUID) -> None:

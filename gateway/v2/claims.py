@@ -7,6 +7,7 @@ that is claimed; the id of a device proves nothing, since others may have seen i
 from typing import Annotated, Literal
 from uuid import UUID
 
+import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
@@ -14,13 +15,14 @@ from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.principals import Principal
 from gateway.api.scopes import ProjectScope
 from gateway.permissions import Permission
-from gateway.refusals import NotFound
+from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.change import change_over
 from gateway.stores.devices import claiming
-from gateway.stores.devices.claiming import ClaimableDevice
+from gateway.stores.devices.claiming import ClaimableDevice, NamedModel
 from gateway.stores.tenants import spaces
 from gateway.v2.organizations import PREFIX
+from schemas.events import rfc3339
 from schemas.postgres import Connection
 
 DEVICES_MAX = 1_000
@@ -30,20 +32,37 @@ Identifier = Annotated[str, Meta(min_length=1, max_length=600)]
 Identifiers = Annotated[list[Identifier], Meta(max_length=DEVICES_MAX)]
 
 
+Named = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
 class ClaimQuery(Struct):
-    """What is printed on the device; and who would claim it, `organizations/<id>` (default: the caller's)."""
+    """What is printed on the device; and who would claim it, `organizations/<id>` (default: the caller's).
+
+    Where devices of several models have it, `vendor` (name or short code) or `model` (name or id) say which is meant.
+    """
 
     identifier: Identifier
     organization: str = ""
+    vendor: Named | None = None
+    model: Named | None = None
 
 
 class ClaimDevice(Struct, rename="camel"):
-    """A device. As long as it is not claimed, `deviceId` is what it is claimed by."""
+    """A device. As long as it is not claimed, `deviceId` is what it is claimed by.
+
+    Before a secret is given to it, somebody should look whether it is of the right model, and when it was seen.
+    """
 
     device_id: str
     device_type: str
     product_number: str
     is_claimed: bool
+    vendor: str
+    model: str
+    first_seen_time: str
+    last_seen_time: str | None
+    claimed_with_it: int
+    """How many devices come along that it registered."""
 
 
 class ClaimInfo(Struct):
@@ -60,14 +79,16 @@ class DryRun(Struct):
 
 
 class NewClaims(Struct, rename="camel"):
-    """What is printed on the devices."""
+    """What is printed on the devices; and of which vendor or model they all are, where the caller knows."""
 
     device_ids: Identifiers = []
     kit_ids: Identifiers = []
+    vendor: Named | None = None
+    model: Named | None = None
 
 
 class DeviceClaimError(Struct, rename="camel"):
-    """A device that stays unclaimed: NOT_FOUND or ALREADY_CLAIMED."""
+    """A device that stays unclaimed: NOT_FOUND, ALREADY_CLAIMED, or AMBIGUOUS until the model is named."""
 
     device_id: str
     code: str
@@ -97,24 +118,37 @@ class Claimed(Struct, rename="camel"):
 
 
 def _device(found: ClaimableDevice, identifier: str) -> ClaimDevice:
-    name = str(found.device_id) if found.claimed else identifier
-    return ClaimDevice(name, found.device_type, found.product_number, found.claimed)
+    return ClaimDevice(
+        device_id=str(found.id) if found.claimed else identifier,
+        device_type=found.device_type,
+        product_number=found.product_number,
+        is_claimed=found.claimed,
+        vendor=found.vendor,
+        model=found.model,
+        first_seen_time=rfc3339(found.first_seen_at),
+        last_seen_time=None if found.last_seen_at is None else rfc3339(found.last_seen_at),
+        claimed_with_it=sum(below.devices for below in found.below),
+    )
 
 
 @endpoint(
     "GET",
     "/v2/claimInfo",
     caller=SERVICE_ACCOUNT,
-    errors={404: "No device has this printed on it, or another organization owns it; nothing more is told."},
+    errors={
+        400: "Devices of several models have this printed on them, and none of them is named.",
+        404: "No device has this printed on it, or another organization owns it; nothing more is told.",
+    },
 )
 async def claim_info(services: Services, account: Principal, query: ClaimQuery) -> ClaimInfo:
     """Look up what is printed on a device."""
     owners = {grant.organization_id for grant in account.grants}
     if query.organization:
         owners = {owner for owner in owners if query.organization == f"{PREFIX}{owner}"}
+    named = NamedModel(query.vendor, query.model)
     async with services.postgres.acquire() as connection:
         for owner in sorted(owners):
-            found = await claiming.by_identifier(connection, owner, query.identifier)
+            found = await claiming.by_identifier(connection, owner, query.identifier, named)
             if found is not None:
                 return ClaimInfo("DEVICE", _device(found, query.identifier))
     raise NotFound(claiming.UNKNOWN)
@@ -122,15 +156,20 @@ async def claim_info(services: Services, account: Principal, query: ClaimQuery) 
 
 @endpoint("POST", "/v2/projects/{project}/devices:claim", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def claim_devices(services: Services, project: ProjectScope, query: DryRun, body: NewClaims) -> Claimed:
-    """Claim devices, with those below them, into the project's space `Unsorted`."""
+    """Claim devices, with those below that they registered, into the project's space `Unsorted`."""
+    named = NamedModel(body.vendor, body.model)
     done: list[ClaimDevice] = []
     errors: list[DeviceClaimError] = []
     async with services.postgres.acquire() as connection:
         for identifier in dict.fromkeys(body.device_ids):
-            found = await claiming.by_identifier(connection, project.organization_id, identifier)
+            try:
+                found = await claiming.by_identifier(connection, project.organization_id, identifier, named)
+            except DoesNotFit as several:
+                errors.append(DeviceClaimError(identifier, "AMBIGUOUS", several.text))
+                continue
             if found is not None and not found.claimed and not query.dry_run:
-                is_ours = await _claim(services, connection, project, found.device_id)
-                found = found._replace(claimed=True)
+                is_ours = await _claim(services, connection, project, found.id)
+                found = msgspec.structs.replace(found, claimed=True)
                 if is_ours:
                     done.append(_device(found, identifier))
                     continue

@@ -12,6 +12,7 @@ import requests
 from owners import Owner
 from projects import Account, account_of
 
+from gateway.stores.tenants import organizations
 from schemas import replies
 from schemas.postgres import Pool
 from schemas.redis import Redis
@@ -118,6 +119,9 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
         "device": str(listed),
         "connector": await _made(caller, f"{in_project}/dataconnectors", {"httpConfig": receiver}),
     }
+    async with acme.pool.acquire() as connection:
+        vendor = await organizations.create(connection, "Vendor")
+    await acme.call("POST", "/partners", {"short_code": vendor.short_code})
     member = await _made(caller, f"{in_organization}/members", leads | {"email": "someone@example.org"})
     emulated = await _made(caller, f"/emulator{in_project}/devices", {"type": "temperature"})
     organization = "/core/v1/organization"
@@ -150,6 +154,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
                 "key_id": hardware_key["id"],
             },
             f"{organization}/api_keys": {"key_id": api_key["id"]},
+            f"{organization}/partners": {"partner_id": str(vendor.id)},
             f"{organization}/connectors": {"connector_id": imported["id"], "vendor_id": "gone"},
             "/core/v1/partner": {"device_id": str(sold)},
             "/v2/": v2,
@@ -179,6 +184,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
                 "rate_limit": FAR,
                 "time_zone": "Europe/Oslo",
                 "event_mappings": {"temperature": "temperature"},
+                "short_code": vendor.short_code,
             },
             "/v1/devices/{device_id}/telemetry": {"status": "online"},
             f"{organization}/devices/histories": {"status": None},
@@ -188,6 +194,8 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             },
             "/v2/": {
                 "identifier": f"{row['mac']}/{row['sn']}",
+                "vendor": None,
+                "model": None,
                 "httpConfig": receiver,
                 "events": ["temperature"],
                 "status": "ACTIVE",

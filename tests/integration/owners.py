@@ -86,6 +86,11 @@ class Owner:
         """The device's row."""
         return await self.pool.fetchrow("SELECT * FROM devices WHERE id = $1", device_id)
 
+    async def trusts(self, vendor: "Owner") -> None:
+        """Make another tenant this one's partner: devices of its models may be claimed."""
+        code = await self.pool.fetchval("SELECT short_code FROM organizations WHERE id = $1", vendor.organization_id)
+        await self.call("POST", "/partners", {"short_code": code})
+
     async def seen(
         self, device_id: UUID, status: str | None = "online", *, offline: bool = False, **values: Any
     ) -> None:

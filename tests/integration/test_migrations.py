@@ -44,6 +44,15 @@ async def migrate(connection: Connection) -> list[str]:
     return await postgres.migrate(connection, shards=SHARDS, master_key=MASTER_KEY)
 
 
+async def migrate_to(pattern: str, connection: Connection, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apply only the migrations whose names fit, as an earlier version would."""
+    with monkeypatch.context() as before:
+        for path in sorted(postgres.MIGRATIONS.glob(pattern)):
+            (folder / path.name).write_text(path.read_text())
+        before.setattr(postgres, "MIGRATIONS", folder)
+        await migrate(connection)
+
+
 async def fill(connection: Connection) -> None:
     """Two devices with state, reports and several days of events, and a connector in the middle of the log."""
     devices = [ids.new_id(), ids.new_id()]
@@ -124,12 +133,8 @@ async def test_the_data_plane_is_cut_by_shard_and_no_row_is_lost(
     What a run that was killed left behind is no obstacle, and a connector's backlog is still counted when it ends.
     """
     connection = await postgres.connect(empty, "tests")
-    with monkeypatch.context() as before:
-        for path in sorted(postgres.MIGRATIONS.glob("000[123]_*.sql")):
-            (tmp_path / path.name).write_text(path.read_text())
-        before.setattr(postgres, "MIGRATIONS", tmp_path)
-        await migrate(connection)
-        await fill(connection)
+    await migrate_to("000[123]_*.sql", connection, tmp_path, monkeypatch)
+    await fill(connection)
     found = await rows(connection)
     assert len(found["events"]) == 2 * DAYS * EVENTS_A_DAY
     today = f"events_{datetime.now(UTC):%Y%m%d}"
@@ -170,6 +175,42 @@ async def test_the_data_plane_is_cut_by_shard_and_no_row_is_lost(
         "SELECT count(*) FROM connector_positions p JOIN shards USING (shard) WHERE seq < next_seq"
     )
     assert behind == 0
+    await connection.close()
+
+
+async def test_whoever_claimed_devices_can_go_on_and_short_codes_become_prefix_free(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models of which others own devices are public from then on, children of a parent's making come along, and of two
+    codes that begin alike one that opens no Cloud ID is another one."""
+    connection = await postgres.connect(empty, "tests")
+    await migrate_to("000[1-7]_*.sql", connection, tmp_path, monkeypatch)
+    await connection.execute(
+        """INSERT INTO organizations (id, name, short_code)
+           SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, 'O', code
+             FROM (VALUES (1, '1F55'), (2, '1f55ME'), (3, 'ZZZZ')) t (n, code);
+           INSERT INTO projects (id, organization_id, name)
+           SELECT id, id, 'P' FROM organizations WHERE short_code = 'ZZZZ';
+           INSERT INTO spaces (id, project_id, name, full_path) SELECT id, id, 'S', 'S' FROM projects;
+           INSERT INTO device_models (id, organization_id, vendor, name, authentication)
+           SELECT id, id, 'V', 'M', CASE WHEN short_code = '1f55ME' THEN 'cloud_id' ELSE 'mac_sn' END
+             FROM organizations;
+           INSERT INTO devices
+                  (id, shard, model_id, firmware_version, organization_id, project_id, space_id, claimed_at)
+           SELECT o.id, 0, o.id, '1', s.id, s.id, s.id, now() FROM organizations o, spaces s
+            WHERE o.short_code = '1F55';
+           INSERT INTO devices (id, shard, model_id, firmware_version, parent_id)
+           SELECT gen_random_uuid(), 0, model_id, '1', id FROM devices"""
+    )
+    assert "0008_claims" in await migrate(connection)
+    models = await connection.fetch(
+        "SELECT o.short_code, m.public FROM device_models m JOIN organizations o USING (id)"
+    )
+    assert [row["public"] for row in models] == [row["short_code"] not in ("1f55ME", "ZZZZ") for row in models]
+    assert await connection.fetchval("SELECT array_agg(vouched_for ORDER BY parent_id) FROM devices") == [True, False]
+    codes = [row["short_code"].lower() for row in models]
+    assert {"1f55me", "zzzz"} < set(codes)
+    assert not [(a, b) for a in codes for b in codes if a is not b and a.startswith(b)]
     await connection.close()
 
 

@@ -304,9 +304,9 @@ def sealed_columns(columns: dict[str, Any], vault: Vault, connector_id: str) -> 
 async def make_project(pool: Pool, dsn: str, devices: int = 8, device_type: str = "touch") -> Project:
     """A project of a new organization."""
     number = next(_numbers)
-    organization = await organizations.create(pool, f"Organization {number}")
-    project = await projects.create(pool, organization.id, "Project")
     async with pool.acquire() as connection:
+        organization = await organizations.create(connection, f"Organization {number}")
+        project = await projects.create(connection, organization.id, "Project")
         space = await spaces.create(connection, organization.id, project.id, "Space")
     model = await models.create(pool, organization.id, vendor="Vendor", name="Model")
     await pool.execute("UPDATE device_models SET device_type = $2 WHERE id = $1", model.id, device_type)

@@ -36,7 +36,11 @@ def add(things: Things) -> None:
         metavar="CALLS",
         help="in 30 s",
     )
+    create.add_argument("--public", action="store_true", help="every organization may claim its devices")
     verb(verbs, "list", "the models of an organization", _list_models, "--organization")
+    publish = verb(verbs, "publish", "let every organization claim a model's devices", _publish)
+    publish.add_argument("id", type=UUID)
+    publish.add_argument("--withdraw", action="store_true", help="no longer: only the vendor's own and its customers")
 
     verbs = thing(verbs, "commands", "the commands that a model's devices understand")
     define = verb(verbs, "add", "define a command", _add_command, "--model")
@@ -64,7 +68,7 @@ def add(things: Things) -> None:
 
 
 async def _create_model(connection: Connection, arguments: argparse.Namespace) -> Any:
-    return await models.create(
+    made = await models.create(
         connection,
         arguments.organization,
         vendor=arguments.vendor,
@@ -73,6 +77,11 @@ async def _create_model(connection: Connection, arguments: argparse.Namespace) -
         offline_threshold_s=arguments.offline_threshold_s,
         rate_limit=arguments.rate_limit,
     )
+    return await models.publish(connection, made.id, public=True) if arguments.public else made
+
+
+async def _publish(connection: Connection, arguments: argparse.Namespace) -> Any:
+    return await models.publish(connection, arguments.id, public=not arguments.withdraw)
 
 
 async def _list_models(connection: Connection, arguments: argparse.Namespace) -> Any:

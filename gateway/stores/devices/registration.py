@@ -64,6 +64,8 @@ class NewDevice(Struct, frozen=True, kw_only=True):
     sub_model: str | None
     firmware_version: str
     details: dict[str, Any]
+    vouched_for: bool = False
+    """Whether its parent registers it."""
 
 
 async def model_of_hardware_key(connection: Executor, text: str) -> Model:
@@ -136,8 +138,8 @@ async def insert(change: Change, new: NewDevice, ownership: Ownership) -> None:
         await change.connection.execute(
             """INSERT INTO devices (id, shard, model_id, hardware_key_id, parent_id, sn, mac, cloud_id, name, sub_model,
                                     firmware_version, details, registered_at, organization_id, project_id, space_id,
-                                    claimed_at, space_data_version)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)""",
+                                    claimed_at, space_data_version, vouched_for)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)""",
             new.id,
             new.shard,
             new.model.id,
@@ -156,6 +158,7 @@ async def insert(change: Change, new: NewDevice, ownership: Ownership) -> None:
             ownership.space_id,
             change.moment if claimed else None,
             int(claimed),
+            new.vouched_for,
         )
     except asyncpg.UniqueViolationError as error:
         raise DoesNotFit(TAKEN[error.constraint_name or ""]) from None

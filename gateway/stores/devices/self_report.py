@@ -52,7 +52,7 @@ async def update(change: Change, device_id: UUID, was: SelfReport, now: SelfRepo
     await change.connection.execute(
         """UPDATE devices SET name = $2, firmware_version = $3, sub_model = $4, details = $5, host_address = $6,
                   applied_config_version = $7, applied_space_version = $8, parent_id = $9,
-                  info_version = info_version + $10
+                  vouched_for = vouched_for AND parent_id IS NOT DISTINCT FROM $9, info_version = info_version + $10
             WHERE id = $1""",
         device_id,
         now.name,

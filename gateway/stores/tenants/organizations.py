@@ -13,10 +13,14 @@ from msgspec import Struct
 
 from gateway.refusals import DoesNotFit, NotFound
 from schemas import ids
-from schemas.postgres import Executor
+from schemas.postgres import Connection, Executor
 
 SHORT_CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 SHORT_CODE_CHARACTERS = 6
+SHORT_CODE_TAKEN = "Short code has already been taken, or is the beginning of another one, or begins with one"
+
+_SHORT_CODES_LOCK = 0x66675343
+"""Advisory lock of whoever chooses a short code: two at once could otherwise take codes that begin alike."""
 
 
 class Organization(Struct):
@@ -28,23 +32,44 @@ class Organization(Struct):
     created_at: datetime
 
 
-async def create(connection: Executor, name: str, short_code: str | None = None) -> Organization:
-    """A new organization. Raises DoesNotFit when the short code is taken or malformed."""
-    code = short_code or "".join(secrets.choice(SHORT_CODE_ALPHABET) for _ in range(SHORT_CODE_CHARACTERS))
+async def create(connection: Connection, name: str, short_code: str | None = None) -> Organization:
+    """A new organization. Raises DoesNotFit when the short code is malformed, taken, or begins like another's.
+
+    A Cloud ID is told apart by the code that it begins with, so no code begins with another one.
+    """
     try:
-        row = await connection.fetchrow(
-            """INSERT INTO organizations (id, name, short_code) VALUES ($1, $2, $3)
-               RETURNING id, name, short_code, created_at""",
-            ids.new_id(),
-            name,
-            code,
-        )
-    except asyncpg.UniqueViolationError:
-        raise DoesNotFit("Short code has already been taken") from None
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _SHORT_CODES_LOCK)
+            code = _random_code() if short_code is None else short_code
+            while await _begins_like_another(connection, code):
+                if short_code is not None:
+                    raise DoesNotFit(SHORT_CODE_TAKEN)
+                code = _random_code()
+            row = await connection.fetchrow(
+                """INSERT INTO organizations (id, name, short_code) VALUES ($1, $2, $3)
+                   RETURNING id, name, short_code, created_at""",
+                ids.new_id(),
+                name,
+                code,
+            )
     except asyncpg.CheckViolationError:
         raise DoesNotFit("Name must have 1 to 255 characters, a short code 2 to 8 letters and digits") from None
     assert row is not None
     return Organization(**row)
+
+
+def _random_code() -> str:
+    return "".join(secrets.choice(SHORT_CODE_ALPHABET) for _ in range(SHORT_CODE_CHARACTERS))
+
+
+async def _begins_like_another(connection: Connection, code: str) -> bool:
+    """Whether a code is the beginning of another organization's, or the other way round, in any case."""
+    found: bool = await connection.fetchval(
+        """SELECT EXISTS (SELECT FROM organizations WHERE starts_with(lower(short_code), lower($1))
+                              OR starts_with(lower($1), lower(short_code)))""",
+        code,
+    )
+    return found
 
 
 async def listed(connection: Executor) -> list[Organization]:

@@ -40,6 +40,7 @@ async def test_a_device_is_claimed_by_cloud_id(acme: Owner) -> None:
 
 async def test_wrong_unknown_and_foreign_proofs_get_the_same_answer(acme: Owner, globex: Owner) -> None:
     """Nobody learns from a refused claim which devices exist or are owned."""
+    await acme.trusts(globex)
     free = await proof(globex, await globex.device(claimed=False))
     owned = await proof(globex, await globex.device())
     for wrong in ({"mac": free["mac"], "sn": "?"}, {"mac": "02:99:99:99:99:99", "sn": free["sn"]}, owned):
@@ -89,9 +90,9 @@ async def test_another_tenants_space_is_as_unknown_as_none(acme: Owner, globex: 
 async def test_children_are_claimed_with_their_parent_into_the_same_space(acme: Owner) -> None:
     """A whole tree of devices is claimed at once; each is told and each has its event."""
     parent = await acme.device(claimed=False)
-    child = await acme.device(claimed=False, parent_id=parent, name="Child")
-    grandchild = await acme.device(claimed=False, parent_id=child)
-    gone = await acme.device(claimed=False, parent_id=parent, deleted_at=None)
+    child = await acme.device(claimed=False, parent_id=parent, vouched_for=True, name="Child")
+    grandchild = await acme.device(claimed=False, parent_id=child, vouched_for=True)
+    gone = await acme.device(claimed=False, parent_id=parent, vouched_for=True)
     await acme.pool.execute("UPDATE devices SET deleted_at = now() WHERE id = $1", gone)
     await acme.call(
         "POST", "/devices/claim", {"space_id": str(acme.space_id), "name": "Parent"} | await proof(acme, parent)
@@ -116,6 +117,7 @@ async def test_a_child_cannot_be_claimed_away_from_its_parent(acme: Owner, globe
 
 async def test_of_two_tenants_that_claim_at_once_exactly_one_wins(acme: Owner, globex: Owner) -> None:
     """A race has one owner at its end, and one event."""
+    await globex.trusts(acme)
     device_id = await acme.device(claimed=False)
     given = await proof(acme, device_id)
     answers = await asyncio.gather(

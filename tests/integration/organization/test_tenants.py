@@ -44,6 +44,7 @@ def bodies(tenant: Owner) -> dict[str, Any]:
         "create_definition": {"name": "stolen"},
         "change_definition": {"name": "stolen"},
         "create_hardware_key": {"name": "stolen"},
+        "add_partner": {"short_code": "nobody"},
         "create_api_key": {"kind": "partner", "name": "mine"},
         "create_connector": {
             "provider": "simulated",
@@ -79,6 +80,7 @@ async def places(tenant: Owner) -> dict[str, str]:
         "api_key_id": str(tenant.key_id),
         "connector_id": connector["connector"]["id"],
         "vendor_id": "their-device",
+        "partner_id": str(tenant.organization_id),
     }
 
 
@@ -121,7 +123,7 @@ async def test_no_call_is_answered_without_a_key_of_its_kind(acme: Owner, globex
     assert await everything(acme.pool) == before
 
 
-ORGANIZE = {"create_project", "create_api_key", "revoke_api_key"}
+ORGANIZE = {"create_project", "create_api_key", "revoke_api_key", "add_partner", "remove_partner"}
 ADMINISTER = {
     "claim_device", "create_hardware_key", "delete_project", "rename_project", "revoke_hardware_key", "delete_device",
 }  # fmt: skip

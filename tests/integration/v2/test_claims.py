@@ -13,7 +13,7 @@ async def test_the_client_looks_up_and_claims_devices(edge: Any, acme: Owner) ->
     """By what is printed on them: a pair here. Children come along; what is claimed has an id, an event and a space."""
     boss, project = await account_of(acme, "organization.admin"), str(acme.project_id)
     device_id = await acme.device(claimed=False)
-    child = await acme.device(claimed=False, parent_id=device_id)
+    child = await acme.device(claimed=False, parent_id=device_id, vouched_for=True)
     row = await acme.row(device_id)
     printed = f"{row['mac'].upper()}/{row['sn']}"
     info = await boss.client(dt.Claim.claim_info, printed, str(acme.organization_id))
