@@ -138,11 +138,11 @@ class Field:
         """What the receiver counted, by path."""
         with urllib.request.urlopen(f"{self.url}/stats", timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)
-        return {path: figures for path, figures in found.items() if path not in ("/stats", "/reset")}
+        return found
 
-    def forget(self) -> None:
-        """Let the receiver begin anew."""
-        with urllib.request.urlopen(f"{self.url}/reset", timeout=10):
+    def forget(self, prefix: str = "/") -> None:
+        """Let the receiver begin anew, for the paths that begin so."""
+        with urllib.request.urlopen(f"{self.url}/reset{prefix}", timeout=10):
             pass
 
     async def until(self, count: int, prefix: str = "/") -> None:
@@ -255,9 +255,11 @@ async def _hanging(
                 await field.connector(project_id, f"/hang/{n}" if hanging and n % 10 == 0 else "/timed/healthy")
             async with _worker(field.rig, valkey, "dispatcher", UNDER_TEST):
                 await field.trickle(project_ids, 500, 1)
+                await field.until(1, "/timed/")
                 field.forget()
                 await field.trickle(project_ids, 1_000, seconds)
                 await asyncio.sleep(1)
+                await field.until(1, "/timed/")
                 p99_ms[hanging].append(field.seen()["/timed/healthy"]["p99_ms"])
             await field.clear()
     without, with_hanging = median(p99_ms[False]), median(p99_ms[True])
@@ -284,9 +286,12 @@ async def _catching_up(
                 await field.happen(lagging, behind)
             async with _worker(field.rig, valkey, "dispatcher", UNDER_TEST):
                 await field.trickle(live, 500, 1)
-                field.forget()
+                await field.until(1, "/timed/")
+                # What the backlog delivered by now counts for its own end.
+                field.forget("/timed/")
                 await field.trickle(live, 500, seconds)
                 await asyncio.sleep(0.5)
+                await field.until(1, "/timed/")
                 p50_ms[catching_up].append(field.seen()["/timed/live"]["p50_ms"])
                 if catching_up:
                     await field.until(min(behind, CAUGHT_UP), "/ok/")

@@ -7,7 +7,7 @@ POST /timed/NAME  200, and the age of the event is kept
 POST /wrong/NAME  500                      POST /hang/NAME    nothing, ever
 POST /drip/NAME   200 and a byte a second, without end
 GET  /stats       requests and ages by path, as JSON
-GET  /reset       forget them
+GET  /reset/PREFIX forget those of the paths that begin with /PREFIX
 """
 
 import asyncio
@@ -87,8 +87,10 @@ class Hook(asyncio.Protocol):
             text = msgspec.json.encode({name.decode(): seen.summary() for name, seen in self._seen.items()})
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text))
             return
-        if path == b"/reset":
-            self._seen.clear()
+        if path.startswith(b"/reset/"):
+            prefix = path.removeprefix(b"/reset")
+            for name in [name for name in self._seen if name.startswith(prefix)]:
+                del self._seen[name]
             self._transport.write(OK)
             return
         seen = self._seen.get(path)
