@@ -4,6 +4,7 @@ import asyncio
 import resource
 import signal
 import socket
+import sys
 
 import uvicorn
 
@@ -15,6 +16,8 @@ from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings, SettingsError
 
 BACKLOG = 4096
+PROBE_AFTER_S, PROBES, PROBE_EVERY_S = 60, 4, 15
+"""When the kernel asks whether a silent peer is still there: an open stream may have nothing to say for days."""
 PORT_MAX = 65_535
 
 
@@ -69,6 +72,12 @@ def bind(address: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections that are accepted have what their listener has.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":  # elsewhere the system's own times, two hours as a rule
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
     listener.bind((host, int(port)))
     listener.listen(BACKLOG)
     return listener

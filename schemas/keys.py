@@ -4,7 +4,7 @@
 {3}:reply             hash    device id → prepared reply (see schemas.replies); field "!" marks it complete
 {3}:calls:<window>    hash    device id → calls in a 30 s window, for devices that call often
 {3}:puts:<device>     string  PUT calls of a device in its hour
-{3}:account:<id>      string  calls of a service account in its window
+{3}:account:<id>      string  when a service account's next call has its turn
 {3}:page:<digest>     string  where a page of a long list begins (lists by page number, keyset inside)
 """
 

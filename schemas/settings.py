@@ -133,6 +133,15 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     ] = ""
     shutdown_timeout_s: Annotated[int, Meta(ge=1, le=300, description="Open requests get this long on SIGTERM.")] = 20
     connections_max: Annotated[_Count, Meta(description="Connections one edge process serves; more get 503.")] = 50_000
+    account_calls_max: Annotated[
+        int,
+        Meta(
+            ge=5,
+            le=1_000_000,
+            description="Calls that a service account may make in 5 s; beyond, they wait their turn, up to a second, "
+            "and then get 429.",
+        ),
+    ] = 200
     redis_timeout_s: Annotated[_Seconds, Meta(description="A Redis round trip of the hot path may take this.")] = 5
     pending_messages_max: Annotated[
         _Count, Meta(description="Messages waiting in one edge process for Redis; more get 503.")

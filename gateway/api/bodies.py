@@ -5,7 +5,7 @@ All of that is taken. A packed body is bounded by what it unpacks to, as every o
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -62,13 +62,20 @@ def unpacked(data: bytes, bytes_max: int) -> bytes:
     raise Malformed("Body is not valid gzip")
 
 
-def decode(decoder: "msgspec.json.Decoder[T]", data: bytes, patterns: Mapping[str, str | None] = {}) -> T:
+def decode(
+    decoder: "msgspec.json.Decoder[T]",
+    data: bytes,
+    patterns: Mapping[str, str | None] = {},
+    check: Callable[[Any], None] | None = None,
+) -> T:
     """The body as what it should be. Raises Malformed, or DoesNotFit with a sentence that names the member.
 
-    `patterns` are those of the type with their sentences, as `patterns_of` finds them.
+    `patterns` are those of the type with their sentences, as `patterns_of` finds them; `check` looks at the JSON first.
     """
     data = data.removeprefix(BYTE_ORDER_MARK)
     try:
+        if check is not None:
+            check(msgspec.json.decode(data))
         try:
             body = decoder.decode(data)
         except msgspec.ValidationError as error:

@@ -17,8 +17,11 @@ What a function takes says what it needs:
 
 The returned value is the answer's JSON. The same types make the OpenAPI document.
 
+Callers that are `exact` are refused parameters and members that the call does not know (400).
+
 Calls below `/v2` speak as their existing clients expect: refusals have `code` and `help`, what does not fit is 400, and
-parameters come in snake_case or camelCase, repeated for lists.
+parameters come in snake_case or camelCase, repeated for lists. A PATCH or PUT there may send back the whole thing as it
+was read: members that cannot be changed are known, and stay as they are.
 """
 
 import inspect
@@ -39,6 +42,7 @@ from gateway.api import bodies, dialects
 from gateway.api.principals import CallerKind
 from gateway.api.scopes import NOT_FOUND, Scope
 from gateway.api.texts import check_query, is_text
+from gateway.api.unknowns import Members, check_no_body, check_parameters
 from gateway.identifiers import uuid_of
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound, Refusal, away
@@ -111,6 +115,9 @@ class Endpoint:
         self._needs_request = "request" in hints
         self._decoder = None if self.body in (None, bytes) else msgspec.json.Decoder(self.body)
         self._encoder = msgspec.json.Encoder()
+        self.exact = caller is not None and caller.exact
+        self._members = self._exact_members() if self.exact and self._decoder is not None else None
+        self._parameters = {} if self.query is None else _parameters(self.query)
         self.patterns = {
             pattern: text
             for kind in (self.body, self.query)
@@ -175,31 +182,50 @@ class Endpoint:
             given[name] = _path_member(request.path_params[name], kind)
         if self.query is not None:
             check_query(request)
-            given["query"] = self._decoded_query(request)
+        named = self._named_parameters(request)
+        if self.query is not None:
+            given["query"] = self._decoded_query(named)
         if self.body is not None:
             data = await bodies.read(request, self.body_bytes_max)
-            given["body"] = data if self._decoder is None else bodies.decode(self._decoder, data, self.patterns)
+            given["body"] = data if self._decoder is None else self._decoded_body(data, self._decoder)
+        elif self.exact and request.method not in ("GET", "HEAD"):
+            check_no_body(await bodies.read(request, self.body_bytes_max))
         answer = await self.function(**given)
         if isinstance(answer, Response):
             return answer
         return Response(self._encoder.encode(answer), self.status, media_type="application/json")
 
-    def _decoded_query(self, request: Request) -> Any:
-        given: dict[str, Any] = dict(request.query_params)
+    def _named_parameters(self, request: Request) -> list[tuple[str, str]]:
+        """The parameters of a request, each as its field is called. Raises Malformed for one that has none."""
+        named = request.query_params.multi_items()
         if self.dialect.is_v2:
-            given = {}
-            fields = msgspec.structs.fields(self.query)
-            lists = {field.name for field in fields if typing.get_origin(field.type) is list}
-            for name, value in request.query_params.multi_items():
-                known = _UPPER.sub(lambda upper: f"_{upper[0].lower()}", name)
-                if known in lists:
-                    given.setdefault(known, []).append(value)
-                else:
-                    given[known] = value
+            named = [(_UPPER.sub(lambda upper: f"_{upper[0].lower()}", name), value) for name, value in named]
+        if self.exact:
+            lists = [name for name, is_list in self._parameters.items() if is_list]
+            check_parameters([name for name, _ in named], self._parameters, lists)
+        return named
+
+    def _decoded_query(self, named: list[tuple[str, str]]) -> Any:
+        given: dict[str, Any] = {}
+        for name, value in named:
+            if self._parameters.get(name):
+                given.setdefault(name, []).append(value)
+            else:
+                given[name] = value
         try:
             return msgspec.convert(given, self.query, strict=False)
         except msgspec.ValidationError as error:
             raise DoesNotFit(sentence(error, self.patterns)) from None
+
+    def _decoded_body(self, data: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
+        check = None if self._members is None else self._members.check
+        return bodies.decode(decoder, data, self.patterns, check)
+
+    def _exact_members(self) -> Members:
+        returned: frozenset[str] = frozenset()
+        if self.dialect.is_v2 and self.method in ("PATCH", "PUT") and hasattr(self.answer, "__struct_fields__"):
+            returned = frozenset(self.answer.__struct_encode_fields__)
+        return Members(self.body, returned)
 
 
 def endpoint(
@@ -253,6 +279,11 @@ def endpoint(
 
 def _is_scope(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Scope)
+
+
+def _parameters(query: type[msgspec.Struct]) -> dict[str, bool]:
+    """The parameters of a call by name, each with whether it is a list."""
+    return {field.encode_name: typing.get_origin(field.type) is list for field in msgspec.structs.fields(query)}
 
 
 def _path_member(value: str, kind: type) -> Any:

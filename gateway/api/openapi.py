@@ -17,7 +17,7 @@ REFERENCE = "#/components/schemas/{name}"
 HEAD_TOO_LARGE = 431
 """Told before it is known which call it would have been, so in the same shape for all."""
 COMMON = {
-    400: "The body is not valid JSON, or below `/v2` does not fit.",
+    400: "The body is not valid JSON, a member or parameter is not known, or below `/v2` one does not fit.",
     401: "The credential is missing, wrong, or no longer good.",
     403: "The caller's role does not permit it.",
     404: "There is no such thing, or it is not the caller's.",
@@ -56,6 +56,9 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     for endpoint in endpoints:
         operation = _operation(endpoint, schema_of, components)
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
+    for endpoint in endpoints:
+        if endpoint.exact and endpoint.body not in (None, bytes):
+            _close(schema_of(endpoint.body), components)
     for query in {endpoint.query for endpoint in endpoints if endpoint.query is not None}:
         components.pop(_name(schema_of(query)), None)  # its members stand as parameters
     tags: dict[str, str] = {}
@@ -75,6 +78,19 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": _schemes(endpoints)},
     }
+
+
+def _close(schema: dict[str, Any], components: dict[str, Any]) -> None:
+    """Say of a schema, and of all that it refers to, that there are no other members."""
+    if "$ref" in schema:
+        schema = components[_name(schema)]
+        if "additionalProperties" in schema:
+            return
+        schema["additionalProperties"] = False
+    inner = [*schema.get("anyOf", ()), *schema.get("properties", {}).values(), schema.get("items")]
+    for below in [*inner, schema.get("additionalProperties")]:
+        if isinstance(below, dict):
+            _close(below, components)
 
 
 def _schemes(endpoints: Sequence[Endpoint]) -> dict[str, Mapping[str, str]]:
@@ -139,6 +155,8 @@ def _refusals(endpoint: Endpoint) -> dict[int, str]:
             implied.add(429)
     if endpoint.described_body is not None:
         implied |= {400, 413, 415, 422}
+    if endpoint.exact:
+        implied.add(400)
     if endpoint.query is not None:
         implied.add(422)
     if any(kind is not str for kind in endpoint.in_path.values()):

@@ -46,6 +46,16 @@ def cut(rows: list[T], size: int, token: Callable[[T], str]) -> tuple[list[T], s
     return page, token(page[-1]) if len(rows) > size else ""
 
 
+def part(rows: list[T], query: PageQuery, token: Callable[[T], str]) -> tuple[list[T], str]:
+    """The part that is asked for of a list that was read whole, and the token of the next. Raises DoesNotFit."""
+    if query.page_token:
+        tokens = [token(row) for row in rows]
+        if query.page_token not in tokens:
+            raise DoesNotFit(UNKNOWN)
+        rows = rows[tokens.index(query.page_token) + 1 :]
+    return cut(rows, query.page_size, token)
+
+
 def seal(scope: tuple[Any, ...], place: list[Any]) -> str:
     """The token for what comes behind `place` in the list that `scope` (order, time range) makes."""
     text = msgspec.json.encode([_digest(scope), *place])

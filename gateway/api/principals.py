@@ -70,3 +70,5 @@ class CallerKind(Struct, frozen=True):
     """Security schemes by name, any one of which will do."""
     limited: bool
     """Whether it can call too often (429)."""
+    exact: bool
+    """Whether what it sends and the call does not know is refused, see `unknowns`."""

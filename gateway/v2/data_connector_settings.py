@@ -19,6 +19,7 @@ from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.connectors import data_connectors as store
 from gateway.stores.connectors.data_connectors import Connector
+from gateway.v2 import update_masks
 from schemas import events as event_types
 from schemas.bounds import RETRY_WINDOW_S
 from schemas.egress import EgressError, EgressPolicy, check_url
@@ -70,6 +71,15 @@ class DataConnector(Struct, rename="camel", kw_only=True):
     failing_since: str | None
 
 
+class OtherTypes(Struct, rename="camel", kw_only=True):
+    """What connectors of other types have; clients that know those say null of it."""
+
+    azure_service_bus_config: UnsetType | None = UNSET
+    azure_event_hub_config: UnsetType | None = UNSET
+    pubsub_config: UnsetType | None = UNSET
+    aws_sqs_config: UnsetType | None = UNSET
+
+
 class HttpConfigChange(Struct, rename="camel", kw_only=True):
     """Members of `httpConfig` to set."""
 
@@ -86,7 +96,7 @@ class DeliveryChange(Struct, rename="camel", kw_only=True):
     retry_window_seconds: RetryWindow | UnsetType | None = UNSET
 
 
-class Change(Struct, rename="camel", kw_only=True):
+class Change(OtherTypes, rename="camel", kw_only=True):
     """Members of a data connector to set."""
 
     display_name: Label | UnsetType | None = UNSET
@@ -229,11 +239,10 @@ def apply_masked(draft: Draft, change: Change, mask: str) -> None:
 
     Paths may be written as in the JSON (`httpConfig.url`) or with underscores.
     """
-    for path in filter(None, (part.strip() for part in mask.split(","))):
-        name = re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", path)
+    for name in update_masks.paths(mask):
         named = [setting for setting in SETTINGS if setting.path == name or setting.path.startswith(f"{name}.")]
         if not named:
-            raise DoesNotFit(f"Update mask names an unknown path: {path}")
+            raise DoesNotFit(f"Update mask names an unknown path: {name}")
         for setting in named:
             value = setting.given(change)
             setting.put(draft, None if value is UNSET else value)

@@ -19,6 +19,7 @@ from gateway.services import Services
 from gateway.stores.connectors import data_connectors as store
 from gateway.v2 import data_connector_settings as settings
 from gateway.v2.data_connector_settings import Change, DataConnector, Draft, shown
+from gateway.v2.update_masks import UpdateQuery
 from schemas.secrets import CONNECTOR_SECRETS
 
 OVERLAP = timedelta(days=1)
@@ -31,12 +32,6 @@ class DataConnectors(Struct, rename="camel"):
 
     data_connectors: list[DataConnector]
     next_page_token: str
-
-
-class UpdateQuery(Struct, kw_only=True):
-    """`update_mask` names paths, separated by commas: displayName, httpConfig.url, …"""
-
-    update_mask: str | None = None
 
 
 class NewSecret(Struct, rename="camel"):

@@ -167,9 +167,9 @@ async def remove_project_member(services: Services, project: ProjectScope, membe
 
 
 @endpoint("GET", PROJECT + "/permissions", caller=SERVICE_ACCOUNT, permission=Permission.READ)
-async def project_permissions(services: Services, project: ProjectScope) -> Permissions:
+async def project_permissions(services: Services, project: ProjectScope, query: PageQuery) -> Permissions:
     """List what the caller may do in a project."""
-    return Permissions(names(project.permissions), "")
+    return Permissions(*page_tokens.part(names(project.permissions), query, str))
 
 
 @endpoint("GET", ORGANIZATION + "/members", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)
@@ -212,9 +212,11 @@ async def remove_organization_member(
 
 
 @endpoint("GET", ORGANIZATION + "/permissions", caller=SERVICE_ACCOUNT, permission=Permission.BELONG)
-async def organization_permissions(services: Services, organization: OrganizationScope) -> Permissions:
+async def organization_permissions(
+    services: Services, organization: OrganizationScope, query: PageQuery
+) -> Permissions:
     """List what the caller may do in an organization."""
-    return Permissions(names(organization.permissions), "")
+    return Permissions(*page_tokens.part(names(organization.permissions), query, str))
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

@@ -88,10 +88,11 @@ def _shown(project: VisibleProject) -> V2Project:
 
 
 @endpoint("GET", "/v2/organizations", caller=SERVICE_ACCOUNT)
-async def list_organizations(services: Services, account: Principal) -> Organizations:
+async def list_organizations(services: Services, account: Principal, query: PageQuery) -> Organizations:
     """List the organizations in which the caller has a role."""
     found = await visible_projects.organizations(services.postgres, {grant.organization_id for grant in account.grants})
-    return Organizations([Organization(f"{PREFIX}{organization_id}", name) for organization_id, name in found], "")
+    listed = [Organization(f"{PREFIX}{organization_id}", name) for organization_id, name in found]
+    return Organizations(*page_tokens.part(listed, query, lambda organization: organization.name))
 
 
 @endpoint("GET", "/v2/organizations/{organization}", caller=SERVICE_ACCOUNT, permission=Permission.BELONG)

@@ -2,8 +2,10 @@
 
 from msgspec import Struct
 
+from gateway.api import page_tokens
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.page_tokens import PageQuery
 from gateway.api.principals import Principal
 from gateway.permissions import MEMBER_ROLES, ROLES, names
 from gateway.permissions import Role as RoleName
@@ -33,9 +35,9 @@ def _shown(role: RoleName) -> Role:
 
 
 @endpoint("GET", "/v2/roles", caller=SERVICE_ACCOUNT)
-async def list_roles(services: Services, account: Principal) -> Roles:
+async def list_roles(services: Services, account: Principal, query: PageQuery) -> Roles:
     """List the roles."""
-    return Roles([_shown(role) for role in MEMBER_ROLES], "")
+    return Roles(*page_tokens.part([_shown(role) for role in MEMBER_ROLES], query, lambda role: role.name))
 
 
 @endpoint("GET", "/v2/roles/{role}", caller=SERVICE_ACCOUNT, errors={404: "There is no such role."})

@@ -15,6 +15,8 @@ from gateway.api.validation import Label
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts as accounts
+from gateway.v2 import update_masks
+from gateway.v2.update_masks import UpdateQuery
 from schemas.events import rfc3339
 from schemas.secrets import derived_secret
 
@@ -119,11 +121,18 @@ async def read_account(services: Services, project: ProjectScope, account: str) 
 
 
 @endpoint("PATCH", ACCOUNT, caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
-async def update_account(services: Services, project: ProjectScope, account: str, body: NewAccount) -> ServiceAccount:
-    """Change an account; absent members stay."""
+async def update_account(
+    services: Services, project: ProjectScope, account: str, query: UpdateQuery, body: NewAccount
+) -> ServiceAccount:
+    """Change an account; absent members stay, unless `update_mask` names them."""
     was = await accounts.read(services.postgres, project.id, account)
-    name = was.display_name if body.display_name is UNSET else body.display_name
-    basic = was.basic_auth_enabled if body.enable_basic_auth is UNSET else body.enable_basic_auth
+    name, basic = was.display_name, was.basic_auth_enabled
+    given = [field for field in body.__struct_fields__ if getattr(body, field) is not UNSET]
+    changes = update_masks.chosen(query.update_mask, body.__struct_fields__, given)
+    if "display_name" in changes:
+        name = body.display_name or ""
+    if "enable_basic_auth" in changes:
+        basic = body.enable_basic_auth is True
     return _shown(await accounts.update(services.postgres, was, name, basic))
 
 
@@ -135,11 +144,12 @@ async def delete_account(services: Services, project: ProjectScope, account: str
 
 
 @endpoint("GET", ACCOUNT + "/keys", caller=SERVICE_ACCOUNT, permission=Permission.READ)
-async def list_keys(services: Services, project: ProjectScope, account: str) -> Keys:
+async def list_keys(services: Services, project: ProjectScope, account: str, query: PageQuery) -> Keys:
     """List the keys of an account."""
     owner = await accounts.read(services.postgres, project.id, account)
     found = await accounts.keys(services.postgres, owner.id)
-    return Keys([_key(project.id, owner.id, *key) for key in found], "")
+    listed = [_key(project.id, owner.id, *key) for key in found]
+    return Keys(*page_tokens.part(listed, query, lambda key: key.id))
 
 
 @endpoint(

@@ -1,7 +1,11 @@
 """Events as they are stored: one JSON object a line, or server-sent events where the client accepts those.
 
-    {"result":{"event":{…}}}            an event, or a ping where nothing else was to be said
+    {"result":{"event":{…}}}            an event, or a ping where the client asked for them
     {"error":{"code":…,"message":…}}    the last that is said before the stream ends
+
+A ping has no data, and many a client takes whatever comes for an event: so it is said only to who asked. Where nobody
+did, server-sent events keep their connection alive by comments, which no client shows; lines have nothing of the kind,
+and are silent.
 
 A stream begins now and replays nothing. It ends with an error when its client reads too slowly, when the account may no
 longer read the project (looked at every ping interval), and when the gateway shuts down. Those after which a client
@@ -35,6 +39,9 @@ from schemas.events import EventType, rfc3339
 from schemas.postgres import PostgresAway
 from schemas.sentences import matching
 
+KEEP_ALIVE_S = 10.0
+"""Between two comments of a stream that has nothing to say; proxies end what is silent for a minute or less."""
+COMMENT = b":\n\n"
 SEND_TIMEOUT_S = 30.0
 """A client that takes nothing for so long is gone."""
 RECHECK_S_MAX = 30.0
@@ -50,7 +57,7 @@ PingInterval = Annotated[
 
 
 class StreamQuery(Struct, kw_only=True):
-    """Which events. `ping_interval` is how long the stream says nothing at most, such as `10s`."""
+    """Which events. With `ping_interval`, such as `10s`, a ping is an event too, when none came for so long."""
 
     event_types: list[EventType] = []
     device_ids: list[str] = []
@@ -58,7 +65,7 @@ class StreamQuery(Struct, kw_only=True):
     product_numbers: list[Label] = []
     label_filters: list[Label] = []
     query: Label = ""
-    ping_interval: PingInterval = "10s"
+    ping_interval: PingInterval | None = None
 
 
 class Said(Struct):
@@ -86,7 +93,7 @@ class EventStream(Response):
         self,
         services: Services,
         watch: Watch,
-        ping_s: float,
+        ping_s: float | None,
         recheck: Callable[[], Awaitable[None]],
         *,
         server_sent: bool,
@@ -97,7 +104,9 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._services = services
         self._watch = watch
-        self._ping_s = ping_s
+        self._silent_s = KEEP_ALIVE_S if ping_s is None else ping_s
+        self._pings = ping_s is not None
+        self._comments = server_sent
         self._recheck = recheck
         self._frame = b"data: %b\n\n" if server_sent else b"%b\n"
 
@@ -133,11 +142,11 @@ class EventStream(Response):
     async def _follow(self, said: "_Sender", gone: asyncio.Task[None], closing: asyncio.Task[None]) -> None:
         """Tell what happens until the stream must end."""
         watch, clock = self._watch, asyncio.get_running_loop().time
-        recheck_s = min(self._ping_s, RECHECK_S_MAX)
-        next_ping, next_check = clock() + self._ping_s, clock() + recheck_s
+        recheck_s = min(self._silent_s, RECHECK_S_MAX)
+        silent_until, next_check = clock() + self._silent_s, clock() + recheck_s
         while not gone.done():
             try:
-                async with asyncio.timeout_at(min(next_ping, next_check)):
+                async with asyncio.timeout_at(min(silent_until, next_check)):
                     await watch.news.wait()
             except TimeoutError:
                 pass
@@ -152,12 +161,12 @@ class EventStream(Response):
             if ending is not None:
                 await said.body(self._frame % V2_STREAM.line(ending))
                 return
-            lines = watch.take()
-            if not lines and clock() >= next_ping:
-                lines = [self._ping()]
-            if lines:
-                next_ping = clock() + self._ping_s
-                await said.body(b"".join(self._frame % (b'{"result":{"event":%b}}' % line) for line in lines))
+            told = b"".join(map(self._event, watch.take()))
+            if told or clock() >= silent_until:
+                silent_until = clock() + self._silent_s
+                told = told or self._sign_of_life()
+            if told:
+                await said.body(told)
 
     async def _refusal(self) -> Refusal | None:
         """Why the account may not go on reading; None while it may, and while that cannot be looked up."""
@@ -169,17 +178,21 @@ class EventStream(Response):
             pass
         return None
 
-    def _ping(self) -> bytes:
-        stamp = rfc3339(self._services.clock())
-        return msgspec.json.encode(
-            {
-                "eventId": ids.new_xid(),
-                "targetName": f"projects/{self._watch.project_id}",
-                "eventType": "ping",
-                "data": None,
-                "timestamp": stamp,
-            }
-        )
+    def _event(self, json: bytes) -> bytes:
+        return self._frame % (b'{"result":{"event":%b}}' % json)
+
+    def _sign_of_life(self) -> bytes:
+        """What is said where there is nothing to say."""
+        if not self._pings:
+            return COMMENT if self._comments else b""
+        ping = {
+            "eventId": ids.new_xid(),
+            "targetName": f"projects/{self._watch.project_id}",
+            "eventType": "ping",
+            "data": None,
+            "timestamp": rfc3339(self._services.clock()),
+        }
+        return self._event(msgspec.json.encode(ping))
 
     async def _until_gone(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -232,7 +245,7 @@ async def stream_events(services: Services, request: Request, project: ProjectSc
     return EventStream(
         services,
         Watch(project.id, _filter(query)),
-        float(query.ping_interval.removesuffix("s")),
+        None if query.ping_interval is None else float(query.ping_interval.removesuffix("s")),
         recheck,
         server_sent="text/event-stream" in request.headers.get("accept", ""),
     )

@@ -36,10 +36,12 @@ ORGANIZATION_KEY = CallerKind(
     prove=_organization_key,
     schemes={"organization": api_key_scheme("An organization key, `fgo_…`.")},
     limited=False,
+    exact=True,
 )
 PARTNER_KEY = CallerKind(
     principal=Principal,
     prove=_partner_key,
     schemes={"partner": api_key_scheme("A partner key, `fgp_…`.")},
     limited=False,
+    exact=True,
 )

@@ -33,4 +33,5 @@ DEVICE = CallerKind(
     prove=authenticate,
     schemes={"device": api_key_scheme("The device's access key: 32 hex characters.")},
     limited=True,
+    exact=False,
 )

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from starlette.requests import Request
 
-from gateway.api import fixed_window
+from gateway.api import call_pace
 from gateway.api.callers.access_tokens import read_token
 from gateway.api.principals import CallerKind, Grant, Principal
 from gateway.api.scopes import ProjectScope
@@ -26,7 +26,7 @@ from schemas.secrets import derived_secret
 
 UNAUTHENTICATED = "Authenticate with the key of a service account, or with a token"
 EXPIRED = "The token has expired. Connect again with a new one"
-CALLS_MAX, CALLS_WINDOW_S = 25, 5
+CALLS_WINDOW_S = 5
 
 
 async def authenticate(services: Services, request: Request) -> Principal:
@@ -35,12 +35,11 @@ async def authenticate(services: Services, request: Request) -> Principal:
     principal = None if key_id is None else await _principal(services, key_id, by_secret=by_secret)
     if principal is None:
         raise Unauthenticated(UNAUTHENTICATED)
-    await fixed_window.count(
+    await call_pace.take_turn(
         services,
         keys.account(crc32(principal.id.encode()) % services.shards, principal.id),
-        calls_max=CALLS_MAX,
+        calls_max=services.settings.account_calls_max,
         window_s=CALLS_WINDOW_S,
-        window=f"{CALLS_WINDOW_S} seconds",
     )
     return principal
 
@@ -91,4 +90,5 @@ SERVICE_ACCOUNT = CallerKind(
         "token": {"type": "http", "scheme": "bearer", "description": "A service account's token of `/oauth2/token`."},
     },
     limited=True,
+    exact=True,
 )

@@ -12,7 +12,6 @@ from everything import FAR, everything_of
 from owners import Owner
 from yarl import URL
 
-from gateway.api.callers import service_accounts
 from gateway.app import ENDPOINTS
 from gateway.device import device
 from schemas.redis import Redis
@@ -26,7 +25,6 @@ async def test_no_call_takes_it_in_path_or_query(
     edge: RunningEdge, acme: Owner, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Percent-encoded, in every place for an id and in a parameter of every call that has some."""
-    monkeypatch.setattr(service_accounts, "CALLS_MAX", FAR)
     monkeypatch.setattr(device, "PUTS_MAX", FAR)
     known = await everything_of(acme, redis_client, edge.services.access_keys.issue)
     wrong: list[Any] = []

@@ -16,7 +16,6 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from gateway.api.callers import service_accounts
 from gateway.api.openapi import document
 from gateway.app import ENDPOINTS
 from gateway.device import device
@@ -56,7 +55,6 @@ def test_every_operation_has_a_name_of_its_own_and_a_summary() -> None:
 @pytest.fixture
 async def everything(edge: Any, acme: Owner, redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> Everything:
     """One of everything, and no limit of calls in the way."""
-    monkeypatch.setattr(service_accounts, "CALLS_MAX", FAR)
     monkeypatch.setattr(device, "PUTS_MAX", FAR)
     return await everything_of(acme, redis_client, edge.services.access_keys.issue)
 

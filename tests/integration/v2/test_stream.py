@@ -23,6 +23,7 @@ from projects import Account, account_of
 from gateway import event_tail
 from gateway.api.callers.access_tokens import AUDIENCE, issue_token, token_key
 from gateway.ingest.protocol import ABORT
+from gateway.v2 import stream
 from gateway.v2.stream import _GoneError, _Sender
 from schemas.postgres import Pool
 from schemas.redis import Redis
@@ -198,19 +199,50 @@ async def test_server_sent_events_for_who_accepts_them(edge: Any, acme: Owner, r
         assert lines.response.content_type == "application/x-ndjson"
 
 
-async def test_pings_come_when_nothing_else_does(acme: Owner) -> None:
-    """As often as the client asks for; other intervals than whole sensible ones are refused."""
+async def test_pings_come_to_who_asks_for_them(acme: Owner) -> None:
+    """When nothing else does, as often as is asked for; other intervals than whole sensible ones are refused."""
     user = await account_of(acme, "project.user")
-    async with streaming(user, "?ping_interval=1s") as lines:
-        began = time.monotonic()
-        ping = (await lines.next())["result"]["event"]
-        assert (ping["eventType"], ping["data"]) == ("ping", None)
-        assert 0.5 < time.monotonic() - began < 10
+    for accept in ("*/*", "text/event-stream"):
+        async with streaming(user, "?ping_interval=1s", accept=accept) as lines:
+            async with asyncio.timeout(WAIT_S):
+                line = await lines.response.content.readline()
+            ping = msgspec.json.decode(line.removeprefix(b"data: "))["result"]["event"]
+            assert (ping["eventType"], ping["data"]) == ("ping", None)
     for wrong in ("0s", "10", "10m", "1e3s", "1000s", "-1s", "%00s"):
         status, answer = await user.ask("GET", f"{stream_path(acme)}?ping_interval={wrong}")
         assert (status, answer["error"]["code"]) == (400, 400)
     for wrong in ("event_types=x", "query=" + "a+" * 21, "device_types=%00"):
         assert (await user.ask("GET", f"{stream_path(acme)}?{wrong}"))[0] == 400
+
+
+async def test_who_asks_for_no_pings_gets_events_only(
+    edge: Any, acme: Owner, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Server-sent events are kept alive by comments, which no client shows; lines are still until something happens."""
+    monkeypatch.setattr(stream, "KEEP_ALIVE_S", 0.05)
+    device_id = await acme.device()
+    user = await account_of(acme, "project.user")
+    async with streaming(user, accept="text/event-stream") as sent, streaming(user) as lines:
+        async with asyncio.timeout(WAIT_S):
+            said = [await sent.response.content.readline() for _ in range(4)]
+        assert said == [b":\n", b"\n", b":\n", b"\n"]
+        await send(edge, device_id, telemetries={"n": 1})
+        await store_all(edge, redis_client)
+        assert (await lines.next())["result"]["event"]["eventType"] == "telemetry"
+        async with asyncio.timeout(WAIT_S):
+            while (line := await sent.response.content.readline()) in (b":\n", b"\n"):
+                pass
+        assert msgspec.json.decode(line.removeprefix(b"data: "))["result"]["event"]["eventType"] == "telemetry"
+
+
+async def test_a_silent_peer_is_asked_for_by_the_kernel(edge: Any, acme: Owner) -> None:
+    """A stream of lines says nothing for days; a client that vanished must not hold its place for ever."""
+    user = await account_of(acme, "project.user")
+    async with streaming(user):
+        [connection] = [c for c in edge.server.server_state.connections if c.cycle is not None]
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
 async def test_a_reader_that_is_too_slow_is_told_so_and_dropped(
