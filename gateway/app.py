@@ -29,6 +29,7 @@ from gateway.ingest.ingest import Ingest
 from gateway.ingest.nodes import Nodes
 from gateway.ingest.pressure import Pressure
 from gateway.ingest.protocol import HotState
+from gateway.ingest.state_room import StateRoom
 from gateway.operations import health
 from gateway.operations import metrics as scrape
 from gateway.organization import (
@@ -180,6 +181,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         Nodes(settings.redis_url, client, shards),
         access_keys,
         call_limit,
+        StateRoom(pool, shards, settings.state_keys_max, settings.state_bytes_max),
         metrics,
         shards=shards,
         pending_max=settings.pending_messages_max,

@@ -87,6 +87,17 @@ class EventMapping:
     def __repr__(self) -> str:
         return f"<EventMapping {', '.join(self._targets)}>"
 
+    def read_with(self, values: Mapping[str, Any]) -> set[str]:
+        """The keys that the events of a message with these values may take from the state."""
+        if self._keys.isdisjoint(values):
+            return set()
+        return {
+            key
+            for members in self._targets.values()
+            if len(members) > 1 and not values.keys().isdisjoint(members.values())
+            for key in members.values()
+        }
+
     def events(
         self, values: Mapping[str, Any], state: Mapping[str, Any], at: datetime, *, late: bool
     ) -> tuple[list[Mapped], int]:

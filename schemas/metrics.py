@@ -68,6 +68,11 @@ class Metrics:
             "Values of telemetry that do not fit the event type they are mapped to.",
             registry=registry,
         )
+        self.state_values_left_out = Counter(
+            "fleetgate_state_values_left_out",
+            "Values of telemetry for which the state of their device had no room; history has them.",
+            registry=registry,
+        )
         self.replies_rebuilt = Counter(
             "fleetgate_replies_rebuilt", "Prepared replies written by rebuilding a shard.", registry=registry
         )

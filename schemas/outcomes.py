@@ -14,6 +14,7 @@ class Refused(StrEnum):
     TOO_LARGE = "too_large"
     UNAUTHORIZED = "unauthorized"
     RATE_LIMITED = "rate_limited"
+    STATE_FULL = "state_full"
     SHED_MEMORY = "shed_memory"
     SHED_BACKLOG = "shed_backlog"
     SHED_PENDING = "shed_pending"

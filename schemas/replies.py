@@ -5,7 +5,7 @@ Redis hash ``{shard}:reply``, field = device id, value = header and body:
     bytes 0–15   revision, hex      orders concurrent writers; an older one never overwrites a newer one
     bytes 16–17  key version, hex   an access key of another version is answered 401
     bytes 18–25  rate limit, hex    calls the device may make in a window
-    byte  26     "." or "x"         "x": the device was deleted, answer 401
+    byte  26     ".", "f" or "x"    "x": the device was deleted, answer 401; "f": its state is full
     bytes 27–    the response map   JSON, sent to the device as it stands
 
 A missing field means that nothing waits for the device (`NOTHING_WAITS`). That is true only while the hash is
@@ -31,6 +31,7 @@ COMPLETE = b"!"
 DEFAULT_RATE_LIMIT = RATE_LIMIT.default
 DEFAULT_RATE_LIMIT_HEX = b"%08x" % DEFAULT_RATE_LIMIT
 DELETED = b"x"[0]
+FULL = b"f"[0]
 REVISION_END, KEY_VERSION_END, RATE_LIMIT_END, HEADER_END = 16, 18, 26, 27
 
 
@@ -52,7 +53,8 @@ SUCCESS_PREFIX = b'{"success":true,'
 
 _COLUMNS = """
     SELECT d.id, d.shard, d.reply_revision, d.key_version, d.deleted_at IS NOT NULL AS deleted, d.config_version,
-           d.open_commands > 0 AS command, d.info_version, d.space_data_version, m.rate_limit
+           d.open_commands > 0 AS command, d.info_version, d.space_data_version, m.rate_limit,
+           d.state_full_at IS NOT NULL AS is_full
       FROM devices d JOIN device_models m ON m.id = d.model_id
 """
 
@@ -78,7 +80,7 @@ def render(row: Any) -> bytes:
                 space_data_version=row["space_data_version"],
             )
         )
-    mark = b"x" if row["deleted"] else b"."
+    mark = b"x" if row["deleted"] else b"f" if row["is_full"] else b"."
     return b"%016x%02x%08x%s%s" % (row["reply_revision"], row["key_version"], row["rate_limit"], mark, body)
 
 

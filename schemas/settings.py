@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from schemas.bounds import STATE_BYTES, STATE_KEYS
 from schemas.secrets import Vault
 from schemas.sentences import matching, patterns_of, told
 
@@ -101,6 +102,22 @@ class Shared(Stores, frozen=True, kw_only=True):
             description="Base URL that devices and receivers of webhooks are told; default: http://BIND.",
         ),
     ] = ""
+    state_keys_max: Annotated[
+        int,
+        Meta(
+            ge=STATE_KEYS.least,
+            le=STATE_KEYS.most,
+            description="Keys that the state of a device holds, where its model says nothing else.",
+        ),
+    ] = STATE_KEYS.default
+    state_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=STATE_BYTES.least,
+            le=STATE_BYTES.most,
+            description="Bytes of JSON that the state of a device holds, where its model says nothing else.",
+        ),
+    ] = STATE_BYTES.default
     egress_allow: Annotated[
         str,
         Meta(description="Networks beside the internet that webhooks and imports may go to: CIDRs, comma-separated."),

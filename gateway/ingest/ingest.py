@@ -30,6 +30,7 @@ from gateway import refusals
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.nodes import Nodes
 from gateway.ingest.pipe import Pipe, Replies
+from gateway.ingest.state_room import StateRoom
 from schemas import entries, keys, logs, replies, telemetry
 from schemas.ids import AccessKeys, shard_of
 from schemas.metrics import Metrics
@@ -103,6 +104,7 @@ class Ingest:
         nodes: Nodes,
         access_keys: AccessKeys,
         call_limit: CallLimit,
+        state_room: StateRoom,
         metrics: Metrics,
         *,
         shards: int,
@@ -113,6 +115,7 @@ class Ingest:
         self._nodes = nodes
         self._verify = access_keys.verify
         self._limit = call_limit
+        self._room = state_room
         self._metrics = metrics
         self._shards = shards
         self._pending_max = pending_max
@@ -168,20 +171,25 @@ class Ingest:
         checked = 0
         try:
             if message is None:
-                telemetry.decode(body, self._now)
+                message = telemetry.decode(body, self._now)
             else:
                 telemetry.check(message, len(body), self._now)
+            messages = [message]
             for later in more:
                 checked += 1
-                telemetry.decode(later, self._now)
+                messages.append(telemetry.decode(later, self._now))
         except telemetry.TelemetryError as error:
             self._metrics.received.inc(1 + len(more))
             reason = Refused.TOO_LARGE if error.status == 413 else Refused.MALFORMED
             text = f"Message {checked + 1}: {error}" if more else str(error)
             self._refuse(receiver, error.status, text, reason, messages=1 + len(more))
             return
-        if ordinal := self._limit.take(device_id):
-            task = asyncio.create_task(self._submit_limited(receiver, device_id, key_version, body, more, ordinal))
+        ordinal = self._limit.take(device_id)
+        if not self._room.doubts(device_id, messages):
+            messages = []
+        if ordinal or messages:
+            submitting = self._submit_checked(receiver, device_id, key_version, body, more, ordinal, messages)
+            task = asyncio.create_task(submitting)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
@@ -199,16 +207,30 @@ class Ingest:
         if self.shed[shard] is None and self._waiting < self._pending_max:
             self._open(shard).take(device_id, key_version, b"")
 
-    async def _submit_limited(
-        self, receiver: Receiver, device_id: bytes, key_version: bytes, body: bytes, more: Sequence[bytes], ordinal: int
+    async def _submit_checked(
+        self,
+        receiver: Receiver,
+        device_id: bytes,
+        key_version: bytes,
+        body: bytes,
+        more: Sequence[bytes],
+        ordinal: int,
+        doubted: Sequence[Telemetry],
     ) -> None:
+        """Submit after what takes time: the call's `ordinal` among all edges, and room for the `doubted` messages."""
         try:
-            await self._limit.count_shared(device_id, ordinal)
+            if ordinal:
+                await self._limit.count_shared(device_id, ordinal)
+            if doubted:
+                await self._room.check(device_id, doubted)
         except refusals.TooMany as refusal:
             self._metrics.received.inc(1 + len(more))
             self._refuse(
                 receiver, 429, refusal.text, Refused.RATE_LIMITED, refusal.retry_after_s, messages=1 + len(more)
             )
+        except refusals.DoesNotFit as refusal:
+            self._metrics.received.inc(1 + len(more))
+            self._refuse(receiver, 422, refusal.text, Refused.STATE_FULL, messages=1 + len(more))
         except RedisAway:
             self._metrics.received.inc(1 + len(more))
             self._refuse_later(receiver, Refused.REDIS_AWAY, messages=1 + len(more))
@@ -335,6 +357,10 @@ class Ingest:
                     limit.forget(device_id)
                 else:
                     limit.learn(device_id, int(value[18:26], 16))
+                if value[26] == replies.FULL:
+                    self._room.learn(device_id)
+                elif self._room.full:
+                    self._room.forget(device_id)
                 response_map = value[27:]
             reason = failed or shed
             if reason is None:

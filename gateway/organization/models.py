@@ -16,12 +16,16 @@ from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
 from gateway.stores.models import GENERIC, Model
-from schemas.bounds import OFFLINE_THRESHOLD_S, RATE_LIMIT
+from schemas.bounds import OFFLINE_THRESHOLD_S, RATE_LIMIT, STATE_BYTES, STATE_KEYS
 
 OfflineThreshold = Annotated[
     int, Meta(ge=OFFLINE_THRESHOLD_S.least, le=OFFLINE_THRESHOLD_S.most, description="Seconds of silence.")
 ]
 RateLimit = Annotated[int, Meta(ge=RATE_LIMIT.least, le=RATE_LIMIT.most, description="Calls in 30 s.")]
+StateKeys = Annotated[int, Meta(ge=STATE_KEYS.least, le=STATE_KEYS.most, description="Keys that a state holds.")]
+StateBytes = Annotated[
+    int, Meta(ge=STATE_BYTES.least, le=STATE_BYTES.most, description="Bytes of JSON that a state holds.")
+]
 DeviceType = Annotated[str, Meta(min_length=1, max_length=64, description="temperature, touch, …")]
 ProductNumber = Annotated[str, Meta(max_length=64)]
 EventMappings = Annotated[
@@ -37,6 +41,8 @@ class NewModel(Struct, kw_only=True):
     authentication: Literal["mac_sn", "cloud_id"] = "mac_sn"
     offline_threshold_s: OfflineThreshold = OFFLINE_THRESHOLD_S.default
     rate_limit: RateLimit = RATE_LIMIT.default
+    state_keys_max: StateKeys | None = None
+    state_bytes_max: StateBytes | None = None
     device_type: DeviceType = GENERIC
     product_number: ProductNumber = ""
     event_mappings: EventMappings = {}
@@ -49,6 +55,8 @@ class ModelChange(Struct, kw_only=True):
     name: Name | None = None
     offline_threshold_s: OfflineThreshold | None = None
     rate_limit: RateLimit | None = None
+    state_keys_max: StateKeys | None = None
+    state_bytes_max: StateBytes | None = None
     device_type: DeviceType | None = None
     product_number: ProductNumber | None = None
     event_mappings: EventMappings | None = None

@@ -23,12 +23,12 @@ GENERIC = "generic"
 REQUEUE_TIMEOUT_S = 600
 """A new rate limit touches every device of the model; a million of them take about a minute."""
 
-_MODEL = """id, vendor, name, authentication, offline_threshold_s, rate_limit, device_type, product_number,
-            event_mappings, public, created_at"""
+_MODEL = """id, vendor, name, authentication, offline_threshold_s, rate_limit, state_keys_max, state_bytes_max,
+            device_type, product_number, event_mappings, public, created_at"""
 
 
 class Model(Struct):
-    """One device model. `rate_limit` is calls in 30 s.
+    """One device model. `rate_limit` is calls in 30 s; limits of the state are null where the installation's hold.
 
     `device_type`, `product_number` and `event_mappings` (see schemas.mappings) say what its devices are to the /v2 API.
     Devices of a `public` model may be claimed by every organization, others by the vendor's own and by those that have
@@ -41,6 +41,8 @@ class Model(Struct):
     authentication: Literal["mac_sn", "cloud_id"]
     offline_threshold_s: int
     rate_limit: int
+    state_keys_max: int | None
+    state_bytes_max: int | None
     device_type: str
     product_number: str
     event_mappings: dict[str, str]
@@ -57,6 +59,8 @@ async def create(
     authentication: str = "mac_sn",
     offline_threshold_s: int = OFFLINE_THRESHOLD_S.default,
     rate_limit: int = RATE_LIMIT.default,
+    state_keys_max: int | None = None,
+    state_bytes_max: int | None = None,
     device_type: str = GENERIC,
     product_number: str = "",
     event_mappings: Mapping[str, str] = MappingProxyType({}),
@@ -67,8 +71,8 @@ async def create(
         row = await connection.fetchrow(
             f"""INSERT INTO device_models
                        (id, organization_id, vendor, name, authentication, offline_threshold_s, rate_limit,
-                        device_type, product_number, event_mappings)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING {_MODEL}""",
+                        state_keys_max, state_bytes_max, device_type, product_number, event_mappings)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {_MODEL}""",
             ids.new_id(),
             organization_id,
             vendor,
@@ -76,6 +80,8 @@ async def create(
             authentication,
             offline_threshold_s,
             rate_limit,
+            state_keys_max,
+            state_bytes_max,
             device_type,
             product_number,
             dict(event_mappings),
@@ -120,6 +126,8 @@ async def update(
     name: str | None,
     offline_threshold_s: int | None,
     rate_limit: int | None,
+    state_keys_max: int | None,
+    state_bytes_max: int | None,
     device_type: str | None,
     product_number: str | None,
     event_mappings: Mapping[str, str] | None,
@@ -145,7 +153,8 @@ async def update(
                    SET vendor = coalesce($3, vendor), name = coalesce($4, name),
                        offline_threshold_s = coalesce($5, offline_threshold_s), rate_limit = coalesce($6, rate_limit),
                        device_type = coalesce($7, device_type), product_number = coalesce($8, product_number),
-                       event_mappings = coalesce($9, event_mappings)
+                       event_mappings = coalesce($9, event_mappings), state_keys_max = coalesce($10, state_keys_max),
+                       state_bytes_max = coalesce($11, state_bytes_max)
                  WHERE id = $1 AND organization_id = $2 RETURNING {_MODEL}""",
             model_id,
             organization_id,
@@ -156,6 +165,8 @@ async def update(
             device_type,
             product_number,
             None if event_mappings is None else dict(event_mappings),
+            state_keys_max,
+            state_bytes_max,
             timeout=REQUEUE_TIMEOUT_S,
         )
     except asyncpg.UniqueViolationError:

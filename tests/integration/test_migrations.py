@@ -118,9 +118,9 @@ async def fill(connection: Connection) -> None:
 
 
 async def rows(connection: Connection) -> dict[str, Any]:
-    """Everything in the tables that the data plane has, and where connectors are."""
+    """What the tables of the data plane hold, and where connectors are. Columns of later migrations are null."""
     return {
-        table: await connection.fetch(f"SELECT to_jsonb(t)::text FROM {table} t ORDER BY 1")
+        table: await connection.fetch(f"SELECT jsonb_strip_nulls(to_jsonb(t))::text FROM {table} t ORDER BY 1")
         for table in [*KEYS, "connector_positions"]
     }
 

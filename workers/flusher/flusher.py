@@ -23,7 +23,9 @@ from workers.checkpoints import Checkpoint
 from workers.flusher import stream
 from workers.flusher.merge import Outcomes, merge
 from workers.flusher.messages import Batch, Message, Quarantined, unpack
-from workers.flusher.rows import Mappings, Rows
+from workers.flusher.models import Models
+from workers.flusher.rows import Rows
+from workers.flusher.states import Limits
 from workers.shares import LostPieceError
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ class Flusher:
         self._busy_shards = 1
         self._outbox_at = 0.0
         self._missing_at = 0.0
-        self._mappings = Mappings()
+        self._models = Models(Limits(settings.state_keys_max, settings.state_bytes_max))
 
     def __repr__(self) -> str:
         return f"<Flusher {self.offsets}>"
@@ -165,7 +167,7 @@ class Flusher:
         async with self._pool.acquire() as connection, connection.transaction():
             next_seq = await self._lock(connection, shards)
             rows = Rows(next_seq, datetime.now(UTC))
-            await merge(connection, batch.messages, self._mappings, rows, outcomes)
+            await merge(connection, batch.messages, self._models, rows, outcomes)
             await rows.take_outbox(connection, shards, OUTBOX_MAX)
             self._checkpoint("before_copy")
             await rows.write(connection)
@@ -188,6 +190,7 @@ class Flusher:
             )
             self._checkpoint("before_commit")
         self._metrics.mapped_values_unfit.inc(rows.unfit)
+        self._metrics.state_values_left_out.inc(rows.left_out)
         return outcomes
 
     async def _lock(self, connection: Connection, shards: Collection[int]) -> dict[int, int]:
@@ -213,7 +216,7 @@ class Flusher:
                     await trial.start()
                     try:
                         rows = Rows({message.shard: 0}, message.received_at)
-                        await merge(connection, [message], self._mappings, rows, Counter())
+                        await merge(connection, [message], self._models, rows, Counter())
                     finally:
                         await trial.rollback()
                 good.append(message)

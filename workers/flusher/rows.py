@@ -4,7 +4,6 @@
 leaves it alone. What a device reports, and what a synchronized data connector gets, is read from there.
 """
 
-import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -12,59 +11,24 @@ from uuid import UUID
 
 import msgspec
 
-from schemas import logs, mappings
-from schemas.mappings import EventMapping, MappingError
 from schemas.postgres import Connection
 from schemas.typed_events import TYPES
 
-log = logging.getLogger(__name__)
-
-PARSED_MAX = 10_000
 COLUMNS = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data", "labels")
-
-
-class Mappings:
-    """Mappings of models, parsed once while they stay the same."""
-
-    def __init__(self) -> None:
-        self._parsed: dict[tuple[str, str], EventMapping | None] = {}
-
-    def __repr__(self) -> str:
-        return f"<Mappings parsed={len(self._parsed)}>"
-
-    async def of(self, connection: Connection, model_ids: Iterable[UUID]) -> dict[UUID, EventMapping]:
-        """The mappings of those of these models that have one."""
-        rows = await connection.fetch(
-            """SELECT id, device_type, event_mappings::text AS mapping FROM device_models
-                WHERE id = ANY($1::uuid[]) AND event_mappings::text <> '{}'""",
-            list(model_ids),
-        )
-        found = {row["id"]: self._parse(row["device_type"], row["mapping"]) for row in rows}
-        return {model_id: mapping for model_id, mapping in found.items() if mapping is not None}
-
-    def _parse(self, device_type: str, text: str) -> EventMapping | None:
-        key = (device_type, text)
-        if key not in self._parsed:
-            if len(self._parsed) >= PARSED_MAX:
-                self._parsed.clear()
-            try:
-                self._parsed[key] = mappings.parse(device_type, msgspec.json.decode(text))
-            except MappingError as error:
-                logs.event(log, logging.ERROR, "mapping_ignored", mapping=text, cause=str(error))
-                self._parsed[key] = None
-        return self._parsed[key]
 
 
 class Rows:
     """The rows that one transaction adds to the log, each with the next number of its shard."""
 
-    __slots__ = ("_newest", "_next", "_stored_at", "records", "unfit")
+    __slots__ = ("_newest", "_next", "_stored_at", "left_out", "records", "unfit")
 
     def __init__(self, next_seq: dict[int, int], stored_at: datetime) -> None:
         self.records: list[tuple[Any, ...]] = []
         """In the order of `COLUMNS`."""
         self.unfit = 0
         """Mapped values that do not fit their event type."""
+        self.left_out = 0
+        """Values for which their state had no room."""
         self._next = next_seq
         self._stored_at = stored_at
         self._newest: dict[tuple[int, str, str], tuple[datetime, int, msgspec.Raw]] = {}

@@ -6,6 +6,9 @@ from then on older messages change nothing. The order in which messages arrive t
 
 A key whose value is as new as the newest message has no time of its own: a device that always sends the same keys has
 no times at all, and its messages are merged without looking at any.
+
+A state has a limit of keys: those that would pass it are left out, the newest first. Removals are remembered up to
+about as many; beyond that the oldest are forgotten, and a message that is later than them may bring a key back.
 """
 
 from datetime import datetime, timedelta
@@ -25,10 +28,11 @@ _MICROSECOND = timedelta(microseconds=1)
 class State:
     """One device's state while a batch is merged into it.
 
-    `times` holds, in µs since 1970, the time of each value that differs from `latest`, and of each removal.
+    `times` holds, in µs since 1970, the time of each value that differs from `latest`, and of each removal. `left_out`
+    counts the values that found no room, `forgot` says whether removals were forgotten.
     """
 
-    __slots__ = ("floor", "latest", "status", "telemetries", "times")
+    __slots__ = ("floor", "forgot", "keys_max", "latest", "left_out", "status", "telemetries", "times")
 
     def __init__(
         self,
@@ -37,12 +41,17 @@ class State:
         times: dict[str, int] | None = None,
         latest: datetime | None = None,
         floor: datetime | None = None,
+        *,
+        keys_max: int,
     ) -> None:
         self.status = status
         self.telemetries: dict[str, Any] = {} if telemetries is None else telemetries
         self.times: dict[str, int] = {} if times is None else times
         self.latest = latest
         self.floor = floor
+        self.keys_max = keys_max
+        self.left_out = 0
+        self.forgot = False
 
     def merge(self, message: Telemetry, at: datetime) -> None:
         """Merge one message whose time is `at`."""
@@ -54,16 +63,35 @@ class State:
         if self.latest is None or at >= self.latest:
             self._merge_newest(message.status, values, at)
         else:
-            self._merge_late(message.status, values, _us(at))
+            self._merge_late(message.status, values, microseconds(at))
+        if len(self.telemetries) > self.keys_max:
+            self.leave_out(len(self.telemetries) - self.keys_max)
+        if len(self.times) > 2 * self.keys_max:
+            self.forget_removals(self.keys_max // 2)
+
+    def leave_out(self, count: int) -> None:
+        """Drop the keys that came last."""
+        for _ in range(count):
+            key, _ = self.telemetries.popitem()
+            self.times.pop(key, None)
+        self.left_out += count
+
+    def forget_removals(self, kept: int) -> None:
+        """Forget the oldest removals, but so many."""
+        removals = [key for key in self.times if key not in self.telemetries and key != STATUS]
+        removals.sort(key=self.times.__getitem__, reverse=True)
+        for key in removals[kept:]:
+            del self.times[key]
+            self.forgot = True
 
     def _merge_newest(self, status: str | None, values: dict[str, Any], at: datetime) -> None:
         telemetries, times, latest = self.telemetries, self.times, self.latest
         if latest is not None and at != latest:
             if not telemetries.keys() <= values.keys():
                 for key in telemetries.keys() - values.keys():
-                    times.setdefault(key, _us(latest))
+                    times.setdefault(key, microseconds(latest))
             if status is None and self.status is not None:
-                times.setdefault(STATUS, _us(latest))
+                times.setdefault(STATUS, microseconds(latest))
         self.latest = at
         if times:
             for key in values:
@@ -71,7 +99,7 @@ class State:
         for key, value in values.items():
             if value is None:
                 telemetries.pop(key, None)
-                times[key] = _us(at)
+                times[key] = microseconds(at)
             else:
                 telemetries[key] = value
         if status is not None:
@@ -92,7 +120,7 @@ class State:
 
     def _override(self, at: datetime) -> None:
         """Forget all that is not newer than `at`."""
-        self.floor, at_us = at, _us(at)
+        self.floor, at_us = at, microseconds(at)
         for key in [key for key in self.telemetries if self._time(key, True) <= at_us]:
             del self.telemetries[key]
         if self._time(STATUS, self.status is not None) <= at_us:
@@ -101,9 +129,10 @@ class State:
 
     def _time(self, key: str, is_set: bool) -> int:
         """When a key got its value, or lost it; 0 when it never had one."""
-        implied = _us(self.latest) if is_set and self.latest is not None else 0
+        implied = microseconds(self.latest) if is_set and self.latest is not None else 0
         return self.times.get(key, implied)
 
 
-def _us(moment: datetime) -> int:
+def microseconds(moment: datetime) -> int:
+    """Since 1970."""
     return (moment - EPOCH) // _MICROSECOND

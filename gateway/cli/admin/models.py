@@ -12,7 +12,7 @@ from gateway.stores.accounts import credentials
 from gateway.stores.commands import definitions
 from gateway.stores.commands.definitions import FIELD_TYPES, CommandField
 from gateway.stores.tenants import organizations
-from schemas.bounds import COMMAND_TIMEOUT_S, OFFLINE_THRESHOLD_S, RATE_LIMIT
+from schemas.bounds import COMMAND_TIMEOUT_S, OFFLINE_THRESHOLD_S, RATE_LIMIT, STATE_BYTES, STATE_KEYS
 from schemas.postgres import Connection
 
 
@@ -37,6 +37,8 @@ def add(things: Things) -> None:
         help="in 30 s",
     )
     create.add_argument("--public", action="store_true", help="every organization may claim its devices")
+    create.add_argument("--state-keys-max", type=between(STATE_KEYS.least, STATE_KEYS.most), metavar="KEYS")
+    create.add_argument("--state-bytes-max", type=between(STATE_BYTES.least, STATE_BYTES.most), metavar="BYTES")
     verb(verbs, "list", "the models of an organization", _list_models, "--organization")
     publish = verb(verbs, "publish", "let every organization claim a model's devices", _publish)
     publish.add_argument("id", type=UUID)
@@ -76,6 +78,8 @@ async def _create_model(connection: Connection, arguments: argparse.Namespace) -
         authentication=arguments.authentication,
         offline_threshold_s=arguments.offline_threshold_s,
         rate_limit=arguments.rate_limit,
+        state_keys_max=arguments.state_keys_max,
+        state_bytes_max=arguments.state_bytes_max,
     )
     return await models.publish(connection, made.id, public=True) if arguments.public else made
 

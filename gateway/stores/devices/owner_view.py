@@ -36,7 +36,7 @@ EffectiveStatus = Literal["never_seen", "disconnected", "error", "warning", "off
 _DEVICE = """
     SELECT d.id, d.shard, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id,
            d.project_id, d.registered_at, d.claimed_at, d.config_version, d.applied_config_version, d.info_version,
-           d.space_data_version, d.open_commands, m.id AS model_id, m.vendor, m.name AS model_name,
+           d.space_data_version, d.open_commands, d.state_full_at, m.id AS model_id, m.vendor, m.name AS model_name,
            s.id AS space_id, s.full_path, parent.shard AS parent_shard, open_incidents.gravest, imported.silent
       FROM devices d
       JOIN device_models m ON m.id = d.model_id
@@ -82,7 +82,10 @@ class DeviceSpace(Struct):
 
 
 class OwnedDevice(Struct, kw_only=True):
-    """One device. `state` is the merge of its telemetry, with `status` in it."""
+    """One device. `state` is the merge of its telemetry, with `status` in it.
+
+    `state_full_at` is since when values of its messages find no room there; null while all do.
+    """
 
     id: UUID
     name: str
@@ -95,6 +98,7 @@ class OwnedDevice(Struct, kw_only=True):
     details: dict[str, Any]
     state: dict[str, Any]
     state_at: datetime | None
+    state_full_at: datetime | None
     model: DeviceModel
     sub_model: str | None
     firmware: Firmware
@@ -227,6 +231,7 @@ def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> Own
         details=row["details"],
         state=device_view.flat(state.telemetries) | ({} if state.status is None else {"status": state.status}),
         state_at=state.state_at,
+        state_full_at=row["state_full_at"],
         model=DeviceModel(row["model_id"], row["vendor"], row["model_name"]),
         sub_model=row["sub_model"],
         firmware=Firmware(row["firmware_version"]),

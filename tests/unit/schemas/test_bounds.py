@@ -2,11 +2,13 @@
 
 import re
 
+import msgspec
 import pytest
 
 from schemas import bounds
 from schemas.bounds import Bounds
 from schemas.postgres import MIGRATIONS
+from schemas.settings import Shared
 
 COLUMNS = {
     "offline_threshold_s": bounds.OFFLINE_THRESHOLD_S,
@@ -14,6 +16,8 @@ COLUMNS = {
     "timeout_s": bounds.COMMAND_TIMEOUT_S,
     "retry_window_s": bounds.RETRY_WINDOW_S,
 }
+LIMITS_OF_MODELS = {"state_keys_max": bounds.STATE_KEYS, "state_bytes_max": bounds.STATE_BYTES}
+"""Their defaults are settings."""
 
 
 @pytest.mark.parametrize("column", COLUMNS)
@@ -27,6 +31,18 @@ def test_a_column_is_checked_by_the_bounds_of_the_code(column: str) -> None:
     assert Bounds(int(least), int(default), int(most)) == COLUMNS[column]
 
 
+@pytest.mark.parametrize("column", LIMITS_OF_MODELS)
+def test_a_limit_of_models_is_checked_by_the_bounds_of_the_code(column: str) -> None:
+    """Least and most as the column was added, the default as that of the setting."""
+    schema = "\n".join(path.read_text() for path in sorted(MIGRATIONS.glob("*.sql")))
+    line = re.compile(rf"^\s+ADD COLUMN {column}\s+integer CHECK \({column} BETWEEN (\d+) AND (\d+)\)", re.M)
+    [(least, most)] = line.findall(schema)
+    [default] = [field.default for field in msgspec.structs.fields(Shared) if field.name == column]
+    assert Bounds(int(least), default, int(most)) == LIMITS_OF_MODELS[column]
+
+
 def test_all_bounds_are_compared() -> None:
     """A new one has a column too."""
-    assert {id(one) for one in vars(bounds).values() if isinstance(one, Bounds)} == set(map(id, COLUMNS.values()))
+    assert {id(one) for one in vars(bounds).values() if isinstance(one, Bounds)} == {
+        id(one) for one in (COLUMNS | LIMITS_OF_MODELS).values()
+    }

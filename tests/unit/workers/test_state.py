@@ -21,16 +21,20 @@ MESSAGES = st.lists(
 )
 
 
+KEYS_MAX = 100
+
+
 def moment(second: int) -> datetime:
     return datetime.fromtimestamp(second, UTC)
 
 
 def merged(messages: list[tuple[int, Telemetry]], cut: int = 0) -> tuple[Any, Any]:
     """Merge in the given order; after `cut` messages the state is stored and read back."""
-    state = State()
+    state = State(keys_max=KEYS_MAX)
     for number, (at, message) in enumerate(messages):
         if number == cut:
-            state = State(state.status, dict(state.telemetries), dict(state.times), state.latest, state.floor)
+            stored = state.status, dict(state.telemetries), dict(state.times), state.latest, state.floor
+            state = State(*stored, keys_max=KEYS_MAX)
         state.merge(message, moment(at))
     return state.status, state.telemetries
 
@@ -55,7 +59,7 @@ def test_any_order_of_arrival_gives_the_state_of_the_order_of_time(
 
 def test_times_are_stored_only_where_they_tell_something() -> None:
     """A device that always sends the same keys has none."""
-    state = State()
+    state = State(keys_max=KEYS_MAX)
     for at in (1, 2, 3):
         state.merge(Telemetry(status="online", telemetries={"a": at}), moment(at))
     assert state.times == {}

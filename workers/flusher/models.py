@@ -1,0 +1,62 @@
+"""What a flusher must know of the models of a batch's devices: how much a state holds, and what is mapped to events."""
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from schemas import logs, mappings
+from schemas.mappings import EventMapping, MappingError
+from schemas.postgres import Connection
+from workers.flusher.states import Limits
+
+log = logging.getLogger(__name__)
+
+PARSED_MAX = 10_000
+
+
+class ModelRules(NamedTuple):
+    """Of one model."""
+
+    limits: Limits
+    mapping: EventMapping | None
+
+
+class Models:
+    """Reads the rules of models; mappings are parsed once while they stay the same."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parsed: dict[tuple[str, str], EventMapping | None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Models parsed={len(self._parsed)}>"
+
+    async def of(self, connection: Connection, model_ids: Iterable[UUID]) -> dict[UUID, ModelRules]:
+        """The rules of these models."""
+        rows = await connection.fetch(
+            """SELECT id, device_type, event_mappings::text AS mapping, state_keys_max, state_bytes_max
+                 FROM device_models WHERE id = ANY($1::uuid[])""",
+            list(model_ids),
+        )
+        return {
+            row["id"]: ModelRules(
+                Limits(row["state_keys_max"] or self._limits.keys, row["state_bytes_max"] or self._limits.bytes),
+                None if row["mapping"] == "{}" else self._parse(row["device_type"], row["mapping"]),
+            )
+            for row in rows
+        }
+
+    def _parse(self, device_type: str, text: str) -> EventMapping | None:
+        key = (device_type, text)
+        if key not in self._parsed:
+            if len(self._parsed) >= PARSED_MAX:
+                self._parsed.clear()
+            try:
+                self._parsed[key] = mappings.parse(device_type, msgspec.json.decode(text))
+            except MappingError as error:
+                logs.event(log, logging.ERROR, "mapping_ignored", mapping=text, cause=str(error))
+                self._parsed[key] = None
+        return self._parsed[key]
