@@ -249,6 +249,11 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
         """Whether it is authorised by the vendor's own consent page."""
         return isinstance(self.authentication, AuthorizationCode)
 
+    @property
+    def leading(self) -> set[str]:
+        """Settings and credentials that say where requests go and how they are proven."""
+        return {name for _, text in _texts(msgspec.to_builtins(self)) for name in PLACE.findall(text)}
+
 
 def filled(text: str, values: Mapping[str, str]) -> str:
     """The text with `{name}` replaced; a name without value becomes nothing."""

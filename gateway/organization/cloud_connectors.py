@@ -184,13 +184,25 @@ async def read_connector(services: Services, organization: OrganizationScope, co
 async def update_connector(
     services: Services, organization: OrganizationScope, connector_id: str, body: ConnectorChange
 ) -> CloudConnector:
-    """Rename a connector or change its settings. A run under way begins anew."""
+    """Rename a connector or change its settings. A run under way begins anew.
+
+    A setting that is part of an address, or of how requests are proven, ends the credentials and the link: make a new
+    one.
+    """
     async with locked(services, organization, connector_id) as (connection, held):
-        settings = held.settings
+        settings, elsewhere = held.settings, False
         if body.settings is not None:
-            settings = _checked(_manifest(services, held.provider), body.settings)
+            manifest = _manifest(services, held.provider)
+            settings = _checked(manifest, body.settings)
+            changed = {name for name in settings | held.settings if settings.get(name) != held.settings.get(name)}
+            elsewhere = bool(changed & manifest.leading)
         await store.change(
-            connection, held.id, name=body.name or held.name, settings=settings, follow_spaces=body.follow_spaces
+            connection,
+            held.id,
+            name=body.name or held.name,
+            settings=settings,
+            follow_spaces=body.follow_spaces,
+            elsewhere=elsewhere,
         )
         return await store.read(connection, organization.id, connector_id)
 

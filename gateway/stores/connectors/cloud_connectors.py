@@ -163,8 +163,13 @@ async def change(
     name: str,
     settings: dict[str, str],
     follow_spaces: bool | None = None,
+    elsewhere: bool = False,
 ) -> None:
-    """Store what was changed; without `follow_spaces` that stays."""
+    """Store what was changed; without `follow_spaces` that stays.
+
+    `elsewhere` says that its settings lead to another place than the one its credentials were entered for. So those
+    end, and with them its link: whoever enters others is to see where they go.
+    """
     await connection.execute(
         """UPDATE cloud_connectors SET name = $2, settings = $3, follow_spaces = coalesce($4, follow_spaces),
                   revision = revision + 1 WHERE id = $1""",
@@ -173,6 +178,14 @@ async def change(
         settings,
         follow_spaces,
     )
+    if elsewhere:
+        await connection.execute(
+            """UPDATE cloud_connectors SET credentials = '', credentials_version = credentials_version + 1,
+                      consent = '', consent_digest = NULL, link_digest = NULL, error = NULL, telemetry_error = NULL,
+                      inventory_at = NULL, telemetry_at = NULL,
+                      status = CASE WHEN status = 'Disabled' THEN status ELSE 'Unauthenticated' END WHERE id = $1""",
+            connector_id,
+        )
 
 
 async def disable(connection: Connection, connector_id: str) -> None:

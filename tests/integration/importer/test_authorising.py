@@ -251,3 +251,33 @@ async def test_credentials_that_were_sealed_with_another_key_are_an_error_in_wor
     form = {"passcode": link["passcode"], "token": imports.cloud.token}
     assert (await _open(imports, urlsplit(link["url"]).path, form))[0] == 200
     assert (await imports.sync(connector))["error"] is None
+
+
+async def test_credentials_never_go_to_a_place_that_they_were_not_entered_for(imports: Imports) -> None:
+    """A setting of the address is changed: credentials and link end, and the other host hears nothing."""
+    connector = await imports.connector()
+    imports.cloud.has("one")
+    assert (await imports.sync(connector))["error"] is None
+    link = await imports.acme.call("POST", f"/connectors/{connector}/regenerate_link")
+    changed = await imports.acme.call(
+        "PATCH", f"/connectors/{connector}", {"settings": {"url": "https://evil.example"}}
+    )
+    assert changed["status"] == "Unauthenticated"
+    kept = await imports.pool.fetchrow("SELECT credentials, consent, inventory_at, telemetry_at FROM cloud_connectors")
+    assert tuple(kept) == (b"", b"", None, None)
+    assert (await _open(imports, urlsplit(link["url"]).path))[0] == 410
+
+
+async def test_credentials_stay_when_what_is_changed_leads_nowhere_else(imports: Imports) -> None:
+    """The name, settings that are as they were, and one that is in a body alone."""
+    text = (imports.cloud.folder / "acme.toml").read_text()
+    body = 'method = "POST"\n[list.body]\nsite = "{site}"\n[list.paging]'
+    text = text.replace("[list.paging]", body).replace(
+        "[settings.url]", '[settings.site]\nlabel = "Site"\n[settings.url]'
+    )
+    (imports.cloud.folder / "acme.toml").write_text(text)
+    connector = await imports.connector(settings={"url": imports.cloud.url, "site": "a"})
+    same = {"url": imports.cloud.url, "site": "b"}
+    for change in ({"name": "Another"}, {"settings": same}):
+        assert (await imports.acme.call("PATCH", f"/connectors/{connector}", change))["status"] == "Active"
+    assert await imports.pool.fetchval("SELECT credentials <> '' FROM cloud_connectors")
