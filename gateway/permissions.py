@@ -6,6 +6,7 @@ All APIs use these and no other.
 
 from enum import Enum
 from typing import Literal, get_args
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -29,6 +30,8 @@ whole, or in an organization as vendor of device models."""
 Role = Literal[
     "project.user", "project.developer", "project.admin", "organization.admin", "partner.user", "partner.admin"
 ]
+RoleIn = tuple[UUID, UUID | None, Role]
+"""A role that was given in an organization, or in one project of it."""
 KeyKind = Literal["organization", "partner"]
 """What an API key is for: the devices that an organization owns, or those of the models that it makes."""
 

@@ -7,14 +7,14 @@ A new kind of caller is one module in `gateway.api.callers` with one `CallerKind
 `caller`, and the frame and the OpenAPI document learn of it from there.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
 from starlette.requests import Request
 
-from gateway.permissions import ROLES, Permission, Role
+from gateway.permissions import ROLES, Permission, Role, RoleIn
 from gateway.services import Services
 
 
@@ -57,6 +57,10 @@ class Principal(Struct, frozen=True):
             if grant.organization_id == organization_id and ROLES[grant.role].reach == "vendor":
                 granted |= ROLES[grant.role].permissions
         return granted
+
+    def has(self, roles: Iterable[RoleIn]) -> bool:
+        """Whether it may do everything that these roles permit, wherever they were given."""
+        return all(ROLES[role].permissions <= self.permissions(where, project) for where, project, role in roles)
 
 
 class CallerKind(Struct, frozen=True):

@@ -61,7 +61,7 @@ async def rename_project(services: Services, organization: OrganizationScope, pr
 async def delete_project(services: Services, organization: OrganizationScope, project_id: UUID) -> Success:
     """Delete an empty project."""
     async with services.postgres.acquire() as connection:
-        await projects.delete(connection, organization.id, project_id)
+        await projects.delete(connection, organization.id, project_id, organization.principal)
     return Success()
 
 

@@ -155,7 +155,7 @@ async def update_project(services: Services, project: ProjectScope, body: Projec
 async def delete_project(services: Services, project: ProjectScope) -> dict[str, Any]:
     """Delete a project that has neither devices nor spaces."""
     async with services.postgres.acquire() as connection:
-        await projects.delete(connection, project.organization_id, project.id)
+        await projects.delete(connection, project.organization_id, project.id, project.principal)
     return {}
 
 

@@ -1,5 +1,7 @@
 """Service accounts of a project, and their keys. The secret of a key is shown once, when the key is made."""
 
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -18,6 +20,7 @@ from gateway.stores.accounts import service_accounts as accounts
 from gateway.v2 import update_masks
 from gateway.v2.update_masks import UpdateQuery
 from schemas.events import rfc3339
+from schemas.postgres import Connection
 from schemas.secrets import derived_secret
 
 
@@ -88,6 +91,15 @@ def _key(project_id: UUID, account_id: str, key_id: str, created_at: datetime) -
     return Key(name, key_id, rfc3339(created_at))
 
 
+@contextlib.asynccontextmanager
+async def _managing(
+    services: Services, project: ProjectScope, account: str
+) -> AsyncIterator[tuple[Connection, accounts.ServiceAccount]]:
+    """A transaction in which the caller changes an account. Raises NotFound, or NotPermitted when it may do more."""
+    async with services.postgres.acquire() as connection, connection.transaction():
+        yield connection, await accounts.manage(connection, project.id, account, project.principal)
+
+
 @endpoint("GET", ACCOUNTS, caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def list_accounts(services: Services, project: ProjectScope, query: PageQuery) -> ServiceAccounts:
     """List the accounts of a project."""
@@ -125,21 +137,22 @@ async def update_account(
     services: Services, project: ProjectScope, account: str, query: UpdateQuery, body: NewAccount
 ) -> ServiceAccount:
     """Change an account; absent members stay, unless `update_mask` names them."""
-    was = await accounts.read(services.postgres, project.id, account)
-    name, basic = was.display_name, was.basic_auth_enabled
-    given = [field for field in body.__struct_fields__ if getattr(body, field) is not UNSET]
-    changes = update_masks.chosen(query.update_mask, body.__struct_fields__, given)
-    if "display_name" in changes:
-        name = body.display_name or ""
-    if "enable_basic_auth" in changes:
-        basic = body.enable_basic_auth is True
-    return _shown(await accounts.update(services.postgres, was, name, basic))
+    async with _managing(services, project, account) as (connection, was):
+        name, basic = was.display_name, was.basic_auth_enabled
+        given = [field for field in body.__struct_fields__ if getattr(body, field) is not UNSET]
+        changes = update_masks.chosen(query.update_mask, body.__struct_fields__, given)
+        if "display_name" in changes:
+            name = body.display_name or ""
+        if "enable_basic_auth" in changes:
+            basic = body.enable_basic_auth is True
+        return _shown(await accounts.update(connection, was, name, basic))
 
 
 @endpoint("DELETE", ACCOUNT, caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def delete_account(services: Services, project: ProjectScope, account: str) -> dict[str, Any]:
     """Delete an account, its keys and its roles; its tokens end with it."""
-    await accounts.delete(services.postgres, (await accounts.read(services.postgres, project.id, account)).id)
+    async with _managing(services, project, account) as (connection, ending):
+        await accounts.delete(connection, ending.id)
     return {}
 
 
@@ -161,8 +174,8 @@ async def list_keys(services: Services, project: ProjectScope, account: str, que
 )
 async def create_key(services: Services, project: ProjectScope, account: str) -> KeyWithSecret:
     """Make a key; keep the secret, it is not shown again."""
-    owner = await accounts.read(services.postgres, project.id, account)
-    key = await accounts.create_key(services.postgres, owner.id)
+    async with _managing(services, project, account) as (connection, owner):
+        key = await accounts.create_key(connection, owner.id)
     return KeyWithSecret(_key(project.id, owner.id, *key), derived_secret(services.settings.master_key, key[0]))
 
 
@@ -183,8 +196,8 @@ async def read_key(services: Services, project: ProjectScope, account: str, key:
 @endpoint("DELETE", ACCOUNT + "/keys/{key}", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def delete_key(services: Services, project: ProjectScope, account: str, key: str) -> dict[str, Any]:
     """End a key, and the tokens that were had with it."""
-    owner = await accounts.read(services.postgres, project.id, account)
-    await accounts.delete_key(services.postgres, owner.id, key)
+    async with _managing(services, project, account) as (connection, owner):
+        await accounts.delete_key(connection, owner.id, key)
     return {}
 
 

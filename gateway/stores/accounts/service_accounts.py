@@ -1,19 +1,26 @@
-"""Service accounts of projects, their keys, and the roles that accounts and people have."""
+"""Service accounts of projects, their keys, and the roles that accounts have.
 
+An account may have roles elsewhere than in the project that it belongs to, up to all in the organization. Whoever has
+its key has its roles; so only who may do as much himself makes keys for it, changes or deletes it.
+"""
+
+from collections.abc import Iterable
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.permissions import Role
-from gateway.refusals import Conflict, NotFound
+from gateway.permissions import RoleIn
+from gateway.refusals import Conflict, NotFound, NotPermitted
 from schemas import ids
-from schemas.postgres import Executor
+from schemas.postgres import Connection, Executor
 
 DOMAIN = "serviceaccount.fleetgate"
 KEYS_MAX = 10
 ACCOUNTS_MAX = 1_000
 ACCOUNT_UNKNOWN = "Service account not found"
+MAY_DO_MORE = "The service account {email} may do more than the caller, who therefore cannot change it"
 
 
 def email_of(account_id: str, project_id: UUID) -> str:
@@ -27,7 +34,7 @@ class AccountOfKey(Struct):
     id: str
     key_id: str
     basic_auth_enabled: bool
-    grants: list[tuple[UUID, UUID | None, Role]]
+    grants: list[RoleIn]
 
 
 class ServiceAccount(Struct):
@@ -102,6 +109,43 @@ async def read(connection: Executor, project_id: UUID, account_id: str) -> Servi
     if row is None:
         raise NotFound(ACCOUNT_UNKNOWN)
     return ServiceAccount(**row)
+
+
+class Manager(Protocol):
+    """Whoever wants to manage an account."""
+
+    def has(self, roles: Iterable[RoleIn]) -> bool: ...
+
+
+async def manage(connection: Connection, project_id: UUID, account_id: str, manager: Manager) -> ServiceAccount:
+    """An account of the project that the manager is about to change, give a key or delete, in this transaction.
+
+    It gets no further role meanwhile. Raises NotFound, or NotPermitted when it may do more than the manager.
+    """
+    account = await read(connection, project_id, account_id)
+    await _permit(connection, [account.id], manager)
+    return account
+
+
+async def manage_all(connection: Connection, project_id: UUID, manager: Manager) -> None:
+    """As `manage`, for all accounts of a project, which end with it."""
+    rows = await connection.fetch("SELECT id FROM service_accounts WHERE project_id = $1 ORDER BY id", project_id)
+    await _permit(connection, [row["id"] for row in rows], manager)
+
+
+async def _permit(connection: Connection, account_ids: list[str], manager: Manager) -> None:
+    await connection.execute(
+        "SELECT FROM service_accounts WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE", account_ids
+    )
+    rows = await connection.fetch(
+        """SELECT a.id, a.project_id AS home, m.organization_id, m.project_id, m.role
+             FROM service_accounts a JOIN memberships m ON m.service_account_id = a.id
+            WHERE a.id = ANY($1::text[]) FOR SHARE OF m""",
+        account_ids,
+    )
+    for row in rows:
+        if not manager.has([(row["organization_id"], row["project_id"], row["role"])]):
+            raise NotPermitted(MAY_DO_MORE.format(email=email_of(row["id"], row["home"])))
 
 
 async def update(

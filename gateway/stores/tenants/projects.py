@@ -7,6 +7,8 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.refusals import DoesNotFit, NotFound
+from gateway.stores.accounts import service_accounts
+from gateway.stores.accounts.service_accounts import Manager
 from schemas import ids
 from schemas.postgres import Connection, Executor
 
@@ -105,10 +107,15 @@ async def lock(connection: Connection, organization_id: UUID, project_id: UUID) 
         raise NotFound(UNKNOWN)
 
 
-async def delete(connection: Connection, organization_id: UUID, project_id: UUID) -> None:
-    """Delete an empty project. Raises NotFound, also when it is another's, DoesNotFit while something is in it."""
+async def delete(connection: Connection, organization_id: UUID, project_id: UUID, manager: Manager) -> None:
+    """Delete an empty project, its service accounts too.
+
+    Raises NotFound, also when it is another's, DoesNotFit while something is in it, NotPermitted when an account of it
+    may do more than the manager.
+    """
     async with connection.transaction():
         await lock(connection, organization_id, project_id)
+        await service_accounts.manage_all(connection, project_id, manager)
         used = await connection.fetchval(
             """SELECT EXISTS (SELECT FROM spaces WHERE project_id = $1)
                    OR EXISTS (SELECT FROM devices WHERE project_id = $1 AND deleted_at IS NULL)""",
