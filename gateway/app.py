@@ -23,7 +23,7 @@ from gateway.background import Background
 from gateway.connect import authorization
 from gateway.device import children, config, device, registration, space, telemetry
 from gateway.device import commands as device_commands
-from gateway.event_tail import EventTail
+from gateway.event_tail import EventTail, StreamLimits
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.ingest import Ingest
 from gateway.ingest.nodes import Nodes
@@ -50,6 +50,7 @@ from gateway.organization import (
 )
 from gateway.partner import devices as partner_devices
 from gateway.services import Services
+from gateway.tenant_shares import TenantShares
 from gateway.v2 import claims as project_claims
 from gateway.v2 import (
     data_connectors,
@@ -193,7 +194,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         request_timeout_s=settings.request_timeout_s,
         route_timeouts=settings.route_timeouts,
     )
-    tail = EventTail(pool, shards)
+    tail = EventTail(pool, shards, StreamLimits.of(settings), metrics)
     services = Services(
         settings=settings,
         postgres=pool,
@@ -204,6 +205,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         call_limit=call_limit,
         metrics=metrics,
         events=tail,
+        shares=TenantShares(settings.postgres_pool, settings.organization_share, metrics),
         closing=hot.closing,
         clock=lambda: datetime.now(UTC),
     )

@@ -10,7 +10,7 @@ goes on from its place.
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,12 +19,14 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from gateway.refusals import Unavailable, retry_after_s
+from gateway.refusals import TooMany, Unavailable, retry_after_s
 from gateway.stores.events import log as stored_log
 from gateway.stores.events.log import Span
 from schemas import event_log, ids, logs, rendering
 from schemas.device_models import DeviceModels, ModelNames
+from schemas.metrics import Metrics
 from schemas.postgres import Pool, PostgresAway
+from schemas.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,6 @@ READ_MAX = 1_000
 """Events of each shard that one read covers."""
 CLOCK_SLACK = timedelta(days=1)
 """How far a clock may jump back before events would be looked for in too few partitions."""
-WATCHES_MAX = 1_000
 BUFFER_EVENTS_MAX = 1_000
 BUFFER_BYTES_MAX = 1024 * 1024
 
@@ -98,11 +99,32 @@ class WatchFilter(Struct, frozen=True, kw_only=True):
         return key in labels if value is None else labels.get(key) == value
 
 
+class StreamLimits(Struct, frozen=True):
+    """How many may watch at once on one edge: all, those of an organization, those of an account."""
+
+    total: int
+    organization: int
+    account: int
+
+    @classmethod
+    def of(cls, settings: EdgeSettings) -> "StreamLimits":
+        """Those of the settings."""
+        return cls(settings.streams_max, settings.organization_streams_max, settings.account_streams_max)
+
+
+class Watcher(Struct, frozen=True):
+    """Who watches, and for which organization."""
+
+    organization_id: UUID
+    account_id: str
+
+
 class Watch:
     """One who watches the events of a project; `news` is set when there is something to take."""
 
-    def __init__(self, project_id: UUID, wanted: WatchFilter) -> None:
+    def __init__(self, project_id: UUID, watcher: Watcher, wanted: WatchFilter) -> None:
         self.project_id = project_id
+        self.watcher = watcher
         self.news = asyncio.Event()
         self.overflowed = False
         self.begins: dict[int, int] = {}
@@ -136,7 +158,9 @@ class Watch:
 class EventTail:
     """The reader of one edge."""
 
-    def __init__(self, pool: Pool, shards: int) -> None:
+    def __init__(self, pool: Pool, shards: int, limits: StreamLimits, metrics: Metrics) -> None:
+        self._limits = limits
+        self._metrics = metrics
         self._pool = pool
         self._shards = range(shards)
         self._models = DeviceModels()
@@ -144,6 +168,7 @@ class EventTail:
         self._places: dict[int, int] | None = None
         self._since = datetime.now(UTC)
         self._count = 0
+        self._counts: Counter[UUID | str] = Counter()
         self._watched = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -152,13 +177,15 @@ class EventTail:
     async def begin(self, watch: Watch) -> None:
         """Let a watch see everything that is stored after this returns, and nothing from before it was called.
 
-        Raises Unavailable when too many watch.
+        Raises Unavailable when too many watch, TooMany when too many of its organization or account do.
         """
-        if self._count >= WATCHES_MAX:
-            raise Unavailable(f"{WATCHES_MAX} streams are open here already", retry_after_s=retry_after_s())
+        self._count_in(watch.watcher)
         now = datetime.now(UTC)
-        watch.begins = await event_log.heads(self._pool, self._shards)
-        self._count += 1
+        try:
+            watch.begins = await event_log.heads(self._pool, self._shards)
+        except BaseException:
+            self._count_out(watch.watcher)
+            raise
         self._watches.setdefault(watch.project_id, set()).add(watch)
         if self._places is None:
             self._places, self._since = dict(watch.begins), now
@@ -168,12 +195,36 @@ class EventTail:
         """Watch no more."""
         watching = self._watches[watch.project_id]
         watching.remove(watch)
-        self._count -= 1
+        self._count_out(watch.watcher)
         if not watching:
             del self._watches[watch.project_id]
         if not self._watches:
             self._watched.clear()
             self._places = None
+
+    def _count_in(self, watcher: Watcher) -> None:
+        limits = self._limits
+        of_organization, of_account = self._counts[watcher.organization_id], self._counts[watcher.account_id]
+        if of_organization >= limits.organization:
+            raise self._too_many("organization", limits.organization)
+        if of_account >= limits.account:
+            raise self._too_many("account", limits.account)
+        if self._count >= limits.total:
+            self._metrics.limited.labels("streams").inc()
+            raise Unavailable(f"{limits.total} streams are open here already", retry_after_s=retry_after_s())
+        self._count += 1
+        self._counts.update((watcher.organization_id, watcher.account_id))
+
+    def _too_many(self, whose: str, most: int) -> TooMany:
+        self._metrics.limited.labels(f"{whose} streams").inc()
+        return TooMany(f"{most} streams of the {whose} are open here already", retry_after_s=retry_after_s())
+
+    def _count_out(self, watcher: Watcher) -> None:
+        self._count -= 1
+        for one in (watcher.organization_id, watcher.account_id):
+            self._counts[one] -= 1
+            if not self._counts[one]:
+                del self._counts[one]
 
     async def run(self) -> None:
         """Read for all who watch, until cancelled."""

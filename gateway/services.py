@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway.event_tail import EventTail
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.ingest import Ingest
+from gateway.tenant_shares import TenantShares
 from schemas.ids import AccessKeys
 from schemas.metrics import Metrics
 from schemas.postgres import Pool
@@ -27,6 +28,7 @@ class Services(Struct, frozen=True, kw_only=True):
     ingest: Ingest
     call_limit: CallLimit
     events: EventTail
+    shares: TenantShares
     closing: asyncio.Event
     """Set when the process is to end. Open streams end when this is set."""
     metrics: Metrics

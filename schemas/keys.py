@@ -5,8 +5,11 @@
 {3}:calls:<window>    hash    device id → calls in a 30 s window, for devices that call often
 {3}:puts:<device>     string  PUT calls of a device in its hour
 {3}:account:<id>      string  when a service account's next call has its turn
+{3}:<what>:<who>      string  other calls that are paced or counted (see gateway.api.call_pace and fixed_window)
 {3}:page:<digest>     string  where a page of a long list begins (lists by page number, keyset inside)
 """
+
+from zlib import crc32
 
 
 def ingest(shard: int) -> str:
@@ -27,6 +30,16 @@ def puts(shard: int, device_id: str) -> str:
 
 def account(shard: int, account_id: str) -> str:
     return f"{{{shard}}}:account:{account_id}"
+
+
+def of_caller(shards: int, what: str, who: str) -> str:
+    """The key under which something that somebody does is paced or counted."""
+    return f"{{{crc32(who.encode()) % shards}}}:{what}:{who}"
+
+
+def what_of_caller(key: str) -> str:
+    """What is paced or counted under such a key."""
+    return key.split(":", 2)[1]
 
 
 def page(shard: int, digest: str) -> str:

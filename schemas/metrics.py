@@ -48,6 +48,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
+        self.limited = Counter(
+            "fleetgate_calls_limited",
+            "Calls refused because of a limit or a share, by what it limits.",
+            ["limit"],
+            registry=registry,
+        )
         self.flushed = Counter(
             "fleetgate_flush_messages", "Messages a flusher dealt with, by outcome.", ["outcome"], registry=registry
         )

@@ -163,6 +163,34 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     pending_messages_max: Annotated[
         _Count, Meta(description="Messages waiting in one edge process for Redis; more get 503.")
     ] = 20_000
+    api_key_calls_max: Annotated[_Count, Meta(description="Calls that one API key may make in 10 s; more get 429.")] = (
+        1_000
+    )
+    organization_share: Annotated[
+        _Ratio,
+        Meta(
+            description="Share of the edge's Postgres connections that calls of one organization may hold at once; "
+            "others of it wait, and get 429 after 5 s."
+        ),
+    ] = 0.3
+    streams_max: Annotated[_Count, Meta(description="Event streams open in one edge process; more get 503.")] = 1_000
+    organization_streams_max: Annotated[
+        _Count, Meta(description="Of those, streams of one organization's projects; more get 429.")
+    ] = 200
+    account_streams_max: Annotated[
+        _Count, Meta(description="Of those, streams of one service account; more get 429.")
+    ] = 50
+    wrong_claims_max: Annotated[
+        _Count,
+        Meta(
+            description="Wrong claims in a minute of one organization, and from one address; then 429. "
+            "In an hour 4 times as many, in a day 16 times."
+        ),
+    ] = 50
+    registrations_max: Annotated[
+        _Count,
+        Meta(description="Devices registered in a minute with one hardware key, and from one address; then 429."),
+    ] = 1_200
     shed_memory_ratio: Annotated[
         _Ratio, Meta(description="Telemetry is shed when Redis uses more than this share of its maxmemory.")
     ] = 0.75

@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.refusals import TooMany
 from gateway.services import Services
-from schemas import logs
+from schemas import keys, logs
 from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ async def take_turn(services: Services, key: str, *, calls_max: int, window_s: i
         return
     wait_s = wait / 1_000_000
     if wait_s > WAIT_S_MAX:
+        services.metrics.limited.labels(keys.what_of_caller(key)).inc()
         raise TooMany(
             f"More than {calls_max} calls in {window_s} seconds", retry_after_s=max(1, math.ceil(wait_s - WAIT_S_MAX))
         )

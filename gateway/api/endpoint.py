@@ -39,7 +39,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.api import bodies, dialects
-from gateway.api.principals import CallerKind
+from gateway.api.principals import CallerKind, Principal
 from gateway.api.scopes import NOT_FOUND, Scope
 from gateway.api.texts import check_query, is_text
 from gateway.api.unknowns import Members, check_no_body, check_parameters
@@ -172,6 +172,7 @@ class Endpoint:
         given: dict[str, Any] = {"services": services}
         if self._needs_request:
             given["request"] = request
+        principal: Any = None
         if self.caller is not None:
             principal = await self.caller.prove(services, request)
             given |= dict.fromkeys(self._principals, principal)
@@ -190,7 +191,12 @@ class Endpoint:
             given["body"] = data if self._decoder is None else self._decoded_body(data, self._decoder)
         elif self.exact and request.method not in ("GET", "HEAD"):
             check_no_body(await bodies.read(request, self.body_bytes_max))
-        answer = await self.function(**given)
+        tenant = None if principal is None else _tenant(principal, given)
+        if tenant is None:
+            answer = await self.function(**given)
+        else:
+            async with services.shares.place(tenant):
+                answer = await self.function(**given)
         if isinstance(answer, Response):
             return answer
         return Response(self._encoder.encode(answer), self.status, media_type="application/json")
@@ -275,6 +281,16 @@ def endpoint(
         )
 
     return wrap
+
+
+def _tenant(principal: Any, given: Mapping[str, Any]) -> UUID | str | None:
+    """Whose share of the connections a call is of; a device has none."""
+    if not isinstance(principal, Principal):
+        return None
+    scope = next((one for one in given.values() if isinstance(one, Scope)), None)
+    if scope is not None:
+        return scope.tenant
+    return principal.grants[0].organization_id if principal.grants else principal.id
 
 
 def _is_scope(kind: Any) -> bool:

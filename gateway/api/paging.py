@@ -6,7 +6,8 @@ right behind it, however deep it lies. A reader that goes through the pages in o
 rows are added.
 
 Where no key is remembered (a jump, a pause of more than `REMEMBERED_S`, Redis away or full) the page is read by
-`OFFSET`: slower when it lies deep, never refused.
+`OFFSET`, as long as that has no more than `OFFSET_MAX` rows to walk over. Deeper pages are refused: who asks for many
+of them would keep Postgres busy with rows that nobody sees.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from schemas import ids, keys, logs
 from schemas.redis import RedisAway
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 
 REMEMBERED_S = 600
 PAGE_MAX = 1_000_000
+OFFSET_MAX = 50_000
+"""Rows that a page may lie behind those that are known; in the log they cost some 50 ms."""
+TOO_DEEP = "Page lies too deep to begin with: read the pages in order, or narrow the list by its filters"
 PER_PAGE = 50
 PER_PAGE_MAX = 100
 
@@ -71,7 +76,7 @@ async def read_page(
 ) -> Page[T]:
     """One page of the list that `scope` (caller, route, filters) tells apart from all others."""
     after = None if page == 1 else await _recall(services, _digest(scope, page, per_page))
-    offset = (page - 1) * per_page if after is None else 0
+    offset = _offset(page, per_page) if after is None else 0
     rows = await read(Window(after, offset, per_page + 1))
     result = cut(rows, page, per_page)
     if result.has_next_page:
@@ -81,13 +86,21 @@ async def read_page(
 
 def slice_of(query: PageQuery) -> tuple[int, int]:
     """Offset and limit, one more than a page has, for lists too short to need keys."""
-    return (query.page - 1) * query.per_page, query.per_page + 1
+    return _offset(query.page, query.per_page), query.per_page + 1
 
 
 def cut(rows: list[T], page: int, per_page: int) -> Page[T]:
     """The page made of rows that were read with one more than `per_page` as limit."""
     more = len(rows) > per_page
     return Page(rows[:per_page], more, page + 1 if more else None)
+
+
+def _offset(page: int, per_page: int) -> int:
+    """The rows before a page. Raises DoesNotFit when they are too many to walk over."""
+    offset = (page - 1) * per_page
+    if offset > OFFSET_MAX:
+        raise DoesNotFit(TOO_DEEP)
+    return offset
 
 
 def _digest(scope: tuple[object, ...], page: int, per_page: int) -> str:

@@ -27,6 +27,11 @@ class Scope(Struct, frozen=True):
     id: UUID
     principal: Principal
 
+    @property
+    def tenant(self) -> UUID:
+        """The organization whose share of the gateway a call is of."""
+        return self.id
+
     @classmethod
     async def enter(
         cls, services: Services, request: Request, name: str, principal: Principal, permission: Permission
@@ -39,6 +44,11 @@ class ProjectScope(Scope, frozen=True):
     """The project that the path names."""
 
     organization_id: UUID
+
+    @property
+    def tenant(self) -> UUID:
+        """The organization of the project."""
+        return self.organization_id
 
     @property
     def permissions(self) -> frozenset[Permission]:

@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import identifiers
-from gateway.api import bodies, validation
+from gateway.api import bodies, fixed_window, validation
+from gateway.api.addresses import address_of
 from gateway.api.dialects import ErrorBody
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import Label
@@ -28,12 +29,13 @@ from gateway.services import Services
 from gateway.stores.change import change_over
 from gateway.stores.devices import registration as registrations
 from gateway.stores.devices.registration import UNCLAIMED, Model, NewDevice
-from schemas import ids, logs
+from schemas import ids, keys, logs
 from schemas.postgres import Connection, PostgresAway
 
 log = logging.getLogger(__name__)
 
 BULK_MAX = 25
+REGISTRATIONS_WINDOW_S = 60
 TOO_MANY = f"At most {BULK_MAX} devices are registered at once"
 
 
@@ -68,11 +70,16 @@ class Registered(Struct):
     "POST",
     "/v1/devices",
     status=201,
-    errors={400: "The hardware key is invalid.", 422: "A member is missing, malformed or already taken."},
+    errors={
+        400: "The hardware key is invalid.",
+        422: "A member is missing, malformed or already taken.",
+        429: "Too many devices in a minute, with the hardware key or from the address.",
+    },
 )
 async def register(services: Services, request: Request, body: Registration) -> Registered:
     """Register a device; keep what is answered. Until the device is heard of, the same call is answered alike."""
     url = hub_url(services, request)
+    await _count(services, address_of(request), 1)
     async with services.postgres.acquire() as connection:
         return await _register(services, connection, body, url)
 
@@ -81,7 +88,10 @@ async def register(services: Services, request: Request, body: Registration) -> 
     "POST",
     "/v1/devices/bulk_create",
     status=201,
-    errors={422: f"More than {BULK_MAX} devices; or some were refused, then the answer has what became of each."},
+    errors={
+        422: f"More than {BULK_MAX} devices; or some were refused, then the answer has what became of each.",
+        429: "Too many devices in a minute from the address.",
+    },
     partial_status=422,
     described_body=Annotated[list[Registration], Meta(max_length=BULK_MAX)],
 )
@@ -93,6 +103,7 @@ async def register_many(services: Services, request: Request, body: list[Raw]) -
     if len(body) > BULK_MAX:
         raise DoesNotFit(TOO_MANY)
     url = hub_url(services, request)
+    await _count(services, address_of(request), len(body))
     results: list[Registered | ErrorBody] = []
     async with services.postgres.acquire() as connection:
         for item in body:
@@ -108,8 +119,24 @@ async def register_many(services: Services, request: Request, body: list[Raw]) -
     return Response(msgspec.json.encode(results), status, media_type="application/json")  # type: ignore[return-value]
 
 
+async def _count(services: Services, who: str, devices: int) -> None:
+    """Count registrations of an address, or with a hardware key: it lies in every device, and can be read out of one.
+
+    Raises TooMany.
+    """
+    await fixed_window.count(
+        services,
+        keys.of_caller(services.shards, "registrations", who),
+        calls_max=services.settings.registrations_max,
+        window_s=REGISTRATIONS_WINDOW_S,
+        window="a minute",
+        calls=devices,
+    )
+
+
 async def _register(services: Services, connection: Connection, body: Registration, url: str) -> Registered:
     model = await registrations.model_of_hardware_key(connection, body.hardware_key)
+    await _count(services, str(model.hardware_key_id), 1)
     new = new_device(
         services,
         model,

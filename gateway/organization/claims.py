@@ -3,7 +3,9 @@
 from uuid import UUID
 
 from msgspec import Struct
+from starlette.requests import Request
 
+from gateway.api import claim_limit
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.scopes import OrganizationScope
@@ -47,9 +49,12 @@ class Claim(Struct):
     errors={
         404: "No unclaimed device has this proof; a wrong pair and an unknown device are told nothing more.",
         422: "A member does not fit; or devices of several models have this proof, and none of them is named.",
+        429: "Too many wrong claims of the organization, or from the address.",
     },
 )
-async def claim_device(services: Services, organization: OrganizationScope, body: Claim) -> ClaimedOrClaimable:
+async def claim_device(
+    services: Services, request: Request, organization: OrganizationScope, body: Claim
+) -> ClaimedOrClaimable:
     """Claim a registered device, and those below it that it registered, into a space.
 
     Look at the model in the answer, and at when the device was first and last seen, before you give it a secret. With
@@ -60,7 +65,7 @@ async def claim_device(services: Services, organization: OrganizationScope, body
         raise DoesNotFit(ONE_PROOF)
     if body.cloud_id is None and body.mac is None and body.sn is None:
         raise DoesNotFit(ONE_PROOF)
-    async with change(services) as changed:
+    async with claim_limit.guarded(services, request, owner), change(services) as changed:
         await spaces.keep(changed.connection, owner, body.space_id)
         found = await _by_proof(changed.connection, owner, body)
         if body.dry_run:

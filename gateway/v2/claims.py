@@ -9,7 +9,9 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Meta, Struct
+from starlette.requests import Request
 
+from gateway.api import claim_limit
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.principals import Principal
@@ -140,27 +142,34 @@ def _device(found: ClaimableDevice, identifier: str) -> ClaimDevice:
         404: "No device has this printed on it, or another organization owns it; nothing more is told.",
     },
 )
-async def claim_info(services: Services, account: Principal, query: ClaimQuery) -> ClaimInfo:
+async def claim_info(services: Services, request: Request, account: Principal, query: ClaimQuery) -> ClaimInfo:
     """Look up what is printed on a device."""
     owners = {grant.organization_id for grant in account.grants}
     if query.organization:
         owners = {owner for owner in owners if query.organization == f"{PREFIX}{owner}"}
+    if not owners:
+        raise NotFound(claiming.UNKNOWN)
     named = NamedModel(query.vendor, query.model)
-    async with services.postgres.acquire() as connection:
+    async with claim_limit.guarded(services, request, min(owners)), services.postgres.acquire() as connection:
         for owner in sorted(owners):
             found = await claiming.by_identifier(connection, owner, query.identifier, named)
             if found is not None:
                 return ClaimInfo("DEVICE", _device(found, query.identifier))
-    raise NotFound(claiming.UNKNOWN)
+        raise NotFound(claiming.UNKNOWN)
 
 
 @endpoint("POST", "/v2/projects/{project}/devices:claim", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
-async def claim_devices(services: Services, project: ProjectScope, query: DryRun, body: NewClaims) -> Claimed:
+async def claim_devices(
+    services: Services, request: Request, project: ProjectScope, query: DryRun, body: NewClaims
+) -> Claimed:
     """Claim devices, with those below that they registered, into the project's space `Unsorted`."""
     named = NamedModel(body.vendor, body.model)
     done: list[ClaimDevice] = []
     errors: list[DeviceClaimError] = []
-    async with services.postgres.acquire() as connection:
+    async with (
+        claim_limit.guarded(services, request, project.organization_id) as guesses,
+        services.postgres.acquire() as connection,
+    ):
         for identifier in dict.fromkeys(body.device_ids):
             try:
                 found = await claiming.by_identifier(connection, project.organization_id, identifier, named)
@@ -174,6 +183,7 @@ async def claim_devices(services: Services, project: ProjectScope, query: DryRun
                     done.append(_device(found, identifier))
                     continue
             if found is None:
+                guesses.wrong += 1
                 errors.append(DeviceClaimError(identifier, "NOT_FOUND", claiming.UNKNOWN))
             elif found.claimed:
                 errors.append(DeviceClaimError(identifier, "ALREADY_CLAIMED", claiming.ALREADY))

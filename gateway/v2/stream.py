@@ -27,7 +27,7 @@ from gateway.api.dialects import V2_STREAM
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.scopes import ProjectScope
 from gateway.api.validation import Label
-from gateway.event_tail import BUFFER_EVENTS_MAX, Watch, WatchFilter
+from gateway.event_tail import BUFFER_EVENTS_MAX, Watch, Watcher, WatchFilter
 from gateway.ingest.protocol import ABORT, ENDLESS
 from gateway.permissions import Permission
 from gateway.refusals import Refusal, Unavailable, away
@@ -244,7 +244,7 @@ async def stream_events(services: Services, request: Request, project: ProjectSc
 
     return EventStream(
         services,
-        Watch(project.id, _filter(query)),
+        Watch(project.id, Watcher(project.organization_id, project.principal.id), _filter(query)),
         None if query.ping_interval is None else float(query.ping_interval.removesuffix("s")),
         recheck,
         server_sent="text/event-stream" in request.headers.get("accept", ""),

@@ -51,7 +51,13 @@ async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterat
     """An edge with these settings; no limit of calls is in the way unless they say so."""
     listener = bind("127.0.0.1:0")
     port = listener.getsockname()[1]
-    given = {"bind": f"127.0.0.1:{port}", "shutdown_timeout_s": 2, "account_calls_max": 1_000_000, **settings}
+    given = {
+        "bind": f"127.0.0.1:{port}",
+        "shutdown_timeout_s": 2,
+        "account_calls_max": 1_000_000,
+        "api_key_calls_max": 1_000_000,
+    }
+    given |= settings
     server = EdgeServer(
         EdgeSettings(postgres_dsn=dsn, redis_url=redis_url, master_key=MASTER_KEY, **given),
         Metrics(CollectorRegistry()),

@@ -2,23 +2,33 @@
 
 from starlette.requests import Request
 
+from gateway.api import call_pace
 from gateway.api.callers.authorization import api_key_scheme, presented_key
 from gateway.api.principals import CallerKind, Grant, Principal
 from gateway.permissions import KeyKind
 from gateway.refusals import Unauthenticated
 from gateway.services import Services
 from gateway.stores.accounts import credentials
-from schemas import ids
+from schemas import ids, keys
+
+CALLS_WINDOW_S = 5
 
 
 async def authenticate(services: Services, request: Request, kind: KeyKind) -> Principal:
-    """The key that a request shows, with the role that it has in its organization."""
+    """The key that a request shows, with the role that it has in its organization.
+
+    Raises Unauthenticated, or TooMany when it calls too often.
+    """
     presented = ids.present(presented_key(request))
     if presented is None or presented.kind != kind:
         raise Unauthenticated
     key = await credentials.live_api_key(services.postgres, presented.id, kind)
     if key is None or not ids.same(presented.digest, key.digest):
         raise Unauthenticated
+    key_of_calls = keys.of_caller(services.shards, "key", str(presented.id))
+    await call_pace.take_turn(
+        services, key_of_calls, calls_max=services.settings.api_key_calls_max, window_s=CALLS_WINDOW_S
+    )
     grant = Grant(key.organization_id, None, key.role)
     return Principal(f"key:{presented.id}", str(presented.id), key.organization_id, (grant,))
 
@@ -35,13 +45,13 @@ ORGANIZATION_KEY = CallerKind(
     principal=Principal,
     prove=_organization_key,
     schemes={"organization": api_key_scheme("An organization key, `fgo_…`.")},
-    limited=False,
+    limited=True,
     exact=True,
 )
 PARTNER_KEY = CallerKind(
     principal=Principal,
     prove=_partner_key,
     schemes={"partner": api_key_scheme("A partner key, `fgp_…`.")},
-    limited=False,
+    limited=True,
     exact=True,
 )

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import disruptive as dt
 import jwt
@@ -332,7 +332,7 @@ async def test_a_watch_overflows_at_its_limits() -> None:
         def __init__(self) -> None:
             super().__init__(shard=0, seq=1)
 
-    watch = event_tail.Watch(UUID(int=1), event_tail.WatchFilter())
+    watch = event_tail.Watch(UUID(int=1), event_tail.Watcher(UUID(int=2), "account"), event_tail.WatchFilter())
     for _ in range(event_tail.BUFFER_EVENTS_MAX):
         watch.offer(Event())  # type: ignore[arg-type]
     assert not watch.overflowed
@@ -340,7 +340,7 @@ async def test_a_watch_overflows_at_its_limits() -> None:
     for _ in range(event_tail.BUFFER_EVENTS_MAX + 1):
         watch.offer(Event())  # type: ignore[arg-type]
     assert watch.overflowed
-    watch = event_tail.Watch(UUID(int=1), event_tail.WatchFilter())
+    watch = event_tail.Watch(UUID(int=1), event_tail.Watcher(UUID(int=2), "account"), event_tail.WatchFilter())
     event = Event()
     event.json = b"x" * (event_tail.BUFFER_BYTES_MAX // 2 + 1)
     watch.offer(event)  # type: ignore[arg-type]
@@ -404,7 +404,10 @@ async def test_streams_are_bounded(acme: Owner, edge: Any) -> None:
     """One more than an edge serves is refused with 503, and a place that is free again can be had."""
     user = await account_of(acme, "project.user")
     tail = edge.services.events
-    watches = [event_tail.Watch(acme.project_id, event_tail.WatchFilter()) for _ in range(event_tail.WATCHES_MAX)]
+    watches = [
+        event_tail.Watch(acme.project_id, event_tail.Watcher(uuid4(), str(n)), event_tail.WatchFilter())
+        for n in range(edge.services.settings.streams_max)
+    ]
     for watch in watches:
         await tail.begin(watch)
     status, answer = await user.ask("GET", stream_path(acme))
