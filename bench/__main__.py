@@ -15,11 +15,11 @@ import asyncio
 import sys
 from typing import NamedTuple
 
-from bench import delivery, end_to_end, flush, history, idle, mass, sync, telemetry
+from bench import delivery, end_to_end, flush, history, idle, mass, neighbour, sync, telemetry
 from bench.results import Report
 from bench.rig import rig
 
-WORKLOADS = ("telemetry", "mass", "idle", "flush", "end_to_end", "delivery", "sync", "history")
+WORKLOADS = ("telemetry", "mass", "idle", "flush", "neighbour", "end_to_end", "delivery", "sync", "history")
 FEW = 300_000
 """Devices of the workloads that do not depend on how many there are."""
 
@@ -57,6 +57,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "flush" in only:
         async with rig(few) as servers:
             await flush.run(servers, report, rounds=rounds)
+    if "neighbour" in only:
+        async with rig(1_000) as servers:
+            await neighbour.run(servers, report, seconds=2 * each_s)
     if "end_to_end" in only:
         report.progress(f"registering {devices:,} devices")
         async with rig(devices) as servers:
