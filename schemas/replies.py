@@ -85,13 +85,18 @@ def render(row: Any) -> bytes:
 
 
 async def write(connection: Connection, redis: Redis, device_ids: Collection[UUID]) -> None:
-    """Bring the replies of these devices up to date. To be called after the commit of what changed them."""
+    """Bring the replies of these devices up to date. To be called after the commit of what changed them.
+
+    What another change is about to queue anew stays in the queue: waiting for it would lock devices out of turn.
+    """
     rows = await connection.fetch(_COLUMNS + " WHERE d.id = ANY($1::uuid[])", device_ids)
     await _put(redis, rows)
     await connection.execute(
         """
-        DELETE FROM reply_queue q USING unnest($1::uuid[], $2::bigint[]) AS written (device_id, revision)
-         WHERE q.device_id = written.device_id AND q.revision <= written.revision
+        DELETE FROM reply_queue WHERE device_id IN (
+            SELECT q.device_id FROM reply_queue q
+              JOIN unnest($1::uuid[], $2::bigint[]) AS written (device_id, revision) USING (device_id)
+             WHERE q.revision <= written.revision FOR UPDATE OF q SKIP LOCKED)
         """,
         [row["id"] for row in rows],
         [row["reply_revision"] for row in rows],

@@ -24,17 +24,17 @@ _CHANGES = (
     (
         "due",
         "SET status = 'pending'",
-        "status = 'scheduled' AND scheduled_at <= $1",
+        "c.status = 'scheduled' AND c.scheduled_at <= $1",
     ),
     (
         "timed_out",
         "SET status = 'failed', message = 'Timed out after ' || timeout_s || ' s', finished_at = $1",
-        "status IN ('pending', 'in_progress') AND delivered_at + make_interval(secs => timeout_s) <= $1",
+        "c.status IN ('pending', 'in_progress') AND c.delivered_at + make_interval(secs => c.timeout_s) <= $1",
     ),
     (
         "expired",
         "SET status = 'failed', message = 'Expired: the device never fetched it', finished_at = $1",
-        "status = 'pending' AND delivered_at IS NULL AND expires_at <= $1",
+        "c.status = 'pending' AND c.delivered_at IS NULL AND c.expires_at <= $1",
     ),
 )
 
@@ -65,8 +65,9 @@ class CommandClock:
         async with connection.transaction():
             rows: list[Any] = await connection.fetch(
                 f"""UPDATE commands {change} WHERE id IN (
-                        SELECT id FROM commands WHERE {condition} ORDER BY number LIMIT {COMMANDS_MAX}
-                        FOR NO KEY UPDATE SKIP LOCKED)
+                        SELECT c.id FROM commands c JOIN devices d ON d.id = c.device_id
+                         WHERE {condition} ORDER BY c.number LIMIT {COMMANDS_MAX}
+                        FOR NO KEY UPDATE OF c, d SKIP LOCKED)
                     RETURNING id, device_id, name, status, message""",
                 now,
             )

@@ -116,7 +116,7 @@ async def change_device(
 async def delete_device(services: Services, organization: OrganizationScope, device_id: UUID) -> Success:
     """Delete a device; its keys end, and it has to register again to come back."""
     async with change(services) as changed:
-        await locking.lock(changed.connection, organization.id, device_id)
+        await locking.lock_with_all_below(changed.connection, organization.id, device_id)
         await deletion.delete(changed, [device_id])
     return Success()
 

@@ -101,7 +101,7 @@ async def read_device(services: Services, partner: VendorScope, device_id: UUID)
 async def delete_device(services: Services, partner: VendorScope, device_id: UUID) -> Success:
     """Delete a device; its keys end, and it has to register again to come back."""
     async with change(services) as changed:
-        await locking.lock_of_vendor(changed.connection, partner.id, device_id)
+        await locking.check_of_vendor(changed.connection, partner.id, device_id)
         await deletion.delete(changed, [device_id])
     return Success()
 

@@ -195,9 +195,15 @@ async def claim_devices(
 
 async def _claim(services: Services, connection: Connection, project: ProjectScope, device_id: UUID) -> bool:
     """Claim one device; False when somebody else was quicker."""
-    async with change_over(services, connection) as changed:
-        space_id = await spaces.unsorted(connection, project.organization_id, project.id)
-        return bool(await claiming.claim(changed, project.organization_id, device_id, space_id=space_id))
+    try:
+        async with change_over(services, connection) as changed:
+            space_id = await spaces.unsorted(connection, project.organization_id, project.id)
+            await claiming.claim(changed, project.organization_id, device_id, space_id=space_id)
+    except (NotFound, DoesNotFit) as refused:
+        if refused.text not in (claiming.UNKNOWN, claiming.ALREADY):
+            raise
+        return False
+    return True
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (claim_info, claim_devices)

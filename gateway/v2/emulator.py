@@ -81,7 +81,7 @@ async def delete_emulated_device(services: Services, project: ProjectScope, devi
     """Delete an emulated device; its history stays."""
     found = await device_in(services, device, project.id, emulated=True)
     async with change(services) as changed:
-        locked = await locking.lock(changed.connection, project.organization_id, found.id)
+        locked = await locking.lock_with_all_below(changed.connection, project.organization_id, found.id)
         if locked.project_id != project.id:
             raise NotFound(DEVICE_UNKNOWN)
         await deletion.delete(changed, [found.id])

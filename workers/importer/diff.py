@@ -38,6 +38,9 @@ class Target(NamedTuple):
 
 async def apply(connection: Connection, target: Target, changes: Changes, now: datetime) -> Changes:
     """Write all changes that were found by `comparing.compare`, in its transaction; returns what they came to."""
+    if target.follow_spaces or await connection.fetchval("SELECT EXISTS (SELECT FROM changed WHERE device_id IS NULL)"):
+        # Spaces may have to be made: nobody else changes the tree meanwhile. Projects are locked before devices.
+        await connection.execute("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE", target.project_id)
     await _settle(connection, target)
     await _exclude(connection, target, now)
     await _make_spaces(connection, target)
@@ -226,9 +229,6 @@ async def _make_spaces(connection: Connection, target: Target) -> None:
     rows = await connection.fetch(
         f"SELECT DISTINCT space FROM changed WHERE (device_id IS NULL {moved}) AND space <> ''"
     )
-    if rows:
-        # As whoever changes the tree does: nobody else does meanwhile.
-        await connection.execute("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE", target.project_id)
     known: dict[str, UUID] = {"": target.space_id}
     for path in sorted(row["space"] for row in rows):
         above = ""

@@ -56,7 +56,9 @@ async def _deliver(connection: Connection, command_ids: list[UUID], moment: date
     """Note the first delivery of these commands; False when one of them was cancelled or delivered just now."""
     delivered = await connection.fetch(
         """UPDATE commands SET delivered_at = $2
-            WHERE id = ANY($1::uuid[]) AND delivered_at IS NULL AND status IN ('pending', 'in_progress')
+            WHERE id IN (SELECT id FROM commands
+                          WHERE id = ANY($1::uuid[]) AND delivered_at IS NULL AND status IN ('pending', 'in_progress')
+                          ORDER BY number FOR NO KEY UPDATE)
            RETURNING id""",
         command_ids,
         moment,
@@ -76,6 +78,8 @@ async def report(
     Raises NotFound for a command that is not the device's, is not due yet or was cancelled, and for one that has
     ended otherwise.
     """
+    # The trigger that counts open commands would lock the device, but after the command.
+    await change.connection.execute("SELECT FROM devices WHERE id = $1 FOR NO KEY UPDATE", device_id)
     command = await change.connection.fetchrow(
         "SELECT name, status, message FROM commands WHERE id = $1 AND device_id = $2 FOR NO KEY UPDATE",
         command_id,

@@ -15,6 +15,7 @@ from msgspec import Struct
 from gateway.refusals import Conflict, NotFound, TooMany, retry_after_s
 from gateway.stores.change import Change
 from gateway.stores.commands.definitions import CommandDefinition
+from gateway.stores.devices import locking
 from gateway.stores.devices.locking import LockedDevice
 from schemas import ids
 from schemas.life_cycle import CommandStatus, CommandUpdated
@@ -112,13 +113,9 @@ async def cancel(change: Change, organization_id: UUID, device_id: UUID, command
 
     Raises NotFound for an unknown command and for one of another organization alike, Conflict when it is too late.
     """
+    await locking.lock(change.connection, organization_id, device_id, unknown=UNKNOWN)
     status = await change.connection.fetchval(
-        """SELECT c.status FROM commands c JOIN devices d ON d.id = c.device_id
-            WHERE c.id = $1 AND c.device_id = $2 AND d.organization_id = $3 AND d.deleted_at IS NULL
-              FOR NO KEY UPDATE OF c""",
-        command_id,
-        device_id,
-        organization_id,
+        "SELECT status FROM commands WHERE id = $1 AND device_id = $2 FOR NO KEY UPDATE", command_id, device_id
     )
     if status is None:
         raise NotFound(UNKNOWN)

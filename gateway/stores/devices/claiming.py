@@ -19,7 +19,7 @@ from msgspec import Struct
 from gateway.identifiers import is_mac, normalized_mac
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.change import Change
-from gateway.stores.devices import states
+from gateway.stores.devices import locking, states
 from gateway.stores.tenants import spaces
 from schemas import serials
 from schemas.life_cycle import DeviceClaimed
@@ -35,20 +35,20 @@ _FIND = """
     SELECT d.id, d.shard, d.organization_id, d.registered_at, m.id AS model_id, m.vendor, m.name AS model,
            m.device_type, m.product_number
       FROM devices d JOIN device_models m ON m.id = d.model_id
-     WHERE m.authentication = $1 AND d.deleted_at IS NULL AND {proof}
-       AND (d.organization_id = $2
-            OR d.organization_id IS NULL AND (m.public OR m.organization_id = $2 OR m.organization_id IN (
-                   SELECT partner_id FROM organization_partners WHERE organization_id = $2)))
-       AND (d.parent_id IS NULL OR d.organization_id = $2
-            OR EXISTS (SELECT FROM devices parent WHERE parent.id = d.parent_id AND parent.organization_id = $2))
-       AND ($3::text IS NULL OR lower($3) = lower(m.vendor)
-            OR EXISTS (SELECT FROM organizations o WHERE o.id = m.organization_id AND lower(o.short_code) = lower($3)))
-       AND ($4::text IS NULL OR lower($4) IN (lower(m.name), m.id::text))
+     WHERE d.deleted_at IS NULL AND {proof}
+       AND (d.organization_id = $1
+            OR d.organization_id IS NULL AND (m.public OR m.organization_id = $1 OR m.organization_id IN (
+                   SELECT partner_id FROM organization_partners WHERE organization_id = $1)))
+       AND (d.parent_id IS NULL OR d.organization_id = $1
+            OR EXISTS (SELECT FROM devices parent WHERE parent.id = d.parent_id AND parent.organization_id = $1))
+       AND ($2::text IS NULL OR lower($2) = lower(m.vendor)
+            OR EXISTS (SELECT FROM organizations o WHERE o.id = m.organization_id AND lower(o.short_code) = lower($2)))
+       AND ($3::text IS NULL OR lower($3) IN (lower(m.name), m.id::text))
      ORDER BY d.id LIMIT {limit}
 """
-_LOCKED = " FOR NO KEY UPDATE OF d"
-_BY_CLOUD_ID = _FIND.format(proof="d.cloud_id = $5", limit=NAMED_MAX)
-_BY_MAC_AND_SN = _FIND.format(proof="d.mac = $5 AND d.sn = $6", limit=NAMED_MAX)
+_BY_CLOUD_ID = _FIND.format(proof="m.authentication = 'cloud_id' AND d.cloud_id = $4", limit=NAMED_MAX)
+_BY_MAC_AND_SN = _FIND.format(proof="m.authentication = 'mac_sn' AND d.mac = $4 AND d.sn = $5", limit=NAMED_MAX)
+_BY_ID = _FIND.format(proof="d.id = $4", limit=1)
 _BELOW = """
     WITH RECURSIVE claimed AS (
         SELECT id, model_id FROM devices WHERE id = $1
@@ -97,19 +97,19 @@ class ClaimableDevice(Struct, kw_only=True, frozen=True):
 async def by_cloud_id(
     connection: Connection, organization_id: UUID, cloud_id: str, named: NamedModel = ANY_MODEL
 ) -> ClaimableDevice:
-    """The unclaimed device of this Cloud ID, locked. Raises NotFound; DoesNotFit when it is the caller's already."""
-    rows = await connection.fetch(_BY_CLOUD_ID + _LOCKED, "cloud_id", organization_id, *named, cloud_id)
+    """The unclaimed device of this Cloud ID. Raises NotFound; DoesNotFit when it is the caller's already."""
+    rows = await connection.fetch(_BY_CLOUD_ID, organization_id, *named, cloud_id)
     return await _unclaimed(connection, rows)
 
 
 async def by_mac_and_sn(
     connection: Connection, organization_id: UUID, mac: str, sn: str, named: NamedModel = ANY_MODEL
 ) -> ClaimableDevice:
-    """The unclaimed device of this pair, locked.
+    """The unclaimed device of this pair.
 
     Raises NotFound; DoesNotFit when it is the caller's already, or when devices of several models have the pair.
     """
-    rows = await connection.fetch(_BY_MAC_AND_SN + _LOCKED, "mac_sn", organization_id, *named, mac, sn)
+    rows = await connection.fetch(_BY_MAC_AND_SN, organization_id, *named, mac, sn)
     return await _unclaimed(connection, rows)
 
 
@@ -120,11 +120,11 @@ async def by_identifier(
 
     Raises DoesNotFit when devices of several models have the pair.
     """
-    rows = await connection.fetch(_BY_CLOUD_ID, "cloud_id", organization_id, *named, identifier)
+    rows = await connection.fetch(_BY_CLOUD_ID, organization_id, *named, identifier)
     mac, _, sn = identifier.partition("/")
     if not rows and sn and is_mac(mac):
         rows = await connection.fetch(
-            _BY_MAC_AND_SN, "mac_sn", organization_id, *named, normalized_mac(mac), serials.normalized(sn)
+            _BY_MAC_AND_SN, organization_id, *named, normalized_mac(mac), serials.normalized(sn)
         )
     return await _found(connection, rows)
 
@@ -171,9 +171,16 @@ async def claim(
 ) -> list[UUID]:
     """Make the organization the owner of a device and of those below it that come along; returns all of them.
 
-    None are returned when somebody else was quicker. Raises DoesNotFit when the space is not the organization's.
+    Raises NotFound or DoesNotFit when somebody was quicker, DoesNotFit when the space is not the organization's.
     """
     project_id = await spaces.keep(change.connection, organization_id, space_id)
+    await locking.lock_trees(change.connection, locking.THESE, [device_id])
+    # It was found before it was locked.
+    row = await change.connection.fetchrow(_BY_ID, organization_id, *ANY_MODEL, device_id)
+    if row is None:
+        raise NotFound(UNKNOWN)
+    if row["organization_id"] is not None:
+        raise DoesNotFit(ALREADY)
     rows = await change.connection.fetch(
         f"""{_BELOW} UPDATE devices
               SET organization_id = $2, project_id = $3, space_id = $4, claimed_at = $5,

@@ -4,17 +4,14 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from gateway.stores.change import Change
+from gateway.stores.devices.locking import THESE, TREES, lock_trees
 from schemas.life_cycle import CommandUpdated, DeviceDeleted, LifeCycle
 
 BATCH = 10_000
 STATEMENT_S = 600.0
 """A device may have ten thousand below it."""
 
-_DOOMED = """
-    WITH RECURSIVE doomed AS (
-        SELECT id FROM devices WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL
-        UNION SELECT d.id FROM devices d JOIN doomed ON d.parent_id = doomed.id WHERE d.deleted_at IS NULL)
-"""
+_TREES = TREES.format(tops=THESE)
 _OPEN = "status IN ('scheduled', 'pending', 'in_progress')"
 
 
@@ -23,28 +20,16 @@ async def delete(change: Change, device_ids: Sequence[UUID]) -> int:
 
     Their open and scheduled commands are aborted, which is told before the deletion.
     """
+    await lock_trees(change.connection, THESE, list(device_ids), limit_s=STATEMENT_S)
     batches = [list(device_ids[first : first + BATCH]) for first in range(0, len(device_ids), BATCH)]
     return sum([await _delete(change, batch) for batch in batches])
 
 
 async def _delete(change: Change, device_ids: list[UUID]) -> int:
     connection, moment = change.connection, change.moment
-    # Commands are locked before their devices (see `moving`).
-    await connection.execute(
-        f"""{_DOOMED} SELECT FROM commands WHERE device_id IN (SELECT id FROM doomed) AND {_OPEN}
-             ORDER BY number FOR NO KEY UPDATE""",
-        device_ids,
-        timeout=STATEMENT_S,
-    )
-    # Waits for children that are being registered just now; the next statement sees them.
-    await connection.execute(
-        f"{_DOOMED} SELECT FROM devices WHERE id IN (SELECT id FROM doomed) ORDER BY id FOR NO KEY UPDATE",
-        device_ids,
-        timeout=STATEMENT_S,
-    )
     rows = await connection.fetch(
-        f"""{_DOOMED} UPDATE devices SET deleted_at = $2
-             WHERE id IN (SELECT id FROM doomed) AND deleted_at IS NULL RETURNING id""",
+        f"""{_TREES} UPDATE devices SET deleted_at = $2
+             WHERE id IN (SELECT id FROM tree) AND deleted_at IS NULL RETURNING id""",
         device_ids,
         moment,
         timeout=STATEMENT_S,
@@ -52,7 +37,9 @@ async def _delete(change: Change, device_ids: list[UUID]) -> int:
     deleted = [row["id"] for row in rows]
     aborted = await connection.fetch(
         f"""UPDATE commands SET status = 'aborted', finished_at = $2, message = 'device deleted'
-             WHERE device_id = ANY($1::uuid[]) AND {_OPEN} RETURNING id, device_id, name, status, message""",
+             WHERE id IN (SELECT id FROM commands WHERE device_id = ANY($1::uuid[]) AND {_OPEN}
+                           ORDER BY number FOR NO KEY UPDATE)
+            RETURNING id, device_id, name, status, message""",
         deleted,
         moment,
         timeout=STATEMENT_S,

@@ -1,18 +1,7 @@
 """Moving a device into another space, with all devices below it that are in the same space.
 
 The space may be of another project, and the project another organization's. The importer moves devices in sets
-(workers/importer/diff.py); nobody else moves any.
-
-Everything that changes devices, here and in the other stores, takes its locks in this order:
-
-    project  ─►  space  ─►  (parents)  ─►  commands, by number  ─►  devices
-
-    project   whoever changes its tree of spaces
-    space     whoever puts devices into it (held, so that it is not deleted) or changes it and tells the devices in it
-    parents   one advisory lock: whoever gives a device another parent
-    commands  whoever lets a command go on; the trigger that counts open commands then locks the device
-    devices   deletion by id; a move and a claim from the top down. Where a child's id is lower than its parent's, and
-              both are deleted and moved at once, Postgres ends one of the two, which is told to try again (503)
+(workers/importer/diff.py); nobody else moves any. In which order a change locks what it needs is written in `locking`.
 """
 
 from typing import NamedTuple
@@ -54,7 +43,7 @@ async def move(
     # Looked for before anything is locked: to the caller an unknown device comes before an unknown space.
     await locking.check_owned(change.connection, owner_id, device_id)
     to_project_id = await spaces.keep(change.connection, new_owner_id, space_id)
-    device = await locking.lock(change.connection, owner_id, device_id)
+    device = await locking.lock_with_all_below(change.connection, owner_id, device_id)
     if from_project_id not in (None, device.project_id):
         raise NotFound(UNKNOWN)
     if space_id == device.space_id:

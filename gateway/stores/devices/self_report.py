@@ -76,11 +76,14 @@ async def lock_new_parent(connection: Connection, device: DeviceCaller, parent_i
     The parent is of the same vendor; that of a claimed device has the same owner. Raises DoesNotFit.
     """
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _PARENTS_LOCK)
-    vendor_and_owner = """SELECT m.organization_id AS vendor_id, d.organization_id AS owner_id
-                            FROM devices d JOIN device_models m ON m.id = d.model_id
-                           WHERE d.id = $1 AND d.deleted_at IS NULL"""
-    parent = await connection.fetchrow(f"{vendor_and_owner} FOR SHARE OF d", parent_id)
-    own = await connection.fetchrow(f"{vendor_and_owner} FOR NO KEY UPDATE OF d", device.id)
+    rows = await connection.fetch(
+        """SELECT d.id, m.organization_id AS vendor_id, d.organization_id AS owner_id
+             FROM devices d JOIN device_models m ON m.id = d.model_id
+            WHERE d.id = ANY($1::uuid[]) AND d.deleted_at IS NULL ORDER BY d.id FOR NO KEY UPDATE OF d""",
+        [device.id, parent_id],
+    )
+    locked = {row["id"]: row for row in rows}
+    own, parent = locked.get(device.id), locked.get(parent_id)
     if own is None:
         raise Unauthenticated
     if parent is None or parent["vendor_id"] != own["vendor_id"] or own["owner_id"] not in (None, parent["owner_id"]):

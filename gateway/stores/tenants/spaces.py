@@ -209,7 +209,9 @@ async def update(change: Change, was: Space, changed: Space) -> None:
         return
     rows = await connection.fetch(
         """UPDATE devices SET space_data_version = space_data_version + 1
-            WHERE space_id = $1 AND deleted_at IS NULL RETURNING id""",
+            WHERE id IN (SELECT id FROM devices WHERE space_id = $1 AND deleted_at IS NULL
+                          ORDER BY id FOR NO KEY UPDATE)
+           RETURNING id""",
         changed.id,
     )
     change.touched(*(row["id"] for row in rows))
@@ -222,7 +224,8 @@ async def delete(connection: Connection, organization_id: UUID, space_id: UUID) 
         # What is left of deleted devices lets go of its place; history keeps the project it happened in.
         await connection.execute(
             """UPDATE devices SET organization_id = NULL, project_id = NULL, space_id = NULL, claimed_at = NULL
-                WHERE space_id = $1 AND deleted_at IS NOT NULL""",
+                WHERE id IN (SELECT id FROM devices WHERE space_id = $1 AND deleted_at IS NOT NULL
+                              ORDER BY id FOR NO KEY UPDATE)""",
             space_id,
         )
         try:

@@ -1,5 +1,6 @@
 """What people change while a list is applied stays as they want it."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -114,3 +115,22 @@ async def test_whoever_deletes_a_device_that_is_being_applied_waits_and_then_has
         await other.execute("RESET lock_timeout")
     await imports.acme.call("DELETE", f"/devices/{devices['gone']}")
     assert (await imports.devices(connector, per_page=100))["gone"]["reason"] == "user_deleted"
+
+
+async def test_the_project_is_locked_before_its_devices(imports: Imports) -> None:
+    """As by whoever changes a space and tells the devices in it: neither waits for the other in a circle."""
+    imports.cloud.has("one")
+    connector = await imports.connector()
+    await imports.sync(connector)
+    device_id = (await imports.devices(connector))["one"]["device_id"]
+    imports.cloud.has("one", "two")
+    imports.cloud.devices[0]["name"] = "Renamed"
+    async with imports.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM projects FOR NO KEY UPDATE")
+        syncing = asyncio.create_task(imports.sync(connector))
+        while not await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
+        ):
+            assert not syncing.done(), syncing
+        await connection.execute("SELECT FROM devices WHERE id = $1 FOR NO KEY UPDATE NOWAIT", device_id)
+    assert (await syncing)["error"] is None
