@@ -1,6 +1,8 @@
 # fleetgate: `make run`, `make test`, `make check`. Needs Python >= 3.11 and a package index, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes that run tests, each with its PostgreSQL and its Valkey.
+TEST_PROCESSES ?= 2
 .DEFAULT_GOAL := help
 
 help:  ## show what there is
@@ -26,7 +28,7 @@ run: .venv/runtime  ## run the whole stack with a demo tenant
 	@$(BIN)/fleetgate up --demo
 
 test: .venv/dev  ## run the tests on real embedded servers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
 check: .venv/dev  ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

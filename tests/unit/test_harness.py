@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 WAIT_S = 60
 
 
@@ -28,9 +30,9 @@ def test_a_connection_left_open_by_a_failed_test_does_not_keep_the_run_from_endi
     test = (
         "import asyncio\n"
         "kept = []\n"
-        "async def test_leaks(tmp_path):\n"
-        "    await asyncio.start_unix_server(lambda *both: kept.append(both), tmp_path / 's')\n"
-        "    kept.append(await asyncio.open_unix_connection(tmp_path / 's'))\n"
+        "async def test_leaks():\n"
+        "    server = await asyncio.start_server(lambda *both: kept.append(both), '127.0.0.1', 0)\n"
+        "    kept.append(await asyncio.open_connection(*server.sockets[0].getsockname()))\n"
         "    raise AssertionError('as expected')\n"
     )
     ended = run(tmp_path, repository, test)
@@ -38,10 +40,11 @@ def test_a_connection_left_open_by_a_failed_test_does_not_keep_the_run_from_endi
     assert "as expected" in ended.stdout
 
 
-def test_a_test_that_hangs_ends_the_run_with_a_trace(tmp_path: Path, repository: Path) -> None:
-    """Of all threads, with the line that waits; the time it gets is a setting."""
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_a_test_that_hangs_ends_the_run_with_a_trace(tmp_path: Path, repository: Path, processes: str) -> None:
+    """Of all threads, with the line that waits; the time it gets is a setting. It is not tried again elsewhere."""
     test = "import asyncio\nasync def test_hangs():\n    await asyncio.Event().wait()\n"
-    ended = run(tmp_path, repository, test, "-o", "faulthandler_timeout=0.5")
+    ended = run(tmp_path, repository, test, "-o", "faulthandler_timeout=0.5", "-n", processes)
     assert ended.returncode == 1
-    assert "Timeout" in ended.stderr
+    assert ended.stderr.count("Timeout") == 1
     assert "run_until_complete" in ended.stderr or "runners.py" in ended.stderr
