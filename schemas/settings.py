@@ -218,6 +218,12 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
         float, Meta(ge=0, le=10, description="Least time between two transactions of a shard (batches grow with it).")
     ] = 0.05
     sweep_interval_s: Annotated[_Seconds, Meta(description="Time between two offline sweeps.")] = 30
+    imports_max: Annotated[
+        int, Meta(ge=1, le=100, description="Lists and readings of vendors' clouds read at once in one process.")
+    ] = 8
+    organization_imports_max: Annotated[
+        int, Meta(ge=1, le=100, description="Of those, ones of one organization's connectors; others wait.")
+    ] = 2
     delivery_timeout_s: Annotated[
         float, Meta(gt=0, le=60, description="A receiver of webhooks must have answered within this.")
     ] = 10

@@ -8,23 +8,35 @@ import resource
 import signal
 import sys
 
+import msgspec
 import uvloop
 
 from schemas import logs
 from schemas.metrics import Metrics
 from schemas.settings import SettingsError, WorkerSettings, listing, load
-from workers import service
+from workers import apart, service
 from workers.checkpoints import die_at
 
 GC_THRESHOLDS = (20_000, 50, 1_000)
 """A worker makes many objects that live shortly and few cycles: looking for those less often saves a tenth."""
 
 
-async def _serve(settings: WorkerSettings, dying_at: str) -> None:
+async def _serve(settings: WorkerSettings, dying_at: str, *, has_parent: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await service.run(settings, Metrics(), stop, die_at(dying_at))
+    roles, several = apart.split(settings.worker_roles)
+    importer = asyncio.create_task(apart.keep(stop), name="importer") if several else None
+    parent = asyncio.create_task(apart.parent_ended(), name="parent") if has_parent else None
+    for task in (importer, parent):
+        if task is not None:
+            task.add_done_callback(lambda _: stop.set())
+    try:
+        await service.run(msgspec.structs.replace(settings, worker_roles=roles), Metrics(), stop, die_at(dying_at))
+    finally:
+        stop.set()
+        if importer is not None:
+            await importer
 
 
 def main() -> int:
@@ -36,6 +48,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--die-at", default="", help=argparse.SUPPRESS)  # for crash tests: a flusher's checkpoint
+    parser.add_argument("--until-parent-ends", action="store_true", help=argparse.SUPPRESS)  # for `workers.apart`
     arguments = parser.parse_args()
     try:
         settings = load(WorkerSettings, os.environ)
@@ -43,7 +56,7 @@ def main() -> int:
         gc.set_threshold(*GC_THRESHOLDS)
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        uvloop.run(_serve(settings, arguments.die_at))
+        uvloop.run(_serve(settings, arguments.die_at, has_parent=arguments.until_parent_ends))
     except SettingsError as error:
         print(f"fleetgate worker: {error}", file=sys.stderr)
         return 2

@@ -23,6 +23,7 @@ from tests.conftest import MASTER_KEY, SHARDS
 
 RECOVERY_S = 40.0
 LOG_CHARS = 5_000
+WITHOUT_IMPORTER = "flusher,dispatcher,upkeep"
 
 
 class Process:
@@ -119,8 +120,8 @@ class Stack:
         return process
 
     async def worker(self, *words: str, **settings: str) -> Process:
-        """Start a worker."""
-        return await self._start("workers", *words, **settings)
+        """Start a worker; without the importer, which is a second process, unless the settings say so."""
+        return await self._start("workers", *words, **{"FLEETGATE_WORKER_ROLES": WITHOUT_IMPORTER} | settings)
 
     async def _start(self, module: str, *words: str, prelude: str = "", **settings: str) -> Process:
         number = next(self._numbers)

@@ -1,10 +1,12 @@
 """Edges and workers that die, hang, or are told to go, under load."""
 
+import asyncio
 import signal
 
+import psutil
 import pytest
 
-from tests.faults.stack import Load, Stack, assert_stored_once, assert_told_of_command, send_command
+from tests.faults.stack import RECOVERY_S, Load, Stack, assert_stored_once, assert_told_of_command, send_command
 
 
 async def test_an_edge_killed_under_load_loses_nothing_it_acknowledged(stack: Stack) -> None:
@@ -97,3 +99,27 @@ async def test_an_edge_told_to_go_answers_what_it_has_taken(stack: Stack) -> Non
         await stack.edge()
         await load.until(100)
     await assert_stored_once(stack, load)
+
+
+async def test_the_importer_is_a_process_of_its_own_that_comes_again_and_ends_with_its_worker(stack: Stack) -> None:
+    """What a vendor sends can end it, and nothing else; and it does not outlive a worker that is killed."""
+    worker = await stack.worker(FLEETGATE_WORKER_ROLES="flusher,dispatcher,importer,upkeep")
+    parent = psutil.Process(worker.child.pid)
+
+    async def importer() -> psutil.Process:
+        async with asyncio.timeout(RECOVERY_S):
+            while not (found := parent.children()):
+                await asyncio.sleep(0.02)
+        return found[0]
+
+    first = await importer()
+    first.kill()
+    while first.is_running() and first.status() != psutil.STATUS_ZOMBIE:
+        await asyncio.sleep(0.02)
+    await worker.logged("role_ended")
+    second = await importer()
+    assert second.pid != first.pid
+    await worker.kill()
+    async with asyncio.timeout(RECOVERY_S):
+        while second.is_running():
+            await asyncio.sleep(0.02)

@@ -1,4 +1,8 @@
-"""Finds cloud connectors that are due and runs them, a few at a time, each under a lease."""
+"""Finds cloud connectors that are due and runs them, a few at a time, each under a lease.
+
+Organizations take turns, and none has more than its share of the runs under way: the slow servers of one vendor, or of
+one tenant, hold up nobody else's lists.
+"""
 
 import asyncio
 import logging
@@ -19,8 +23,6 @@ from workers.importer.store import Connector
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.5
-RUNS_MAX = 4
-"""Runs under way in one process."""
 GUARD_S = 1.0
 """How often a run's lease is prolonged, and so how soon a person's change ends it."""
 
@@ -30,6 +32,8 @@ class Importer:
 
     def __init__(self, settings: WorkerSettings, pool: Pool, redis: Redis, shards: int) -> None:
         self._pool = pool
+        self._runs_max = settings.imports_max
+        self._of_organization_max = settings.organization_imports_max
         self._holder: UUID = ids.new_id()
         self._running: set[str] = set()
         self._folder = settings.manifests
@@ -77,11 +81,11 @@ class Importer:
         self._broken = broken
 
     async def _claimed(self) -> list[tuple[int | None, Connector]]:
-        free = RUNS_MAX - len(self._running)
+        free, share = self._runs_max - len(self._running), self._of_organization_max
         if free <= 0:
             return []
-        previews = await store.claim_previews(self._pool, self._holder, free)
-        due = await store.claim(self._pool, self._holder, free - len(previews)) if free > len(previews) else []
+        previews = await store.claim_previews(self._pool, self._holder, free, share)
+        due = await store.claim(self._pool, self._holder, free - len(previews), share) if free > len(previews) else []
         return [*previews, *((None, connector) for connector in due)]
 
     async def _run(self, connector: Connector, run_id: int | None) -> None:

@@ -15,6 +15,8 @@ from workers.importer.comparing import Changes
 from workers.importer.holding import Digests, Held
 
 LEASE_S = 60
+SHARE_MAX = 100
+"""The largest share that the setting can give an organization."""
 RUNS_KEPT = 100
 HELD_COUNTS = ("found", "active", "excluded", "created", "renamed", "restored", "reenrolled", "moved")
 
@@ -58,39 +60,55 @@ _CUT_OFF = "finished_at = now(), error = 'Cut off: a person changed the connecto
 _NEXT_INVENTORY = """inventory_at = CASE WHEN inventory_at IS NOT DISTINCT FROM $2::timestamptz
                                          THEN $3::timestamptz ELSE inventory_at END"""
 _FREE = "(lease_until IS NULL OR lease_until < now())"
+# Of each that is due, which place it would have among its organization's leases.
+_TURNS = """(SELECT due.*, row_number() OVER (PARTITION BY organization_id ORDER BY due_at, id)
+                         + (SELECT count(*) FROM cloud_connectors held
+                             WHERE held.organization_id = due.organization_id AND held.lease_until >= now()) AS turn
+               FROM due) turns"""
 
 
-async def claim(executor: Executor, holder: UUID, limit: int) -> list[Connector]:
-    """Lease connectors that are due, those that waited longest first."""
+async def claim(executor: Executor, holder: UUID, limit: int, of_organization_max: int = SHARE_MAX) -> list[Connector]:
+    """Lease connectors that are due: organizations take turns, and of each those that waited longest come first.
+
+    No organization gets more than `of_organization_max` leases, those that it has already included.
+    """
     rows = await executor.fetch(
-        f"""UPDATE cloud_connectors c SET lease_holder = $1, lease_until = now() + make_interval(secs => $2)
-              FROM (SELECT id FROM cloud_connectors
-                     WHERE status IN ('Active', 'Error') AND least(inventory_at, telemetry_at) <= now() AND {_FREE}
-                       AND (rest_until IS NULL OR rest_until <= now())
-                     ORDER BY least(inventory_at, telemetry_at) LIMIT $3 FOR UPDATE SKIP LOCKED) due
-             WHERE c.id = due.id
+        f"""WITH due AS (SELECT id, organization_id, least(inventory_at, telemetry_at) AS due_at FROM cloud_connectors
+                           WHERE status IN ('Active', 'Error') AND least(inventory_at, telemetry_at) <= now()
+                             AND (rest_until IS NULL OR rest_until <= now()) AND {_FREE})
+            UPDATE cloud_connectors c SET lease_holder = $1, lease_until = now() + make_interval(secs => $2)
+              FROM (SELECT cloud_connectors.id FROM cloud_connectors JOIN {_TURNS} USING (id)
+                     WHERE turns.turn <= $4 AND {_FREE}
+                     ORDER BY turns.turn, turns.due_at LIMIT $3 FOR UPDATE OF cloud_connectors SKIP LOCKED) taken
+             WHERE c.id = taken.id
             RETURNING {_CONNECTOR}, coalesce(c.inventory_at <= now(), false) AS inventory_due,
                       coalesce(c.telemetry_at <= now(), false) AS telemetry_due""",
         holder,
         LEASE_S,
         limit,
+        of_organization_max,
     )
     return [Connector(**row) for row in rows]
 
 
-async def claim_previews(executor: Executor, holder: UUID, limit: int) -> list[tuple[int, Connector]]:
-    """Lease connectors of which a person wants a preview; with the run that it is to become."""
+async def claim_previews(
+    executor: Executor, holder: UUID, limit: int, of_organization_max: int = SHARE_MAX
+) -> list[tuple[int, Connector]]:
+    """Lease connectors of which a person wants a preview, as `claim` does; with the run that it is to become."""
     rows = await executor.fetch(
-        f"""UPDATE cloud_connectors c SET lease_holder = $1, lease_until = now() + make_interval(secs => $2)
-              FROM (SELECT cloud_connectors.id, r.id AS run_id FROM cloud_runs r
-                      JOIN cloud_connectors ON cloud_connectors.id = r.connector_id
-                     WHERE r.kind = 'preview' AND r.started_at IS NULL AND {_FREE}
-                     ORDER BY r.id LIMIT $3 FOR UPDATE OF cloud_connectors SKIP LOCKED) due
-             WHERE c.id = due.id
-            RETURNING due.run_id, {_CONNECTOR}, false AS inventory_due, false AS telemetry_due""",
+        f"""WITH due AS (SELECT DISTINCT ON (c.id) c.id, c.organization_id, r.id AS run_id, r.id AS due_at
+                           FROM cloud_runs r JOIN cloud_connectors c ON c.id = r.connector_id
+                          WHERE r.kind = 'preview' AND r.started_at IS NULL AND {_FREE} ORDER BY c.id, r.id)
+            UPDATE cloud_connectors c SET lease_holder = $1, lease_until = now() + make_interval(secs => $2)
+              FROM (SELECT cloud_connectors.id, turns.run_id FROM cloud_connectors JOIN {_TURNS} USING (id)
+                     WHERE turns.turn <= $4 AND {_FREE}
+                     ORDER BY turns.turn, turns.due_at LIMIT $3 FOR UPDATE OF cloud_connectors SKIP LOCKED) taken
+             WHERE c.id = taken.id
+            RETURNING taken.run_id, {_CONNECTOR}, false AS inventory_due, false AS telemetry_due""",
         holder,
         LEASE_S,
         limit,
+        of_organization_max,
     )
     return [(row["run_id"], Connector(**{k: v for k, v in row.items() if k != "run_id"})) for row in rows]
 
