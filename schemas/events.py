@@ -73,10 +73,11 @@ def of_kind(kind: Kind) -> tuple[EventType, ...]:
     return tuple(event_type for event_type in EventType if event_type.kind is kind)
 
 
-SYNCHRONIZED_FROM_LOG: tuple[str, ...] = tuple(
-    str(event_type) for event_type in EventType if event_type.synchronized and event_type.kind is not Kind.REPORTED
+REMEMBERED: frozenset[str] = frozenset(
+    str(event_type) for event_type in EventType if event_type.synchronized and event_type.kind is not Kind.MESSAGE
 )
-"""Types whose newest event `synchronize` looks up in the log; that of a reported type is remembered beside it."""
+"""Types whose newest event of a device is kept beside the log (`device_reported`). Of messages the state is kept, and
+with it the place of the newest in the log (`device_state`)."""
 
 
 def unknown(names: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -12,6 +12,7 @@ from gateway.api.scopes import ProjectScope
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound, TimedOut
 from gateway.services import Services
+from gateway.stores.connectors import connector_queues as queues
 from gateway.stores.connectors import data_connectors as store
 from gateway.stores.connectors.data_connectors import Connector
 from schemas import deliveries, ids
@@ -64,10 +65,26 @@ class Replay(Struct, rename="camel"):
     end_time: datetime
 
 
-class Replayed(Struct):
-    """How many events are sent once more."""
+class Job(Struct, rename="camel", kw_only=True):
+    """Long work on its queue: a replay, a synchronization, or the end of what it owed when it was disabled (drop).
 
+    `events` have been put into the queue (or dropped) so far; `progress` goes from 0 to 1. It ends DONE, SUPERSEDED by
+    another synchronization, or CANCELLED because the connector was disabled.
+    """
+
+    id: str
+    kind: Literal["replay", "sync", "drop"]
+    state: Literal["RUNNING", "DONE", "SUPERSEDED", "CANCELLED"]
     events: int
+    progress: float
+    create_time: str
+    end_time: str | None
+
+
+class Jobs(Struct):
+    """Those that run and the last that ended, newest first."""
+
+    jobs: list[Job]
 
 
 @endpoint("GET", CONNECTOR + ":metrics", caller=SERVICE_ACCOUNT, permission=Permission.READ)
@@ -97,22 +114,35 @@ async def read_ledger(services: Services, project: ProjectScope, connector: str)
 
 @endpoint("POST", CONNECTOR + ":sync", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=NOT_ACTIVE)
 async def synchronize(services: Services, project: ProjectScope, connector: str) -> dict[str, Any]:
-    """Send it the newest event of each type of each device."""
+    """Send it the newest event of each type of each device. `…:jobs` tells how far that is."""
     async with services.postgres.acquire() as connection, connection.transaction():
         held = await _lock_active(connection, project, connector)
-        await store.synchronize(connection, held)
+        await queues.synchronize(connection, held)
     return {}
 
 
-@endpoint("POST", CONNECTOR + ":replay", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=NOT_ACTIVE)
-async def replay(services: Services, project: ProjectScope, connector: str, body: Replay) -> Replayed:
-    """Send it all events of a time range once more."""
+@endpoint(
+    "POST",
+    CONNECTOR + ":replay",
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.DEVELOP,
+    errors={**NOT_ACTIVE, 409: "Too many replays run."},
+)
+async def replay(services: Services, project: ProjectScope, connector: str, body: Replay) -> Job:
+    """Send it all events of a time range once more. `…:jobs` tells how far that is."""
     start, end = aware(body.start_time), aware(body.end_time)
     if end <= start:
         raise DoesNotFit("EndTime must be after startTime")
     async with services.postgres.acquire() as connection, connection.transaction():
         held = await _lock_active(connection, project, connector)
-        return Replayed(await store.replay(connection, services.shards, held, start, end))
+        return _job(await queues.replay(connection, services.shards, held, start, end))
+
+
+@endpoint("GET", CONNECTOR + ":jobs", caller=SERVICE_ACCOUNT, permission=Permission.READ)
+async def list_jobs(services: Services, project: ProjectScope, connector: str) -> Jobs:
+    """List what is being done with its queue, and what was done last."""
+    found = await store.read(services.postgres, project.id, connector)
+    return Jobs([_job(job) for job in await queues.jobs(services.postgres, found.id)])
 
 
 @endpoint(
@@ -126,11 +156,11 @@ async def send_test(services: Services, project: ProjectScope, connector: str) -
     """Send it one event now, even while it is disabled, and read what the receiver answered."""
     async with services.postgres.acquire() as connection, connection.transaction():
         held = await store.hold(connection, project.id, connector)
-        waiting_id = await store.add_test(connection, held, _test_event(project, services.clock()))
+        waiting_id = await queues.add_test(connection, held, _test_event(project, services.clock()))
     async with asyncio.timeout(TEST_WAIT_S) as waiting:
         try:
             while True:
-                row = await store.attempt_of(services.postgres, connector, waiting_id)
+                row = await queues.attempt_of(services.postgres, connector, waiting_id)
                 if row is not None:
                     return _attempt(dict(row))
                 await asyncio.sleep(TEST_POLL_S)
@@ -145,6 +175,18 @@ async def _lock_active(connection: Connection, project: ProjectScope, connector:
     if held.status != "ACTIVE":
         raise DoesNotFit("The data connector is not active")
     return held
+
+
+def _job(job: queues.Job) -> Job:
+    return Job(
+        id=str(job.id),
+        kind=job.kind,
+        state=job.state,
+        events=job.events,
+        progress=1.0 if job.state == "DONE" else round(job.passed / max(1, job.total, job.passed), 4),
+        create_time=rfc3339(job.created_at),
+        end_time=None if job.ended_at is None else rfc3339(job.ended_at),
+    )
 
 
 def _attempt(row: dict[str, Any]) -> Attempt:
@@ -176,4 +218,12 @@ def _test_event(project: ProjectScope, now: datetime) -> dict[str, Any]:
     }
 
 
-ENDPOINTS: tuple[Endpoint, ...] = (read_metrics, list_attempts, read_ledger, synchronize, replay, send_test)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    read_metrics,
+    list_attempts,
+    read_ledger,
+    synchronize,
+    replay,
+    list_jobs,
+    send_test,
+)

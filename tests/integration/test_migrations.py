@@ -17,6 +17,7 @@ from schemas import ids, postgres
 from schemas.postgres import Connection
 from schemas.settings import SettingsError
 from tests.conftest import MASTER_KEY, SHARDS
+from workers.dispatcher import slices, store
 
 DAYS = 3
 EVENTS_A_DAY = 50
@@ -168,6 +169,8 @@ async def test_the_data_plane_is_cut_by_shard_and_no_row_is_lost(
         await connection.execute("INSERT INTO events SELECT * FROM events WHERE shard = 0 LIMIT 1")
 
     await connection.execute("UPDATE data_connectors SET status = 'USER_DISABLED'")
+    while jobs := await store.jobs(connection):
+        await slices.work(connection, *jobs[0])
     connector = await connection.fetchrow("SELECT accepted, dropped FROM data_connectors")
     assert connector is not None
     assert tuple(connector) == (20, 20)

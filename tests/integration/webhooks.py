@@ -16,13 +16,15 @@ from prometheus_client import CollectorRegistry
 
 from gateway.stores import models
 from gateway.stores.tenants import organizations, projects, spaces
-from schemas import deliveries, ids
+from schemas import deliveries, ids, postgres
 from schemas.metrics import Metrics
 from schemas.postgres import Executor, Pool
 from schemas.secrets import CONNECTOR_SECRETS, Vault
 from schemas.settings import WorkerSettings
 from tests.conftest import MASTER_KEY, SHARDS
+from workers.dispatcher import slices, store
 from workers.dispatcher.dispatcher import Dispatcher
+from workers.dispatcher.reading import by_index
 from workers.dispatcher.roster import SLOTS
 
 WAIT_S = 20.0
@@ -257,6 +259,15 @@ class Project:
         """The ledger once nothing is pending and nothing lies ahead."""
         found = await self.ledger(connector_id)
         return None if found.pending or found.backlog else found
+
+    async def finish_jobs(self) -> None:
+        """Work on all jobs of connectors until they are done, as a dispatcher does."""
+        connection = await postgres.connect(self.dsn, "jobs")
+        await by_index(connection)
+        while running := await store.jobs(connection):
+            for job in running:
+                assert (await slices.work(connection, *job)).worked
+        await connection.close()
 
     @asynccontextmanager
     async def dispatcher(

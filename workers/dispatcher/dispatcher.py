@@ -25,6 +25,7 @@ from workers.dispatcher.commits import Commits
 from workers.dispatcher.failing import FailingSweep
 from workers.dispatcher.feeder import Feeder
 from workers.dispatcher.governor import Governor
+from workers.dispatcher.jobs import Jobs
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.lanes import Lanes
 from workers.dispatcher.reading import EventLog, by_index
@@ -143,7 +144,15 @@ class Dispatcher:
         lanes.done, lanes.low = commits.mark, feeder.look
 
         trials = Trials(pool, roster, lanes, notes, clock)
-        roster.elsewhere = trials.wake
+        jobs_session = Session(settings.postgres_dsn, "dispatcher jobs", by_index)
+        jobs = Jobs(jobs_session, roster)
+
+        def told(served: bool) -> None:
+            jobs.wake()
+            if not served:
+                trials.wake()
+
+        roster.told = told
 
         def keyed(key: SigningKey) -> None:
             lanes.key = key
@@ -175,6 +184,7 @@ class Dispatcher:
                 group.create_task(roster.run(ending), name="dispatcher roster")
                 group.create_task(feeder.run(ending), name="dispatcher feeder")
                 group.create_task(trials.run(ending), name="dispatcher tests")
+                group.create_task(jobs.run(ending), name="dispatcher jobs")
                 group.create_task(commits.run(ending), name="dispatcher commits")
                 group.create_task(every(journal.INTERVAL_S, write_notes, ending), name="dispatcher journal")
                 group.create_task(every(failing.INTERVAL_S, sweep.sweep, ending), name="dispatcher failing")
@@ -185,6 +195,7 @@ class Dispatcher:
                 roster.wake()
                 commits.wake()
                 trials.wake()
+                jobs.wake()
                 requesting.cancel()
             with contextlib.suppress(PostgresAway):
                 while await notes.write(clock()):
@@ -194,4 +205,5 @@ class Dispatcher:
             await feeder.close()
             await tail_session.drop()
             await commit_session.drop()
+            await jobs_session.drop()
             await pool.close()

@@ -97,6 +97,7 @@ class EventLog:
     ) -> list[Due]:
         """The first rows of each connector in the order of their times, but those that are `loaded`.
 
+        None of a connector that was disabled and enabled again until what it owed before has been dropped (a job).
         A synchronized event that the log has dropped is read from `device_reported`, with the labels of today.
         """
         rows = await executor.fetch(
@@ -107,6 +108,8 @@ class EventLog:
                       SELECT *, next_at <= $2 OR next_at > $2 + make_interval(secs => $5) AS due
                         FROM waiting_deliveries
                        WHERE connector_id = c.id AND id <> ALL ($3) ORDER BY connector_id, next_at LIMIT $4) w
+                WHERE NOT EXISTS (SELECT FROM connector_jobs
+                                   WHERE connector_id = c.id AND state = 'RUNNING' AND waiting_id > 0)
                 ORDER BY w.connector_id, w.next_at""",
             connector_ids,
             now,

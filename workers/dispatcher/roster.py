@@ -66,8 +66,8 @@ class Roster:
         """Cursors that do not follow the tail."""
         self.slots: set[int] = set()
         self.pump: Callable[[Connector], None] = lambda _: None
-        self.elsewhere: Callable[[], None] = lambda: None
-        """Called when work was put into the queue of a connector that is not served."""
+        self.told: Callable[[bool], None] = lambda _: None
+        """Called when somebody changed a connector or put work into its queue; says whether it is served here."""
         self.keyed: Callable[[SigningKey], None] = lambda _: None
         """Called with the key of asymmetric signatures."""
         self._vault = vault
@@ -94,8 +94,7 @@ class Roster:
     def _told(self, _connection: Any, _pid: int, _channel: str, what: object) -> None:
         connector_id, _, status = str(what).partition(" ")
         connector = self.connectors.get(connector_id)
-        if connector is None and not status:
-            self.elsewhere()
+        self.told(connector is not None)
         if connector is not None:
             connector.due_in(0)
             if status not in ("", "ACTIVE"):

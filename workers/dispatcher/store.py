@@ -84,11 +84,16 @@ async def positions(executor: Executor, connector_ids: Iterable[str]) -> list[An
 async def overdue(
     executor: Executor, connector_ids: Sequence[str], loaded: Sequence[int], before: datetime
 ) -> set[str]:
-    """Those of these connectors that have rows that were due before this time, but those that are `loaded`."""
+    """Those of these connectors that have rows that were due before this time, but those that are `loaded`.
+
+    Not those whose queue is being dropped (see `reading.EventLog.read_due`).
+    """
     rows = await executor.fetch(
         """SELECT c.id FROM unnest($1::text[]) AS c (id)
             WHERE EXISTS (SELECT FROM waiting_deliveries
-                           WHERE connector_id = c.id AND next_at < $3 AND id <> ALL ($2))""",
+                           WHERE connector_id = c.id AND next_at < $3 AND id <> ALL ($2))
+              AND NOT EXISTS (SELECT FROM connector_jobs
+                               WHERE connector_id = c.id AND state = 'RUNNING' AND waiting_id > 0)""",
         connector_ids,
         loaded,
         before,
@@ -128,6 +133,18 @@ async def claim_tests(executor: Executor, connector_ids: Iterable[str]) -> list[
         list(connector_ids),
     )
     return [Test(row["waiting_id"], row["body"].encode(), row) for row in rows]
+
+
+# Jobs --------------------------------------------------------------------------------------------------------
+
+
+async def jobs(executor: Executor) -> list[tuple[int, str]]:
+    """The jobs to be worked on now, with their connectors: of each the oldest drop and the oldest that is none."""
+    rows = await executor.fetch(
+        """SELECT DISTINCT ON (connector_id, kind = 'drop') id, connector_id FROM connector_jobs
+            WHERE state = 'RUNNING' ORDER BY connector_id, kind = 'drop', id"""
+    )
+    return [(row["id"], row["connector_id"]) for row in rows]
 
 
 # Committing --------------------------------------------------------------------------------------------------

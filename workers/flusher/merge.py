@@ -89,7 +89,7 @@ async def merge(
 async def _write(connection: Connection, devices: Collection[_Device], rows: Rows) -> None:
     now = datetime.now(UTC)
     stored = [device.stored for device in devices]
-    await states.write(connection, stored)
+    await states.write(connection, stored, rows.stored_at)
     if back := [one.device_id for one in stored if one.offline]:
         await offline_incidents.close_for(connection, back, now)
     rows.left_out += sum(one.state.left_out for one in stored)
@@ -110,16 +110,19 @@ def _merge(message: Message, device: _Device, rows: Rows) -> None:
     content, state, mapping = message.telemetry, device.stored.state, device.mapping
     assert content is not None
     ordered_at = _ordered_at(message.at, message.received_at, device.registered_at)
-    late = mapping is not None and state.latest is not None and ordered_at < state.latest
+    late = state.latest is not None and ordered_at < state.latest
     device.stored.merge(content, ordered_at)
     data = _data(content, message.update_time)
-    rows.add(message.shard, EventType.TELEMETRY, message.device_id, device.project_id, message.at, data, device.labels)
+    ids = message.shard, EventType.TELEMETRY, message.device_id, device.project_id
+    seq = rows.add(*ids, message.at, data, device.labels)
+    if not late:
+        device.stored.message_seq = seq
     if mapping is not None and content.telemetries is not UNSET:
         events, unfit = mapping.events(content.telemetries, state.telemetries, message.at, late=late)
         rows.unfit += unfit
         for event_type, json in events:
             ids = message.shard, event_type, message.device_id, device.project_id
-            rows.add_typed(*ids, message.at, json, device.labels, ordered_at=ordered_at)
+            rows.add_remembered(*ids, message.at, json, device.labels, ordered_at=ordered_at)
 
 
 def _ordered_at(stated: datetime, arrived: datetime, registered: datetime) -> datetime:

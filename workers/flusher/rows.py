@@ -1,7 +1,7 @@
 """What one flush adds to the log: rows, and what must be remembered of them.
 
-`device_reported` holds the newest event of each type and device, by the time it happened: an older one that comes late
-leaves it alone. What a device reports, and what a synchronized data connector gets, is read from there.
+`device_reported` holds the newest event of each device and remembered type, by the time it happened: an older one that
+comes late leaves it alone. What a device reports, and what a synchronized data connector gets, is read from there.
 """
 
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from uuid import UUID
 
 import msgspec
 
+from schemas.events import REMEMBERED
 from schemas.postgres import Connection
-from schemas.typed_events import TYPES
 
 COLUMNS = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data", "labels")
 
@@ -20,7 +20,7 @@ COLUMNS = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts",
 class Rows:
     """The rows that one transaction adds to the log, each with the next number of its shard."""
 
-    __slots__ = ("_newest", "_next", "_stored_at", "left_out", "records", "unfit")
+    __slots__ = ("_newest", "_next", "left_out", "records", "stored_at", "unfit")
 
     def __init__(self, next_seq: dict[int, int], stored_at: datetime) -> None:
         self.records: list[tuple[Any, ...]] = []
@@ -30,7 +30,7 @@ class Rows:
         self.left_out = 0
         """Values for which their state had no room."""
         self._next = next_seq
-        self._stored_at = stored_at
+        self.stored_at = stored_at
         self._newest: dict[tuple[int, str, str], tuple[datetime, int, msgspec.Raw]] = {}
 
     def __repr__(self) -> str:
@@ -45,13 +45,14 @@ class Rows:
         ts: datetime,
         data: msgspec.Raw,
         labels: msgspec.Raw | None,
-    ) -> None:
-        """Add an event."""
+    ) -> int:
+        """Add an event; returns its number."""
         seq = self._next[shard]
         self._next[shard] = seq + 1
-        self.records.append((shard, seq, self._stored_at, event_type, device_id, project_id, ts, data, labels))
+        self.records.append((shard, seq, self.stored_at, event_type, device_id, project_id, ts, data, labels))
+        return seq
 
-    def add_typed(
+    def add_remembered(
         self,
         shard: int,
         event_type: str,
@@ -63,7 +64,7 @@ class Rows:
         *,
         ordered_at: datetime | None = None,
     ) -> None:
-        """Add an event that may be the newest of its type; of equally new ones the last counts.
+        """Add an event that is remembered where it is the newest of its type; of equally new ones the last counts.
 
         Its own time `ts` decides, or `ordered_at` where the device's clock may be wrong.
         """
@@ -96,13 +97,13 @@ class Rows:
         )
         for row in outbox:
             shard, event_type, device_id, project_id, ts, data = tuple(row)[:6]
-            if event_type in TYPES:
-                self.add_typed(shard, event_type, device_id, project_id, ts, data.encode(), labels_of(row))
+            if event_type in REMEMBERED:
+                self.add_remembered(shard, event_type, device_id, project_id, ts, data.encode(), labels_of(row))
             else:
                 self.add(shard, event_type, device_id, project_id, ts, msgspec.Raw(data.encode()), labels_of(row))
 
     async def write(self, connection: Connection) -> None:
-        """Store the rows, and remember the newest typed events."""
+        """Store the rows, and remember the newest of each type."""
         if not self.records:
             return
         await connection.copy_records_to_table("events", columns=COLUMNS, records=self.records)
@@ -118,7 +119,7 @@ class Rows:
                ON CONFLICT (shard, device_id, type) DO UPDATE SET
                       ts = excluded.ts, seq = excluded.seq, stored_at = excluded.stored_at, data = excluded.data
                 WHERE excluded.ts >= r.ts""",
-            self._stored_at,
+            self.stored_at,
             [shard for shard, _, _ in keys],
             [device_id for _, device_id, _ in keys],
             [event_type for _, _, event_type in keys],

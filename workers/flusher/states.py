@@ -29,7 +29,7 @@ ROOM_RATIO = 0.9
 _TABLE = """
     CREATE TEMP TABLE IF NOT EXISTS flushed_states (
         shard smallint, device_id uuid, status text, telemetries json, times json, state_at timestamptz,
-        floor_at timestamptz, last_seen_at timestamptz) ON COMMIT DELETE ROWS
+        floor_at timestamptz, last_seen_at timestamptz, message_seq bigint) ON COMMIT DELETE ROWS
 """
 
 Settled = tuple[Raw | None, Raw | None, datetime | None]
@@ -54,6 +54,7 @@ class StoredState:
         "device_id",
         "is_whole",
         "last_seen",
+        "message_seq",
         "offline",
         "settled",
         "shard",
@@ -64,6 +65,8 @@ class StoredState:
         self.shard = shard
         self.device_id = device_id
         self.last_seen: datetime | None = None
+        self.message_seq: int | None = None
+        """The number in the log of the newest message, if that is one of this batch."""
         self.offline = row is not None and row["offline"]
         self.is_whole = row is None or row["settled_at"] is None
         self.settled: Settled | None = None
@@ -129,7 +132,8 @@ class StoredState:
         if self.is_whole and (must or len(telemetries) + len(times) > RECENT_BYTES_MAX):
             telemetries, times = self._settle()
         values = Raw(telemetries), Raw(times)
-        return self.shard, self.device_id, state.status, *values, state.latest, state.floor, self.last_seen
+        times_of = state.latest, state.floor, self.last_seen
+        return self.shard, self.device_id, state.status, *values, *times_of, self.message_seq
 
     def _recent(self) -> tuple[bytes, bytes]:
         telemetries, times = self.state.telemetries, self.state.times
@@ -198,22 +202,30 @@ async def complete(connection: Connection, states: Iterable[StoredState]) -> Non
         wanted[str(row["device_id"])].complete(row)
 
 
-async def write(connection: Connection, states: Collection[StoredState]) -> None:
-    """By way of a temporary table: COPY takes a row in a third of the time that arrays of parameters need."""
+async def write(connection: Connection, states: Collection[StoredState], stored_at: datetime) -> None:
+    """Write them, with the places of messages stored at this time.
+
+    By way of a temporary table: COPY takes a row in a third of the time that arrays of parameters need.
+    """
     await complete(connection, [state for state in states if state.is_swollen()])
     await connection.execute(_TABLE)
     await connection.copy_records_to_table("flushed_states", records=[state.row() for state in states])
     await connection.execute(
         """
         INSERT INTO device_state AS s
-               (shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, offline)
-        SELECT shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, false
+               (shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, offline,
+                message_seq, message_stored_at)
+        SELECT shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, false,
+               message_seq, CASE WHEN message_seq IS NOT NULL THEN $1::timestamptz END
           FROM flushed_states ORDER BY shard, device_id
         ON CONFLICT (shard, device_id) DO UPDATE SET
                status = excluded.status, telemetries = excluded.telemetries, times = excluded.times,
                state_at = excluded.state_at, floor_at = excluded.floor_at, offline = false,
-               last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at)
-        """
+               last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at),
+               message_seq = coalesce(excluded.message_seq, s.message_seq),
+               message_stored_at = coalesce(excluded.message_stored_at, s.message_stored_at)
+        """,
+        stored_at,
     )
     if settled := [(state.shard, state.device_id, *state.settled) for state in states if state.settled is not None]:
         await connection.executemany(

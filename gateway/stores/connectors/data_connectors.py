@@ -10,18 +10,13 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from gateway.refusals import Conflict, DoesNotFit, NotFound
-from gateway.stores.events import by_index
+from gateway.refusals import Conflict, NotFound
 from schemas import ids
 from schemas.bounds import RETRY_WINDOW_S
-from schemas.events import SYNCHRONIZED_FROM_LOG
-from schemas.postgres import Connection, Executor, batches
+from schemas.postgres import Connection, Executor
 from schemas.secrets import Vault
 
 CONNECTORS_MAX = 10
-REPLAY_EVENTS_MAX = 1_000_000
-SYNCHRONIZED_AT_ONCE = 10_000
-"""Devices in one statement."""
 UNKNOWN = "Data connector not found"
 
 _COLUMNS = """id, project_id, display_name, status, event_types, labels, url, headers, secret, previous_secret_until,
@@ -164,119 +159,6 @@ async def rotate_secret(connection: Connection, connector: Connector, secret: by
 async def delete(connection: Executor, connector_id: str) -> None:
     """End a connector and all that it owes."""
     await connection.execute("DELETE FROM data_connectors WHERE id = $1", connector_id)
-
-
-# Work for its queue ------------------------------------------------------------------------------------------
-
-
-_SYNCHRONIZE = """
-    INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, device_id)
-    SELECT $1, e.shard, e.seq, e.stored_at, 'sync', now(), now(), e.device_id
-      FROM unnest($2::smallint[], $3::uuid[]) AS d (shard, id) CROSS JOIN LATERAL ({events}) e
-     WHERE $5::text[] = '{{}}' OR e.type = ANY($5)
-    RETURNING 1
-"""
-_REPORTED = """
-    SELECT shard, seq, stored_at, device_id, type FROM device_reported
-     WHERE shard = d.shard AND shard = ANY($2) AND device_id = d.id AND type <> ALL ($4::text[])
-"""
-_NEWEST = """
-    SELECT newest.* FROM unnest($4::text[]) AS t (type) CROSS JOIN LATERAL (
-        SELECT shard, seq, stored_at, device_id, type FROM events
-         WHERE shard = d.shard AND shard = ANY($2) AND device_id = d.id AND type = t.type
-         ORDER BY ts DESC LIMIT 1) newest
-"""
-
-
-async def synchronize(connection: Connection, connector: Connector) -> int:
-    """Owe a held, active connector the newest event of each type of each device in its project; returns how many.
-
-    What an earlier synchronization still owes is superseded.
-    """
-    superseded = await _rows(
-        connection,
-        "DELETE FROM waiting_deliveries WHERE connector_id = $1 AND cause = 'sync' RETURNING 1",
-        connector.id,
-    )
-    await connection.execute(by_index.SETTINGS)
-    added = 0
-    devices = "SELECT shard, id FROM devices WHERE project_id = $1 AND deleted_at IS NULL"
-    async for some in batches(connection, devices, connector.project_id, size=SYNCHRONIZED_AT_ONCE):
-        for events in (_REPORTED, _NEWEST):
-            added += await _rows(
-                connection,
-                _SYNCHRONIZE.format(events=events),
-                connector.id,
-                [device["shard"] for device in some],
-                [device["id"] for device in some],
-                SYNCHRONIZED_FROM_LOG,
-                connector.event_types,
-            )
-    await _count(connection, connector.id, accepted=added, superseded=superseded)
-    return added
-
-
-async def replay(connection: Connection, shards: int, connector: Connector, start: datetime, end: datetime) -> int:
-    """Owe a held, active connector all events of its project from a time range once more; returns how many.
-
-    Raises DoesNotFit for more than `REPLAY_EVENTS_MAX`.
-    """
-    added = await _rows(
-        connection,
-        """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, device_id)
-           SELECT $1, shard, seq, stored_at, 'replay', now(), now(), device_id FROM events
-            WHERE shard = ANY($7::smallint[]) AND project_id = $2 AND ts >= $3 AND ts < $4
-              AND ($5::text[] = '{}' OR type = ANY($5))
-            LIMIT $6 RETURNING 1""",
-        connector.id,
-        connector.project_id,
-        start,
-        end,
-        connector.event_types,
-        REPLAY_EVENTS_MAX + 1,
-        list(range(shards)),
-    )
-    if added > REPLAY_EVENTS_MAX:
-        raise DoesNotFit(f"More than {REPLAY_EVENTS_MAX} events are in this range: replay it in parts")
-    await _count(connection, connector.id, accepted=added, superseded=0)
-    return added
-
-
-async def add_test(connection: Connection, connector: Connector, body: Any) -> int:
-    """Put a test event into a held connector's queue; the id by which its attempt is found."""
-    waiting_id: int = await connection.fetchval(
-        """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, body)
-           VALUES ($1, 0, 0, now(), 'test', now(), now(), $2) RETURNING id""",
-        connector.id,
-        body,
-    )
-    if connector.status == "ACTIVE":
-        await _count(connection, connector.id, accepted=1, superseded=0)
-    return waiting_id
-
-
-async def attempt_of(connection: Executor, connector_id: str, waiting_id: int) -> Any:
-    """The attempt that a test event led to; None until there is one."""
-    return await connection.fetchrow(
-        """SELECT at, event_id, attempt, status, cause, latency_ms, answer FROM delivery_attempts
-            WHERE connector_id = $1 AND waiting_id = $2 ORDER BY id DESC LIMIT 1""",
-        connector_id,
-        waiting_id,
-    )
-
-
-async def _count(connection: Connection, connector_id: str, *, accepted: int, superseded: int) -> None:
-    await connection.execute(
-        "UPDATE data_connectors SET accepted = accepted + $2, superseded = superseded + $3 WHERE id = $1",
-        connector_id,
-        accepted,
-        superseded,
-    )
-
-
-async def _rows(connection: Connection, sql: str, *arguments: Any) -> int:
-    count: int = await connection.fetchval(f"WITH done AS ({sql}) SELECT count(*) FROM done", *arguments, timeout=300)
-    return count
 
 
 def new(project_id: UUID) -> Connector:

@@ -226,10 +226,11 @@ async def reported(
         """SELECT r.device_id, r.type, r.data::text
              FROM unnest($1::smallint[], $2::uuid[]) AS wanted (shard, device_id)
              JOIN device_reported r ON r.shard = wanted.shard AND r.device_id = wanted.device_id
-            WHERE r.shard = ANY($3::smallint[]) ORDER BY r.type""",
+            WHERE r.shard = ANY($3::smallint[]) AND r.type = ANY($4) ORDER BY r.type""",
         of_devices,
         list(device_ids),
         list(set(of_devices)),
+        list(typed_events.TYPES),
     )
     found: dict[UUID, dict[str, msgspec.Raw]] = {device_id: {} for device_id in device_ids}
     for row in rows:

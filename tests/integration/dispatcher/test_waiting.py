@@ -4,10 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-import pytest
 from webhooks import Project, Receiver, answers, until
 
-from gateway.stores.connectors import data_connectors
 from schemas import deliveries
 
 
@@ -28,11 +26,8 @@ async def owe(project: Project, connector: str, cause: str, **columns: Any) -> l
     return [row["id"] for row in rows]
 
 
-async def test_replayed_and_synchronized_events_go_through_the_same_queue(
-    project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of them, with the ids that they have always had, however few devices are looked at at once."""
-    monkeypatch.setattr(data_connectors, "SYNCHRONIZED_AT_ONCE", 1)
+async def test_replayed_and_synchronized_events_go_through_the_same_queue(project: Project, receiver: Receiver) -> None:
+    """All of them, with the ids that they have always had."""
     happened = await project.happen(150)
     connector = await project.connector(receiver.url)
     async with project.dispatcher():

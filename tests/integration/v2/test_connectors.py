@@ -10,7 +10,6 @@ from edges import RunningEdge, open_shards, running_edge
 from owners import NOW, Owner, owner
 from projects import Account, account_of
 
-from schemas import deliveries
 from schemas.redis import Redis
 
 URL = "https://receiver.example.com/hook"
@@ -162,25 +161,31 @@ async def test_a_project_has_ten_connectors_at_most(acme: Owner, developer: Acco
     assert rest["nextPageToken"] == ""
 
 
-async def test_sync_and_replay_owe_events_and_the_ledger_knows(acme: Owner, developer: Account) -> None:
-    """The newest of each type and device; a second sync supersedes the first; disabled, nothing is owed."""
+async def test_sync_and_replay_are_jobs_that_tell_how_far_they_are(acme: Owner, developer: Account) -> None:
+    """Noted at once, done by a dispatcher; disabled, none is begun, and what ran is cancelled."""
     made = await make(developer, acme)
     connector = made["name"].rpartition("/")[2]
-    first, second = await acme.device(), await acme.device()
-    for minutes in range(3):
-        await acme.message(first, NOW + timedelta(minutes=minutes))
-    await acme.message(second, NOW)
-    for _ in range(2):
-        assert (await developer.ask("POST", connectors(acme, connector, ":sync")))[0] == 200
-    ledger = await deliveries.ledger(acme.pool, connector)
-    assert ledger is not None
-    assert (ledger.accepted, ledger.pending, ledger.superseded) == (4, 2, 2)
+    await acme.message(await acme.device(), NOW)
+    assert await developer.ask("POST", connectors(acme, connector, ":sync")) == (200, {})
     window = {"startTime": NOW.isoformat(), "endTime": (NOW + timedelta(minutes=2)).isoformat()}
-    assert await developer.ask("POST", connectors(acme, connector, ":replay"), window) == (200, {"events": 3})
+    status, replay = await developer.ask("POST", connectors(acme, connector, ":replay"), window)
+    assert status == 200
+    told = {"kind": "replay", "state": "RUNNING", "events": 0, "progress": 0.0, "endTime": None}
+    assert told.items() <= replay.items()
+    _, answer = await developer.ask("GET", connectors(acme, connector, ":jobs"))
+    assert answer["jobs"][0] == replay
+    assert [job["kind"] for job in answer["jobs"]] == ["replay", "sync"]
+    for _ in range(9):
+        assert (await developer.ask("POST", connectors(acme, connector, ":replay"), window))[0] == 200
+    assert (await developer.ask("POST", connectors(acme, connector, ":replay"), window))[0] == 409
     await developer.ask("PATCH", connectors(acme, connector), {"status": "USER_DISABLED"})
-    _, after = await developer.ask("GET", connectors(acme, connector, ":ledger"))
-    assert after["pending"] == 0
-    assert after["accepted"] == after["delivered"] + after["expired"] + after["dropped"] + after["superseded"]
+    _, answer = await developer.ask("GET", connectors(acme, connector, ":jobs"))
+    assert {(job["kind"], job["state"]) for job in answer["jobs"]} == {
+        ("drop", "RUNNING"),
+        ("replay", "CANCELLED"),
+        ("sync", "CANCELLED"),
+    }
+    assert all(job["endTime"] for job in answer["jobs"] if job["state"] == "CANCELLED")
     for verb, body in ((":sync", None), (":replay", window)):
         assert (await developer.ask("POST", connectors(acme, connector, verb), body))[0] == 400
 

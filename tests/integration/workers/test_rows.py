@@ -8,6 +8,7 @@ import pytest
 from flushing import drain, flushers, send, store_all
 from owners import Owner
 
+from gateway.stores.devices import project_view
 from schemas import outbox, typed_events
 from schemas.events import EventType, rfc3339
 from schemas.life_cycle import ConfigChanged
@@ -159,6 +160,43 @@ async def test_the_newest_event_is_reported_whatever_order_they_come_in(
     await publish(acme, device_id, EventType.CO2, ppm=7, updateTime=stamp(NOW + timedelta(minutes=2)))
     await store_all(edge, redis_client)
     assert (await reported(edge, device_id))["co2"]["ppm"] == 6
+
+
+async def test_the_place_of_the_newest_message_is_kept_with_the_state(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """By the time that orders states, within a flush and between flushes; a late one leaves it alone."""
+    device_id = await acme.device()
+
+    async def sent(*messages: tuple[int, int]) -> int:
+        for minutes, value in messages:
+            at = stamp(NOW + timedelta(minutes=minutes - 60))
+            await send(edge, device_id, telemetries={"n": value}, timestamp=at)
+        await store_all(edge, redis_client)
+        data = await acme.pool.fetchval(
+            """SELECT e.data FROM device_state s JOIN events e
+                   ON e.shard = s.shard AND e.seq = s.message_seq AND e.stored_at = s.message_stored_at
+                WHERE s.device_id = $1 AND e.device_id = $1 AND e.type = 'telemetry'""",
+            device_id,
+        )
+        return int(data["telemetry"]["telemetries"]["n"])
+
+    assert await sent((0, 1), (5, 2), (3, 3)) == 2
+    assert await sent((4, 4)) == 2
+    assert await sent((5, 5)) == 5
+
+
+async def test_changes_that_say_how_a_device_stands_are_remembered_and_are_no_report(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """For receivers that begin anew; clients of `/v2` see what sensors told."""
+    device_id = await acme.device()
+    async with acme.pool.acquire() as connection:
+        for version in (1, 2):
+            await outbox.append(connection, [outbox.event(device_id, ConfigChanged(version=version), NOW)])
+    await store_all(edge, redis_client)
+    assert (await reported(edge, device_id))["configChanged"]["version"] == 2
+    assert await project_view.reported(acme.pool, SHARDS, [device_id]) == {device_id: {}}
 
 
 async def test_events_of_changes_belong_to_a_project(acme: Owner) -> None:

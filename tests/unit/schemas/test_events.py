@@ -36,9 +36,9 @@ def test_every_reported_type_is_one_that_some_device_emits_and_is_remembered() -
     assert all(event_type.synchronized for event_type in events.of_kind(Kind.REPORTED))
 
 
-def test_what_is_synchronized_from_the_log() -> None:
-    """The newest message, and the changes that say how a device stands now. A new type has to decide."""
-    assert set(events.SYNCHRONIZED_FROM_LOG) == {"telemetry", "statusChanged", "configChanged", "deviceClaimed"}
+def test_what_is_remembered_beside_what_devices_report() -> None:
+    """The changes that say how a device stands now; a message is remembered by its state. A new type has to decide."""
+    assert events.REMEMBERED - set(events.of_kind(Kind.REPORTED)) == {"statusChanged", "configChanged", "deviceClaimed"}
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Table:
             stored.merge(message, datetime.fromtimestamp(at, UTC))
         if stored.is_swollen():
             self._complete(stored)
-        _, _, status, telemetries, times, latest, floor, _ = stored.row()
+        _, _, status, telemetries, times, latest, floor, *_ = stored.row()
         settled = stored.settled or tuple((self.row or {}).get(name) for name in SETTLED)
         self.row = {
             "status": status, "telemetries": plain(telemetries), "times": plain(times), "state_at": latest,

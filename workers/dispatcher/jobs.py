@@ -1,0 +1,70 @@
+"""Long work on connectors' queues, in slices: replays, synchronizations, the end of what disabled connectors owed.
+
+The jobs of this process's slots take turns, of each connector the oldest; whatever they are, they get no more than half
+of one connection's time, so that Postgres and the loop are left to deliveries. Two processes may hold a slot for a
+moment: a slice locks its job, and finds the place where the other has left it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from schemas import logs
+from schemas.postgres import PostgresAway
+from workers.dispatcher import slices, store
+from workers.dispatcher.roster import Roster, slot_of
+from workers.dispatcher.session import Session
+
+log = logging.getLogger(__name__)
+
+RECHECK_S = 1.0
+"""A connector was held, a queue full, or a notification lost with its connection: then jobs are looked at again."""
+PAUSE_MIN_S = 0.002
+RETRY_S = 0.25
+
+
+class Jobs:
+    """Works on the jobs of this process's connectors."""
+
+    def __init__(self, session: Session, roster: Roster) -> None:
+        self._session = session
+        self._roster = roster
+        self._told = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Jobs {self._roster!r}>"
+
+    def wake(self) -> None:
+        """There may be one now."""
+        self._told.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. A Postgres that is away is asked again."""
+        while not stop.is_set():
+            self._told.clear()
+            try:
+                while not stop.is_set() and await self.turn():
+                    pass
+            except PostgresAway as error:
+                logs.event(log, logging.WARNING, "jobs_deferred", cause=repr(error))
+                await self._session.drop()
+                await asyncio.sleep(RETRY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RECHECK_S):
+                    await self._told.wait()
+
+    async def turn(self) -> bool:
+        """One slice for each connector that has a job; returns whether anything was done."""
+        connection = await self._session.get()
+        worked = False
+        for job_id, connector_id in await store.jobs(connection):
+            if slot_of(connector_id) not in self._roster.slots:
+                continue
+            began = time.monotonic()
+            done = await slices.work(connection, job_id, connector_id)
+            if done.ended:
+                logs.event(log, logging.INFO, "job_done", connector=connector_id, job=job_id)
+            worked = worked or done.worked
+            await asyncio.sleep(max(PAUSE_MIN_S, time.monotonic() - began))
+        return worked
