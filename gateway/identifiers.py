@@ -5,13 +5,9 @@ begins with the member at fault.
 """
 
 import re
-from uuid import UUID
 
 from gateway.refusals import DoesNotFit
 from schemas import serials
-
-ID_CHARACTERS = 36
-"""Characters of a UUID as we write it; other spellings are no ids of ours."""
 
 _SEPARATORS = re.compile(r"[:.\-]")
 _TWELVE_DIGITS = re.compile(r"[0-9a-f]{12}")
@@ -22,15 +18,6 @@ _SEMVER = re.compile(
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRERELEASE}(?:\.{_PRERELEASE})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
 """Semantic Versioning 2.0.0, section "Backus–Naur Form Grammar"."""
-
-
-def uuid_of(text: str) -> UUID | None:
-    """The id that a text is, if it is one as we write them."""
-    try:
-        found = UUID(text) if len(text) == ID_CHARACTERS else None
-    except ValueError:
-        return None
-    return found if str(found) == text.lower() else None  # UUID() also reads other digits, and hyphens anywhere
 
 
 def filled(member: str, text: str | None) -> str:

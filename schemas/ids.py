@@ -89,11 +89,24 @@ def device_name(device_id: UUID) -> str:
     return "emu" + _xid((number >> 80) << 52 | (number >> 64 & 0xFFF) << 40 | number & (1 << 40) - 1)
 
 
+ID_CHARACTERS = 36
+"""Characters of a UUID as we write it; other spellings are no ids of ours."""
+
+
+def uuid_of(text: str) -> UUID | None:
+    """The id that a text is, if it is one as we write them."""
+    try:
+        found = UUID(text) if len(text) == ID_CHARACTERS else None
+    except ValueError:
+        return None
+    return found if str(found) == text.lower() else None  # UUID() also reads other digits, and hyphens anywhere
+
+
 def device_of_name(name: str) -> UUID | None:
     """The id behind `device_name`; None for anything else."""
     try:
         if not name.startswith("emu"):
-            return UUID(name) if len(name) == 36 else None
+            return uuid_of(name)
         number = 0
         for character in name[3:]:
             number = number << 5 | _B32HEX.index(character)

@@ -12,9 +12,10 @@ A missing field means that nothing waits for the device (`NOTHING_WAITS`). That 
 complete, which its field ``!`` says; the owner of the shard sets it after rebuilding the hash from Postgres.
 
 Postgres is the truth. Triggers note every change that matters in ``reply_queue``; whoever made the change calls
-`write` after its commit so that the device learns at once, and a worker repeats it for those who died in between.
+`publish` after its commit so that the device learns at once, and a worker repeats it for those who died in between.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -22,10 +23,12 @@ from uuid import UUID
 
 import msgspec
 
-from schemas import keys
+from schemas import keys, logs
 from schemas.bounds import RATE_LIMIT
-from schemas.postgres import Connection, batches
-from schemas.redis import Redis
+from schemas.postgres import Connection, PostgresAway, batches
+from schemas.redis import Redis, RedisAway
+
+log = logging.getLogger(__name__)
 
 COMPLETE = b"!"
 DEFAULT_RATE_LIMIT = RATE_LIMIT.default
@@ -101,6 +104,14 @@ async def write(connection: Connection, redis: Redis, device_ids: Collection[UUI
         [row["id"] for row in rows],
         [row["reply_revision"] for row in rows],
     )
+
+
+async def publish(connection: Connection, redis: Redis, device_ids: Collection[UUID]) -> None:
+    """As `write`, for whoever made the change: it stands, so what is away now is left to the worker."""
+    try:
+        await write(connection, redis, device_ids)
+    except (RedisAway, PostgresAway) as error:
+        logs.event(log, logging.WARNING, "reply_deferred", devices=len(device_ids), cause=str(error))
 
 
 async def _put(redis: Redis, rows: Sequence[Any]) -> None:

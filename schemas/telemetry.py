@@ -9,7 +9,7 @@ or tell its time otherwise than RFC 3339 does; else its sentence is found.
 
 import math
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -30,6 +30,7 @@ _INT = Annotated[int, Meta(ge=INTEGER_MIN, le=INTEGER_MAX)]
 _STRING = Annotated[str, Meta(max_length=STRING_BYTES_MAX)]
 _KEY = Annotated[str, Meta(min_length=1, max_length=KEY_CHARACTERS_MAX)]
 
+DeviceStatus = Literal["online", "offline", "error"]
 Value = _INT | float | bool | _STRING | None
 """A telemetry value: 64-bit integer, 64-bit float, boolean, string of at most 1,000 bytes; null removes the key."""
 
@@ -39,7 +40,7 @@ _TIMES = "ISO 8601; a number counts seconds or milliseconds since 1970. Default:
 class Telemetry(Struct, omit_defaults=True):
     """One telemetry message. At least one of `status` and `telemetries` is there."""
 
-    status: Literal["online", "offline", "error"] | None = None
+    status: DeviceStatus | None = None
     telemetries: dict[_KEY, Value] | UnsetType = UNSET
     timestamp: Annotated[datetime, Meta(description=_TIMES)] | None = None
     override: bool = False
@@ -145,7 +146,7 @@ def _check_members(loose: Any) -> None:
             raise TelemetryError(422, f"Common telemetries.{key} must be a 64-bit signed integer")
         if isinstance(value, float) and math.isinf(value):
             raise TelemetryError(422, f"Common telemetries.{key} must be a 64-bit float")
-    if loose.get("status") not in ("online", "offline", "error", None):
+    if loose.get("status") not in (*get_args(DeviceStatus), None):
         raise TelemetryError(422, "Status must be one of online, offline, error")
 
 

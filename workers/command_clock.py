@@ -58,7 +58,7 @@ class CommandClock:
                     if cause != "due":
                         self._metrics.commands_ended.labels(cause).inc(len(changed))
                     logs.event(log, logging.INFO, "commands_advanced", cause=cause, commands=len(changed))
-                    await replies.write(connection, self._redis, {row["device_id"] for row in changed})
+                    await replies.publish(connection, self._redis, {row["device_id"] for row in changed})
         return total
 
     async def _change(self, connection: Connection, change: str, condition: str, now: datetime) -> list[Any]:

@@ -43,11 +43,11 @@ from gateway.api.principals import CallerKind, Principal
 from gateway.api.scopes import NOT_FOUND, Scope
 from gateway.api.texts import check_query, is_text
 from gateway.api.unknowns import Members, check_no_body, check_parameters
-from gateway.identifiers import uuid_of
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound, Refusal, away
 from gateway.services import Services
 from schemas import logs
+from schemas.ids import uuid_of
 from schemas.postgres import PostgresAway
 from schemas.redis import RedisAway
 from schemas.sentences import patterns_of, sentence

@@ -11,11 +11,11 @@ from msgspec import Struct
 from starlette.requests import Request
 
 from gateway.api.principals import Principal
-from gateway.identifiers import uuid_of
 from gateway.permissions import Permission
 from gateway.refusals import NotFound, NotPermitted, Unauthenticated
 from gateway.services import Services
 from gateway.stores.tenants import projects
+from schemas.ids import uuid_of
 
 NOT_FOUND = "Not found"
 NOT_PERMITTED = "The account's role does not permit this"

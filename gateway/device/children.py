@@ -21,6 +21,7 @@ from gateway.stores.devices import registration as registrations
 from gateway.stores.devices.children import Child
 from gateway.stores.devices.identity import DeviceCaller
 from schemas import serials
+from schemas.ids import uuid_of
 
 
 class NewChild(Struct, kw_only=True):
@@ -51,7 +52,9 @@ class RegisteredChild(Struct):
 )
 async def register_child(services: Services, device: DeviceCaller, body: NewChild) -> RegisteredChild:
     """Register a child."""
-    model_id = _model_id(body.model_id)
+    model_id = uuid_of(body.model_id)
+    if model_id is None:
+        raise NotFound(registrations.MODEL_UNKNOWN)
     async with change(services) as changed:
         parent = await registrations.lock_parent(changed.connection, device.id)
         if parent is None:
@@ -79,13 +82,6 @@ async def register_child(services: Services, device: DeviceCaller, body: NewChil
 async def list_children(services: Services, device: DeviceCaller) -> list[Child]:
     """List the device's children, oldest registration first."""
     return await children.listed(services.postgres, device.id)
-
-
-def _model_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise NotFound(registrations.MODEL_UNKNOWN) from None
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (register_child, list_children)

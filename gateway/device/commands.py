@@ -15,6 +15,7 @@ from gateway.stores.commands import delivery
 from gateway.stores.commands.delivery import NO_COMMAND, NextCommand, Reported
 from gateway.stores.devices import children
 from gateway.stores.devices.identity import DeviceCaller
+from schemas.ids import uuid_of
 
 INVALID_STATUS = "invalid status: done/in-progress/failed"
 STATUSES: dict[str, Reported] = {
@@ -74,10 +75,9 @@ async def report_command(services: Services, device: DeviceCaller, body: Command
     status = STATUSES.get("done" if body.status is None else body.status)
     if status is None:
         raise DoesNotFit(INVALID_STATUS)
-    try:
-        command_id = UUID(body.id)
-    except ValueError:
-        raise NotFound(NO_COMMAND) from None
+    command_id = uuid_of(body.id)
+    if command_id is None:
+        raise NotFound(NO_COMMAND)
     async with change(services) as changed:
         await delivery.report(changed, device.id, command_id, status, body.message)
     return Success()

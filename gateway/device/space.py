@@ -41,7 +41,7 @@ class DevicePlace(Struct):
     """The device's space. `location` is null until someone gave it coordinates or a name."""
 
     location: Location | None
-    temperature_units: Literal["celsius", "fahrenheit"]
+    temperature_units: spaces.TemperatureUnits
     maintenance: bool
     name: str
     local_time: str

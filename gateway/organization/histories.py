@@ -16,9 +16,9 @@ from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import owner_view
 from gateway.stores.events import telemetry_history
-from gateway.stores.events.telemetry_history import HistoryItem, ListedMessage, Status
+from gateway.stores.events.telemetry_history import HistoryItem, ListedMessage
 from gateway.stores.tenants import projects, spaces
-from schemas.telemetry import AHEAD_MAX
+from schemas.telemetry import AHEAD_MAX, DeviceStatus
 
 PER_PAGE_MAX = 1_000
 RANGE_MAX = timedelta(days=31)
@@ -52,7 +52,7 @@ class HistoriesQuery(RangeQuery, kw_only=True):
 
     device_id: UUID | None = None
     space_id: UUID | None = None
-    status: Status | None = None
+    status: DeviceStatus | None = None
 
 
 @endpoint(

@@ -1,6 +1,6 @@
 """Device models of the organization as vendor."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -38,7 +38,7 @@ class NewModel(Struct, kw_only=True):
 
     vendor: Name
     name: Name
-    authentication: Literal["mac_sn", "cloud_id"] = "mac_sn"
+    authentication: models.Authentication = "mac_sn"
     offline_threshold_s: OfflineThreshold = OFFLINE_THRESHOLD_S.default
     rate_limit: RateLimit = RATE_LIMIT.default
     state_keys_max: StateKeys | None = None

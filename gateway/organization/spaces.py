@@ -2,7 +2,7 @@
 
 import functools
 import zoneinfo
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -25,7 +25,6 @@ from schemas.sentences import matching
 SpaceName = Annotated[str, matching(r"^[^/]*$", "must not hold a slash", min_length=1, max_length=NAME_CHARACTERS_MAX)]
 Latitude = Annotated[float, Meta(ge=-90, le=90)]
 Longitude = Annotated[float, Meta(ge=-180, le=180)]
-Units = Literal["celsius", "fahrenheit"]
 
 
 class SpacesQuery(PageQuery, kw_only=True):
@@ -44,7 +43,7 @@ class NewSpace(Struct, kw_only=True):
     longitude: Longitude | None = None
     location_name: Name | None = None
     time_zone: Name = "UTC"
-    temperature_units: Units = "celsius"
+    temperature_units: spaces.TemperatureUnits = "celsius"
     maintenance: bool = False
 
 
@@ -57,7 +56,7 @@ class SpaceChange(Struct, kw_only=True):
     longitude: Longitude | UnsetType | None = UNSET
     location_name: Name | UnsetType | None = UNSET
     time_zone: Name | UnsetType = UNSET
-    temperature_units: Units | UnsetType = UNSET
+    temperature_units: spaces.TemperatureUnits | UnsetType = UNSET
     maintenance: bool | UnsetType = UNSET
 
 

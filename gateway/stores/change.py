@@ -13,20 +13,17 @@ Once committed a change stands. With Redis away, or Postgres lost right after th
 later: triggers have noted them in `reply_queue`, and a worker writes what is there.
 """
 
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from schemas import logs, outbox, replies
+from schemas import outbox, replies
 from schemas.life_cycle import LifeCycle
 from schemas.outbox import Event
-from schemas.postgres import Connection, Pool, PostgresAway
-from schemas.redis import Redis, RedisAway
-
-log = logging.getLogger(__name__)
+from schemas.postgres import Connection, Pool
+from schemas.redis import Redis
 
 REPLIES_MAX = 1_000
 """Of a change that touches more devices, a worker writes the other replies within seconds."""
@@ -78,12 +75,8 @@ class Change:
 
     async def publish(self, redis: Redis) -> None:
         """Rewrite the replies of the touched devices; after the commit."""
-        if not self._touched:
-            return
-        try:
-            await replies.write(self.connection, redis, list(self._touched))
-        except (RedisAway, PostgresAway) as error:
-            logs.event(log, logging.WARNING, "reply_deferred", devices=len(self._touched), cause=str(error))
+        if self._touched:
+            await replies.publish(self.connection, redis, list(self._touched))
 
 
 @asynccontextmanager

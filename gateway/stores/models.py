@@ -23,6 +23,8 @@ GENERIC = "generic"
 REQUEUE_TIMEOUT_S = 600
 """A new rate limit touches every device of the model; a million of them take about a minute."""
 
+Authentication = Literal["mac_sn", "cloud_id"]
+"""How a device is claimed: by what is printed on it."""
 _MODEL = """id, vendor, name, authentication, offline_threshold_s, rate_limit, state_keys_max, state_bytes_max,
             device_type, product_number, event_mappings, public, created_at"""
 
@@ -38,7 +40,7 @@ class Model(Struct):
     id: UUID
     vendor: str
     name: str
-    authentication: Literal["mac_sn", "cloud_id"]
+    authentication: Authentication
     offline_threshold_s: int
     rate_limit: int
     state_keys_max: int | None
@@ -56,7 +58,7 @@ async def create(
     *,
     vendor: str,
     name: str,
-    authentication: str = "mac_sn",
+    authentication: Authentication = "mac_sn",
     offline_threshold_s: int = OFFLINE_THRESHOLD_S.default,
     rate_limit: int = RATE_LIMIT.default,
     state_keys_max: int | None = None,

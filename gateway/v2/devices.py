@@ -12,7 +12,6 @@ from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.principals import Principal
 from gateway.api.scopes import NOT_FOUND, ProjectScope
 from gateway.api.validation import Label
-from gateway.identifiers import uuid_of
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
@@ -21,6 +20,7 @@ from gateway.stores.devices.project_view import Filters, Order, ProjectDevice
 from gateway.stores.tenants import projects
 from gateway.v2.names import device_in, id_of, label_filter
 from schemas import ids, rendering, typed_events
+from schemas.ids import uuid_of
 
 PAGE_SIZE_MAX = 100
 WORDS_MAX = 20

@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from gateway.identifiers import uuid_of
 from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.devices import project_view
 from gateway.stores.devices.project_view import ProjectDevice
 from schemas import ids
+from schemas.ids import uuid_of
 
 DEVICE_UNKNOWN = "Device not found"
 

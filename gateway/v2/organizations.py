@@ -12,12 +12,12 @@ from gateway.api.page_tokens import PageQuery
 from gateway.api.principals import Principal
 from gateway.api.scopes import NOT_FOUND, OrganizationScope, ProjectScope
 from gateway.api.validation import Name
-from gateway.identifiers import uuid_of
 from gateway.permissions import Permission
 from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.tenants import organizations, projects, visible_projects
 from gateway.stores.tenants.visible_projects import VisibleProject
+from schemas.ids import uuid_of
 
 PREFIX = "organizations/"
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from gateway.identifiers import uuid_of
+from schemas.ids import uuid_of
 
 ID = "0198c0de-0000-7000-8000-00000000000a"
 

@@ -6,11 +6,11 @@ from starlette.requests import Request
 
 from gateway.api.callers.authorization import api_key_scheme, presented_key
 from gateway.api.principals import CallerKind
-from gateway.identifiers import ID_CHARACTERS
 from gateway.refusals import Unauthenticated
 from gateway.services import Services
 from gateway.stores.devices import identity
 from gateway.stores.devices.identity import DeviceCaller
+from schemas.ids import ID_CHARACTERS
 
 
 async def authenticate(services: Services, request: Request) -> DeviceCaller:

@@ -1,7 +1,7 @@
 """`fleetgate admin models`, their `commands`, and `hardware-keys`."""
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import msgspec
@@ -22,7 +22,9 @@ def add(things: Things) -> None:
     create = verb(verbs, "create", "a new device model", _create_model, "--organization")
     create.add_argument("vendor", type=name)
     create.add_argument("name", type=name)
-    create.add_argument("--authentication", choices=("mac_sn", "cloud_id"), default="mac_sn", help="how it is claimed")
+    create.add_argument(
+        "--authentication", choices=get_args(models.Authentication), default="mac_sn", help="how it is claimed"
+    )
     create.add_argument(
         "--offline-threshold-s",
         type=between(OFFLINE_THRESHOLD_S.least, OFFLINE_THRESHOLD_S.most),

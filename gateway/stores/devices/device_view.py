@@ -1,7 +1,7 @@
 """Devices as they see themselves: the row of a device, and the space it is in."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway.refusals import Unauthenticated
 from gateway.stores.devices import states
 from gateway.stores.devices.states import DeviceState
+from gateway.stores.tenants.spaces import TemperatureUnits
 from schemas.postgres import Executor
 
 
@@ -50,7 +51,7 @@ class SpaceView(Struct):
     longitude: float | None
     location_name: str | None
     time_zone: str
-    temperature_units: Literal["celsius", "fahrenheit"]
+    temperature_units: TemperatureUnits
     maintenance: bool
 
 

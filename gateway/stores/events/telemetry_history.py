@@ -5,7 +5,7 @@ is nobody's but the vendor's.
 """
 
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -16,12 +16,12 @@ from gateway.stores.events import by_index
 from gateway.stores.events.by_index import STORED_SLACK
 from schemas import ids
 from schemas.postgres import Pool
+from schemas.telemetry import DeviceStatus
 from schemas.times import EPOCH
 
 # A string of the device may hold \u0000, which PostgreSQL stores in a json column and cannot take apart.
 _STATUS = r"replace(e.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status'"
 
-Status = Literal["online", "offline", "error"]
 Position = tuple[datetime, int, int]
 """Where a message stands in the order of the list: its time, and shard and sequence to tell equals apart."""
 
@@ -65,7 +65,7 @@ async def page(
     until: datetime,
     device_id: UUID | None,
     space_id: UUID | None,
-    status: Status | None,
+    status: DeviceStatus | None,
     before: Position | None,
     offset: int,
     limit: int,
@@ -113,7 +113,7 @@ async def _read(
     pool: Pool,
     conditions: list[str],
     arguments: list[Any],
-    status: Status | None,
+    status: DeviceStatus | None,
     before: Position | None,
     offset: int,
     limit: int,

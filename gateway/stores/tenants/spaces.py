@@ -29,6 +29,8 @@ PATH_BYTES_MAX = 2_000
 PATH_TOO_LONG = f"Full path would be longer than {PATH_BYTES_MAX} bytes"
 DEPTH_MAX = 32
 
+TemperatureUnits = Literal["celsius", "fahrenheit"]
+
 _SPACE = """s.id, s.project_id, s.parent_id, s.name, s.full_path, s.latitude, s.longitude, s.location_name, s.time_zone,
             s.temperature_units, s.maintenance, s.created_at"""
 
@@ -45,7 +47,7 @@ class Space(Struct):
     longitude: float | None
     location_name: str | None
     time_zone: str
-    temperature_units: Literal["celsius", "fahrenheit"]
+    temperature_units: TemperatureUnits
     maintenance: bool
     created_at: datetime
 
@@ -99,7 +101,7 @@ async def create(
     longitude: float | None = None,
     location_name: str | None = None,
     time_zone: str = "UTC",
-    temperature_units: str = "celsius",
+    temperature_units: TemperatureUnits = "celsius",
     maintenance: bool = False,
 ) -> Space:
     """A new space. Raises NotFound for the project, DoesNotFit for the parent, a path that is taken or too long."""

@@ -7,7 +7,7 @@ import pytest
 from owners import Owner
 from prometheus_client import CollectorRegistry
 
-from schemas import keys
+from schemas import keys, redis
 from schemas.metrics import Metrics
 from schemas.redis import Redis
 from workers.command_clock import CommandClock
@@ -90,3 +90,17 @@ async def test_two_clocks_change_a_command_once(acme: Owner, clock: CommandClock
         await transaction.rollback()
     assert await clock.advance(later) == 1
     assert await clock.advance(later) == 0
+
+
+async def test_with_redis_away_commands_advance(acme: Owner, clock: CommandClock) -> None:
+    """All that are due; their devices are noted for whoever writes replies."""
+    waiting = await acme.device()
+    unfetched = await acme.device()
+    await sent(acme, waiting, scheduled_at=(NOW + timedelta(hours=1)).isoformat())
+    await sent(acme, unfetched)
+    await acme.pool.execute("DELETE FROM reply_queue")
+    away = redis.connect("redis://127.0.0.1:1/0")
+    assert await CommandClock(acme.pool, away, Metrics(CollectorRegistry())).advance(NOW + timedelta(days=8)) == 3
+    await away.aclose()
+    noted = await acme.pool.fetch("SELECT device_id FROM reply_queue")
+    assert {row["device_id"] for row in noted} == {waiting, unfetched}
