@@ -5,6 +5,7 @@ begins with the member at fault.
 """
 
 import re
+from typing import NamedTuple
 
 from gateway.refusals import DoesNotFit
 from schemas import serials
@@ -18,6 +19,15 @@ _SEMVER = re.compile(
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PRERELEASE}(?:\.{_PRERELEASE})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
 """Semantic Versioning 2.0.0, section "Backus–Naur Form Grammar"."""
+_TOLD = re.compile(r"[vV]?\.?(?P<numbers>[0-9]+(?:\.[0-9]+){1,3})(?P<rest>[-+_ ][0-9A-Za-z.+_ -]*)?")
+"""What vendors' tools print: a v in front, two or four numbers, leading zeros."""
+
+
+class FirmwareVersion(NamedTuple):
+    """A semantic version, and how the device told it where that is another text."""
+
+    version: str
+    told: str | None
 
 
 def filled(member: str, text: str | None) -> str:
@@ -49,12 +59,32 @@ def normalized_mac(text: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
 
-def semantic_version(member: str, text: str | None) -> str:
-    """The text, which must be a semantic version such as 1.4.0 or 2.0.0-rc.1. Raises DoesNotFit."""
-    text = filled(member, text)
-    if not _SEMVER.fullmatch(text):
-        raise DoesNotFit(f"{member} is not a semantic version such as 1.4.0")
-    return text
+def firmware_version(text: str | None) -> FirmwareVersion:
+    """The firmware version that a device tells, as a semantic version such as 1.4.0 or 2.0.0-rc.1. Raises DoesNotFit.
+
+    `v1.0.0`, `1.02.3` and `1.0` are common, and so is a fourth number; that and what follows a space become build
+    metadata.
+    """
+    text = filled("Firmware version", text)
+    plain = text.strip()
+    version = plain if _SEMVER.fullmatch(plain) else _semantic(plain)
+    if version is None:
+        raise DoesNotFit("Firmware version is not a semantic version such as 1.4.0")
+    return FirmwareVersion(version, None if version == text else text)
+
+
+def _semantic(told: str) -> str | None:
+    found = _TOLD.fullmatch(told)
+    if found is None:
+        return None
+    numbers = [number.lstrip("0") or "0" for number in found["numbers"].split(".")]
+    version, fourth = ".".join([*numbers, "0"][:3]), numbers[3:]
+    prerelease, _, build = (found["rest"] or "").replace("_", "-").replace(" ", "+").partition("+")
+    # Identifiers are never empty, and numbers in front of the plus sign have no zeros in front.
+    before = [part.lstrip("0") or "0" if part.isdigit() else part for part in prerelease[1:].split(".") if part]
+    after = [part for part in (*fourth, *build.replace("+", ".").split(".")) if part and [part] != ["0"]]
+    version += "".join(["-" + ".".join(before)] if before else []) + "".join(["+" + ".".join(after)] if after else [])
+    return version if _SEMVER.fullmatch(version) else None
 
 
 def cloud_id(text: str | None, short_code: str | None) -> str:

@@ -51,7 +51,7 @@ class RegisteredChild(Struct):
     errors={404: "Neither the vendor nor the owner of the parent has such a model."},
 )
 async def register_child(services: Services, device: DeviceCaller, body: NewChild) -> RegisteredChild:
-    """Register a child."""
+    """Register a child. Until it is heard of or claimed, the same call is answered alike."""
     model_id = uuid_of(body.model_id)
     if model_id is None:
         raise NotFound(registrations.MODEL_UNKNOWN)
@@ -74,6 +74,10 @@ async def register_child(services: Services, device: DeviceCaller, body: NewChil
             details=body.details,
             vouched_for=True,
         )
+        if new.sn or new.mac:
+            before = await registrations.unheard(changed.connection, new)
+            if before is not None:
+                return RegisteredChild(before.id, services.access_keys.issue(str(before.id), before.key_version))
         await registrations.insert(changed, new, ownership)
     return RegisteredChild(new.id, access_key(services, new.id))
 

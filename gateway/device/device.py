@@ -75,8 +75,6 @@ async def put_device(services: Services, device: DeviceCaller, body: DeviceRepor
 
 
 async def _put(services: Services, device: DeviceCaller, body: DeviceReport) -> Device:
-    if body.firmware_version is not UNSET:
-        identifiers.semantic_version("Firmware version", body.firmware_version)
     if body.details is not UNSET:
         validation.details(body.details)
     async with change(services) as changed:
@@ -90,6 +88,8 @@ async def _put(services: Services, device: DeviceCaller, body: DeviceReport) -> 
 def _merged(was: SelfReport, body: DeviceReport) -> SelfReport:
     names = {"config_version": "applied_config_version", "space_version": "applied_space_version"}
     given = {names.get(name, name): getattr(body, name) for name in body.__struct_fields__}
+    if body.firmware_version is not UNSET:
+        given["firmware_version"], given["firmware_told"] = identifiers.firmware_version(body.firmware_version)
     return msgspec.structs.replace(was, **{name: value for name, value in given.items() if value is not UNSET})
 
 

@@ -2,7 +2,7 @@
 
 A registration whose answer was lost is repeated: the same proof of a device that nobody claimed and that was never
 heard of since gets the same id and key again. Once it was heard of its serial number is taken: its owner deletes the
-device, then it registers again.
+device, then it registers again. That it asked to come back is noted, and shown to its owner.
 
 A registration may name a parent, but never makes the device anyone's: a hardware key proves the model, not that the
 parent knows of it. A child that is to come along with its parent is registered by the parent (see `children`).
@@ -79,9 +79,10 @@ class Registered(Struct):
 async def register(services: Services, request: Request, body: Registration) -> Registered:
     """Register a device; keep what is answered. Until the device is heard of, the same call is answered alike."""
     url = hub_url(services, request)
-    await _count(services, address_of(request), 1)
+    address = address_of(request)
+    await _count(services, address, 1)
     async with services.postgres.acquire() as connection:
-        return await _register(services, connection, body, url)
+        return await _register(services, connection, body, url, address)
 
 
 @endpoint(
@@ -103,12 +104,14 @@ async def register_many(services: Services, request: Request, body: list[Raw]) -
     if len(body) > BULK_MAX:
         raise DoesNotFit(TOO_MANY)
     url = hub_url(services, request)
-    await _count(services, address_of(request), len(body))
+    address = address_of(request)
+    await _count(services, address, len(body))
     results: list[Registered | ErrorBody] = []
     async with services.postgres.acquire() as connection:
         for item in body:
             try:
-                results.append(await _register(services, connection, bodies.decode(_registration, bytes(item)), url))
+                one = bodies.decode(_registration, bytes(item))
+                results.append(await _register(services, connection, one, url, address))
             except Refusal as refusal:
                 results.append(ErrorBody(refusal.text))
             except PostgresAway as error:
@@ -134,7 +137,9 @@ async def _count(services: Services, who: str, devices: int) -> None:
     )
 
 
-async def _register(services: Services, connection: Connection, body: Registration, url: str) -> Registered:
+async def _register(
+    services: Services, connection: Connection, body: Registration, url: str, address: str
+) -> Registered:
     model = await registrations.model_of_hardware_key(connection, body.hardware_key)
     await _count(services, str(model.hardware_key_id), 1)
     new = new_device(
@@ -157,8 +162,11 @@ async def _register(services: Services, connection: Connection, body: Registrati
                     raise DoesNotFit(registrations.PARENT_UNKNOWN)
             await registrations.insert(changed, new, UNCLAIMED)
     except DoesNotFit as refused:
-        before = await registrations.unheard(connection, new) if refused.text in registrations.TAKEN.values() else None
+        if refused.text not in registrations.TAKEN.values():
+            raise
+        before = await registrations.unheard(connection, new)
         if before is None:
+            await registrations.note_return(connection, new, address)
             raise
         return Registered(before.id, services.access_keys.issue(str(before.id), before.key_version), url, url)
     return Registered(new.id, access_key(services, new.id), url, url)
@@ -180,6 +188,7 @@ def new_device(
 ) -> NewDevice:
     """A device with a new id, its members checked. Raises DoesNotFit."""
     device_id = ids.new_id()
+    firmware = identifiers.firmware_version(firmware_version)
     return NewDevice(
         id=device_id,
         shard=ids.shard_of(str(device_id).encode(), services.shards),
@@ -190,7 +199,8 @@ def new_device(
         cloud_id=cloud_id,
         name=name or "",
         sub_model=sub_model,
-        firmware_version=identifiers.semantic_version("Firmware version", firmware_version),
+        firmware_version=firmware.version,
+        firmware_told=firmware.told,
         details=validation.details(details),
         vouched_for=vouched_for,
     )

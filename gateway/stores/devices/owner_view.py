@@ -20,7 +20,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from gateway.refusals import NotFound
 from gateway.stores.devices import device_view, states
@@ -36,7 +36,8 @@ EffectiveStatus = Literal["never_seen", "disconnected", "error", "warning", "off
 _DEVICE = """
     SELECT d.id, d.shard, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id,
            d.project_id, d.registered_at, d.claimed_at, d.config_version, d.applied_config_version, d.info_version,
-           d.space_data_version, d.open_commands, d.state_full_at, m.id AS model_id, m.vendor, m.name AS model_name,
+           d.space_data_version, d.open_commands, d.state_full_at, d.firmware_told, d.asked_back_at,
+           d.asked_back_address, d.asked_back_firmware, m.id AS model_id, m.vendor, m.name AS model_name,
            s.id AS space_id, s.full_path, parent.shard AS parent_shard, open_incidents.gravest, imported.silent
       FROM devices d
       JOIN device_models m ON m.id = d.model_id
@@ -69,9 +70,18 @@ class DeviceModel(Struct):
 
 
 class Firmware(Struct):
-    """The firmware that a device last reported."""
+    """The firmware that a device last reported: its version, and how the device told it where it told it otherwise."""
 
     version: str
+    told: str | UnsetType = UNSET
+
+
+class Return(Struct):
+    """That a unit with the device's serial number and MAC or Cloud ID asked to come back: it tried to register."""
+
+    at: datetime
+    address: str
+    firmware_version: str
 
 
 class DeviceSpace(Struct):
@@ -84,7 +94,8 @@ class DeviceSpace(Struct):
 class OwnedDevice(Struct, kw_only=True):
     """One device. `state` is the merge of its telemetry, with `status` in it.
 
-    `state_full_at` is since when values of its messages find no room there; null while all do.
+    `state_full_at` is since when values of its messages find no room there, `asked_to_come_back` that a unit with its
+    serial number tried to register; both are absent otherwise.
     """
 
     id: UUID
@@ -98,7 +109,7 @@ class OwnedDevice(Struct, kw_only=True):
     details: dict[str, Any]
     state: dict[str, Any]
     state_at: datetime | None
-    state_full_at: datetime | None
+    state_full_at: datetime | UnsetType
     model: DeviceModel
     sub_model: str | None
     firmware: Firmware
@@ -107,6 +118,7 @@ class OwnedDevice(Struct, kw_only=True):
     parent_id: UUID | None
     registered_at: datetime
     claimed_at: datetime | None
+    asked_to_come_back: Return | UnsetType
     config_version: int
     applied_config_version: int
     info_version: int
@@ -231,18 +243,23 @@ def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> Own
         details=row["details"],
         state=device_view.flat(state.telemetries) | ({} if state.status is None else {"status": state.status}),
         state_at=state.state_at,
-        state_full_at=row["state_full_at"],
+        state_full_at=row["state_full_at"] or UNSET,
         model=DeviceModel(row["model_id"], row["vendor"], row["model_name"]),
         sub_model=row["sub_model"],
-        firmware=Firmware(row["firmware_version"]),
+        firmware=Firmware(row["firmware_version"], row["firmware_told"] or UNSET),
         space=None if full_path is None else DeviceSpace(row["space_id"], full_path),
         project_id=row["project_id"],
         parent_id=row["parent_id"],
         registered_at=row["registered_at"],
         claimed_at=row["claimed_at"],
+        asked_to_come_back=UNSET if row["asked_back_at"] is None else _return(row),
         config_version=row["config_version"],
         applied_config_version=row["applied_config_version"],
         info_version=row["info_version"],
         space_data_version=row["space_data_version"],
         open_commands=row["open_commands"],
     )
+
+
+def _return(row: asyncpg.Record) -> Return:
+    return Return(row["asked_back_at"], row["asked_back_address"], row["asked_back_firmware"])

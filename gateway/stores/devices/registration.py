@@ -63,6 +63,7 @@ class NewDevice(Struct, frozen=True, kw_only=True):
     name: str
     sub_model: str | None
     firmware_version: str
+    firmware_told: str | None = None
     details: dict[str, Any]
     vouched_for: bool = False
     """Whether its parent registers it."""
@@ -137,9 +138,9 @@ async def insert(change: Change, new: NewDevice, ownership: Ownership) -> None:
     try:
         await change.connection.execute(
             """INSERT INTO devices (id, shard, model_id, hardware_key_id, parent_id, sn, mac, cloud_id, name, sub_model,
-                                    firmware_version, details, registered_at, organization_id, project_id, space_id,
-                                    claimed_at, space_data_version, vouched_for)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)""",
+                                    firmware_version, firmware_told, details, registered_at, organization_id,
+                                    project_id, space_id, claimed_at, space_data_version, vouched_for)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)""",
             new.id,
             new.shard,
             new.model.id,
@@ -151,6 +152,7 @@ async def insert(change: Change, new: NewDevice, ownership: Ownership) -> None:
             new.name,
             new.sub_model,
             new.firmware_version,
+            new.firmware_told,
             new.details,
             change.moment,
             ownership.organization_id,
@@ -180,12 +182,16 @@ class Unheard(NamedTuple):
 
 
 async def unheard(connection: Connection, new: NewDevice) -> Unheard | None:
-    """The device that an earlier call with the same proof registered, if it is nobody's and was never heard of."""
+    """The device that an earlier call with the same proof registered, if it is nobody's and was never heard of.
+
+    A device that has an owner is deleted by its owner, and registered anew.
+    """
     row = await connection.fetchrow(
         """SELECT id, key_version, shard FROM devices
-            WHERE model_id = $1 AND hardware_key_id = $2 AND sn = $3 AND mac IS NOT DISTINCT FROM $4
-              AND cloud_id IS NOT DISTINCT FROM $5 AND parent_id IS NOT DISTINCT FROM $6
-              AND organization_id IS NULL AND deleted_at IS NULL""",
+            WHERE model_id = $1 AND hardware_key_id IS NOT DISTINCT FROM $2 AND sn IS NOT DISTINCT FROM $3
+              AND mac IS NOT DISTINCT FROM $4 AND cloud_id IS NOT DISTINCT FROM $5
+              AND parent_id IS NOT DISTINCT FROM $6 AND organization_id IS NULL
+              AND deleted_at IS NULL LIMIT 1""",
         new.model.id,
         new.model.hardware_key_id,
         new.sn,
@@ -199,3 +205,24 @@ async def unheard(connection: Connection, new: NewDevice) -> Unheard | None:
         "SELECT EXISTS (SELECT FROM device_state WHERE shard = $1 AND device_id = $2)", row["shard"], row["id"]
     )
     return None if heard else Unheard(row["id"], row["key_version"])
+
+
+async def note_return(connection: Connection, new: NewDevice, address: str) -> None:
+    """Note that a unit which is registered already asks to come back, for its owner to see.
+
+    It must show what this unit showed when it registered. A row that is locked is left alone: the unit asks again.
+    """
+    await connection.execute(
+        """UPDATE devices d SET asked_back_at = now(), asked_back_address = $6, asked_back_firmware = $5
+             FROM (SELECT id FROM devices
+                    WHERE model_id = $1 AND sn = $2 AND mac IS NOT DISTINCT FROM $3
+                      AND cloud_id IS NOT DISTINCT FROM $4 AND deleted_at IS NULL
+                      FOR NO KEY UPDATE SKIP LOCKED) AS same
+            WHERE d.id = same.id""",
+        new.model.id,
+        new.sn,
+        new.mac,
+        new.cloud_id,
+        new.firmware_told or new.firmware_version,
+        address,
+    )

@@ -25,6 +25,7 @@ class SelfReport(Struct, kw_only=True):
 
     name: str
     firmware_version: str
+    firmware_told: str | None
     sub_model: str | None
     details: dict[str, Any]
     host_address: str | None
@@ -36,7 +37,7 @@ class SelfReport(Struct, kw_only=True):
 async def lock(connection: Connection, device_id: UUID) -> SelfReport:
     """Lock a device until the transaction ends. Raises Unauthenticated when it was deleted."""
     row = await connection.fetchrow(
-        """SELECT name, firmware_version, sub_model, details, host_address, applied_config_version,
+        """SELECT name, firmware_version, firmware_told, sub_model, details, host_address, applied_config_version,
                   applied_space_version, parent_id
              FROM devices WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE""",
         device_id,
@@ -52,7 +53,8 @@ async def update(change: Change, device_id: UUID, was: SelfReport, now: SelfRepo
     await change.connection.execute(
         """UPDATE devices SET name = $2, firmware_version = $3, sub_model = $4, details = $5, host_address = $6,
                   applied_config_version = $7, applied_space_version = $8, parent_id = $9,
-                  vouched_for = vouched_for AND parent_id IS NOT DISTINCT FROM $9, info_version = info_version + $10
+                  vouched_for = vouched_for AND parent_id IS NOT DISTINCT FROM $9, info_version = info_version + $10,
+                  firmware_told = $11
             WHERE id = $1""",
         device_id,
         now.name,
@@ -64,6 +66,7 @@ async def update(change: Change, device_id: UUID, was: SelfReport, now: SelfRepo
         now.applied_space_version,
         now.parent_id,
         int(renamed),
+        now.firmware_told,
     )
     labels.record_name(change, device_id, was.name, now.name)
     if renamed:

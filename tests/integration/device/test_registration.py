@@ -203,6 +203,56 @@ async def test_a_registration_is_repeated_only_by_who_made_it(
     else:
         body["parent_id"] = (await fleet.unit()).id
     assert await fleet.ask("POST", "/v1/devices", body) == (422, {"error": "Sn has already been taken"})
+    noted = await fleet.owner.pool.fetchval("SELECT asked_back_at FROM devices WHERE id = $1", unit.id)
+    assert (noted is None) == (change == "mac")
+
+
+@pytest.mark.parametrize("path", ["", "/bulk_create"])
+async def test_an_owner_sees_that_a_unit_asked_to_come_back(fleet: Fleet, acme: Owner, path: str) -> None:
+    """When, from where, with which firmware: after a factory reset it has no key, and never gets one by itself."""
+    body = fleet.registration()
+    unit = await fleet.unit(**body)
+    await unit.claim()
+    assert "asked_to_come_back" not in await acme.call("GET", f"/devices/{unit.id}")
+    body["firmware_version"] = "v2.0.0"
+    await fleet.ask("POST", f"/v1/devices{path}", [body] if path else body)
+    asked = (await acme.call("GET", f"/devices/{unit.id}"))["asked_to_come_back"]
+    assert asked | {"at": ""} == {"at": "", "address": "127.0.0.1", "firmware_version": "v2.0.0"}
+    assert (await unit.ask("GET"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "proof", [{"sn": "C1"}, {"mac": "02:00:00:00:00:99"}, {"sn": "C1", "mac": "02:00:00:00:00:99"}]
+)
+async def test_the_registration_of_a_child_is_repeated_until_it_is_heard_of(
+    edge: RunningEdge, fleet: Fleet, acme: Owner, redis_client: Redis, proof: dict[str, str]
+) -> None:
+    """By its parent; another parent's child is another device."""
+    parent, other = await fleet.unit(), await fleet.unit()
+    body = {"model_id": str(acme.model_id), "firmware_version": "1.0.0"} | proof
+    child = await parent.call("POST", "/children", body)
+    assert await parent.call("POST", "/children", body) == child
+    status, answer = await other.ask("POST", "/children", body)
+    assert (status, answer.get("error")) == ((422, "Sn has already been taken") if "sn" in proof else (201, None))
+    assert (await fleet.ask("GET", f"/v1/devices/{child['id']}", None, child["access_key"]))[0] == 200
+    await store_all(edge, redis_client)
+    status, answer = await parent.ask("POST", "/children", body)
+    assert (status, answer.get("id")) != (201, child["id"])
+
+
+async def test_a_firmware_version_is_normalised_and_kept_as_it_was_told(fleet: Fleet, acme: Owner) -> None:
+    """When a device registers, when it reports, and for children."""
+    unit = await fleet.unit(claimed=True, firmware_version="v1.02.3")
+    assert (await unit.call("GET"))["firmware_version"] == "1.2.3"
+    assert (await acme.call("GET", f"/devices/{unit.id}"))["firmware"] == {"version": "1.2.3", "told": "v1.02.3"}
+    assert (await unit.call("PUT", "", {"firmware_version": "1.2.4.0"}))["firmware_version"] == "1.2.4"
+    assert (await acme.call("GET", f"/devices/{unit.id}"))["firmware"] == {"version": "1.2.4", "told": "1.2.4.0"}
+    await unit.call("PUT", "", {"name": "Pump"})
+    assert (await acme.call("GET", f"/devices/{unit.id}"))["firmware"]["told"] == "1.2.4.0"
+    await unit.call("PUT", "", {"firmware_version": "1.3.0"})
+    assert (await acme.call("GET", f"/devices/{unit.id}"))["firmware"] == {"version": "1.3.0"}
+    await unit.call("POST", "/children", {"model_id": str(acme.model_id), "firmware_version": "V2.0"})
+    assert (await unit.call("GET", "/children"))[0]["firmware_version"] == "2.0.0"
 
 
 @pytest.mark.parametrize("bound", ["0.0.0.0:8080", "[::]:8080"])
