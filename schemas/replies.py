@@ -11,6 +11,9 @@ Redis hash ``{shard}:reply``, field = device id, value = header and body:
 A missing field means that nothing waits for the device (`NOTHING_WAITS`). That is true only while the hash is
 complete, which its field ``!`` says; the owner of the shard sets it after rebuilding the hash from Postgres.
 
+Deleted devices are many where keys were stolen, so their replies go again after `DELETED_KEPT`. A message of one that
+calls later is taken once and dropped where it would be stored; then its reply is back, for `CALLING_KEPT`.
+
 Postgres is the truth. Triggers note every change that matters in ``reply_queue``; whoever made the change calls
 `publish` after its commit so that the device learns at once, and a worker repeats it for those who died in between.
 """
@@ -30,6 +33,8 @@ from schemas.redis import Redis, RedisAway
 
 log = logging.getLogger(__name__)
 
+DELETED_KEPT, CALLING_KEPT = "1 hour", "7 days"
+"""How long the reply of a deleted device stays: after its deletion, and after it called nevertheless."""
 COMPLETE = b"!"
 DEFAULT_RATE_LIMIT = RATE_LIMIT.default
 DEFAULT_RATE_LIMIT_HEX = b"%08x" % DEFAULT_RATE_LIMIT
@@ -53,6 +58,17 @@ class ResponseMap(msgspec.Struct):
 
 NOTHING_WAITS = msgspec.json.encode(ResponseMap())
 SUCCESS_PREFIX = b'{"success":true,'
+
+# What another change holds is left for it: waiting would lock devices out of turn.
+_WRITTEN = """(SELECT q.device_id FROM reply_queue q
+                 JOIN unnest($1::uuid[], $2::bigint[]) AS written (device_id, revision) USING (device_id)
+                WHERE q.revision <= written.revision FOR UPDATE OF q SKIP LOCKED)"""
+_DONE = f"DELETE FROM reply_queue WHERE device_id IN {_WRITTEN}"
+_DONE_UNTIL_FORGOTTEN = f"""
+    UPDATE reply_queue q SET forget = true,
+           queued_at = now() + CASE WHEN d.deleted_at < now() - interval '{DELETED_KEPT}' THEN interval '{CALLING_KEPT}'
+                                    ELSE interval '{DELETED_KEPT}' END
+      FROM devices d WHERE d.id = q.device_id AND q.device_id IN {_WRITTEN}"""
 
 _COLUMNS = """
     SELECT d.id, d.shard, d.reply_revision, d.key_version, d.deleted_at IS NOT NULL AS deleted, d.config_version,
@@ -94,15 +110,20 @@ async def write(connection: Connection, redis: Redis, device_ids: Collection[UUI
     """
     rows = await connection.fetch(_COLUMNS + " WHERE d.id = ANY($1::uuid[])", device_ids)
     await _put(redis, rows)
+    living = [row for row in rows if not row["deleted"]]
+    deleted = [row for row in rows if row["deleted"]]
+    for written, done in ((living, _DONE), (deleted, _DONE_UNTIL_FORGOTTEN)):
+        if written:
+            await connection.execute(done, [row["id"] for row in written], [row["reply_revision"] for row in written])
+
+
+async def turn_away(connection: Connection, device_ids: Collection[str]) -> None:
+    """Let deleted devices that call nevertheless have a reply again, which turns their keys away."""
     await connection.execute(
-        """
-        DELETE FROM reply_queue WHERE device_id IN (
-            SELECT q.device_id FROM reply_queue q
-              JOIN unnest($1::uuid[], $2::bigint[]) AS written (device_id, revision) USING (device_id)
-             WHERE q.revision <= written.revision FOR UPDATE OF q SKIP LOCKED)
-        """,
-        [row["id"] for row in rows],
-        [row["reply_revision"] for row in rows],
+        """INSERT INTO reply_queue AS q (device_id, revision)
+           SELECT id, reply_revision FROM devices WHERE id = ANY($1::uuid[]) AND deleted_at IS NOT NULL ORDER BY id
+           ON CONFLICT (device_id) DO UPDATE SET forget = false, queued_at = now() WHERE q.forget""",
+        list(device_ids),
     )
 
 
@@ -112,6 +133,23 @@ async def publish(connection: Connection, redis: Redis, device_ids: Collection[U
         await write(connection, redis, device_ids)
     except (RedisAway, PostgresAway) as error:
         logs.event(log, logging.WARNING, "reply_deferred", devices=len(device_ids), cause=str(error))
+
+
+async def forget(connection: Connection, redis: Redis, device_ids: Collection[UUID]) -> None:
+    """Take the replies of deleted devices out of Redis, those of which the queue still says so."""
+    async with connection.transaction():
+        rows = await connection.fetch(
+            """DELETE FROM reply_queue q USING devices d
+                WHERE q.device_id IN (SELECT device_id FROM reply_queue
+                                       WHERE device_id = ANY($1::uuid[]) AND forget FOR UPDATE SKIP LOCKED)
+                  AND d.id = q.device_id RETURNING d.id, d.shard""",
+            device_ids,
+        )
+        by_shard: dict[int, list[str]] = defaultdict(list)
+        for row in rows:
+            by_shard[row["shard"]].append(str(row["id"]))
+        for shard, fields in by_shard.items():
+            await redis.hdel(keys.reply(shard), *fields)
 
 
 async def _put(redis: Redis, rows: Sequence[Any]) -> None:
@@ -130,9 +168,11 @@ async def rebuild(connection: Connection, redis: Redis, shard: int, page: int = 
             connection,
             _COLUMNS
             + """WHERE d.shard = $1 AND (d.reply_revision > 0 OR d.key_version > 0 OR d.space_data_version > 0
-                     OR d.deleted_at IS NOT NULL OR m.rate_limit <> $2)""",
+                     OR m.rate_limit <> $2)
+                 AND (d.deleted_at IS NULL OR d.deleted_at > now() - $3::text::interval)""",
             shard,
             DEFAULT_RATE_LIMIT,
+            DELETED_KEPT,
             size=page,
         )
         async for rows in reading:

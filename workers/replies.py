@@ -1,4 +1,6 @@
-"""Repeats the reply writes of those who changed something and died, or found Redis away, before telling the device."""
+"""Repeats the reply writes of those who changed something and died, or found Redis away, before telling the device; and
+takes the replies of devices that were deleted out of Redis when their time is over.
+"""
 
 from datetime import datetime
 
@@ -28,12 +30,13 @@ class ReplyRefresher:
         """Write the oldest replies that are due; returns how many. `now` stands for the database's clock."""
         async with self._pool.acquire() as connection:
             rows = await connection.fetch(
-                """SELECT device_id FROM reply_queue
+                """SELECT device_id, forget FROM reply_queue
                     WHERE queued_at < coalesce($1, now()) - make_interval(secs => $2) ORDER BY queued_at LIMIT $3""",
                 now,
                 AGE_S,
                 DEVICES_MAX,
             )
-            if rows:
-                await replies.write(connection, self._redis, [row["device_id"] for row in rows])
+            for forget, act in ((False, replies.write), (True, replies.forget)):
+                if device_ids := [row["device_id"] for row in rows if row["forget"] == forget]:
+                    await act(connection, self._redis, device_ids)
         return len(rows)

@@ -34,7 +34,8 @@ from schemas.redis import RedisAway
 STORE_TIMEOUT_S = 1.0
 
 _FROM_POSTGRES = """
-    SELECT (SELECT count(*) FROM event_outbox) AS outbox, (SELECT count(*) FROM reply_queue) AS replies,
+    SELECT (SELECT count(*) FROM event_outbox) AS outbox,
+           (SELECT count(*) FROM reply_queue WHERE NOT forget) AS replies,
            (SELECT count(*) FROM cloud_connectors WHERE status = 'Active') AS importing,
            (SELECT count(*) FROM cloud_connectors WHERE status = 'Error') AS stuck,
            (SELECT count(*) FROM cloud_connectors WHERE held IS NOT NULL) AS held

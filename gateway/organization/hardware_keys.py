@@ -15,6 +15,10 @@ from gateway.services import Services
 from gateway.stores import models
 from gateway.stores.accounts import credentials
 from gateway.stores.accounts.credentials import HardwareKey
+from gateway.stores.change import change
+from gateway.stores.devices import deletion
+
+DELETED_AT_ONCE_MAX = 5_000
 
 
 class NewHardwareKey(Struct):
@@ -29,6 +33,13 @@ class MintedHardwareKey(Struct):
     id: UUID
     name: str
     key: str
+
+
+class DeletedDevices(Struct):
+    """How many devices were deleted; with `more`, call again."""
+
+    deleted: int
+    more: bool
 
 
 @endpoint(
@@ -80,4 +91,23 @@ async def revoke_hardware_key(
     return Success()
 
 
-ENDPOINTS = (create_hardware_key, list_hardware_keys, revoke_hardware_key)
+@endpoint(
+    "DELETE",
+    "/core/v1/organization/models/{model_id}/hardware_keys/{key_id}/devices",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
+    errors={404: "Model or hardware key not found.", 409: "The hardware key is not revoked."},
+)
+async def delete_registered_devices(
+    services: Services, organization: OrganizationScope, model_id: UUID, key_id: UUID
+) -> DeletedDevices:
+    """Delete devices that registered with a revoked hardware key and that nobody claimed, some thousands a call."""
+    await models.read(services.postgres, organization.id, model_id)
+    await credentials.read_hardware_key(services.postgres, model_id, key_id)
+    async with change(services) as changed:
+        found = await deletion.registered_with(changed.connection, key_id, DELETED_AT_ONCE_MAX + 1)
+        deleted = await deletion.delete(changed, found[:DELETED_AT_ONCE_MAX])
+    return DeletedDevices(deleted, len(found) > DELETED_AT_ONCE_MAX)
+
+
+ENDPOINTS = (create_hardware_key, list_hardware_keys, revoke_hardware_key, delete_registered_devices)

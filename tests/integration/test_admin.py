@@ -103,6 +103,26 @@ async def test_rotating_a_key_ends_the_old_one_and_shows_a_new_one(command: Admi
         assert all(one["revoked_at"] for one in listed)
 
 
+async def test_what_registered_with_a_revoked_key_is_purged(command: Admin, pool: Pool) -> None:
+    """Not while the key is good; a worker tells Redis."""
+    organization = (await command.json("organizations", "create", "Acme"))["id"]
+    model = (await command.json("models", "create", "--organization", organization, "Acme", "Sensor"))["id"]
+    key = (await command.json("hardware-keys", "create", "--model", model))["id"]
+    for number in range(2):
+        await pool.execute(
+            """INSERT INTO devices (id, shard, model_id, hardware_key_id, sn, firmware_version)
+               VALUES ($1, 0, $2, $3, $4, '1')""",
+            ids.new_id(),
+            model,
+            key,
+            f"SN{number}",
+        )
+    assert "Revoke the hardware key first" in (await command.run("hardware-keys", "purge", key))[2]
+    await command.json("hardware-keys", "revoke", key)
+    assert await command.json("hardware-keys", "purge", key) == {"deleted": 2, "more": False}
+    assert await pool.fetchval("SELECT count(*) FROM reply_queue") == 2
+
+
 async def test_people_read_tables_and_are_told_that_a_key_is_shown_once(command: Admin) -> None:
     """Columns line up under their names; an empty list says so; the key alone is on stdout."""
     assert (await command.run("organizations", "list"))[1] == "None yet.\n"
@@ -161,6 +181,7 @@ async def test_what_is_refused_is_a_sentence_and_exit_code_one(command: Admin, m
         (("hardware-keys", "create", "--model", nobody), "Model not found"),
         (("hardware-keys", "revoke", nobody), "Hardware key not found"),
         (("hardware-keys", "rotate", nobody), "Hardware key not found"),
+        (("hardware-keys", "purge", nobody), "Hardware key not found"),
         (("api-keys", "create", "--organization", nobody, "--name", "k"), "Organization not found"),
         (("api-keys", "revoke", nobody), "API key not found"),
         (("api-keys", "rotate", nobody), "API key not found"),

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 
-from schemas import logs
+from schemas import logs, replies
 from schemas.events import EventType
 from schemas.mappings import EventMapping
 from schemas.outcomes import Stored
@@ -61,12 +61,15 @@ async def merge(
     devices: dict[str, _Device] = {}
     taken: list[tuple[Message, _Device]] = []
     parted: list[StoredState] = []
+    deleted: set[str] = set()
     for message in messages:
         device_id, row, telemetry = message.device_id, known.get(message.device_id), message.telemetry
         if row is None or row["deleted"] or row["key_version"] != message.key_version:
             if telemetry is not None:
                 reason = Stored.DELETED if row is None or row["deleted"] else Stored.OLD_KEY
                 outcomes[message.shard, reason] += 1
+                if row is not None and row["deleted"]:
+                    deleted.add(device_id)
             continue
         device = devices.get(device_id)
         if device is None:
@@ -78,6 +81,8 @@ async def merge(
             taken.append((message, device))
             if not device.stored.is_whole and _needs_whole(device, telemetry):
                 parted.append(device.stored)
+    if deleted:
+        await replies.turn_away(connection, deleted)
     await states.complete(connection, parted)
     for message, device in taken:
         outcomes[message.shard, Stored.STORED] += 1

@@ -1,6 +1,7 @@
 """`fleetgate admin models`, their `commands`, and `hardware-keys`."""
 
 import argparse
+from datetime import UTC, datetime
 from typing import Any, get_args
 from uuid import UUID
 
@@ -9,11 +10,16 @@ import msgspec
 from gateway.cli.admin.parsing import Things, between, label, name, thing, verb
 from gateway.stores import models
 from gateway.stores.accounts import credentials
+from gateway.stores.change import Change
 from gateway.stores.commands import definitions
 from gateway.stores.commands.definitions import FIELD_TYPES, CommandField
+from gateway.stores.devices import deletion
 from gateway.stores.tenants import organizations
 from schemas.bounds import COMMAND_TIMEOUT_S, OFFLINE_THRESHOLD_S, RATE_LIMIT, STATE_BYTES, STATE_KEYS
 from schemas.postgres import Connection
+
+PURGED_MAX = 10_000
+"""In one run, which is one transaction."""
 
 
 def add(things: Things) -> None:
@@ -68,6 +74,8 @@ def add(things: Things) -> None:
     create.add_argument("--name", type=label, default="")
     verb(verbs, "list", "the keys of a model with their use", _list_hardware_keys, "--model")
     verb(verbs, "revoke", "end a key", _revoke_hardware_key).add_argument("id", type=UUID)
+    purge = verb(verbs, "purge", "delete what registered with a revoked key and nobody claimed", _purge_hardware_key)
+    purge.add_argument("id", type=UUID)
     verb(verbs, "rotate", "a new key in place of one that ends", _rotate_hardware_key).add_argument("id", type=UUID)
 
 
@@ -124,6 +132,15 @@ async def _revoke_hardware_key(connection: Connection, arguments: argparse.Names
     model_id = await credentials.model_of_hardware_key(connection, arguments.id)
     await credentials.revoke_hardware_key(connection, model_id, arguments.id)
     return {"revoked": arguments.id}
+
+
+async def _purge_hardware_key(connection: Connection, arguments: argparse.Namespace) -> Any:
+    await credentials.model_of_hardware_key(connection, arguments.id)
+    # The devices' replies are rewritten by a worker.
+    changed = Change(connection, datetime.now(UTC))
+    found = await deletion.registered_with(connection, arguments.id, PURGED_MAX + 1)
+    deleted = await deletion.delete(changed, found[:PURGED_MAX])
+    return {"deleted": deleted, "more": len(found) > PURGED_MAX}
 
 
 async def _rotate_hardware_key(connection: Connection, arguments: argparse.Namespace) -> Any:

@@ -170,6 +170,14 @@ async def revoke_hardware_key(connection: Executor, model_id: UUID, key_id: UUID
     return name
 
 
+async def read_hardware_key(connection: Executor, model_id: UUID, key_id: UUID) -> None:
+    """Raises NotFound when the model has no such key."""
+    if not await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM hardware_keys WHERE id = $1 AND model_id = $2)", key_id, model_id
+    ):
+        raise NotFound(UNKNOWN_HARDWARE_KEY)
+
+
 async def model_of_hardware_key(connection: Executor, key_id: UUID) -> UUID:
     """The model that a hardware key belongs to. Raises NotFound."""
     model_id: UUID | None = await connection.fetchval("SELECT model_id FROM hardware_keys WHERE id = $1", key_id)

@@ -3,15 +3,25 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from gateway.refusals import Conflict
 from gateway.stores.change import Change
 from gateway.stores.devices.locking import THESE, TREES, lock_trees
 from schemas.life_cycle import CommandUpdated, DeviceDeleted, LifeCycle
+from schemas.postgres import Connection
 
 BATCH = 10_000
 STATEMENT_S = 600.0
 """A device may have ten thousand below it."""
 
 _TREES = TREES.format(tops=THESE)
+_CLAIMED_BELOW = """
+    WITH RECURSIVE below AS (
+        SELECT c.id, c.organization_id FROM devices c WHERE c.parent_id = d.id AND c.deleted_at IS NULL
+        UNION SELECT c.id, c.organization_id FROM devices c JOIN below ON c.parent_id = below.id
+               WHERE c.deleted_at IS NULL)
+    SELECT FROM below WHERE organization_id IS NOT NULL
+"""
+STILL_GOOD = "Revoke the hardware key first: more devices could register with it meanwhile"
 _OPEN = "status IN ('scheduled', 'pending', 'in_progress')"
 
 
@@ -23,6 +33,29 @@ async def delete(change: Change, device_ids: Sequence[UUID]) -> int:
     await lock_trees(change.connection, THESE, list(device_ids), limit_s=STATEMENT_S)
     batches = [list(device_ids[first : first + BATCH]) for first in range(0, len(device_ids), BATCH)]
     return sum([await _delete(change, batch) for batch in batches])
+
+
+async def registered_with(connection: Connection, hardware_key_id: UUID, limit: int) -> list[UUID]:
+    """Devices that registered with a hardware key and are nobody's, with nothing of anybody's below them; oldest first.
+
+    Raises Conflict while the key is good: more would register meanwhile.
+    """
+    row = await connection.fetchrow(
+        "SELECT model_id, revoked_at IS NOT NULL AS revoked FROM hardware_keys WHERE id = $1 FOR SHARE", hardware_key_id
+    )
+    if row is None or not row["revoked"]:
+        raise Conflict(STILL_GOOD)
+    rows = await connection.fetch(
+        f"""SELECT id FROM devices d
+             WHERE model_id = $1 AND hardware_key_id = $2 AND organization_id IS NULL AND deleted_at IS NULL
+               AND NOT EXISTS ({_CLAIMED_BELOW})
+             ORDER BY id LIMIT $3""",
+        row["model_id"],
+        hardware_key_id,
+        limit,
+        timeout=STATEMENT_S,
+    )
+    return [row["id"] for row in rows]
 
 
 async def _delete(change: Change, device_ids: list[UUID]) -> int:
