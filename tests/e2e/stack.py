@@ -34,11 +34,12 @@ class Up:
         self.children = psutil.Process(self.process.pid).children(recursive=True)
         return said
 
-    async def command(self, *words: str) -> asyncio.subprocess.Process:
-        """Start a `fleetgate` command with the settings of this stack."""
+    async def command(self, *words: str, **settings: str) -> asyncio.subprocess.Process:
+        """Start a `fleetgate` command with the settings of this stack, and these."""
         command = [sys.executable, "-m", "gateway.cli.main", *words]
         pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(*command, env=self.environment, stdout=pipe, stderr=pipe)
+        environment = {**self.environment, **settings}
+        return await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe, stderr=pipe)
 
     async def end(self, how: signal.Signals) -> int:
         """Signal it, and wait until neither it nor any child is left; returns its exit code."""

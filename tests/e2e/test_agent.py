@@ -3,12 +3,10 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from gateway.cli.local.embedded import EmbeddedValkey, free_port
 from tests.e2e.stack import Up
@@ -44,14 +42,6 @@ class Owner:
                 await asyncio.sleep(0.05)
 
 
-@pytest.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Up]:
-    running = Up(tmp_path / "home")
-    await running.start()
-    yield running
-    await running.end(signal.SIGKILL)
-
-
 async def identity(path: Path, other_than: str = "") -> dict[str, Any]:
     """What the agent remembers, once it has an id."""
     async with asyncio.timeout(20):
@@ -63,17 +53,17 @@ async def identity(path: Path, other_than: str = "") -> dict[str, Any]:
             await asyncio.sleep(0.05)
 
 
-async def test_an_agent_lives_its_whole_life(stack: Up, tmp_path: Path) -> None:
+async def test_an_agent_lives_its_whole_life(demo: Up, tmp_path: Path) -> None:
     """Registers, is claimed, takes config and commands, is deleted, and registers anew."""
     keys = tmp_path / "agent.json"
-    agent = await stack.command(
+    agent = await demo.command(
         "agent", "--keys", str(keys), "--interval", "0.2", "--sn", "A1", "--mac", "02:00:00:00:00:a1"
     )
     first = await identity(keys)
     assert keys.stat().st_mode & 0o777 == 0o600
     async with aiohttp.ClientSession() as http:
-        owner = Owner(stack, http)
-        claim = {"space_id": stack.demo["space_id"], "mac": "02:00:00:00:00:a1", "sn": "A1"}
+        owner = Owner(demo, http)
+        claim = {"space_id": demo.demo["space_id"], "mac": "02:00:00:00:00:a1", "sn": "A1"}
         assert (await owner.call("POST", "/devices/claim", claim))["id"] == first["id"]
         async with asyncio.timeout(20):
             while not {"cpu", "memory", "disk", "uptime"} <= (await owner.device(first["id"]))["state"].keys():
@@ -94,20 +84,22 @@ async def test_an_agent_lives_its_whole_life(stack: Up, tmp_path: Path) -> None:
     assert await agent.wait() == 0
 
 
-async def test_the_doctor_says_what_a_2xx_means(stack: Up, tmp_path: Path) -> None:
+async def test_the_doctor_says_what_a_2xx_means(demo: Up, tmp_path: Path) -> None:
     """All is well with the embedded servers; a Redis that may lose a second or throws data away is told of."""
-    well = await stack.command("doctor")
+    well = await demo.command("doctor")
     said, _ = await well.communicate()
     assert well.returncode == 0, said
     assert "A 2xx means: on disk." in said.decode()
     poor = EmbeddedValkey(tmp_path / "valkey", port=free_port(), fsync="everysec")
     poor.start(maxmemory_policy="allkeys-lru")
-    servers = json.loads((stack.home / "run" / "servers.json").read_text())
-    stack.environment["FLEETGATE_POSTGRES_DSN"] = servers["postgres_dsn"]
-    stack.environment["FLEETGATE_MASTER_KEY"] = servers["master_key"]
-    stack.environment["FLEETGATE_REDIS_URL"] = poor.url
-    stack.environment["FLEETGATE_BIND"] = "0.0.0.0:8080"
-    ill = await stack.command("doctor")
+    servers = json.loads((demo.home / "run" / "servers.json").read_text())
+    ill = await demo.command(
+        "doctor",
+        FLEETGATE_POSTGRES_DSN=servers["postgres_dsn"],
+        FLEETGATE_MASTER_KEY=servers["master_key"],
+        FLEETGATE_REDIS_URL=poor.url,
+        FLEETGATE_BIND="0.0.0.0:8080",
+    )
     said, _ = await ill.communicate()
     poor.stop()
     assert ill.returncode == 1

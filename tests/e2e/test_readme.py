@@ -3,24 +3,12 @@
 import asyncio
 import json
 import re
-import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from tests.e2e.stack import Up
 
 
-@pytest.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Up]:
-    running = Up(tmp_path / "home")
-    await running.start()
-    yield running
-    await running.end(signal.SIGKILL)
-
-
-async def test_the_quick_start_runs_line_by_line(stack: Up, repository: Path) -> None:
+async def test_the_quick_start_runs_line_by_line(demo: Up, repository: Path) -> None:
     """Every curl succeeds, the device hears of config and command, and the owner sees what it sent."""
     readme = (repository / "README.md").read_text()
     found = re.search(r"<!-- quickstart -->\n```bash\n(.*?)```", readme, re.DOTALL)
@@ -31,7 +19,7 @@ async def test_the_quick_start_runs_line_by_line(stack: Up, repository: Path) ->
     wait = f"for n in $(seq 100); do {seen} && break; sleep 0.1; done\n"
     script = script.replace("# The owner sees its state", wait + "# The owner sees its state")
     shell = await asyncio.create_subprocess_exec(
-        "bash", "-c", script, env=stack.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        "bash", "-c", script, env=demo.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     said, complained = await shell.communicate()
     assert shell.returncode == 0, complained.decode()

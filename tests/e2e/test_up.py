@@ -5,24 +5,15 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import disruptive
 import psutil
-import pytest
 from disruptive.authentication import ServiceAccountAuth
 
 from schemas import manifests
 from tests.e2e.stack import Up
-
-
-@pytest.fixture
-async def stack(tmp_path: Path) -> Any:
-    running = Up(tmp_path / "home")
-    yield running
-    await running.end(signal.SIGKILL)
 
 
 async def live_a_device_life(stack: Up, serial: str) -> None:
@@ -69,14 +60,12 @@ async def test_a_device_lives_its_life_across_restarts_and_a_crash(stack: Up) ->
     await live_a_device_life(stack, "03")
 
 
-async def test_a_busy_port_is_a_sentence(stack: Up) -> None:
+async def test_a_busy_port_is_a_sentence(demo: Up) -> None:
     """Exit 1, the address and the setting to change; no trace."""
-    await stack.start()
-    stack.environment["FLEETGATE_HOME"] += "-2"
-    other = await stack.command("up")
+    other = await demo.command("up", FLEETGATE_HOME=f"{demo.home}-2")
     _, said = await other.communicate()
     assert other.returncode == 1
-    assert said.decode().startswith(f"fleetgate up: cannot listen on {stack.url[7:]}: Address already in use")
+    assert said.decode().startswith(f"fleetgate up: cannot listen on {demo.url[7:]}: Address already in use")
     assert "FLEETGATE_BIND" in said.decode()
 
 
@@ -98,12 +87,11 @@ async def test_a_server_that_dies_is_started_again(stack: Up) -> None:
     await live_a_device_life(stack, "01")
 
 
-async def test_the_demo_fleet_talks(stack: Up) -> None:
+async def test_the_demo_fleet_talks(demo: Up) -> None:
     """Ten devices register, are claimed, and their messages are counted on the terminal."""
-    await stack.start()
-    assert stack.process.stdout is not None
-    owner = {"authorization": stack.demo["organization_key"]}
-    async with aiohttp.ClientSession(stack.url, headers=owner) as http, asyncio.timeout(60):
+    assert demo.process.stdout is not None
+    owner = {"authorization": demo.demo["organization_key"]}
+    async with aiohttp.ClientSession(demo.url, headers=owner) as http, asyncio.timeout(60):
         fleet: list[Any] = []
         while len(fleet) < 10 or {device["effective_status"] for device in fleet} != {"ok"}:
             await asyncio.sleep(0.1)
@@ -112,41 +100,38 @@ async def test_the_demo_fleet_talks(stack: Up) -> None:
             fleet = [device for device in devices if device["model"]["name"] == "Demo device"]
         line = ""
         while not (line.startswith("stored ") and int(line.split("; ")[1].split()[0]) >= 10):
-            line = (await stack.process.stdout.readline()).decode()
+            line = (await demo.process.stdout.readline()).decode()
             assert line
     assert {device["space"]["full_path"] for device in fleet} == {"Headquarters"}
 
 
-async def test_what_devices_do_arrives_at_the_demos_receiver(stack: Up) -> None:
+async def test_what_devices_do_arrives_at_the_demos_receiver(demo: Up) -> None:
     """Signed, through the real dispatcher; the public client library sees the same events."""
-    await stack.start()
-    log = stack.home / "log" / "receiver.log"
+    log = demo.home / "log" / "receiver.log"
     async with asyncio.timeout(60):
         while not log.exists() or " telemetry " not in log.read_text() or " deviceClaimed " not in log.read_text():
             await asyncio.sleep(0.1)
     assert "refused" not in log.read_text()
-    demo = stack.demo
-    credentials = json.loads((stack.home / "credentials.json").read_text())
+    made = demo.demo
+    credentials = json.loads((demo.home / "credentials.json").read_text())
     account = ServiceAccountAuth.from_credentials_file(credentials)
-    disruptive.base_url = demo["v2_url"]
+    disruptive.base_url = made["v2_url"]
     async with asyncio.timeout(20):
         delivered = 0
         while delivered == 0:
             await asyncio.sleep(0.5)
             metrics = await asyncio.to_thread(
-                disruptive.DataConnector.get_metrics, demo["data_connector_id"], demo["project_id"], auth=account
+                disruptive.DataConnector.get_metrics, made["data_connector_id"], made["project_id"], auth=account
             )
             delivered = metrics.success_count
     assert metrics.error_count == 0
 
 
-async def test_the_demos_cloud_connector_imports_a_simulated_cloud(stack: Up) -> None:
+async def test_the_demos_cloud_connector_imports_a_simulated_cloud(demo: Up) -> None:
     """Its rooms are devices like others, with telemetry; preview and checking the manifest work by hand."""
-    await stack.start()
-    demo = stack.demo
-    one = f"/core/v1/organization/connectors/{demo['cloud_connector_id']}"
-    owner = {"authorization": demo["organization_key"]}
-    async with aiohttp.ClientSession(stack.url, headers=owner) as http:
+    one = f"/core/v1/organization/connectors/{demo.demo['cloud_connector_id']}"
+    owner = {"authorization": demo.demo["organization_key"]}
+    async with aiohttp.ClientSession(demo.url, headers=owner) as http:
 
         async def get(path: str) -> Any:
             async with http.get(path) as answer:

@@ -5,13 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stack import Stack
+from tests.faults.stack import Stack, prepare
+
+
+@pytest.fixture(scope="session")
+async def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a migrated PostgreSQL, to be copied."""
+    folder = tmp_path_factory.mktemp("prepared") / "postgres"
+    await prepare(folder)
+    return folder
 
 
 @pytest.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+async def stack(tmp_path: Path, prepared: Path) -> AsyncIterator[Stack]:
     """Servers and devices; the test starts edges and workers."""
-    made = Stack(tmp_path)
+    made = Stack(tmp_path, prepared)
     try:
         await made.open()
         yield made

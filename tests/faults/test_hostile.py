@@ -135,9 +135,9 @@ async def test_bodies_that_do_not_fit(hostile: Stack, body: bytes, wanted: int) 
 
 
 @pytest.fixture(scope="module")
-async def hostile(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def hostile(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> AsyncIterator[Stack]:
     """One stack for many small attacks."""
-    made = Stack(Path(tmp_path_factory.mktemp("hostile")))
+    made = Stack(tmp_path_factory.mktemp("hostile"), prepared)
     await made.open(1)
     await made.edge()
     await made.worker()
