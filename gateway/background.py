@@ -21,7 +21,7 @@ class Background:
 
     def __init__(self, end: Callable[[], None]) -> None:
         self.cause: BaseException | None = None
-        """What the first loop to end died of, or why none was started."""
+        """The error that ended the first loop, or that kept the loops from being started."""
         self._end = end
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -10,7 +10,7 @@ RETRY_AFTER_S = (1, 5)
 
 
 class Refusal(Exception):
-    """A call that is not done: a sentence for a person that says what to change. Raised as one of the kinds below."""
+    """A call is refused, with a sentence for a person that says what to change. Raised as one of the kinds below."""
 
     retry_after_s: int | None = None
     """When trying again makes sense; None when that is not known."""
@@ -25,7 +25,7 @@ class Malformed(Refusal):
 
 
 class Unauthenticated(Refusal):
-    """The caller does not prove to be anyone, or no longer is."""
+    """The caller has no valid credential, or one that was revoked."""
 
     def __init__(self, text: str = "Unauthorized") -> None:
         super().__init__(text)
@@ -36,11 +36,11 @@ class NotPermitted(Refusal):
 
 
 class NotFound(Refusal):
-    """It does not exist, or the caller may not know that it does."""
+    """It does not exist, or the caller may not see it."""
 
 
 class Conflict(Refusal):
-    """What is there already, or the state it is in, stands against it."""
+    """It contradicts what exists already, or the state that this is in."""
 
 
 class TooLarge(Refusal):
@@ -48,11 +48,11 @@ class TooLarge(Refusal):
 
 
 class UnknownCoding(Refusal):
-    """A body is packed in a way that is not known here."""
+    """The body's Content-Encoding is not supported."""
 
 
 class DoesNotFit(Refusal):
-    """A value is readable, and not one that can be taken: out of range, taken by another, contradicting a second."""
+    """A value can be read but not accepted: out of range, taken by another, contradicting a second."""
 
 
 class TooMany(Refusal):

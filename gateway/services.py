@@ -30,7 +30,7 @@ class Services(Struct, frozen=True, kw_only=True):
     events: EventTail
     shares: TenantShares
     closing: asyncio.Event
-    """Set when the process is to end. Open streams end when this is set."""
+    """Set when the process shuts down, which ends open streams."""
     metrics: Metrics
     clock: Callable[[], datetime]
 

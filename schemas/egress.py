@@ -1,7 +1,7 @@
 """Where requests to addresses that users gave us may go: outwards only.
 
-Whoever may set a URL could otherwise make the gateway talk to its own machine or network for him (loopback, the
-cloud's metadata service, the database next door). Two guards, and both must let a request pass:
+Whoever may set a URL could otherwise make the gateway call its own machine or network (loopback, the cloud's
+metadata service, the database next door). Two guards, and both must let a request pass:
 
 * `check_url` when a URL is saved, and before it is used: its form, and the address where the host is one. A host that
   some resolver might read as a number (decimal, hexadecimal, octal, fewer than four parts) is refused by its form.

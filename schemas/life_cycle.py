@@ -49,7 +49,7 @@ class DeviceClaimed(LifeCycle, kw_only=True, frozen=True):
 
 
 class DeviceMoved(LifeCycle, kw_only=True, frozen=True):
-    """It is in another space; one that came into another project is told of in both."""
+    """It was moved to another space; a move to another project is recorded in both projects."""
 
     TYPE = EventType.DEVICE_MOVED
 
@@ -60,7 +60,7 @@ class DeviceMoved(LifeCycle, kw_only=True, frozen=True):
 
 
 class DeviceDeleted(LifeCycle, kw_only=True, frozen=True):
-    """It is no more; its history stays."""
+    """It was deleted; its history stays."""
 
     TYPE = EventType.DEVICE_DELETED
 
@@ -80,7 +80,7 @@ class DeviceRestored(LifeCycle, kw_only=True, frozen=True):
 
 
 class StatusChanged(LifeCycle, kw_only=True, frozen=True):
-    """It went silent for longer than its model's threshold, or was heard again."""
+    """It was silent for longer than its model's threshold, or called again."""
 
     TYPE = EventType.STATUS_CHANGED
 
@@ -88,7 +88,7 @@ class StatusChanged(LifeCycle, kw_only=True, frozen=True):
 
 
 class IncidentOpened(LifeCycle, kw_only=True, frozen=True):
-    """Something is wrong with it."""
+    """An incident of the device was opened."""
 
     TYPE = EventType.INCIDENT_OPENED
 
@@ -96,7 +96,7 @@ class IncidentOpened(LifeCycle, kw_only=True, frozen=True):
 
 
 class IncidentClosed(LifeCycle, kw_only=True, frozen=True):
-    """What was wrong with it is no longer."""
+    """An incident of the device was closed."""
 
     TYPE = EventType.INCIDENT_CLOSED
 
@@ -120,7 +120,7 @@ class CommandUpdated(LifeCycle, kw_only=True, frozen=True):
 
 
 class ConfigChanged(LifeCycle, kw_only=True, frozen=True):
-    """Its config has another version."""
+    """Its config was replaced by a new version."""
 
     TYPE = EventType.CONFIG_CHANGED
 
@@ -128,7 +128,7 @@ class ConfigChanged(LifeCycle, kw_only=True, frozen=True):
 
 
 class LabelsChanged(LifeCycle, kw_only=True, frozen=True):
-    """Its labels are others, its name and description among them. The only event whose data has no envelope."""
+    """Labels were changed, or name or description, which are labels too. The only event whose data has no envelope."""
 
     TYPE = EventType.LABELS_CHANGED
 

@@ -43,7 +43,7 @@ from jmespath.functions import Functions
 from jmespath.parser import Parser
 from msgspec import Meta, Struct
 
-from schemas.sentences import matching, patterns_of, told
+from schemas.sentences import complaint_of, matching, patterns_of
 
 FOLDER = Path(__file__).parent / "vendors"
 PLACE = re.compile(r"{([a-z][a-z0-9_]*)}")
@@ -273,7 +273,7 @@ def parse(text: str, source: str) -> Manifest:
         keys = re.findall(r"\w+", path.rstrip("`"))
         unknown = re.search(r"unknown field `(\w+)`", sentence)
         line = _line_of(text, [*keys, unknown[1]] if unknown else keys)
-        wrong = told(sentence, patterns_of(Manifest)) if "regex" in sentence else sentence
+        wrong = complaint_of(sentence, patterns_of(Manifest)) if "regex" in sentence else sentence
         raise ManifestError(f"{source}, line {line}: {'.'.join(keys) or 'the manifest'}: {wrong}") from None
     for keys, expression in _expressions(found):
         try:

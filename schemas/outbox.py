@@ -34,9 +34,9 @@ class Event(NamedTuple):
     """Which project it belongs to, where that is not the one the device is in."""
 
 
-def event(device_id: UUID, told: LifeCycle, moment: datetime, project_id: UUID | None = None) -> Event:
-    """A life-cycle event of a device."""
-    return Event(device_id, told.TYPE, moment, told.data(moment), project_id)
+def event(device_id: UUID, happened: LifeCycle, moment: datetime, project_id: UUID | None = None) -> Event:
+    """A life-cycle event of a device, from its data."""
+    return Event(device_id, happened.TYPE, moment, happened.data(moment), project_id)
 
 
 async def append(connection: Connection, events: Iterable[Event]) -> None:
@@ -84,7 +84,7 @@ async def append_selected(
 
 async def append_to_each(
     connection: Connection,
-    told: LifeCycle,
+    happened: LifeCycle,
     moment: datetime,
     query: str,
     *arguments: Any,
@@ -92,9 +92,9 @@ async def append_to_each(
     """Hand over the same event of each living device whose `device_id` a query yields; its arguments begin with $4."""
     await append_selected(
         connection,
-        told.TYPE,
+        happened.TYPE,
         moment,
         f"SELECT t.device_id, $3::json AS data FROM ({query}) t",
-        msgspec.Raw(told.data(moment)),
+        msgspec.Raw(happened.data(moment)),
         *arguments,
     )

@@ -86,7 +86,7 @@ RAISED = (asyncpg.PostgresError, asyncpg.InternalClientError, OSError, *LOST)
 
 
 def meaning(error: BaseException, *, lost: bool) -> type[PostgresAway] | None:
-    """What an error of the driver means; None when it is not for the world to answer for.
+    """What an error of the driver means; None when it is a bug of ours.
 
     `lost` says whether the connection was closed by then.
     """

@@ -25,12 +25,12 @@ def sentence(error: msgspec.ValidationError, patterns: Mapping[str, str | None] 
     unknown = text.removeprefix("Object contains unknown field `")
     if unknown != text:
         return f"{named(path, unknown.rstrip('`'))} is not known here"
-    wrong = told(text, patterns)
+    wrong = complaint_of(text, patterns)
     member = named(path, "")
     return f"{member}: {wrong}" if member else wrong
 
 
-def told(complaint: str, patterns: Mapping[str, str | None]) -> str:
+def complaint_of(complaint: str, patterns: Mapping[str, str | None]) -> str:
     """What is wrong, without the member: the sentence of the pattern, if it is one that does not match."""
     return patterns.get(complaint.removeprefix(_MATCHING)) or complaint.replace("`", "")
 

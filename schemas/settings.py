@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from schemas.bounds import STATE_BYTES, STATE_KEYS
 from schemas.secrets import Vault
-from schemas.sentences import matching, patterns_of, told
+from schemas.sentences import complaint_of, matching, patterns_of
 
 PREFIX = "FLEETGATE_"
 WILDCARDS = ("0.0.0.0", "[::]")  # noqa: S104
@@ -301,7 +301,7 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `$.")
         name = PREFIX + path.rstrip("`").upper()
-        raise SettingsError(f"{name} is not usable: {told(text, patterns_of(group))}") from None
+        raise SettingsError(f"{name} is not usable: {complaint_of(text, patterns_of(group))}") from None
 
 
 def table() -> str:

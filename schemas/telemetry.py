@@ -150,14 +150,14 @@ def _check_members(loose: Any) -> None:
         raise TelemetryError(422, "Status must be one of online, offline, error")
 
 
-def _time(told: Any) -> datetime | None:
+def _time(value: Any) -> datetime | None:
     try:
-        if told is None:
+        if value is None:
             return None
-        if isinstance(told, str):
-            return times.of_text(told)
-        if isinstance(told, int | float) and not isinstance(told, bool):
-            return times.of_number(told)
+        if isinstance(value, str):
+            return times.of_text(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return times.of_number(value)
     except ValueError:
         pass
     raise TelemetryError(422, TIME_UNKNOWN)

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.events import EventType, rfc3339
-from schemas.sentences import told
+from schemas.sentences import complaint_of
 from schemas.telemetry import AHEAD_MAX, EARLIEST
 from schemas.times import aware
 
@@ -311,7 +311,9 @@ def _write_moment(value: Any) -> str:
 
 def _sentence(error: msgspec.ValidationError) -> str:
     text, at, path = str(error).partition(" - at `")
-    return told(text, {repr(pattern): words for pattern, words in PATTERNS.items()}) + (at + path).replace("`", "")
+    return complaint_of(text, {repr(pattern): words for pattern, words in PATTERNS.items()}) + (at + path).replace(
+        "`", ""
+    )
 
 
 def _check_time(moment: Moment, now: datetime) -> None:

@@ -30,7 +30,7 @@ async def open_for(connection: Connection, device_ids: Sequence[UUID], moment: d
 
 
 async def close_for(connection: Connection, device_ids: Sequence[str], moment: datetime) -> None:
-    """Close the incidents of devices that are heard again, and tell of it."""
+    """Close the incidents of devices that called again, with the events that tell of it."""
     await connection.execute(
         """UPDATE incidents SET closed_at = $2
             WHERE device_id = ANY($1::uuid[]) AND issue = $3 AND closed_at IS NULL""",
@@ -43,6 +43,6 @@ async def close_for(connection: Connection, device_ids: Sequence[str], moment: d
 
 async def _announce(connection: Connection, device_ids: Sequence[object], *, offline: bool, moment: datetime) -> None:
     incident = IncidentOpened(issue=ISSUE) if offline else IncidentClosed(issue=ISSUE)
-    for told in (StatusChanged(offline=offline), incident):
+    for event in (StatusChanged(offline=offline), incident):
         query = "SELECT unnest($4::uuid[]) AS device_id"
-        await outbox.append_to_each(connection, told, moment, query, device_ids)
+        await outbox.append_to_each(connection, event, moment, query, device_ids)

@@ -1,5 +1,5 @@
-"""Repeats the reply writes of those who changed something and died, or found Redis away, before telling the device; and
-takes the replies of devices that were deleted out of Redis when their time is over.
+"""Writes the prepared replies that whoever made a change could not write (it died, or Redis was away), and drops those
+of deleted devices when their time is over.
 """
 
 from datetime import datetime

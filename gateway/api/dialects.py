@@ -109,7 +109,7 @@ class Dialect(Struct, frozen=True):
         return self.error(self.status(refusal), refusal.text, headers)
 
     def error(self, status: int, text: str, headers: Mapping[str, str] = {}) -> Response:
-        """The response of an error that is none of ours to refuse: of the router, or a bug."""
+        """The response to an error that no endpoint raised as a refusal: the router's 404 and 405, and a bug's 500."""
         body = msgspec.json.encode(self.body.of(status, text))
         return Response(body, status, headers=dict(headers), media_type="application/json")
 

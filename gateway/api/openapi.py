@@ -15,7 +15,7 @@ from gateway.api.endpoint import Endpoint
 
 REFERENCE = "#/components/schemas/{name}"
 HEAD_TOO_LARGE = 431
-"""Told before it is known which call it would have been, so in the same shape for all."""
+"""Answers given before the call is matched to an endpoint; they have one shape in all APIs."""
 COMMON = {
     400: "The body is not valid JSON, a member or parameter is not known, or below `/v2` one does not fit.",
     401: "The credential is missing, wrong, or no longer good.",
@@ -42,7 +42,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     by_type = list(zip(wanted, schemas, strict=True))
 
     def schema_of(kind: Any) -> dict[str, Any]:
-        """As msgspec's, which does not know unions of structs: those stand only in answers."""
+        """As msgspec's, and for unions of structs, which only answers have and msgspec refuses."""
         origin, inside = typing.get_origin(kind), typing.get_args(kind)
         if origin in (types.UnionType, typing.Union):
             return {"anyOf": [schema_of(option) for option in inside]}

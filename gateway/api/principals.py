@@ -71,8 +71,8 @@ class CallerKind(Struct, frozen=True):
     prove: Callable[[Services, Request], Awaitable[Any]]
     """Raises Unauthenticated, or TooMany where calls of this kind are limited."""
     schemes: Mapping[str, Mapping[str, str]]
-    """Security schemes by name, any one of which will do."""
+    """Security schemes by name; one of them is enough."""
     limited: bool
-    """Whether it can call too often (429)."""
+    """Whether its calls are limited (429)."""
     exact: bool
-    """Whether what it sends and the call does not know is refused, see `unknowns`."""
+    """Whether unknown parameters and members are refused (see `unknowns`)."""

@@ -29,7 +29,7 @@ class Scope(Struct, frozen=True):
 
     @property
     def tenant(self) -> UUID:
-        """The organization whose share of the gateway a call is of."""
+        """The organization that a call counts against where organizations share something."""
         return self.id
 
     @classmethod

@@ -52,7 +52,7 @@ class Answers:
             self.done.set()
 
 
-class Place:
+class AnswerSlot:
     """The receiver of one device's answer among many."""
 
     __slots__ = ("_answers", "_place")
@@ -83,7 +83,7 @@ class Place:
 async def post_telemetry(services: Services, request: Request, device_id: str) -> ResponseMap:
     """Send one telemetry message; the answer says what waits for the device."""
     answers = Answers(1)
-    place = Place(answers, 0)
+    place = AnswerSlot(answers, 0)
     key = presented_key(request).encode("utf-8", "replace")
     try:
         body = await bodies.read(request, telemetry.BODY_BYTES_MAX)
@@ -179,7 +179,7 @@ async def post_telemetries(
         else:
             first, *more = one.messages
             device, token = one.device_id.encode("utf-8", "replace"), one.token.encode("utf-8", "replace")
-            services.ingest.offer(Place(answers, place), device, token, first, more=more)
+            services.ingest.offer(AnswerSlot(answers, place), device, token, first, more=more)
     if of_parent or not by_device:
         await _offer_of_parent(services, request, of_parent, answers)
     if by_device:
@@ -234,7 +234,9 @@ async def _offer_of_parent(
             answers.put(place, 404, refusal("Device not found", None))
         else:
             first, *more = one.messages
-            ingest.offer_trusted(Place(answers, place), one.device_id.encode(), b"%02x" % version, first, more=more)
+            ingest.offer_trusted(
+                AnswerSlot(answers, place), one.device_id.encode(), b"%02x" % version, first, more=more
+            )
 
 
 def _take_token(body: bytes) -> tuple[str | None, bytes]:

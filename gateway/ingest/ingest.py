@@ -58,7 +58,7 @@ SENTENCES = {
 
 
 class Receiver(Protocol):
-    """Whoever waits for the end of a message, or of several in one. Exactly one of its methods is called, once."""
+    """Gets the outcome of a message, or of several that are one call. Exactly one of its methods is called, once."""
 
     def accepted(self, response_map: bytes) -> None:
         """The message is on disk; `response_map` is the JSON for the device."""
@@ -167,7 +167,7 @@ class Ingest:
         message: Telemetry | None = None,
         more: Sequence[bytes] = (),
     ) -> None:
-        """As `offer`, of a device that was authenticated otherwise (a child, by its parent)."""
+        """As `offer`, for a device that was authenticated in another way (a child, by its parent)."""
         checked = 0
         try:
             if message is None:

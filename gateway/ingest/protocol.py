@@ -62,10 +62,10 @@ _WHOLE = re.compile(
 
 
 class _Unwatched:
-    """Stands for the event that wakes an ASGI application; here nothing sleeps."""
+    """In place of uvicorn's event that wakes an ASGI application: on the hot path no task waits."""
 
     def set(self) -> None:
-        """Nothing waits for it."""
+        """No task waits for it."""
 
 
 _NAME = re.compile(rb"(?m)^[a-z][a-z0-9-]*(?=: )")

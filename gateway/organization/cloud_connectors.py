@@ -104,7 +104,7 @@ async def locked(
 ) -> AsyncIterator[tuple[Connection, CloudConnector]]:
     """A transaction that changes a connector. Raises NotFound."""
     async with services.postgres.acquire() as connection, connection.transaction():
-        yield connection, await store.hold(connection, organization.id, connector_id)
+        yield connection, await store.lock(connection, organization.id, connector_id)
 
 
 @endpoint("GET", f"{PATH}/providers", caller=ORGANIZATION_KEY, permission=Permission.READ)
@@ -189,17 +189,19 @@ async def update_connector(
     A setting that is part of an address, or of how requests are proven, ends the credentials and the link: make a new
     one.
     """
-    async with locked(services, organization, connector_id) as (connection, held):
-        settings, elsewhere = held.settings, False
+    async with locked(services, organization, connector_id) as (connection, connector):
+        settings, elsewhere = connector.settings, False
         if body.settings is not None:
-            manifest = _manifest(services, held.provider)
+            manifest = _manifest(services, connector.provider)
             settings = _checked(manifest, body.settings)
-            changed = {name for name in settings | held.settings if settings.get(name) != held.settings.get(name)}
+            changed = {
+                name for name in settings | connector.settings if settings.get(name) != connector.settings.get(name)
+            }
             elsewhere = bool(changed & manifest.leading)
         await store.change(
             connection,
-            held.id,
-            name=body.name or held.name,
+            connector.id,
+            name=body.name or connector.name,
             settings=settings,
             follow_spaces=body.follow_spaces,
             elsewhere=elsewhere,
@@ -225,24 +227,24 @@ async def delete_connector(
 @endpoint("POST", f"{ONE}/disable", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=NOT_FOUND)
 async def disable_connector(services: Services, organization: OrganizationScope, connector_id: str) -> CloudConnector:
     """Stop a connector. Its devices stay and show `disconnected`."""
-    async with locked(services, organization, connector_id) as (connection, held):
-        await store.disable(connection, held.id)
+    async with locked(services, organization, connector_id) as (connection, connector):
+        await store.disable(connection, connector.id)
         return await store.read(connection, organization.id, connector_id)
 
 
 @endpoint("POST", f"{ONE}/enable", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=NOT_FOUND)
 async def enable_connector(services: Services, organization: OrganizationScope, connector_id: str) -> CloudConnector:
     """Go on with the same credentials, at once."""
-    async with locked(services, organization, connector_id) as (connection, held):
-        await store.enable(connection, held.id)
+    async with locked(services, organization, connector_id) as (connection, connector):
+        await store.enable(connection, connector.id)
         return await store.read(connection, organization.id, connector_id)
 
 
 @endpoint("POST", f"{ONE}/regenerate_link", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=NOT_FOUND)
 async def regenerate_link(services: Services, organization: OrganizationScope, connector_id: str) -> Link:
     """A new link and passcode, for the same or other credentials; those before stop working at once."""
-    async with locked(services, organization, connector_id) as (connection, held):
-        return await new_link(services, connection, held.id)
+    async with locked(services, organization, connector_id) as (connection, connector):
+        return await new_link(services, connection, connector.id)
 
 
 @endpoint(
@@ -254,10 +256,10 @@ async def regenerate_link(services: Services, organization: OrganizationScope, c
 )
 async def reauthenticate(services: Services, organization: OrganizationScope, connector_id: str) -> Link:
     """A new link for passing the vendor's consent again; what was entered before need not be entered again."""
-    async with locked(services, organization, connector_id) as (connection, held):
-        if not _manifest(services, held.provider).consents:
+    async with locked(services, organization, connector_id) as (connection, connector):
+        if not _manifest(services, connector.provider).consents:
             raise DoesNotFit("This provider has no consent to renew: regenerate the link to enter credentials")
-        return await new_link(services, connection, held.id)
+        return await new_link(services, connection, connector.id)
 
 
 @endpoint(
@@ -269,9 +271,9 @@ async def reauthenticate(services: Services, organization: OrganizationScope, co
 )
 async def sync_now(services: Services, organization: OrganizationScope, connector_id: str) -> Success:
     """Run at once."""
-    async with locked(services, organization, connector_id) as (connection, held):
-        store.check_runnable(held)
-        await store.sync(connection, held.id)
+    async with locked(services, organization, connector_id) as (connection, connector):
+        store.check_runnable(connector)
+        await store.sync(connection, connector.id)
     return Success()
 
 
@@ -284,8 +286,8 @@ async def sync_now(services: Services, organization: OrganizationScope, connecto
 )
 async def confirm(services: Services, organization: OrganizationScope, connector_id: str) -> Success:
     """Agree to the list that is held: the next run begins at once, and applies that list alone."""
-    async with locked(services, organization, connector_id) as (connection, held):
-        await store.confirm(connection, held)
+    async with locked(services, organization, connector_id) as (connection, connector):
+        await store.confirm(connection, connector)
     return Success()
 
 

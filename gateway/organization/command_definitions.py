@@ -109,8 +109,8 @@ async def change_definition(
         changes["fields"] = _stored(body.fields)
     async with services.postgres.acquire() as connection, connection.transaction():
         await models.read(connection, organization.id, model_id)
-        held = await definitions.hold(connection, model_id, definition_id)
-        changed = msgspec.structs.replace(held, **changes)
+        was = await definitions.lock(connection, model_id, definition_id)
+        changed = msgspec.structs.replace(was, **changes)
         await definitions.replace(connection, changed)
     return changed
 

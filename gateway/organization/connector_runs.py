@@ -96,8 +96,8 @@ async def restore_device(
     services: Services, organization: OrganizationScope, connector_id: str, vendor_id: str
 ) -> Success:
     """Let a device that a user deleted be imported again, at once, as a new one."""
-    async with locked(services, organization, connector_id) as (connection, held):
-        await imported_devices.restore(connection, held.id, vendor_id)
+    async with locked(services, organization, connector_id) as (connection, connector):
+        await imported_devices.restore(connection, connector.id, vendor_id)
     return Success()
 
 

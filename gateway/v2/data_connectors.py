@@ -66,8 +66,8 @@ async def rotate_secret(services: Services, project: ProjectScope, connector: st
     """Sign with another secret. Standard Webhooks are signed with both for a day, so that receivers can follow."""
     vault = services.settings.vault(CONNECTOR_SECRETS)
     async with services.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, project.id, connector)
-        await store.rotate_secret(connection, held, vault.seal(body.signature_secret.encode(), held.id), OVERLAP)
+        locked = await store.lock(connection, project.id, connector)
+        await store.rotate_secret(connection, locked, vault.seal(body.signature_secret.encode(), locked.id), OVERLAP)
         return shown(services, await store.read(connection, project.id, connector), project)
 
 
@@ -89,7 +89,7 @@ async def update_connector(
 ) -> DataConnector:
     """Change a data connector, from its next attempt on. Disabled, it drops what it owes; enabled, it begins anew."""
     async with services.postgres.acquire() as connection, connection.transaction():
-        draft = Draft(services, await store.hold(connection, project.id, connector))
+        draft = Draft(services, await store.lock(connection, project.id, connector))
         if query.update_mask is None:
             settings.apply(draft, body)
         else:

@@ -116,8 +116,8 @@ async def read_ledger(services: Services, project: ProjectScope, connector: str)
 async def synchronize(services: Services, project: ProjectScope, connector: str) -> dict[str, Any]:
     """Send it the newest event of each type of each device. `…:jobs` tells how far that is."""
     async with services.postgres.acquire() as connection, connection.transaction():
-        held = await _lock_active(connection, project, connector)
-        await queues.synchronize(connection, held)
+        locked = await _lock_active(connection, project, connector)
+        await queues.synchronize(connection, locked)
     return {}
 
 
@@ -134,8 +134,8 @@ async def replay(services: Services, project: ProjectScope, connector: str, body
     if end <= start:
         raise DoesNotFit("EndTime must be after startTime")
     async with services.postgres.acquire() as connection, connection.transaction():
-        held = await _lock_active(connection, project, connector)
-        return _job(await queues.replay(connection, services.shards, held, start, end))
+        locked = await _lock_active(connection, project, connector)
+        return _job(await queues.replay(connection, services.shards, locked, start, end))
 
 
 @endpoint("GET", CONNECTOR + ":jobs", caller=SERVICE_ACCOUNT, permission=Permission.READ)
@@ -155,8 +155,8 @@ async def list_jobs(services: Services, project: ProjectScope, connector: str) -
 async def send_test(services: Services, project: ProjectScope, connector: str) -> Attempt:
     """Send it one event now, even while it is disabled, and read what the receiver answered."""
     async with services.postgres.acquire() as connection, connection.transaction():
-        held = await store.hold(connection, project.id, connector)
-        waiting_id = await queues.add_test(connection, held, _test_event(project, services.clock()))
+        locked = await store.lock(connection, project.id, connector)
+        waiting_id = await queues.add_test(connection, locked, _test_event(project, services.clock()))
     async with asyncio.timeout(TEST_WAIT_S) as waiting:
         try:
             while True:
@@ -171,10 +171,10 @@ async def send_test(services: Services, project: ProjectScope, connector: str) -
 
 
 async def _lock_active(connection: Connection, project: ProjectScope, connector: str) -> Connector:
-    held = await store.hold(connection, project.id, connector)
-    if held.status != "ACTIVE":
+    locked = await store.lock(connection, project.id, connector)
+    if locked.status != "ACTIVE":
         raise DoesNotFit("The data connector is not active")
-    return held
+    return locked
 
 
 def _job(job: queues.Job) -> Job:

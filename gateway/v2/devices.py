@@ -27,7 +27,7 @@ WORDS_MAX = 20
 PATH_MEMBERS_MAX = 8
 ANY_PROJECT = "-"
 
-Place = tuple[page_tokens.JsonText | None, UUID]
+SortPosition = tuple[page_tokens.JsonText | None, UUID]
 
 
 class V2Device(Struct, rename="camel"):
@@ -120,7 +120,7 @@ async def read_page(
     services: Services, project_ids: list[UUID], query: DevicesQuery, filters: Filters, order: Order
 ) -> Devices:
     """One page of a list."""
-    after = page_tokens.unseal((query.order_by,), query.page_token, Place)
+    after = page_tokens.unseal((query.order_by,), query.page_token, SortPosition)
     async with services.postgres.acquire() as connection:
         found = await project_view.page(connection, project_ids, filters, order, after, query.page_size + 1)
         items = found[: query.page_size]

@@ -24,7 +24,7 @@ PAGE_SIZE_MAX = 1_000
 RANGE_DEFAULT = timedelta(days=1)
 LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
-Place = tuple[datetime, Annotated[int, Meta(ge=0, le=2**63 - 1)]]
+HistoryPosition = tuple[datetime, Annotated[int, Meta(ge=0, le=2**63 - 1)]]
 
 
 class HistoryQuery(Struct, kw_only=True):
@@ -87,7 +87,7 @@ async def list_events(services: Services, project: ProjectScope, device: str, qu
         since=since,
         until=until,
         event_types=query.event_types,
-        before=page_tokens.unseal(scope, query.page_token, Place),
+        before=page_tokens.unseal(scope, query.page_token, HistoryPosition),
         limit=query.page_size + 1,
     )
     if not found and not await history.belongs(services.postgres, project.id, device_id):

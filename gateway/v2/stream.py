@@ -161,12 +161,12 @@ class EventStream(Response):
             if ending is not None:
                 await said.body(self._frame % V2_STREAM.line(ending))
                 return
-            told = b"".join(map(self._event, watch.take()))
-            if told or clock() >= silent_until:
+            lines = b"".join(map(self._event, watch.take()))
+            if lines or clock() >= silent_until:
                 silent_until = clock() + self._silent_s
-                told = told or self._sign_of_life()
-            if told:
-                await said.body(told)
+                lines = lines or self._sign_of_life()
+            if lines:
+                await said.body(lines)
 
     async def _refusal(self) -> Refusal | None:
         """Why the account may not go on reading; None while it may, and while that cannot be looked up."""

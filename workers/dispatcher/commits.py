@@ -81,9 +81,9 @@ class Commits:
         """Commit until `stop` is set and nothing is left to tell."""
         while not (stop.is_set() and not self._waiting):
             began = time.monotonic()
-            told = await self.step()
+            committed = await self.step()
             pause_s = max(PAUSE_S, time.monotonic() - began)
-            if not told:
+            if not committed:
                 # All that is done lies behind requests under way: look again soon.
                 await asyncio.sleep(PAUSE_S)
             await self._wait(self._urgent, pause_s)

@@ -25,7 +25,7 @@ class Health:
         self.failing_since = None
 
     def failed(self, now_s: float) -> None:
-        """An attempt was not. A clock that jumped back does not leave the first failure in the future."""
+        """An attempt failed. A clock that jumped back does not leave the first failure in the future."""
         self.attempted_at = now_s
         self.failing_since = now_s if self.failing_since is None else min(self.failing_since, now_s)
 
@@ -82,9 +82,9 @@ class Connector:
         self.begun = 0
         """Requests begun so far."""
         self.closed = False
-        """Served no more: what is in flight ends unheard."""
+        """No longer served here: outcomes of requests in flight are ignored."""
         self.leaving = False
-        """To be handed over: nothing new begins."""
+        """About to be handed over: no new requests."""
         self.reading = False
         self.catching_up = False
         """The last window read for it was full: more of the log waits."""
@@ -97,7 +97,7 @@ class Connector:
         return f"<Connector {self.id} lanes={self.lanes} {self.queue!r} {self.pace!r}>"
 
     def close(self) -> None:
-        """Serve it no more."""
+        """Stop serving it."""
         self.closed = True
         if self.waking is not None:
             self.waking.cancel()

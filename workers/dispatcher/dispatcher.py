@@ -147,19 +147,19 @@ class Dispatcher:
         jobs_session = Session(settings.postgres_dsn, "dispatcher jobs", by_index)
         jobs = Jobs(jobs_session, roster)
 
-        def told(served: bool) -> None:
+        def on_notification(served: bool) -> None:
             jobs.wake()
             if not served:
                 trials.wake()
 
-        roster.told = told
+        roster.on_notification = on_notification
 
-        def keyed(key: SigningKey) -> None:
+        def on_key(key: SigningKey) -> None:
             lanes.key = key
             for connector in list(roster.connectors.values()):
                 lanes.pump(connector)
 
-        roster.pump, roster.keyed = lanes.pump, keyed
+        roster.pump, roster.on_key = lanes.pump, on_key
 
         async def write_notes() -> None:
             await notes.write(clock())

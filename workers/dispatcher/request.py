@@ -19,8 +19,7 @@ from schemas.signing import SigningKey, checksums, standard_key, standard_signat
 from workers.egress import Origin
 
 ISSUED_BEFORE_S = 30
-"""Signatures say that they were made so long ago: receivers whose clocks are slow reject what seems to come from the
-future."""
+"""Signatures are backdated by this much: receivers whose clocks are slow reject what seems to come from the future."""
 REFUSED_MAX = 1_000
 REFUSED_RUN = 4
 """So many refusals of one secret and no success in between, and the other one is tried first."""

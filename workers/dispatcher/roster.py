@@ -66,9 +66,9 @@ class Roster:
         """Cursors that do not follow the tail."""
         self.slots: set[int] = set()
         self.pump: Callable[[Connector], None] = lambda _: None
-        self.told: Callable[[bool], None] = lambda _: None
+        self.on_notification: Callable[[bool], None] = lambda _: None
         """Called when somebody changed a connector or put work into its queue; says whether it is served here."""
-        self.keyed: Callable[[SigningKey], None] = lambda _: None
+        self.on_key: Callable[[SigningKey], None] = lambda _: None
         """Called with the key of asymmetric signatures."""
         self._vault = vault
         self._key_vault = key_vault
@@ -94,7 +94,7 @@ class Roster:
     def _told(self, _connection: Any, _pid: int, _channel: str, what: object) -> None:
         connector_id, _, status = str(what).partition(" ")
         connector = self.connectors.get(connector_id)
-        self.told(connector is not None)
+        self.on_notification(connector is not None)
         if connector is not None:
             connector.due_in(0)
             if status not in ("", "ACTIVE"):
@@ -124,7 +124,7 @@ class Roster:
         self.remove(connector)
 
     def remove(self, connector: Connector) -> None:
-        """Serve it no more. What is in flight ends, and nobody asks how."""
+        """Stop serving it; outcomes of requests in flight are ignored."""
         connector.close()
         if self.connectors.get(connector.id) is connector:
             del self.connectors[connector.id]
@@ -231,4 +231,4 @@ class Roster:
             return
         self._key = await signing_keys.signing_key(connection, self._key_vault, datetime.now(UTC))
         self._key_at = time.monotonic()
-        self.keyed(self._key)
+        self.on_key(self._key)

@@ -48,7 +48,7 @@ async def configurations(executor: Executor, connector_ids: Iterable[str]) -> li
 
 
 async def take_over(connection: Connection, connector_ids: Iterable[str], now: datetime) -> list[Any]:
-    """Become the owner: whoever was before commits nothing more. What was under way with him is due again.
+    """Become the owner: the one before commits nothing more, and deliveries that it had under way are due again.
 
     Connectors that somebody holds are left for another time.
     """

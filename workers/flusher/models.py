@@ -18,7 +18,7 @@ PARSED_MAX = 10_000
 
 
 class ModelRules(NamedTuple):
-    """Of one model."""
+    """The rules of one model."""
 
     limits: Limits
     mapping: EventMapping | None

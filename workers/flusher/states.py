@@ -37,7 +37,7 @@ Settled = tuple[Raw | None, Raw | None, datetime | None]
 
 
 class Limits(NamedTuple):
-    """Of a state."""
+    """Limits of a state."""
 
     keys: int
     bytes: int

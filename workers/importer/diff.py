@@ -2,7 +2,7 @@
 
 People go on meanwhile: a device may be deleted, or given to another organization, after the list was compared. So the
 devices of all changes are locked first, those that are no longer as they were compared are left out, and every write
-says again whose device it is to be.
+repeats the condition on the owner.
 """
 
 from datetime import datetime

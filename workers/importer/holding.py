@@ -18,13 +18,13 @@ AGREEING_APART = timedelta(minutes=10)
 
 
 class Digests(NamedTuple):
-    """Of what a list takes away, and of all that it changes."""
+    """Digests of a list: of the devices that it would exclude, and of all its changes."""
 
     gone: str
     whole: str
 
 
-class Held(NamedTuple):
+class HeldList(NamedTuple):
     """The list that is held so far, as the connector's row says."""
 
     digest: str | None
@@ -63,7 +63,7 @@ def why(changes: Changes, skipped: int) -> str | None:
     return None
 
 
-def permitted(held: Held, changes: Changes, digests: Digests, now: datetime) -> bool:
+def permitted(held: HeldList, changes: Changes, digests: Digests, now: datetime) -> bool:
     """Whether a list that must be held may be applied all the same."""
     if held.confirmed is not None and held.confirmed == digests.whole:
         return True

@@ -1,7 +1,8 @@
 """What the importer reads and writes of connectors and their runs.
 
-A run holds a lease on its connector, a row's worth of time that it prolongs while it lives; one that was killed frees
-the connector when its lease ends. Whatever a run writes names its lease and the revision that it began with.
+A run holds a lease on its connector: a time until which the connector is its own, prolonged while the run lives. One
+that was killed frees the connector when its lease ends. Whatever a run writes names its lease and the revision that it
+began with.
 """
 
 from datetime import datetime
@@ -12,7 +13,7 @@ from msgspec import Struct
 
 from schemas.postgres import Connection, Executor
 from workers.importer.comparing import Changes
-from workers.importer.holding import Digests, Held
+from workers.importer.holding import Digests, HeldList
 
 LEASE_S = 60
 SHARE_MAX = 100
@@ -46,9 +47,9 @@ class Connector(Struct, frozen=True, kw_only=True):
     confirmed_list: str | None
 
     @property
-    def held(self) -> Held:
-        """The list that is held so far."""
-        return Held(self.held_digest, self.held_in_a_row, self.held_at, self.confirmed_list)
+    def held(self) -> HeldList:
+        """The list that is held at the moment."""
+        return HeldList(self.held_digest, self.held_in_a_row, self.held_at, self.confirmed_list)
 
 
 _CONNECTOR = """c.id, c.organization_id, c.project_id, c.space_id, c.provider, c.settings, c.revision, c.credentials,

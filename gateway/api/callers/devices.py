@@ -14,7 +14,7 @@ from schemas.ids import ID_CHARACTERS
 
 
 async def authenticate(services: Services, request: Request) -> DeviceCaller:
-    """The device of the path, if the key is its.
+    """The device that the path names, if the access key belongs to it.
 
     Counts the call against the device's limit, and notes that the device was seen.
     """

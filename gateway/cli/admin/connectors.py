@@ -40,7 +40,7 @@ async def _list_cloud_connectors(connection: Connection, arguments: argparse.Nam
 
 async def _held_connector(connection: Connection, connector_id: str) -> cloud_connectors.CloudConnector:
     owner = await cloud_connectors.organization_of(connection, connector_id)
-    return await cloud_connectors.hold(connection, owner, connector_id)
+    return await cloud_connectors.lock(connection, owner, connector_id)
 
 
 async def _show_connector(connection: Connection, arguments: argparse.Namespace) -> Any:

@@ -215,7 +215,7 @@ async def _cloud_connector(
 async def _import_from(connection: Connection, demo: Demo, cloud_url: str) -> None:
     """Where the simulated cloud is this time; it is synced at once, unless somebody has disabled or deleted it."""
     try:
-        connector = await cloud_connectors.hold(connection, UUID(demo.organization_id), demo.cloud_connector_id)
+        connector = await cloud_connectors.lock(connection, UUID(demo.organization_id), demo.cloud_connector_id)
     except Refusal:
         return
     await cloud_connectors.change(connection, connector.id, name=connector.name, settings={"url": cloud_url})

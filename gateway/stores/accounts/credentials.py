@@ -86,7 +86,7 @@ async def mint_and_store(
 
 
 def default_role(kind: str) -> str:
-    """The role of an API key of which nothing else was said: it may do all that its kind may."""
+    """The default role of an API key: everything that its kind may do."""
     return f"{kind}.admin"
 
 

@@ -1,7 +1,8 @@
 """Service accounts of projects, their keys, and the roles that accounts have.
 
 An account may have roles elsewhere than in the project that it belongs to, up to all in the organization. Whoever has
-its key has its roles; so only who may do as much himself makes keys for it, changes or deletes it.
+its key has its roles; so keys for it are made, and it is changed or deleted, only by callers with at least its
+permissions.
 """
 
 from collections.abc import Iterable

@@ -95,7 +95,7 @@ async def listed(
     return [_definition(row) for row in rows]
 
 
-async def hold(connection: Connection, model_id: UUID, definition_id: UUID) -> CommandDefinition:
+async def lock(connection: Connection, model_id: UUID, definition_id: UUID) -> CommandDefinition:
     """A definition, locked until the end of the transaction. Raises NotFound."""
     row = await connection.fetchrow(
         f"SELECT {_DEFINITION} FROM command_definitions WHERE id = $1 AND model_id = $2 FOR UPDATE",
@@ -121,7 +121,7 @@ async def find(
 
 
 async def replace(connection: Connection, command: CommandDefinition) -> None:
-    """Store a definition that is held and was changed. Raises DoesNotFit.
+    """Store a definition that is locked and was changed. Raises DoesNotFit.
 
     Commands already sent keep what they were sent with.
     """

@@ -58,7 +58,7 @@ async def passcode_failed(connection: Connection, connector_id: str) -> int:
 
 
 async def authorise(executor: Executor, connector_id: str, credentials: bytes) -> None:
-    """Store credentials, and run at once; a disabled connector stays disabled. The link has done its work."""
+    """Store credentials, and run at once; a disabled connector stays disabled. The link ends."""
     await executor.execute(
         """UPDATE cloud_connectors SET credentials = $2, error = NULL, failures_in_a_row = 0, revision = revision + 1,
                   credentials_version = credentials_version + 1, link_digest = NULL, consent_digest = NULL,

@@ -128,7 +128,7 @@ async def read(executor: Executor, organization_id: UUID, connector_id: str) -> 
     return _connector(row)
 
 
-async def hold(connection: Connection, organization_id: UUID, connector_id: str) -> CloudConnector:
+async def lock(connection: Connection, organization_id: UUID, connector_id: str) -> CloudConnector:
     """Lock it for the transaction that changes it, whether a list is being applied or not. Raises NotFound."""
     await connection.execute(
         "SELECT FROM cloud_connectors WHERE id = $1 AND organization_id = $2 FOR NO KEY UPDATE",

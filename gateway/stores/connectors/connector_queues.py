@@ -45,7 +45,7 @@ async def jobs(executor: Executor, connector_id: str) -> list[Job]:
 
 
 async def synchronize(connection: Connection, connector: Connector) -> None:
-    """Owe a held, active connector the newest event of each type of each device in its project.
+    """Owe a locked, active connector the newest event of each type of each device in its project.
 
     An earlier synchronization ends; what it still owes is superseded.
     """
@@ -68,7 +68,7 @@ async def synchronize(connection: Connection, connector: Connector) -> None:
 
 
 async def replay(connection: Connection, shards: int, connector: Connector, start: datetime, end: datetime) -> Job:
-    """Owe a held, active connector all events of its project from a time range once more, as far as they are stored.
+    """Owe a locked, active connector all events of its project from a time range once more, as far as they are stored.
 
     Raises Conflict when too many replays run.
     """
@@ -100,7 +100,7 @@ async def replay(connection: Connection, shards: int, connector: Connector, star
 
 
 async def add_test(connection: Connection, connector: Connector, body: Any) -> int:
-    """Put a test event into a held connector's queue; the id by which its attempt is found."""
+    """Put a test event into a locked connector's queue; the id by which its attempt is found."""
     waiting_id: int = await connection.fetchval(
         """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, body)
            VALUES ($1, 0, 0, now(), 'test', now(), now(), $2) RETURNING id""",

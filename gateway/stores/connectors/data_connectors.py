@@ -100,7 +100,7 @@ async def read(connection: Executor, project_id: UUID, connector_id: str) -> Con
     )
 
 
-async def hold(connection: Connection, project_id: UUID, connector_id: str) -> Connector:
+async def lock(connection: Connection, project_id: UUID, connector_id: str) -> Connector:
     """The connector, locked until the transaction ends. Raises NotFound."""
     return _known(
         await connection.fetchrow(
@@ -118,7 +118,7 @@ def _known(row: Any) -> Connector:
 
 
 async def update(connection: Connection, now: Connector) -> Connector:
-    """Store a held connector as it is to be from the next attempt on."""
+    """Store a locked connector; it holds from the next attempt on."""
     row: Any = await connection.fetchrow(
         f"""UPDATE data_connectors
                SET display_name = $2, status = $3, event_types = $4, labels = $5, url = $6, headers = $7, secret = $8,

@@ -60,5 +60,5 @@ async def read(executor: Executor, run_id: int) -> Run | None:
 
 
 async def forget_preview(executor: Executor, run_id: int) -> None:
-    """Nobody waits for it any more."""
+    """Cancel a preview that nobody waits for any more."""
     await executor.execute("DELETE FROM cloud_runs WHERE id = $1 AND started_at IS NULL", run_id)

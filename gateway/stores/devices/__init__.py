@@ -1,1 +1,1 @@
-"""Devices: registered, claimed, moved, changed, deleted; and as each who looks sees them."""
+"""Devices: registered, claimed, moved, changed, deleted; and the views of devices, owners, vendors and `/v2`."""

@@ -40,13 +40,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def replay(project: Project, connector: str, start: datetime, end: datetime) -> None:
     async with project.pool.acquire() as connection, connection.transaction():
-        held = await data_connectors.hold(connection, project.project_id, connector)
+        held = await data_connectors.lock(connection, project.project_id, connector)
         await queues.replay(connection, SHARDS, held, start, end)
 
 
 async def synchronize(project: Project, connector: str) -> None:
     async with project.pool.acquire() as connection, connection.transaction():
-        await queues.synchronize(connection, await data_connectors.hold(connection, project.project_id, connector))
+        await queues.synchronize(connection, await data_connectors.lock(connection, project.project_id, connector))
 
 
 async def job(project: Project, connector: str) -> Job:
@@ -298,7 +298,7 @@ async def test_a_job_waits_while_somebody_holds_its_connector(project: Project, 
     connector = await project.connector("http://x")
     await replay(project, connector, *ALL)
     async with project.pool.acquire() as holder, holder.transaction():
-        await data_connectors.hold(holder, project.project_id, connector)
+        await data_connectors.lock(holder, project.project_id, connector)
         assert not (await slice_of(connection, connector)).worked
     assert (await slice_of(connection, connector)).ended
 
