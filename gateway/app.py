@@ -20,7 +20,7 @@ from starlette.routing import Match, Route
 from gateway.api import dialects, docs, openapi
 from gateway.api.endpoint import Endpoint
 from gateway.background import Background
-from gateway.connect import authorization
+from gateway.connect import authorization, invitation
 from gateway.device import children, config, device, registration, space, telemetry
 from gateway.device import commands as device_commands
 from gateway.event_tail import EventTail, StreamLimits
@@ -59,6 +59,7 @@ from gateway.v2 import (
     history,
     labels,
     members,
+    memberships,
     organizations,
     roles,
     service_accounts,
@@ -68,6 +69,7 @@ from gateway.v2 import (
     well_known,
 )
 from gateway.v2 import devices as project_devices
+from gateway.v2 import projects as visible_projects
 from schemas import logs, manifests, postgres, redis
 from schemas.ids import AccessKeys
 from schemas.metrics import Metrics
@@ -102,6 +104,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *tokens.ENDPOINTS,
     *roles.ENDPOINTS,
     *organizations.ENDPOINTS,
+    *visible_projects.ENDPOINTS,
+    *memberships.ENDPOINTS,
     *members.ENDPOINTS,
     *service_accounts.ENDPOINTS,
     *project_devices.ENDPOINTS,
@@ -135,6 +139,7 @@ def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -
         Route("/docs", _fixed(page, "text/html", docs.CONTENT_SECURITY_POLICY)),
         *(endpoint.route() for endpoint in ENDPOINTS),
         *authorization.ROUTES,
+        *invitation.ROUTES,
     ]
 
     @contextlib.asynccontextmanager

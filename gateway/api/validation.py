@@ -4,6 +4,8 @@ An index entry has a size, so every text has a length. What does not fit is refu
 member at fault.
 """
 
+import functools
+import zoneinfo
 from typing import Annotated, Any
 
 import msgspec
@@ -23,6 +25,10 @@ Label = Annotated[str, Meta(max_length=NAME_CHARACTERS_MAX)]
 """A name that may be empty."""
 Text = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX)]
 Version = Annotated[int, Meta(ge=0, le=VERSION_MAX)]
+
+
+Latitude = Annotated[float, Meta(ge=-90, le=90)]
+Longitude = Annotated[float, Meta(ge=-180, le=180)]
 
 
 class Named(Struct):
@@ -51,3 +57,17 @@ def check_depth(member: str, value: Any) -> None:
 
 def _members(outer: dict[str, Any] | list[Any]) -> list[Any]:
     return list(outer.values()) if isinstance(outer, dict) else outer
+
+
+def check_place(latitude: float | None, longitude: float | None, time_zone: str, *, named: str = "Time zone") -> None:
+    """Raises DoesNotFit for half a pair of coordinates, and for what is no time zone (a member `named` so)."""
+    if (latitude is None) != (longitude is None):
+        raise DoesNotFit("Latitude and longitude go together")
+    if time_zone not in _time_zones():
+        raise DoesNotFit(f"{named} is not one of the IANA database, such as Europe/Oslo")
+
+
+@functools.cache
+def _time_zones() -> frozenset[str]:
+    """The zones that are a place or an offset: not what stands for "this machine's" or for "none was set"."""
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"} | {"UTC"})

@@ -22,11 +22,12 @@ from urllib.parse import parse_qs, urlencode
 import msgspec
 from msgspec import Struct
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from gateway.api import bodies
 from gateway.api.dialects import PLAIN
+from gateway.connect.pages import HEADERS, page_of
 from gateway.refusals import Refusal
 from gateway.services import Services
 from gateway.stores.connectors import authorization_links as store
@@ -46,23 +47,6 @@ PASSCODE_FAILURES_MAX = 5
 FORM_BYTES_MAX = 64 * 1024
 ENDED = "This link does not work any more. Ask whoever sent it for a new one."
 _ALPHABET = "ABCDEFGHJKMNPQRSTVWXYZ23456789"
-_STYLE = """
-:root { color-scheme: light dark } body { font: 16px/1.5 system-ui, sans-serif; max-width: 30rem; margin: 12vh auto;
-  padding: 0 1rem } h1 { font-size: 1.3rem } label { display: block; margin: 1rem 0 .2rem; font-weight: 600 }
-input { font: inherit; width: 100%; box-sizing: border-box; padding: .5rem .6rem; border: 1px solid #8888;
-  border-radius: 6px } small { opacity: .7 } button { font: inherit; margin-top: 1.4rem; padding: .5rem 1.2rem;
-  border: 0; border-radius: 6px; background: #2a7de1; color: #fff; cursor: pointer } .wrong { color: #d64545 }
-"""
-_POLICY = (
-    "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
-    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
-)
-_HEADERS = {
-    "content-security-policy": _POLICY,
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-}
 
 
 Given: TypeAlias = dict[str, str]
@@ -149,7 +133,7 @@ async def _to_consent(
     sealed = vault.seal(msgspec.json.encode(asked), found.id)
     await store.ask_consent(connection, found.id, sealed, _digest(state), until)
     url = filled(kind.authorize_url, values)
-    return RedirectResponse(f"{url}{'&' if '?' in url else '?'}{urlencode(query)}", 303, _HEADERS)
+    return RedirectResponse(f"{url}{'&' if '?' in url else '?'}{urlencode(query)}", 303, HEADERS)
 
 
 async def consented(services: Services, connection: Connection, request: Request, given: Given) -> Response:
@@ -160,7 +144,7 @@ async def consented(services: Services, connection: Connection, request: Request
         return _gone()
     if not code or len(code) > 4000:
         reason = given.get("error", "no code came with it")[:200]
-        return _page(
+        return page_of(
             "The vendor did not consent", f"It said: {escape(reason)}. Open the link again to try once more.", 422
         )
     vault = services.settings.vault(VENDOR_CREDENTIALS)
@@ -199,7 +183,7 @@ def _form(services: Services, found: LinkedConnector, wrong: str = "", status: i
     )
     problem = f"<p class=wrong role=alert>{escape(wrong)}</p>" if wrong else ""
     then = "You are then asked by the vendor itself." if manifest.consents else "They are stored encrypted."
-    return _page(
+    return page_of(
         f"Connect {escape(manifest.title)}",
         f"<p>Enter the passcode that came with this link, and the credentials for “{escape(found.name)}”. {then}</p>"
         f"{problem}"
@@ -210,20 +194,11 @@ def _form(services: Services, found: LinkedConnector, wrong: str = "", status: i
 
 
 def _done(found: LinkedConnector) -> Response:
-    return _page("Connected", f"“{escape(found.name)}” imports its devices now. You can close this page.", 200)
+    return page_of("Connected", f"“{escape(found.name)}” imports its devices now. You can close this page.", 200)
 
 
 def _gone() -> Response:
-    return _page("This link has ended", ENDED, 410)
-
-
-def _page(title: str, body: str, status: int) -> Response:
-    return HTMLResponse(
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1><div>{body}</div></html>",
-        status,
-        _HEADERS,
-    )
+    return page_of("This link has ended", ENDED, 410)
 
 
 def _route(
@@ -239,10 +214,10 @@ def _route(
             async with services.postgres.acquire() as connection, connection.transaction():
                 return await page(services, connection, request, given)
         except Refusal as refusal:
-            return _page("That did not work", escape(refusal.text), PLAIN.status(refusal))
+            return page_of("That did not work", escape(refusal.text), PLAIN.status(refusal))
         except PostgresAway as error:
             logs.event(log, logging.WARNING, "postgres_unavailable", path=path, cause=str(error))
-            return _page("That did not work", "The database is away. Try again in a minute.", 503)
+            return page_of("That did not work", "The database is away. Try again in a minute.", 503)
 
     return Route(path, serve, methods=[method])
 

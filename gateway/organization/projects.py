@@ -10,7 +10,7 @@ from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Named
 from gateway.permissions import Permission
 from gateway.services import Services
-from gateway.stores.tenants import projects
+from gateway.stores.tenants import project_deletion, projects
 from gateway.stores.tenants.projects import Project
 
 
@@ -56,12 +56,12 @@ async def rename_project(services: Services, organization: OrganizationScope, pr
     "/core/v1/organization/projects/{project_id}",
     caller=ORGANIZATION_KEY,
     permission=Permission.ADMINISTER,
-    errors={404: "Project not found.", 422: "It still has devices or spaces."},
+    errors={404: "Project not found.", 422: "It still has devices, spaces or cloud connectors."},
 )
 async def delete_project(services: Services, organization: OrganizationScope, project_id: UUID) -> Success:
     """Delete an empty project."""
     async with services.postgres.acquire() as connection:
-        await projects.delete(connection, organization.id, project_id, organization.principal)
+        await project_deletion.delete(connection, organization.id, project_id, organization.principal)
     return Success()
 
 

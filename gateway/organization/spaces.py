@@ -1,7 +1,5 @@
 """The tree of spaces in a project."""
 
-import functools
-import zoneinfo
 from typing import Annotated
 from uuid import UUID
 
@@ -13,7 +11,7 @@ from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
 from gateway.api.scopes import OrganizationScope
-from gateway.api.validation import NAME_CHARACTERS_MAX, Name
+from gateway.api.validation import NAME_CHARACTERS_MAX, Latitude, Longitude, Name, check_place
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
@@ -23,8 +21,6 @@ from gateway.stores.tenants.spaces import DEPTH_MAX, PATH_BYTES_MAX, Space
 from schemas.sentences import matching
 
 SpaceName = Annotated[str, matching(r"^[^/]*$", "must not hold a slash", min_length=1, max_length=NAME_CHARACTERS_MAX)]
-Latitude = Annotated[float, Meta(ge=-90, le=90)]
-Longitude = Annotated[float, Meta(ge=-180, le=180)]
 
 
 class SpacesQuery(PageQuery, kw_only=True):
@@ -80,7 +76,7 @@ class Path(Struct):
 )
 async def create_space(services: Services, organization: OrganizationScope, body: NewSpace) -> Space:
     """Create a space."""
-    _check_place(body.latitude, body.longitude, body.time_zone)
+    check_place(body.latitude, body.longitude, body.time_zone)
     async with services.postgres.acquire() as connection:
         return await spaces.create(connection, organization.id, **msgspec.structs.asdict(body))
 
@@ -163,7 +159,7 @@ async def change_space(services: Services, organization: OrganizationScope, spac
     async with change(services) as changed:
         was = await spaces.lock(changed.connection, organization.id, space_id)
         space = msgspec.structs.replace(was, **changes)
-        _check_place(space.latitude, space.longitude, space.time_zone)
+        check_place(space.latitude, space.longitude, space.time_zone)
         await spaces.update(changed, was, space)
     return space
 
@@ -180,19 +176,6 @@ async def delete_space(services: Services, organization: OrganizationScope, spac
     async with services.postgres.acquire() as connection:
         await spaces.delete(connection, organization.id, space_id)
     return Success()
-
-
-def _check_place(latitude: float | None, longitude: float | None, time_zone: str) -> None:
-    if (latitude is None) != (longitude is None):
-        raise DoesNotFit("Latitude and longitude go together")
-    if time_zone not in _time_zones():
-        raise DoesNotFit("Time zone is not one of the IANA database, such as Europe/Oslo")
-
-
-@functools.cache
-def _time_zones() -> frozenset[str]:
-    """The zones that are a place or an offset: not what stands for "this machine's" or for "none was set"."""
-    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"} | {"UTC"})
 
 
 ENDPOINTS = (

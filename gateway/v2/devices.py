@@ -17,15 +17,14 @@ from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.devices import project_view
 from gateway.stores.devices.project_view import Filters, Order, ProjectDevice
-from gateway.stores.tenants import projects
-from gateway.v2.names import device_in, id_of, label_filter
+from gateway.v2.any_project import ANY_PROJECT, readable
+from gateway.v2.names import device_in, label_filter
 from schemas import ids, rendering, typed_events
 from schemas.ids import uuid_of
 
 PAGE_SIZE_MAX = 100
 WORDS_MAX = 20
 PATH_MEMBERS_MAX = 8
-ANY_PROJECT = "-"
 
 SortPosition = tuple[page_tokens.JsonText | None, UUID]
 
@@ -130,25 +129,6 @@ async def read_page(
     return Devices([shown(device, reported[device.id]) for device in items], token)
 
 
-async def _projects(services: Services, account: Principal, project: str, query: DevicesQuery) -> list[UUID]:
-    """The projects that a list covers. Raises Refusal."""
-    if project != ANY_PROJECT:
-        return [(await ProjectScope.of(services, account, uuid_of(project), Permission.READ)).id]
-    organization_id = id_of("organizations", query.organization)
-    if organization_id is None:
-        raise DoesNotFit("Organization is required where the project is -, as organizations/<id>")
-    visible = [
-        project_id
-        for project_id in await projects.ids_of(services.postgres, organization_id)
-        if Permission.READ in account.permissions(organization_id, project_id)
-    ]
-    wanted = [id_of("projects", name) for name in query.projects] or visible
-    chosen = [project_id for project_id in wanted if project_id in visible]
-    if not chosen or len(chosen) < len(wanted):
-        raise NotFound(NOT_FOUND)
-    return [project_id for project_id in chosen if project_id is not None]
-
-
 @endpoint(
     "GET",
     "/v2/projects/{project}/devices",
@@ -157,7 +137,10 @@ async def _projects(services: Services, account: Principal, project: str, query:
 )
 async def list_devices(services: Services, account: Principal, project: str, query: DevicesQuery) -> Devices:
     """List the devices of a project, or with `-` of all projects of an organization that the caller may read."""
-    project_ids = await _projects(services, account, project, query)
+    if project == ANY_PROJECT:
+        project_ids = await readable(services, account, query.organization, query.projects)
+    else:
+        project_ids = [(await ProjectScope.of(services, account, uuid_of(project), Permission.READ)).id]
     return await read_page(services, project_ids, query, filters_of(query), order_of(query.order_by))
 
 
@@ -167,7 +150,7 @@ async def read_device(services: Services, account: Principal, project: str, devi
     if project != ANY_PROJECT:
         await ProjectScope.of(services, account, uuid_of(project), Permission.READ)
     found = await device_in(services, device)
-    if project not in (ANY_PROJECT, str(found.project_id)):
+    if project != ANY_PROJECT and uuid_of(project) != found.project_id:
         raise NotFound(NOT_FOUND)
     await ProjectScope.of(services, account, found.project_id, Permission.READ)
     return shown(found, (await project_view.reported(services.postgres, services.shards, [found.id]))[found.id])

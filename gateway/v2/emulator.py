@@ -4,7 +4,7 @@ An event that is published takes the way of all others: into history, streams, w
 data connector.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -17,9 +17,10 @@ from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.devices import deletion, emulation, locking, project_view
+from gateway.stores.devices import labels as device_labels
 from gateway.stores.devices.project_view import Filters, Order
 from gateway.v2.devices import Devices, DevicesQuery, V2Device, read_page, shown
-from gateway.v2.labels import Labels
+from gateway.v2.labels import Labels, told, too_many
 from gateway.v2.names import DEVICE_UNKNOWN, device_in
 from schemas import ids, typed_events
 from schemas.events import EventType
@@ -36,6 +37,15 @@ class NewDevice(Struct, kw_only=True):
     """An emulated device: its type, and its labels, `name` and `description` among them."""
 
     type: TypeName
+    labels: Labels = {}
+    name: Literal[""] = ""
+    """Clients send the whole device; what it is called is for the gateway to say."""
+
+
+class EmulatedDeviceChange(Struct, kw_only=True):
+    """The labels from now on, all of them; the type stays what it is."""
+
+    type: TypeName | None = None
     labels: Labels = {}
 
 
@@ -63,7 +73,7 @@ async def create_emulated_device(services: Services, project: ProjectScope, body
             project.organization_id,
             project.id,
             body.type,
-            {key: value for key, value in body.labels.items() if value or key not in ("name", "description")},
+            told(body.labels),
             services.shards,
         )
     return shown(await device_in(services, ids.device_name(device_id), project.id, emulated=True), {})
@@ -72,8 +82,25 @@ async def create_emulated_device(services: Services, project: ProjectScope, body
 @endpoint("GET", DEVICES + "/{device}", caller=SERVICE_ACCOUNT, permission=Permission.READ, errors=UNKNOWN)
 async def read_emulated_device(services: Services, project: ProjectScope, device: str) -> V2Device:
     """Read one emulated device."""
+    return await _read(services, project, device)
+
+
+@endpoint("PUT", DEVICES + "/{device}", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=UNKNOWN)
+async def replace_emulated_device(
+    services: Services, project: ProjectScope, device: str, body: EmulatedDeviceChange
+) -> V2Device:
+    """Give an emulated device other labels, and no others than these."""
     found = await device_in(services, device, project.id, emulated=True)
-    return shown(found, (await project_view.reported(services.postgres, services.shards, [found.id]))[found.id])
+    if body.type not in (None, found.device_type):
+        raise DoesNotFit(f"Type: a device stays what it is, {found.device_type}")
+    async with change(services) as changed:
+        locked = (await device_labels.lock(changed.connection, project.id, [found.id])).get(found.id)
+        if locked is None:
+            raise NotFound(DEVICE_UNKNOWN)
+        if wrong := too_many(body.labels):
+            raise DoesNotFit(wrong)
+        await device_labels.store(changed, locked, told(body.labels))
+    return await _read(services, project, device)
 
 
 @endpoint("DELETE", DEVICES + "/{device}", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, errors=UNKNOWN)
@@ -116,6 +143,11 @@ async def publish_event(services: Services, project: ProjectScope, device: str, 
     return {}
 
 
+async def _read(services: Services, project: ProjectScope, device: str) -> V2Device:
+    found = await device_in(services, device, project.id, emulated=True)
+    return shown(found, (await project_view.reported(services.postgres, services.shards, [found.id]))[found.id])
+
+
 def _only(body: dict[str, Any]) -> tuple[EventType, dict[str, Any]]:
     """The one event of a body. Raises DoesNotFit."""
     if len(body) != 1:
@@ -133,5 +165,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     create_emulated_device,
     publish_event,
     read_emulated_device,
+    replace_emulated_device,
     delete_emulated_device,
 )

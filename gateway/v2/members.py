@@ -11,15 +11,23 @@ from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.page_tokens import PageQuery
 from gateway.api.scopes import OrganizationScope, ProjectScope
+from gateway.connect import invitation
 from gateway.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, names
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.accounts import members as stored
 from gateway.stores.accounts.service_accounts import DOMAIN, email_of
+from gateway.v2 import update_masks
+from gateway.v2.update_masks import UpdateQuery
 from schemas.events import rfc3339
+from schemas.postgres import Connection
 from schemas.sentences import matching
 
 RoleNames = Annotated[list[str], Meta(min_length=1, max_length=1)]
+Email = Annotated[
+    str, matching(r"^[^@\s]+@[^@\s]+$", "must be an address such as name@example.com", min_length=3, max_length=255)
+]
+MemberId = Annotated[str, Meta(max_length=page_tokens.ID_CHARACTERS_MAX)]
 
 
 class Member(Struct, rename="camel"):
@@ -45,15 +53,20 @@ class Invitation(Struct):
     """Whom to make a member, and its one role as `roles/<role>`."""
 
     roles: RoleNames
-    email: Annotated[
-        str, matching(r"^[^@\s]+@[^@\s]+$", "must be an address such as name@example.com", min_length=3, max_length=255)
-    ]
+    email: Email
 
 
 class RoleChange(Struct):
-    """The member's one role from now on."""
+    """The member's one role from now on. Clients send the whole member; its address is what it was."""
 
     roles: RoleNames
+    email: str | None = None
+
+
+class MembersQuery(PageQuery, kw_only=True):
+    """Which part of the list; or only this member."""
+
+    member_id: MemberId = ""
 
 
 class Permissions(Struct, rename="camel"):
@@ -69,7 +82,8 @@ class InviteUrl(Struct, rename="camel"):
     invite_url: str
 
 
-def _shown(place: str, member: stored.Member) -> Member:
+def shown(place: str, member: stored.Member) -> Member:
+    """A member as clients see it, of a place such as `projects/<id>`."""
     is_account = member.service_account_id is not None
     email = member.email or ""
     if member.service_account_id is not None and member.account_project_id is not None:
@@ -85,7 +99,8 @@ def _shown(place: str, member: stored.Member) -> Member:
     )
 
 
-def _role(roles: list[str], known: Sequence[str]) -> str:
+def role_of(roles: list[str], known: Sequence[str]) -> str:
+    """The one role that is given, which must be among those known. Raises DoesNotFit."""
     role = roles[0].removeprefix("roles/")
     if role not in known:
         raise DoesNotFit(f"Roles must be one of {', '.join(known)}")
@@ -93,28 +108,30 @@ def _role(roles: list[str], known: Sequence[str]) -> str:
 
 
 async def _page(
-    services: Services, place: str, organization_id: UUID, project_id: UUID | None, query: PageQuery
+    services: Services, place: str, organization_id: UUID, project_id: UUID | None, query: MembersQuery
 ) -> Members:
-    found = await stored.listed(services.postgres, organization_id, project_id, query.page_token, query.page_size + 1)
+    found = await stored.listed(
+        services.postgres, organization_id, project_id, query.member_id, query.page_token, query.page_size + 1
+    )
     page, token = page_tokens.cut(found, query.page_size, lambda member: member.id)
-    return Members([_shown(place, member) for member in page], token)
+    return Members([shown(place, member) for member in page], token)
 
 
-async def _add(
-    services: Services, place: str, organization_id: UUID, project_id: UUID | None, role: str, email: str
+async def add(
+    connection: Connection, place: str, organization_id: UUID, project_id: UUID | None, role: str, email: str
 ) -> Member:
+    """Give the service account of this address, or a person, a role. Raises NotFound, Conflict."""
     local, _, domain = email.partition("@")
     is_account = domain.endswith(f".{DOMAIN}")
-    async with services.postgres.acquire() as connection:
-        added = await stored.add(
-            connection,
-            organization_id,
-            project_id,
-            role,
-            service_account_id=local if is_account else None,
-            email=None if is_account else email,
-        )
-    return _shown(place, added)
+    added = await stored.add(
+        connection,
+        organization_id,
+        project_id,
+        role,
+        service_account_id=local if is_account else None,
+        email=None if is_account else email,
+    )
+    return shown(place, added)
 
 
 PROJECT = "/v2/projects/{project}"
@@ -123,7 +140,7 @@ TAKEN = {409: "It is a member already."}
 
 
 @endpoint("GET", PROJECT + "/members", caller=SERVICE_ACCOUNT, permission=Permission.READ)
-async def list_project_members(services: Services, project: ProjectScope, query: PageQuery) -> Members:
+async def list_project_members(services: Services, project: ProjectScope, query: MembersQuery) -> Members:
     """List the members of a project."""
     return await _page(services, f"projects/{project.id}", project.organization_id, project.id, query)
 
@@ -131,31 +148,38 @@ async def list_project_members(services: Services, project: ProjectScope, query:
 @endpoint("POST", PROJECT + "/members", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER, errors=TAKEN)
 async def add_project_member(services: Services, project: ProjectScope, body: Invitation) -> Member:
     """Give a service account (by its email) or a person a role in a project."""
-    role = _role(body.roles, PROJECT_ROLES)
-    return await _add(services, f"projects/{project.id}", project.organization_id, project.id, role, body.email)
+    role = role_of(body.roles, PROJECT_ROLES)
+    async with services.postgres.acquire() as connection:
+        return await add(connection, f"projects/{project.id}", project.organization_id, project.id, role, body.email)
 
 
 @endpoint("GET", PROJECT + "/members/{member}:getInviteUrl", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
 async def project_invite_url(services: Services, project: ProjectScope, member: str) -> InviteUrl:
     """Read where a person accepts an invitation to a project."""
     found = await stored.read(services.postgres, project.organization_id, project.id, member)
-    return InviteUrl(f"{services.settings.public_url}/invitations/{found.id}")
+    return InviteUrl(invitation.url(services, found.id))
 
 
 @endpoint("GET", PROJECT + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def read_project_member(services: Services, project: ProjectScope, member: str) -> Member:
     """Read one member of a project."""
     found = await stored.read(services.postgres, project.organization_id, project.id, member)
-    return _shown(f"projects/{project.id}", found)
+    return shown(f"projects/{project.id}", found)
 
 
 @endpoint("PATCH", PROJECT + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
-async def change_project_member(services: Services, project: ProjectScope, member: str, body: RoleChange) -> Member:
+async def change_project_member(
+    services: Services, project: ProjectScope, member: str, query: UpdateQuery, body: RoleChange
+) -> Member:
     """Give a member of a project another role."""
-    role = _role(body.roles, PROJECT_ROLES)
-    async with services.postgres.acquire() as connection:
+    update_masks.chosen(query.update_mask, ("roles",), ("roles",))
+    role = role_of(body.roles, PROJECT_ROLES)
+    async with services.postgres.acquire() as connection, connection.transaction():
         changed = await stored.change_role(connection, project.organization_id, project.id, member, role)
-    return _shown(f"projects/{project.id}", changed)
+        after = shown(f"projects/{project.id}", changed)
+        if body.email not in (None, after.email):
+            raise DoesNotFit("Email: a member's address stays what it is")
+    return after
 
 
 @endpoint("DELETE", PROJECT + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
@@ -173,7 +197,9 @@ async def project_permissions(services: Services, project: ProjectScope, query: 
 
 
 @endpoint("GET", ORGANIZATION + "/members", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)
-async def list_organization_members(services: Services, organization: OrganizationScope, query: PageQuery) -> Members:
+async def list_organization_members(
+    services: Services, organization: OrganizationScope, query: MembersQuery
+) -> Members:
     """List the administrators of an organization."""
     return await _page(services, f"organizations/{organization.id}", organization.id, None, query)
 
@@ -181,8 +207,9 @@ async def list_organization_members(services: Services, organization: Organizati
 @endpoint("POST", ORGANIZATION + "/members", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE, errors=TAKEN)
 async def add_organization_member(services: Services, organization: OrganizationScope, body: Invitation) -> Member:
     """Make a service account or a person an administrator of an organization."""
-    role = _role(body.roles, ORGANIZATION_ROLES)
-    return await _add(services, f"organizations/{organization.id}", organization.id, None, role, body.email)
+    role = role_of(body.roles, ORGANIZATION_ROLES)
+    async with services.postgres.acquire() as connection:
+        return await add(connection, f"organizations/{organization.id}", organization.id, None, role, body.email)
 
 
 @endpoint(
@@ -191,14 +218,14 @@ async def add_organization_member(services: Services, organization: Organization
 async def organization_invite_url(services: Services, organization: OrganizationScope, member: str) -> InviteUrl:
     """Read where a person accepts an invitation to an organization."""
     found = await stored.read(services.postgres, organization.id, None, member)
-    return InviteUrl(f"{services.settings.public_url}/invitations/{found.id}")
+    return InviteUrl(invitation.url(services, found.id))
 
 
 @endpoint("GET", ORGANIZATION + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)
 async def read_organization_member(services: Services, organization: OrganizationScope, member: str) -> Member:
     """Read one administrator of an organization."""
     found = await stored.read(services.postgres, organization.id, None, member)
-    return _shown(f"organizations/{organization.id}", found)
+    return shown(f"organizations/{organization.id}", found)
 
 
 @endpoint("DELETE", ORGANIZATION + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)

@@ -85,7 +85,7 @@ def _assertion(account: Account) -> str:
 
 async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everything:
     """Make it; `access_key` issues a device's key. No device is held back by a limit of calls."""
-    own, owned, sold, listed, victim = [await acme.device() for _ in range(5)]
+    own, owned, sold, listed, victim = [await acme.device(labels={"room": "1"}) for _ in range(5)]
     unclaimed = await acme.device(claimed=False)
     for device_id in (own, owned, sold, listed):
         await acme.seen(device_id, temperature=21.5)
@@ -117,11 +117,13 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
         "member": await _made(caller, f"{in_project}/members", role | {"email": "someone@example.org"}),
         "role": "project.user",
         "device": str(listed),
+        "label": "room",
         "connector": await _made(caller, f"{in_project}/dataconnectors", {"httpConfig": receiver}),
     }
     async with acme.pool.acquire() as connection:
         vendor = await organizations.create(connection, "Vendor")
     await acme.call("POST", "/partners", {"short_code": vendor.short_code})
+    leaving = await _made(caller, f"{in_project}/members", role | {"email": "leaving@example.org"})
     member = await _made(caller, f"{in_organization}/members", leads | {"email": "someone@example.org"})
     emulated = await _made(caller, f"/emulator{in_project}/devices", {"type": "temperature"})
     organization = "/core/v1/organization"
@@ -220,6 +222,9 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             f"{organization}/devices/claim": unsorted,
             f"{organization}/devices/{{device_id}}/commands": {"command": "reboot"},
             "/v2/organizations/{organization}/members": leads | {"email": "another@example.org"},
+            "/v2/projects:batchUpdate": {"projects": [in_project[4:]], "addLabels": {"floor": "2"}},
+            "/v2/projects/{project}/members:batchCreate": {"members": [role | {"email": "third@example.org"}]},
+            "/v2/projects/{project}/members:batchDelete": {"names": [f"{in_project[4:]}/members/{leaving}"]},
             f"{organization}/connectors": connector,
             "/v2/projects/{project}/dataconnectors": {"httpConfig": receiver},
             "/v2/projects/{project}/devices:claim": {"deviceIds": [f"{row['mac']}/{row['sn']}"]},

@@ -1,5 +1,9 @@
-"""Members of projects and organizations: service accounts with a role, and people who were invited by email."""
+"""Members of projects and organizations: service accounts with a role, and people who were invited by email.
 
+A member has one id in all projects of an organization: that of the account, or one made of a person's address.
+"""
+
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,8 +19,8 @@ from schemas.postgres import Connection, Executor
 UNKNOWN = "Member not found"
 
 _MEMBER = """
-    SELECT m.id, m.role, m.service_account_id, m.email, coalesce(a.display_name, '') AS display_name,
-           a.project_id AS account_project_id, m.created_at
+    SELECT m.member_id, m.project_id, m.role, m.service_account_id, m.email,
+           coalesce(a.display_name, '') AS display_name, a.project_id AS account_project_id, m.created_at
       FROM memberships m LEFT JOIN service_accounts a ON a.id = m.service_account_id
 """
 
@@ -25,6 +29,7 @@ class Member(Struct):
     """A role of a service account, or of a person who was invited by email."""
 
     id: str
+    project_id: UUID | None
     roles: list[str]
     service_account_id: str | None
     email: str | None
@@ -35,7 +40,8 @@ class Member(Struct):
 
 def _member(row: Any) -> Member:
     return Member(
-        id=row["service_account_id"] or row["id"],
+        id=row["member_id"],
+        project_id=row["project_id"],
         roles=[row["role"]],
         service_account_id=row["service_account_id"],
         email=row["email"],
@@ -46,15 +52,33 @@ def _member(row: Any) -> Member:
 
 
 async def listed(
-    connection: Executor, organization_id: UUID, project_id: UUID | None, after: str, limit: int
+    connection: Executor, organization_id: UUID, project_id: UUID | None, member_id: str, after: str, limit: int
 ) -> list[Member]:
-    """The members of a project, or with None of the organization itself, behind `after`."""
+    """The members of a project, or with None of the organization itself, behind `after`; or only this one."""
     rows = await connection.fetch(
         f"""{_MEMBER} WHERE m.organization_id = $1 AND m.project_id IS NOT DISTINCT FROM $2
-              AND coalesce(m.service_account_id, m.id) > $3 ORDER BY coalesce(m.service_account_id, m.id) LIMIT $4""",
+              AND ($3 = '' OR m.member_id = $3) AND m.member_id > $4 ORDER BY m.member_id LIMIT $5""",
         organization_id,
         project_id,
+        member_id,
         after,
+        limit,
+    )
+    return [_member(row) for row in rows]
+
+
+async def listed_in(
+    connection: Executor, project_ids: Collection[UUID], member_id: str, after: tuple[UUID, str] | None, limit: int
+) -> list[Member]:
+    """The members of these projects, by project, behind `after`; or only this one."""
+    rows = await connection.fetch(
+        f"""{_MEMBER} WHERE m.project_id = ANY($1::uuid[]) AND ($2 = '' OR m.member_id = $2)
+              AND ($3::uuid IS NULL OR (m.project_id, m.member_id) > ($3, $4))
+            ORDER BY m.project_id, m.member_id LIMIT $5""",
+        list(project_ids),
+        member_id,
+        None if after is None else after[0],
+        None if after is None else after[1],
         limit,
     )
     return [_member(row) for row in rows]
@@ -64,7 +88,7 @@ async def read(connection: Executor, organization_id: UUID, project_id: UUID | N
     """Raises NotFound."""
     row = await connection.fetchrow(
         f"""{_MEMBER} WHERE m.organization_id = $1 AND m.project_id IS NOT DISTINCT FROM $2
-              AND coalesce(m.service_account_id, m.id) = $3""",
+              AND m.member_id = $3""",
         organization_id,
         project_id,
         member_id,
@@ -72,6 +96,16 @@ async def read(connection: Executor, organization_id: UUID, project_id: UUID | N
     if row is None:
         raise NotFound(UNKNOWN)
     return _member(row)
+
+
+async def inviting(connection: Executor, member_id: str) -> str | None:
+    """The name of the organization that invited a person; None where nobody is invited."""
+    found: str | None = await connection.fetchval(
+        """SELECT o.name FROM memberships m JOIN organizations o ON o.id = m.organization_id
+            WHERE m.member_id = $1 AND m.email IS NOT NULL LIMIT 1""",
+        member_id,
+    )
+    return found
 
 
 async def add(
@@ -98,7 +132,7 @@ async def add(
         async with connection.transaction():
             member_id = await connection.fetchval(
                 """INSERT INTO memberships (id, organization_id, project_id, role, service_account_id, email)
-                   VALUES ($1, $2, $3, $4, $5, $6) RETURNING coalesce(service_account_id, id)""",
+                   VALUES ($1, $2, $3, $4, $5, $6) RETURNING member_id""",
                 ids.new_xid(),
                 organization_id,
                 project_id,
@@ -117,7 +151,7 @@ async def change_role(
     """Raises NotFound."""
     await connection.execute(
         """UPDATE memberships SET role = $4 WHERE organization_id = $1 AND project_id IS NOT DISTINCT FROM $2
-              AND coalesce(service_account_id, id) = $3""",
+              AND member_id = $3""",
         organization_id,
         project_id,
         member_id,
@@ -130,7 +164,7 @@ async def remove(connection: Connection, organization_id: UUID, project_id: UUID
     """Raises NotFound."""
     removed = await connection.fetchval(
         """DELETE FROM memberships WHERE organization_id = $1 AND project_id IS NOT DISTINCT FROM $2
-              AND coalesce(service_account_id, id) = $3 RETURNING id""",
+              AND member_id = $3 RETURNING id""",
         organization_id,
         project_id,
         member_id,

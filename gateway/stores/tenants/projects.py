@@ -1,20 +1,17 @@
-"""Projects: what an organization's spaces and devices are grouped in."""
+"""Projects: what an organization's spaces and devices are grouped in. Several may have the same name."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 from msgspec import Struct
 
-from gateway.refusals import DoesNotFit, NotFound
-from gateway.stores.accounts import service_accounts
-from gateway.stores.accounts.service_accounts import Manager
+from gateway.refusals import NotFound
 from schemas import ids
 from schemas.postgres import Connection, Executor
 
 UNKNOWN = "Project not found"
-NAME_TAKEN = "Name has already been taken"
-IN_USE = "Project still has devices or spaces"
 
 _RETURNING = "RETURNING id, name, created_at"
 
@@ -27,17 +24,35 @@ class Project(Struct):
     created_at: datetime
 
 
-async def create(connection: Executor, organization_id: UUID, name: str) -> Project:
-    """A new project. Raises DoesNotFit when the organization has one of that name."""
+class Location(Struct, frozen=True):
+    """Where a project is."""
+
+    latitude: float | None = None
+    longitude: float | None = None
+    time_zone: str = "UTC"
+
+
+async def create(
+    connection: Executor,
+    organization_id: UUID,
+    name: str,
+    location: Location | None = None,
+    labels: Mapping[str, str] = {},
+) -> Project:
+    """A new project. Raises NotFound for the organization."""
+    location = location or Location()
     try:
         row = await connection.fetchrow(
-            f"INSERT INTO projects (id, organization_id, name) VALUES ($1, $2, $3) {_RETURNING}",
+            f"""INSERT INTO projects (id, organization_id, name, latitude, longitude, time_zone, labels)
+                VALUES ($1, $2, $3, $4, $5, $6, $7) {_RETURNING}""",
             ids.new_id(),
             organization_id,
             name,
+            location.latitude,
+            location.longitude,
+            location.time_zone,
+            labels,
         )
-    except asyncpg.UniqueViolationError:
-        raise DoesNotFit(NAME_TAKEN) from None
     except asyncpg.ForeignKeyViolationError:
         raise NotFound("Organization not found") from None
     assert row is not None
@@ -81,19 +96,40 @@ async def organization_of(connection: Executor, project_id: UUID) -> UUID | None
 
 
 async def rename(connection: Executor, organization_id: UUID, project_id: UUID, name: str) -> Project:
-    """Raises NotFound when it is not the organization's, DoesNotFit when the name is taken."""
-    try:
-        row = await connection.fetchrow(
-            f"UPDATE projects SET name = $3 WHERE id = $1 AND organization_id = $2 {_RETURNING}",
-            project_id,
-            organization_id,
-            name,
-        )
-    except asyncpg.UniqueViolationError:
-        raise DoesNotFit(NAME_TAKEN) from None
+    """Raises NotFound when it is not the organization's."""
+    row = await connection.fetchrow(
+        f"UPDATE projects SET name = $3 WHERE id = $1 AND organization_id = $2 {_RETURNING}",
+        project_id,
+        organization_id,
+        name,
+    )
     if row is None:
         raise NotFound(UNKNOWN)
     return Project(**row)
+
+
+async def place(connection: Executor, project_id: UUID, location: Location) -> None:
+    """Say where a project is."""
+    await connection.execute(
+        "UPDATE projects SET latitude = $2, longitude = $3, time_zone = $4 WHERE id = $1",
+        project_id,
+        location.latitude,
+        location.longitude,
+        location.time_zone,
+    )
+
+
+async def lock_labels(connection: Connection, project_ids: Collection[UUID]) -> dict[UUID, dict[str, str]]:
+    """The labels of those of these projects that there are; nobody else changes them until this transaction ends."""
+    rows = await connection.fetch(
+        "SELECT id, labels FROM projects WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE", list(project_ids)
+    )
+    return {row["id"]: row["labels"] for row in rows}
+
+
+async def label(connection: Executor, project_id: UUID, labels: Mapping[str, str]) -> None:
+    """Give a project these labels and no others."""
+    await connection.execute("UPDATE projects SET labels = $2 WHERE id = $1", project_id, labels)
 
 
 async def lock(connection: Connection, organization_id: UUID, project_id: UUID) -> None:
@@ -105,25 +141,3 @@ async def lock(connection: Connection, organization_id: UUID, project_id: UUID) 
     )
     if not found:
         raise NotFound(UNKNOWN)
-
-
-async def delete(connection: Connection, organization_id: UUID, project_id: UUID, manager: Manager) -> None:
-    """Delete an empty project, its service accounts too.
-
-    Raises NotFound, also when it is another's, DoesNotFit while something is in it, NotPermitted when an account of it
-    may do more than the manager.
-    """
-    async with connection.transaction():
-        await lock(connection, organization_id, project_id)
-        await service_accounts.manage_all(connection, project_id, manager)
-        used = await connection.fetchval(
-            """SELECT EXISTS (SELECT FROM spaces WHERE project_id = $1)
-                   OR EXISTS (SELECT FROM devices WHERE project_id = $1 AND deleted_at IS NULL)""",
-            project_id,
-        )
-        if used:
-            raise DoesNotFit(IN_USE)
-        try:
-            await connection.execute("DELETE FROM projects WHERE id = $1", project_id)
-        except asyncpg.ForeignKeyViolationError:
-            raise DoesNotFit(IN_USE) from None

@@ -17,10 +17,14 @@ class VisibleProject(Struct):
     organization_id: UUID
     organization_name: str
     devices: int
+    latitude: float | None
+    longitude: float | None
+    time_zone: str
+    labels: dict[str, str]
 
 
 _PROJECT = """
-    SELECT p.id, p.name, p.organization_id, o.name AS organization_name,
+    SELECT p.id, p.name, p.organization_id, o.name AS organization_name, p.latitude, p.longitude, p.time_zone, p.labels,
            (SELECT count(*) FROM devices d WHERE d.project_id = p.id AND d.deleted_at IS NULL) AS devices
       FROM projects p JOIN organizations o ON o.id = p.organization_id
 """
