@@ -238,6 +238,15 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
             description="Most webhook requests under way to one data connector; no more are repeated after a crash.",
         ),
     ] = 64
+    connector_waiting_max: Annotated[
+        int,
+        Meta(
+            ge=1_000,
+            le=10_000_000,
+            description="Most events that wait to be sent again to one data connector; beyond that those that failed "
+            "most often are dropped, and counted so.",
+        ),
+    ] = 100_000
 
 
 class MigrateSettings(msgspec.Struct, frozen=True, kw_only=True):

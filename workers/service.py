@@ -9,6 +9,7 @@ import asyncio
 import logging
 
 from schemas import logs, postgres, redis
+from schemas.deliveries import SLOT_LOCKS, SLOTS
 from schemas.metrics import Metrics
 from schemas.postgres import Pool, PostgresAway
 from schemas.settings import WorkerSettings
@@ -16,7 +17,6 @@ from workers import command_clock, janitor, replies
 from workers.checkpoints import Checkpoint
 from workers.command_clock import CommandClock
 from workers.dispatcher.dispatcher import Dispatcher
-from workers.dispatcher.roster import SLOTS
 from workers.flusher.lanes import Lanes
 from workers.importer.importer import Importer
 from workers.janitor import Janitor
@@ -28,7 +28,6 @@ from workers.shares import Shares
 log = logging.getLogger(__name__)
 
 FLUSH_LOCKS = 0x666C7368
-DISPATCH_LOCKS = 0x64697370
 RETRY_S = 1.0
 
 
@@ -46,7 +45,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 group.create_task(flushers.run(stop), name="flushers")
             if "dispatcher" in roles and shards:
                 dispatcher = Dispatcher(settings, metrics, checkpoint=checkpoint)
-                slots = Shares(settings.postgres_dsn, "dispatcher", DISPATCH_LOCKS, SLOTS, dispatcher.own)
+                slots = Shares(settings.postgres_dsn, "dispatcher", SLOT_LOCKS, SLOTS, dispatcher.own)
                 group.create_task(dispatcher.run(stop), name="dispatcher")
                 group.create_task(slots.run(stop), name="dispatcher slots")
             if "importer" in roles and shards:

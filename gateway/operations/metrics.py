@@ -27,7 +27,8 @@ from gateway.api.callers.authorization import presented_key
 from gateway.api.dialects import PLAIN
 from gateway.refusals import NotPermitted, Refusal, Unauthenticated
 from gateway.services import Services
-from schemas import deliveries, keys
+from gateway.stores.connectors import ledgers
+from schemas import keys
 from schemas.postgres import PostgresAway
 from schemas.redis import RedisAway
 
@@ -124,7 +125,7 @@ async def _postgres(services: Services) -> list[Metric]:
     for counted in await services.postgres.fetch(_LEDGER, shards):
         ledger.add_metric([counted["outcome"]], counted["total"])
     quarantined = await services.postgres.fetchval(_QUARANTINED, shards)
-    webhooks = await deliveries.totals(services.postgres)
+    webhooks = await ledgers.totals(services.postgres)
     accepted = CounterMetricFamily("fleetgate_deliveries_accepted", "Events that data connectors took over.")
     accepted.add_metric([], webhooks.accepted)
     ended = CounterMetricFamily(
@@ -134,6 +135,16 @@ async def _postgres(services: Services) -> list[Metric]:
         ended.add_metric([outcome], getattr(webhooks, outcome))
     gauges = [
         ("fleetgate_deliveries_pending", "Events taken over and set apart, with no end yet.", webhooks.pending),
+        (
+            "fleetgate_deliveries_backlog",
+            "Events that lie ahead of active connectors, as dispatchers know it.",
+            webhooks.backlog,
+        ),
+        (
+            "fleetgate_connector_slots_unserved",
+            "Slots of connectors that no dispatcher owns: nobody knows what is ahead of their connectors.",
+            webhooks.unserved,
+        ),
         (
             "fleetgate_deliveries_oldest_s",
             "Age of the oldest event still owed to a connector.",

@@ -14,8 +14,9 @@ from gateway.refusals import DoesNotFit, NotFound, TimedOut
 from gateway.services import Services
 from gateway.stores.connectors import connector_queues as queues
 from gateway.stores.connectors import data_connectors as store
+from gateway.stores.connectors import ledgers
 from gateway.stores.connectors.data_connectors import Connector
-from schemas import deliveries, ids
+from schemas import ids
 from schemas.events import rfc3339
 from schemas.postgres import Connection
 from schemas.times import aware
@@ -91,7 +92,7 @@ class Jobs(Struct):
 async def read_metrics(services: Services, project: ProjectScope, connector: str) -> MetricsAnswer:
     """Read how its attempts went in the last three hours."""
     found = await store.read(services.postgres, project.id, connector)
-    recent = await deliveries.recent(services.postgres, found.id, services.clock())
+    recent = await ledgers.recent(services.postgres, found.id, services.clock())
     return MetricsAnswer(Metrics(recent.successes, recent.errors, f"{recent.latency_p99_s:.3f}s"))
 
 
@@ -99,14 +100,14 @@ async def read_metrics(services: Services, project: ProjectScope, connector: str
 async def list_attempts(services: Services, project: ProjectScope, connector: str) -> Attempts:
     """List its last attempts: all that failed, and some that did not."""
     found = await store.read(services.postgres, project.id, connector)
-    return Attempts([_attempt(row) for row in await deliveries.attempts(services.postgres, found.id)])
+    return Attempts([_attempt(row) for row in await ledgers.attempts(services.postgres, found.id)])
 
 
 @endpoint("GET", CONNECTOR + ":ledger", caller=SERVICE_ACCOUNT, permission=Permission.READ)
-async def read_ledger(services: Services, project: ProjectScope, connector: str) -> deliveries.Ledger:
+async def read_ledger(services: Services, project: ProjectScope, connector: str) -> ledgers.Ledger:
     """Read what became of every event that it accepted, and what lies ahead of it."""
     await store.read(services.postgres, project.id, connector)
-    found = await deliveries.ledger(services.postgres, connector)
+    found = await ledgers.ledger(services.postgres, connector)
     if found is None:
         raise NotFound(store.UNKNOWN)
     return found

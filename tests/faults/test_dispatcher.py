@@ -11,7 +11,8 @@ import pytest
 from webhooks import Project, make_project, until
 
 from gateway.cli.local.embedded import EmbeddedPostgres
-from schemas import deliveries, keys, postgres, redis
+from gateway.stores.connectors.ledgers import Ledger
+from schemas import keys, postgres, redis
 from tests.conftest import SHARDS
 from tests.faults.stack import Load, Process, Stack
 
@@ -83,16 +84,16 @@ async def owing(stack: Stack) -> AsyncIterator[Project]:
     await pool.close()
 
 
-async def settled(project: Project, connector: str, wait_s: float = 60) -> deliveries.Ledger:
+async def settled(project: Project, connector: str, wait_s: float = 60) -> Ledger:
     """The ledger, once nothing is owed any more; it must add up all the time."""
 
-    async def look() -> deliveries.Ledger | None:
+    async def look() -> Ledger | None:
         try:
             return await project.settled(connector)
         except postgres.PostgresAway:
             return None
 
-    found: deliveries.Ledger = await until(look, wait_s)
+    found: Ledger = await until(look, wait_s)
     return found
 
 

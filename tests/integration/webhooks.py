@@ -15,8 +15,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gateway.stores import models
+from gateway.stores.connectors import ledgers
 from gateway.stores.tenants import organizations, projects, spaces
-from schemas import deliveries, ids, postgres
+from schemas import ids, postgres
+from schemas.deliveries import SLOTS
 from schemas.metrics import Metrics
 from schemas.postgres import Executor, Pool
 from schemas.secrets import CONNECTOR_SECRETS, Vault
@@ -25,7 +27,6 @@ from tests.conftest import MASTER_KEY, SHARDS
 from workers.dispatcher import slices, store
 from workers.dispatcher.dispatcher import Dispatcher
 from workers.dispatcher.reading import by_index
-from workers.dispatcher.roster import SLOTS
 
 WAIT_S = 20.0
 _numbers = itertools.count(1)
@@ -247,15 +248,15 @@ class Project:
                 made += [ids.event_id(int(stored_at.timestamp()), shard, seq + n) for n in range(len(events))]
         return made
 
-    async def ledger(self, connector_id: str) -> deliveries.Ledger:
+    async def ledger(self, connector_id: str) -> ledgers.Ledger:
         """The connector's ledger, which must add up."""
-        found = await deliveries.ledger(self.pool, connector_id)
+        found = await ledgers.ledger(self.pool, connector_id)
         assert found is not None
         ended = found.delivered + found.expired + found.dropped + found.superseded
         assert found.accepted == ended + found.pending, found
         return found
 
-    async def settled(self, connector_id: str) -> deliveries.Ledger | None:
+    async def settled(self, connector_id: str) -> ledgers.Ledger | None:
         """The ledger once nothing is pending and nothing lies ahead."""
         found = await self.ledger(connector_id)
         return None if found.pending or found.backlog else found

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import datetime
 from uuid import UUID
 
 from workers.dispatcher.pace import Pace
@@ -38,6 +39,7 @@ class Connector:
     """One connector: what it owes, how fast it may, where it goes. Compared by identity: a reload makes another."""
 
     __slots__ = (
+        "backlog",
         "begun",
         "catching_up",
         "check_at",
@@ -54,6 +56,7 @@ class Connector:
         "requests",
         "starts",
         "target",
+        "unread",
         "waking",
     )
 
@@ -68,6 +71,7 @@ class Connector:
         pace: Pace,
         queue: Queue,
         health: Health,
+        backlog: tuple[int, datetime | None] = (0, None),
     ) -> None:
         self.id = connector_id
         self.project_id = project_id
@@ -78,6 +82,10 @@ class Connector:
         self.pace = pace
         self.queue = queue
         self.health = health
+        self.backlog = backlog
+        """How many events lie ahead of it and since when, as that is written in its row."""
+        self.unread: int | None = None
+        """Events in the log that it has to read by itself, as far as they are counted; None while that is not kept."""
         self.lanes = 0
         self.begun = 0
         """Requests begun so far."""
@@ -105,6 +113,11 @@ class Connector:
     def behind(self) -> bool:
         """Whether the log holds events that this connector must read by itself."""
         return any(not cursor.live and cursor.read < cursor.tail.seq for cursor in self.queue.cursors.values())
+
+    def pass_unread(self, count: int) -> None:
+        """So many events more (or fewer) are in the log for it to read."""
+        if self.unread is not None:
+            self.unread += count
 
     def hungry(self) -> bool:
         """Whether more of the log should be read for it now."""

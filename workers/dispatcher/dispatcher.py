@@ -19,7 +19,8 @@ from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
 from schemas.settings import WorkerSettings
 from schemas.signing import SigningKey, issuer
 from workers.checkpoints import Checkpoint
-from workers.dispatcher import failing, journal, stalls
+from workers.dispatcher import backlogs, failing, journal, stalls, surplus
+from workers.dispatcher.backlogs import Backlogs
 from workers.dispatcher.client import Client
 from workers.dispatcher.commits import Commits
 from workers.dispatcher.failing import FailingSweep
@@ -33,6 +34,7 @@ from workers.dispatcher.retry import Random
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
 from workers.dispatcher.stalls import StallSweep
+from workers.dispatcher.surplus import SurplusSweep
 from workers.dispatcher.tail import Tail
 from workers.dispatcher.trials import Trials
 from workers.egress import Dialer
@@ -143,9 +145,13 @@ class Dispatcher:
         self.stalls = stalled = StallSweep(pool, roster, lanes, self._metrics, clock)
         lanes.done, lanes.low = commits.mark, feeder.look
 
+        surplus_sweep = SurplusSweep(pool, roster, settings.connector_waiting_max)
         trials = Trials(pool, roster, lanes, notes, clock)
         jobs_session = Session(settings.postgres_dsn, "dispatcher jobs", by_index)
         jobs = Jobs(jobs_session, roster)
+
+        backlogs_session = Session(settings.postgres_dsn, "dispatcher backlogs", by_index)
+        kept = Backlogs(backlogs_session, event_log, roster, clock)
 
         def on_notification(served: bool) -> None:
             jobs.wake()
@@ -188,6 +194,8 @@ class Dispatcher:
                 group.create_task(commits.run(ending), name="dispatcher commits")
                 group.create_task(every(journal.INTERVAL_S, write_notes, ending), name="dispatcher journal")
                 group.create_task(every(failing.INTERVAL_S, sweep.sweep, ending), name="dispatcher failing")
+                group.create_task(every(backlogs.INTERVAL_S, kept.sweep, ending), name="dispatcher backlogs")
+                group.create_task(every(surplus.INTERVAL_S, surplus_sweep.sweep, ending), name="dispatcher surplus")
                 group.create_task(every(stalls.INTERVAL_S, stalled.sweep, ending), name="dispatcher stalls")
                 await stop.wait()
                 await self._handed_over.wait()
@@ -206,4 +214,5 @@ class Dispatcher:
             await tail_session.drop()
             await commit_session.drop()
             await jobs_session.drop()
+            await backlogs_session.drop()
             await pool.close()

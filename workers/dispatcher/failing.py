@@ -20,6 +20,8 @@ INTERVAL_S = 15.0
 WARNED_DAYS = (1, 3)
 DISABLED_AFTER = timedelta(days=5)
 ATTEMPTED_WITHIN = timedelta(days=1)
+NOTICES_KEPT = 20
+"""Of each connector; the newest."""
 
 
 class FailingSweep:
@@ -66,6 +68,7 @@ class FailingSweep:
                 )
                 if failing_since is not None:
                     self._metrics.connector_warnings.labels(days).inc()
+                    await self._trim_notices(row["id"])
                     logs.event(
                         log, logging.WARNING, "connector_failing", connector=row["id"], days=days, since=failing_since
                     )
@@ -85,4 +88,13 @@ class FailingSweep:
             )
             if failing_since is not None:
                 self._metrics.connectors_disabled.inc()
+                await self._trim_notices(row["id"])
                 logs.event(log, logging.WARNING, "connector_disabled", connector=row["id"], since=failing_since)
+
+    async def _trim_notices(self, connector_id: str) -> None:
+        await self._pool.execute(
+            """DELETE FROM connector_notices WHERE connector_id = $1 AND id <=
+                   (SELECT id FROM connector_notices WHERE connector_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)""",
+            connector_id,
+            NOTICES_KEPT,
+        )

@@ -116,6 +116,7 @@ class Feeder:
             last[event.shard] = event.seq
             if connector.target.wants(event.type):
                 connector.queue.offer(event)
+                connector.pass_unread(-1)
         connector.catching_up = limit in counts.values()
         for span in spans:
             full = counts[span.shard] == limit

@@ -314,6 +314,12 @@ class Queue:
             cursor.queue and cursor.queue[0].stage is Stage.DONE for cursor in self.cursors.values()
         )
 
+    def ahead(self) -> tuple[int, datetime | None]:
+        """The events in memory whose places no commit has passed: how many, and when the oldest was stored."""
+        queues = [cursor.queue for cursor in self.cursors.values() if cursor.queue]
+        stored = [queue[0].event.stored_at for queue in queues if queue[0].event is not None]
+        return sum(map(len, queues)), min(stored, default=None)
+
     def held_up(self) -> bool:
         """Whether something done waits behind requests under way, which may have to be set apart for it."""
         return self.exposed > self.in_flight

@@ -4,7 +4,7 @@ Events lie by shard, and what is read with them (connectors' queues, models of d
 statement of its own. A statement on events names the shards it goes to; which ones go together is the caller's choice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ from workers.dispatcher.queue import Delivery
 from workers.dispatcher.retry import CAP_S
 
 _EVENT = "e.shard, e.seq, e.stored_at, e.type, e.device_id, e.project_id, e.ts, e.data::text, e.labels::text"
+PROJECTS_AT_ONCE = 100
+"""So many projects are named to Postgres without looking first which of them have events."""
 _CLOCK_JUMPED_S = CAP_S + 300
 """A row that is to wait longer than any does was written before the clock jumped back: it is due."""
 
@@ -55,8 +57,24 @@ class EventLog:
     def __repr__(self) -> str:
         return f"<EventLog {self._models!r}>"
 
-    async def read_tail(self, executor: Executor, spans: Sequence[Span], projects: Iterable[Any]) -> list[Event]:
-        """The events of these projects, in order in each shard."""
+    async def read_tail(self, executor: Executor, spans: Sequence[Span], projects: Collection[Any]) -> list[Event]:
+        """The events of these projects, in order in each shard.
+
+        Of many projects those are asked for that have events there: what this costs follows the events.
+        """
+        if len(projects) > PROJECTS_AT_ONCE:
+            found = await executor.fetch(
+                """SELECT DISTINCT e.project_id
+                     FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+                            AS s (shard, low, high, since)
+                    CROSS JOIN LATERAL (
+                          SELECT project_id FROM events WHERE shard = s.shard AND shard = ANY($1) AND seq >= s.low
+                             AND seq < s.high AND stored_at >= s.since AND project_id IS NOT NULL) e""",
+                *_columns(spans),
+            )
+            projects = [row["project_id"] for row in found if row["project_id"] in projects]
+            if not projects:
+                return []
         rows = await executor.fetch(
             f"""SELECT {_EVENT}
                   FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
@@ -84,6 +102,29 @@ class EventLog:
             limit,
         )
         return await self._events(executor, rows)
+
+    async def count(
+        self, executor: Executor, project: Any, spans: Sequence[Span], limit: int, types: Sequence[str]
+    ) -> dict[int, tuple[int, int | None]]:
+        """Of each shard with events, how many of the next `limit` are of these types (none are all), and the number of
+        the last that was looked at; None when it was the last of the span.
+        """
+        rows = await executor.fetch(
+            """SELECT s.shard, count(*) FILTER (WHERE $7::text[] = '{}' OR e.type = ANY($7)) AS events,
+                      CASE WHEN count(*) = $6 THEN max(e.seq) END AS last
+                 FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+                        AS s (shard, low, high, since)
+                CROSS JOIN LATERAL (
+                      SELECT seq, type FROM events WHERE project_id = $5 AND shard = s.shard AND shard = ANY($1)
+                         AND seq >= s.low AND seq < s.high AND stored_at >= s.since
+                       ORDER BY project_id, shard, seq LIMIT $6) e
+                GROUP BY s.shard""",
+            *_columns(spans),
+            project,
+            limit,
+            types,
+        )
+        return {row["shard"]: (row["events"], row["last"]) for row in rows}
 
     async def _events(self, executor: Executor, rows: Iterable[Any]) -> list[Event]:
         ordered = sorted(rows, key=_place)

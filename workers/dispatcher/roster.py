@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from schemas import event_log, logs, signing_keys
+from schemas.deliveries import SLOTS
 from schemas.egress import EgressPolicy
 from schemas.postgres import Connection, PostgresAway
 from schemas.secrets import SecretError, Vault
@@ -28,7 +29,6 @@ from workers.dispatcher.session import Session
 
 log = logging.getLogger(__name__)
 
-SLOTS = 32
 CHANNEL = "data_connectors"
 COMPARE_S = 1.0
 COALESCE_S = 0.01
@@ -182,6 +182,8 @@ class Roster:
             return
         if target.url != connector.target.url:
             connector.pace = self._pace()
+        if target.event_types != connector.target.event_types:
+            connector.unread = None
         connector.target = target
         connector.requests = Requests(target, self.issuer, self._clock, connector.requests)
         self.pump(connector)
@@ -218,6 +220,7 @@ class Roster:
                 self._pace(row["failures_in_a_row"]),
                 Queue(cursors.get(row["id"], {}), self._exposed_max),
                 Health(failing_since.timestamp() if failing_since else None),
+                (row["backlog"], row["owed_since"]),
             )
             self.connectors[connector.id] = connector
             self.projects.setdefault(connector.project_id, []).append(connector)

@@ -78,6 +78,47 @@ async def positions(executor: Executor, connector_ids: Iterable[str]) -> list[An
     )
 
 
+async def overfull(executor: Executor, connector_ids: Sequence[str], waiting_max: int) -> list[str]:
+    """Those of these connectors for which more events wait than may."""
+    rows = await executor.fetch(
+        """SELECT id FROM data_connectors
+            WHERE id = ANY($1) AND accepted - delivered - expired - dropped - superseded > $2""",
+        connector_ids,
+        waiting_max,
+    )
+    return [row["id"] for row in rows]
+
+
+async def drop_surplus(connection: Connection, connector_id: str, waiting_max: int, limit: int) -> int:
+    """End events beyond so many that wait for a connector, a few at once: those that failed, and of them those that
+    would be tried again last, which is those that failed most often. Returns how many; 0 if somebody holds it.
+    """
+    async with connection.transaction():
+        surplus = await connection.fetchval(
+            """SELECT accepted - delivered - expired - dropped - superseded - $2::bigint FROM data_connectors
+                WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED""",
+            connector_id,
+            waiting_max,
+        )
+        if surplus is None or surplus <= 0:
+            return 0
+        dropped: int = await connection.fetchval(
+            """WITH gone AS (
+                   DELETE FROM waiting_deliveries WHERE id IN
+                       (SELECT id FROM waiting_deliveries
+                         WHERE connector_id = $1 AND attempts > 0 AND cause <> 'in_flight'
+                         ORDER BY connector_id DESC, next_at DESC LIMIT $2)
+                   RETURNING 1)
+               SELECT count(*) FROM gone""",
+            connector_id,
+            min(surplus, limit),
+        )
+        await connection.execute(
+            "UPDATE data_connectors SET dropped = dropped + $2 WHERE id = $1", connector_id, dropped
+        )
+        return dropped
+
+
 # Tests -------------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +174,18 @@ async def claim_tests(executor: Executor, connector_ids: Iterable[str]) -> list[
         list(connector_ids),
     )
     return [Test(row["waiting_id"], row["body"].encode(), row) for row in rows]
+
+
+async def keep_backlogs(executor: Executor, known: Sequence[tuple[str, int, datetime | None]]) -> set[str]:
+    """Write what lies ahead of connectors; returns the ids of those that nobody held."""
+    rows = await executor.fetch(
+        """WITH given AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) AS g (id, backlog, since)
+           ), free AS (SELECT id FROM data_connectors WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+           UPDATE data_connectors c SET backlog = g.backlog, owed_since = g.since
+             FROM given g JOIN free USING (id) WHERE c.id = g.id RETURNING c.id""",
+        *columns(known, 3),
+    )
+    return {row["id"] for row in rows}
 
 
 # Jobs --------------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class Tail:
         if not spans:
             return False
         projects = self._roster.projects
-        events = await self._log.read_tail(connection, spans, list(projects)) if projects else []
+        events = await self._log.read_tail(connection, spans, projects.keys()) if projects else []
         touched: set[Connector] = set()
         for span in spans:
             shards[span.shard].seq = span.high
@@ -85,10 +85,14 @@ class Tail:
 
     def _give(self, connector: Connector, event: Event) -> bool:
         cursor: Cursor = connector.queue.cursors[event.shard]
-        if not cursor.live or not connector.target.wants(event.type):
+        if not connector.target.wants(event.type):
+            return False
+        if not cursor.live:
+            connector.pass_unread(1)
             return False
         if len(connector.queue.fresh) >= FRESH_MAX:
             cursor.fall_behind(event.seq)
+            connector.pass_unread(1)
             self._roster.joining[cursor] = connector
         else:
             connector.queue.offer(event)

@@ -11,7 +11,9 @@ from disruptive.errors import ConfigurationError
 from dtintegrations.data_connector.http_push import HttpPush
 from webhooks import Project, Receiver, answers, make_project, until
 
-from schemas import deliveries, signing_keys
+from gateway.stores.connectors import ledgers
+from schemas import signing_keys
+from schemas.deliveries import LATENCY_BOUNDS_MS
 from schemas.postgres import Pool
 from workers.dispatcher.request import USER_AGENT
 
@@ -198,10 +200,10 @@ async def test_attempts_and_latencies_can_be_read(project: Project, receiver: Re
         await until(lambda: receiver.received)
         receiver.behave = answers(200, "thanks")
         await until(lambda: project.settled(connector))
-    found = await deliveries.recent(project.pool, connector, datetime.now(UTC))
+    found = await ledgers.recent(project.pool, connector, datetime.now(UTC))
     assert (found.successes, found.errors) == (1, len(receiver.received) - 1)
     assert 0 < found.latency_p99_s < 10
-    last, *_, first = await deliveries.attempts(project.pool, connector)
+    last, *_, first = await ledgers.attempts(project.pool, connector)
     assert (last["event_id"], last["status"], last["cause"], last["answer"]) == (event_id, 200, None, "thanks")
     assert (first["attempt"], first["status"], first["cause"]) == (1, 503, "status")
     assert first["answer"] == ("busy \ufffd now" + "x" * 1000)[:256]
@@ -210,11 +212,11 @@ async def test_attempts_and_latencies_can_be_read(project: Project, receiver: Re
 @pytest.mark.parametrize(("share", "seconds"), [(0.5, 0.005), (0.99, 0.1), (1.0, 0.1)])
 def test_percentiles_are_interpolated_in_their_bucket(share: float, seconds: float) -> None:
     """90 attempts of up to 7 ms, 10 of up to 100 ms."""
-    buckets = [0] * (len(deliveries.LATENCY_BOUNDS_MS) + 1)
-    buckets[deliveries.LATENCY_BOUNDS_MS.index(7)] = 90
-    buckets[deliveries.LATENCY_BOUNDS_MS.index(100)] = 10
-    assert deliveries.percentile_s(buckets, share) == pytest.approx(seconds, rel=0.3)
-    assert deliveries.percentile_s([], share) == 0
+    buckets = [0] * (len(LATENCY_BOUNDS_MS) + 1)
+    buckets[LATENCY_BOUNDS_MS.index(7)] = 90
+    buckets[LATENCY_BOUNDS_MS.index(100)] = 10
+    assert ledgers.percentile_s(buckets, share) == pytest.approx(seconds, rel=0.3)
+    assert ledgers.percentile_s([], share) == 0
 
 
 async def test_a_changed_configuration_holds_for_the_next_attempt(project: Project, receiver: Receiver) -> None:

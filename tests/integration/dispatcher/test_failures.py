@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from webhooks import Behaviour, MovedClock, Project, Receiver, answers, answers_after, endless, hangs, resets, until
 
-from schemas import deliveries
+from gateway.stores.connectors import ledgers
 from schemas.egress import EgressPolicy, GuardedResolver
 from workers.dispatcher.pace import RUN_OF_FAILURES
 
@@ -52,7 +52,7 @@ async def test_a_failure_is_noted_by_its_cause_and_the_event_is_delivered_later(
     async with project.dispatcher(chance=lambda: 0.2, delivery_timeout_s=DEADLINE_S):
         [event_id] = await project.happen()
         for connector in connectors:
-            await until(lambda c=connector: deliveries.attempts(project.pool, c))
+            await until(lambda c=connector: ledgers.attempts(project.pool, c))
             assert (await project.ledger(connector)).delivered == 0
         for receiver in receivers:
             receiver.behave = answers(200)
@@ -63,7 +63,7 @@ async def test_a_failure_is_noted_by_its_cause_and_the_event_is_delivered_later(
             assert set(receiver.event_ids) == {event_id}
     causes = []
     for connector in connectors:
-        causes.append((await deliveries.attempts(project.pool, connector))[-1]["cause"])
+        causes.append((await ledgers.attempts(project.pool, connector))[-1]["cause"])
         row = await project.row(connector)
         assert (row["failing_since"], row["failures_in_a_row"]) == (None, 0)
         assert row["last_success_at"] == row["last_attempt_at"]
@@ -100,7 +100,7 @@ async def test_a_name_without_an_address_and_a_closed_port_are_failures_too(proj
         async with project.dispatcher(resolver=Nowhere(EgressPolicy())):
             await project.happen()
             causes = [
-                (await until(lambda c=c: deliveries.attempts(project.pool, c)))[-1]["cause"] for c in (unknown, refused)
+                (await until(lambda c=c: ledgers.attempts(project.pool, c)))[-1]["cause"] for c in (unknown, refused)
             ]
     assert causes == ["dns", "connect"]
 
@@ -123,9 +123,9 @@ async def test_what_the_operator_did_not_allow_is_not_connected_to(project: Proj
         async with project.dispatcher(egress_allow="", egress_http=http, resolver=Inward(policy)):
             await project.happen()
             for connector in connectors:
-                await until(lambda c=connector: deliveries.attempts(project.pool, c))
+                await until(lambda c=connector: ledgers.attempts(project.pool, c))
     for connector in connectors:
-        assert {noted["cause"] for noted in await deliveries.attempts(project.pool, connector)} == {"egress"}
+        assert {noted["cause"] for noted in await ledgers.attempts(project.pool, connector)} == {"egress"}
     assert receiver.received == []
 
 
@@ -208,7 +208,7 @@ async def test_a_certificate_must_be_good(project: Project, certified: Certified
 
 async def _failed(project: Project, connector: str) -> Any:
     """The newest attempt, if it failed."""
-    noted = await deliveries.attempts(project.pool, connector)
+    noted = await ledgers.attempts(project.pool, connector)
     return noted[0] if noted and noted[0]["cause"] else None
 
 
@@ -230,7 +230,7 @@ async def test_new_events_pass_those_that_failed(project: Project, receiver: Rec
     assert set(receiver.event_ids) == set(happened)
 
 
-async def _delivered(project: Project, connector: str, count: int) -> deliveries.Ledger | None:
+async def _delivered(project: Project, connector: str, count: int) -> ledgers.Ledger | None:
     ledger = await project.ledger(connector)
     return ledger if ledger.delivered >= count else None
 

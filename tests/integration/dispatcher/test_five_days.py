@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from webhooks import MovedClock, Project, Receiver, answers, until
 
+from workers.dispatcher import failing
 from workers.dispatcher.dispatcher import Dispatcher
 
 
@@ -109,6 +110,26 @@ async def test_silence_is_not_failure(project: Project, receiver: Receiver) -> N
         await sweep(dispatcher)
         assert (await project.row(connector))["status"] == "ACTIVE"
         assert await notices(project, connector) == []
+
+
+async def test_the_last_notices_of_a_connector_are_kept(
+    project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no more, however often it fails for days."""
+    monkeypatch.setattr(failing, "NOTICES_KEPT", 2)
+    receiver.behave = answers(500)
+    clock = MovedClock()
+    connector = await project.connector(receiver.url)
+    async with project.dispatcher(clock, chance=lambda: 0.99) as dispatcher:
+        for days in (0, 1.01, 2.01):
+            clock.move(days=days)
+            await fail_once(project, receiver, connector, clock)
+            await sweep(dispatcher)
+        assert await notices(project, connector) == ["failing_1_day", "failing_3_days"]
+        clock.move(days=2)
+        await fail_once(project, receiver, connector, clock)
+        await sweep(dispatcher)
+    assert await notices(project, connector) == ["failing_3_days", "system_disabled"]
 
 
 async def test_two_workers_warn_and_disable_once(project: Project, receiver: Receiver) -> None:

@@ -6,7 +6,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from webhooks import Project
 
-from schemas import deliveries, ids, postgres
+from gateway.stores.connectors import ledgers
+from schemas import ids, postgres
+from schemas.deliveries import ATTEMPTS_KEPT
 from schemas.metrics import Metrics
 from workers.dispatcher import journal
 from workers.dispatcher.client import Answer, Cause
@@ -52,13 +54,13 @@ async def test_a_write_has_so_many_rows_however_many_connectors_are_busy(
     while more:
         more = await made.write(time.time())
         rows = await project.pool.fetchval("SELECT count(*) FROM delivery_attempts")
-        assert rows - written < 20 + deliveries.ATTEMPTS_KEPT
+        assert rows - written < 20 + ATTEMPTS_KEPT
         if not written:
             assert await project.pool.fetchval("SELECT count(*) FROM delivery_attempts WHERE waiting_id = 7") == 1
         written = rows
-    assert written == 9 * 15 + 1 + deliveries.ATTEMPTS_KEPT
+    assert written == 9 * 15 + 1 + ATTEMPTS_KEPT
     now = time.time()
-    moments = [await deliveries.recent(project.pool, each, journal.moment(now)) for each in connectors]
+    moments = [await ledgers.recent(project.pool, each, journal.moment(now)) for each in connectors]
     assert [(each.successes, each.errors) for each in moments] == [(10, 210), *[(10, 10)] * 8, (11, 10)]
 
 
@@ -72,4 +74,4 @@ async def test_a_connector_that_is_being_deleted_holds_up_no_attempt_of_others(p
         await connection.execute("DELETE FROM data_connectors WHERE id = $1", gone)
         assert not await made.write(time.time())
     await connection.close()
-    assert len(await deliveries.attempts(project.pool, other)) == 3
+    assert len(await ledgers.attempts(project.pool, other)) == 3

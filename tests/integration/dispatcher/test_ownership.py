@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from webhooks import Project, Receiver, answers_after, until
 
+from schemas.deliveries import SLOTS
 from workers.dispatcher.dispatcher import Dispatcher
-from workers.dispatcher.roster import SLOTS
 from workers.shares import Shares
 
 LOCKS = 7

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from webhooks import Project, Receiver, answers, until
 
-from schemas import deliveries
+from gateway.stores.connectors import ledgers
 
 
 async def owe(project: Project, connector: str, cause: str, **columns: Any) -> list[int]:
@@ -117,7 +117,7 @@ async def test_a_test_event_is_tried_once_whatever_the_state_of_the_endpoint(
     async with project.dispatcher():
         await project.happen(20)
         await until(lambda: receiver.received)
-        await until(lambda: deliveries.attempts(project.pool, connector))
+        await until(lambda: ledgers.attempts(project.pool, connector))
         receiver.behave = answers(418, "a teapot")
         row_id = await project.pool.fetchval(
             """WITH counted AS (UPDATE data_connectors SET accepted = accepted + 1 WHERE id = $1 RETURNING id)
