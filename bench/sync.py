@@ -22,7 +22,8 @@ import psutil
 from bench import load
 from bench.results import Report
 from bench.rig import SHARDS, Rig, until_ready
-from schemas import ids, manifests, postgres
+from schemas import ids, postgres
+from schemas.manifests.manifest import Device
 from schemas.postgres import Connection
 from workers.__main__ import GC_THRESHOLDS
 from workers.importer import comparing, diff, loading, store
@@ -36,9 +37,7 @@ _ITEM = (
     '{"id":"%d","name":"%s","serial":"SN%07d","mac":"02:00:00:%02x:%02x:%02x",'
     '"model":"M1","firmware":"1.2.3","site":"S%d"}'
 )
-_MANIFEST = manifests.Device(
-    id="id", name="name", serial="serial", mac="mac", model="model", firmware="firmware", space="site"
-)
+_MANIFEST = Device(id="id", name="name", serial="serial", mac="mac", model="model", firmware="firmware", space="site")
 
 
 def _names(devices: int, turn: int) -> Iterator[tuple[int, str]]:

@@ -70,8 +70,9 @@ from gateway.v2 import (
 )
 from gateway.v2 import devices as project_devices
 from gateway.v2 import projects as visible_projects
-from schemas import logs, manifests, postgres, redis
+from schemas import logs, postgres, redis
 from schemas.ids import AccessKeys
+from schemas.manifests import catalog
 from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings, SettingsError
 
@@ -178,7 +179,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         pool.terminate()
         await client.aclose()
         raise
-    for provider, error in manifests.catalog(settings.manifests).broken.items():
+    for provider, error in catalog.load(settings.manifests).broken.items():
         logs.event(log, logging.WARNING, "manifest_skipped", provider=provider, cause=error)
     shards = installation.shards
     access_keys = AccessKeys(settings.master_key)

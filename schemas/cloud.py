@@ -4,7 +4,10 @@ from msgspec import Struct
 
 
 class Credentials(Struct, omit_defaults=True):
-    """What is kept, sealed, of a connector: what a person entered, a code yet to be exchanged, and tokens."""
+    """What is kept, sealed, of a connector: what a person entered, a code yet to be exchanged, and tokens.
+
+    `found` is what the steps behind a token found, None until all were made.
+    """
 
     entered: dict[str, str] = {}
     code: str = ""
@@ -13,5 +16,6 @@ class Credentials(Struct, omit_defaults=True):
     redirect_uri: str = ""
     access_token: str = ""
     refresh_token: str = ""
+    found: dict[str, str] | None = None
     expires_at: float = 0.0
     """Seconds since 1970."""

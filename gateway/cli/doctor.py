@@ -14,7 +14,8 @@ from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from gateway.cli.servers import Servers, ServersError, connect, find
-from schemas import manifests, postgres, redis
+from schemas import postgres, redis
+from schemas.manifests import catalog
 from schemas.redis import RedisAway
 from schemas.settings import PREFIX, WILDCARDS, SettingsError
 
@@ -70,7 +71,7 @@ async def _addresses(servers: Servers) -> AsyncIterator[Finding]:
 
 async def _manifests(_: Servers) -> AsyncIterator[Finding]:
     """Those of the folder that this environment names: edges and workers skip what they cannot use."""
-    found = manifests.catalog(os.environ.get(f"{PREFIX}MANIFESTS", ""))
+    found = catalog.load(os.environ.get(f"{PREFIX}MANIFESTS", ""))
     for provider, error in found.broken.items():
         yield Finding(False, f"The manifest {provider} is skipped, and its connectors do not run: {error}")
     if not found.broken:

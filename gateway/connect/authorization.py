@@ -32,9 +32,12 @@ from gateway.refusals import Refusal
 from gateway.services import Services
 from gateway.stores.connectors import authorization_links as store
 from gateway.stores.connectors.authorization_links import LinkedConnector
-from schemas import logs, manifests
+from schemas import logs
 from schemas.cloud import Credentials
-from schemas.manifests import AuthorizationCode, Manifest, filled
+from schemas.manifests import catalog
+from schemas.manifests.authentication import AuthorizationCode
+from schemas.manifests.manifest import Manifest
+from schemas.manifests.texts import filled
 from schemas.postgres import Connection, PostgresAway
 from schemas.secrets import VENDOR_CREDENTIALS, SecretError, Vault
 
@@ -166,12 +169,12 @@ async def _by_link(services: Services, connection: Connection, request: Request)
     """The connector of the link; None when that has ended, or the manifest is gone."""
     digest = _digest(request.path_params["token"])
     found = await store.by_link(connection, digest, services.clock(), PASSCODE_FAILURES_MAX)
-    known = manifests.available(services.settings.manifests)
+    known = catalog.available(services.settings.manifests)
     return found if found is not None and found.provider in known else None
 
 
 def _manifest(services: Services, found: LinkedConnector) -> Manifest:
-    return manifests.available(services.settings.manifests)[found.provider]
+    return catalog.available(services.settings.manifests)[found.provider]
 
 
 def _form(services: Services, found: LinkedConnector, wrong: str = "", status: int = 200) -> Response:

@@ -21,8 +21,8 @@ from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.connectors import cloud_connectors as store
 from gateway.stores.connectors.cloud_connectors import CloudConnector
-from schemas import manifests
-from schemas.manifests import Manifest
+from schemas.manifests import catalog, parsing
+from schemas.manifests.manifest import Field, Manifest
 from schemas.postgres import Connection
 
 RESOURCE = "connectors"
@@ -94,7 +94,7 @@ class Deleted(Struct):
     deleted_devices: int
 
 
-def _settings(fields: dict[str, manifests.Field]) -> list[Setting]:
+def _settings(fields: dict[str, Field]) -> list[Setting]:
     return [Setting(name, field.label, field.help, field.default) for name, field in fields.items()]
 
 
@@ -110,7 +110,7 @@ async def locked(
 @endpoint("GET", f"{PATH}/providers", caller=ORGANIZATION_KEY, permission=Permission.READ)
 async def list_providers(services: Services, organization: OrganizationScope) -> list[Provider]:
     """List the vendors' clouds that there are manifests for, and the manifests that cannot be used, with the reason."""
-    found = manifests.catalog(services.settings.manifests)
+    found = catalog.load(services.settings.manifests)
     usable = [
         Provider(
             provider,
@@ -197,7 +197,7 @@ async def update_connector(
             changed = {
                 name for name in settings | connector.settings if settings.get(name) != connector.settings.get(name)
             }
-            elsewhere = bool(changed & manifest.leading)
+            elsewhere = bool(changed & parsing.leading(manifest))
         await store.change(
             connection,
             connector.id,
@@ -292,7 +292,7 @@ async def confirm(services: Services, organization: OrganizationScope, connector
 
 
 def _manifest(services: Services, provider: str) -> Manifest:
-    known = manifests.catalog(services.settings.manifests)
+    known = catalog.load(services.settings.manifests)
     found = known.manifests.get(provider)
     if provider in known.broken:
         raise DoesNotFit(f"Provider: its manifest cannot be used: {known.broken[provider]}")

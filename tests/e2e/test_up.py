@@ -12,7 +12,7 @@ import disruptive
 import psutil
 from disruptive.authentication import ServiceAccountAuth
 
-from schemas import manifests
+from schemas.manifests import catalog
 from tests.e2e.stack import Up
 
 
@@ -147,7 +147,7 @@ async def test_the_demos_cloud_connector_imports_a_simulated_cloud(demo: Up) -> 
         found = await get(one)
         run = await get(f"{one}/preview")
     assert (found["status"], run["error"], run["found"] >= 8) == ("Active", None, True)
-    manifest = str(manifests.FOLDER / "simulated.toml")
+    manifest = str(catalog.FOLDER / "simulated.toml")
     check = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "gateway.cli.main", "admin", "connectors", "check", manifest),

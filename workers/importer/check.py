@@ -15,14 +15,17 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from schemas import manifests
 from schemas.cloud import Credentials
 from schemas.egress import EgressError, EgressPolicy
-from schemas.manifests import AuthorizationCode, Manifest, ManifestError
+from schemas.manifests import parsing
+from schemas.manifests.authentication import AuthorizationCode
+from schemas.manifests.manifest import Field, Manifest
+from schemas.manifests.parsing import ManifestError
 from schemas.settings import PREFIX
+from workers.importer.collection import Collection, key_of
+from workers.importer.details import Details
 from workers.importer.devices import Listed, Mapper, Skipped
 from workers.importer.expressions import ExpressionError, strict_getter
-from workers.importer.lists import Reading, printed
 from workers.importer.readings import Reader
 from workers.importer.vendor import Vendor, VendorError
 
@@ -40,7 +43,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        manifest = manifests.read(arguments.manifest)
+        manifest = parsing.read(arguments.manifest)
         values = _values(manifest, arguments.given)
         return asyncio.run(_check(manifest, values))
     except (ManifestError, VendorError, OSError) as error:
@@ -57,7 +60,7 @@ def _values(manifest: Manifest, given: list[str]) -> dict[str, str]:
     values = {name.strip(): value for name, _, value in (line.partition("=") for line in lines) if name.strip()}
     fields = manifest.settings | manifest.credentials
     if isinstance(manifest.authentication, AuthorizationCode):
-        fields = manifest.settings | {"access_token": manifests.Field("Access token (of a consent passed elsewhere)")}
+        fields = manifest.settings | {"access_token": Field("Access token (of a consent passed elsewhere)")}
     for name in values:
         if name not in fields:
             raise ManifestError(f"the manifest has no {name}: it has {', '.join(fields)}")
@@ -93,14 +96,16 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
     count = 0
     misfits: list[str] = []
     try:
-        reading = Reading(vendor, manifest.list)
-        seen: set[Any] = set()
-        async for part in reading.parts():
+        details = Details(vendor, mapper)
+        collection = Collection(vendor, manifest.list, lambda item: key_of(mapper, item))
+        seen: set[str] = set()
+        async for part in collection.parts():
             count += len(part.items)
-            seen.update(mapper.vendor_id(item) or printed(item) for item in part.unfiltered or part.items)
+            seen.update(key_of(mapper, item) for item in part.unfiltered or part.items)
             for item in part.items:
-                misfits = misfits or _misfits(manifest, item)
-                found = mapper.read(item)
+                whole = await details.added(item) if len(rows) < SHOWN else item
+                misfits = misfits or _misfits(manifest, whole)
+                found = whole if isinstance(whole, Skipped) else mapper.read(whole)
                 if isinstance(found, Skipped):
                     first_skipped = first_skipped or item
                     skipped[found.reason] += 1
@@ -108,8 +113,7 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
                     message = {} if reader is None else reader.message(item)
                     rows.append((*(value or "" for value in found), _words(message)))
             print(f"{count} items so far", file=sys.stderr)
-        if reading.total is not None:
-            reading.check(len(seen), count - len(seen))
+        collection.check(len(seen), count - len(seen))
     finally:
         await vendor.close()
     _print(rows)
@@ -128,6 +132,8 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
 
 def _misfits(manifest: Manifest, item: Any) -> list[str]:
     """Expressions that cannot be applied to an item; in a run they find nothing."""
+    if isinstance(item, Skipped):
+        return []
     telemetry = manifest.telemetry
     expressions = {f"device.{name}": value for name, value in asdict(manifest.device).items() if value}
     if telemetry is not None and telemetry.list is None:

@@ -6,7 +6,8 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from schemas import manifests, serials
+from schemas import serials
+from schemas.manifests.manifest import Device
 from workers.importer.expressions import getter
 
 TEXT_MAX = 255
@@ -38,7 +39,7 @@ class Skipped(NamedTuple):
 class Mapper:
     """Reads devices out of items."""
 
-    def __init__(self, device: manifests.Device) -> None:
+    def __init__(self, device: Device) -> None:
         others = (device.serial, device.mac, device.model, device.firmware, device.space)
         self._id, self._name = getter(device.id), getter(device.name)
         self._others = [None if one is None else getter(one) for one in others]
@@ -48,7 +49,7 @@ class Mapper:
     def vendor_id(self, item: Any) -> str | None:
         """The id of an item, None when it has none that could be one."""
         found = self._id(item)
-        text = _text(found)
+        text = text_of(found)
         return None if text is None or len(text) > TEXT_MAX or not _is_whole(found) else text
 
     def read(self, item: Any) -> Listed | Skipped:
@@ -75,14 +76,14 @@ class Mapper:
 
     def _read(self, item: Any) -> Listed | Skipped:
         found = self._id(item)
-        vendor_id = _text(found)
+        vendor_id = text_of(found)
         if vendor_id is None:
             return Skipped(None, "has no id")
         if not _is_whole(found):
             return Skipped(vendor_id[:TEXT_MAX], "its id has half a character")
         if len(vendor_id) > TEXT_MAX:
             return Skipped(vendor_id[:TEXT_MAX], f"its id is longer than {TEXT_MAX} characters")
-        name = _text(self._name(item))
+        name = text_of(self._name(item))
         if name is not None and len(name) > TEXT_MAX:
             return Skipped(vendor_id, f"its name is longer than {TEXT_MAX} characters")
         serial, mac, model, firmware, space = (None if get is None else get(item) for get in self._others)
@@ -94,7 +95,7 @@ def _is_whole(value: Any) -> bool:
     return not isinstance(value, str) or value.isascii() or value.encode("utf-8", "replace").decode() == value
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """Text or a number as text, without what PostgreSQL cannot hold; None when nothing is left."""
     if type(value) is not str:
         if type(value) is not int:
@@ -106,7 +107,7 @@ def _text(value: Any) -> str | None:
 
 
 def _short(value: Any) -> str | None:
-    text = None if value is None else _text(value)
+    text = None if value is None else text_of(value)
     return None if text is None else text[:TEXT_MAX]
 
 
@@ -125,8 +126,8 @@ def _mac(value: Any) -> str | None:
 def _space(value: Any) -> str | None:
     """`a/b/c`; from a list of names too, in which a name's own slashes become hyphens."""
     if isinstance(value, list):
-        return _joined([_text(part) for part in value])
-    text = _text(value)
+        return _joined([text_of(part) for part in value])
+    text = text_of(value)
     return None if text is None else _path(text)
 
 

@@ -9,8 +9,9 @@ import logging
 import time
 from uuid import UUID
 
-from schemas import ids, logs, manifests
+from schemas import ids, logs
 from schemas.egress import EgressPolicy
+from schemas.manifests import catalog
 from schemas.postgres import Pool, PostgresAway
 from schemas.redis import Redis
 from schemas.secrets import VENDOR_CREDENTIALS
@@ -74,7 +75,7 @@ class Importer:
 
     def _look_at_manifests(self) -> None:
         """Say which are skipped, at start and whenever that changes."""
-        broken = manifests.catalog(self._folder).broken
+        broken = catalog.load(self._folder).broken
         for provider, error in broken.items():
             if self._broken.get(provider) != error:
                 logs.event(log, logging.WARNING, "manifest_skipped", provider=provider, cause=error)

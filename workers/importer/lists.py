@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from schemas.manifests import PLACE, Listing, NoPaging, OffsetPaging, PagePaging, filled
+from schemas.manifests.manifest import Listing, NoPaging, OffsetPaging, PagePaging
+from schemas.manifests.texts import filled, filled_json
 from workers.importer import paging
-from workers.importer.expressions import ExpressionError, Getter, Items, getter
+from workers.importer.expressions import ExpressionError, Items, getter
 from workers.importer.paging import Position
 from workers.importer.vendor import Answer, Vendor, VendorError
 
@@ -42,8 +43,9 @@ class Part(NamedTuple):
 class Reading:
     """One reading of a list. What it says of the whole is known once all parts were taken."""
 
-    def __init__(self, vendor: Vendor, listing: Listing, values: Mapping[str, str] = {}) -> None:
+    def __init__(self, vendor: Vendor, listing: Listing, values: Mapping[str, str] = {}, parent: Any = None) -> None:
         self._vendor = vendor
+        self._parent = parent
         self._listing = listing
         self._values = values
         self._items = Items(listing.items, listing.key)
@@ -83,6 +85,7 @@ class Reading:
     async def parts(self) -> AsyncIterator[Part]:
         """The items, some at a time. Raises VendorError."""
         kind = self._listing.paging
+        await self._vendor.prepare()
         here: Position | None = paging.first(kind, self._vendor.url(self._listing.path, self._values))
         while here is not None:
             if self.pages == PAGES_MAX:
@@ -114,8 +117,11 @@ class Reading:
             self._note_total(self._total_of(answer.body))
         rows = self._items.rows(answer.body)
         unfiltered = None if self._inside else self._items.unfiltered(answer.body)
+        if self._parent is not None:
+            items = _below(self._parent, items)
+            unfiltered = None if unfiltered is None else _below(self._parent, unfiltered)
         if self._inside is not None:
-            items = _inner(items, self._inside)
+            items = [inner for item in items for inner in _below(item, self._inside(item) or [])]
         counted = items if unfiltered is None else unfiltered
         if rows or items:
             self._note(printed(rows or items), "The vendor repeats a page of its list")
@@ -201,7 +207,7 @@ class Reading:
         if in_path:
             url = self._vendor.url(listing.path, {**self._values, in_path: str(asked.pop(in_path, ""))})
         if listing.method == "POST":
-            body = _filled_body(listing.body or {}, known)
+            body = filled_json(listing.body or {}, known)
             for name, value in asked.items():
                 _put(body, name, value)
             return await self._vendor.ask("POST", url, headers=headers, body=body)
@@ -209,14 +215,9 @@ class Reading:
         return await self._vendor.ask("GET", url, query=query, headers=headers)
 
 
-def _inner(items: list[Any], inside: Getter) -> list[Any]:
-    """The devices inside items, each with its item."""
-    found = []
-    for item in items:
-        devices = inside(item)
-        if isinstance(devices, list):
-            found += [device | {"$parent": item} if isinstance(device, dict) else device for device in devices]
-    return found
+def _below(parent: Any, items: Any) -> list[Any]:
+    """Items, each with what it lies in."""
+    return [item | {"$parent": parent} if isinstance(item, dict) else item for item in items if isinstance(items, list)]
 
 
 def printed(value: Any) -> bytes:
@@ -231,15 +232,6 @@ def _number(value: Any) -> int | None:
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _filled_body(value: Any, known: Mapping[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {name: _filled_body(inner, known) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_filled_body(inner, known) for inner in value]
-    # A name that is none of the manifest's is the vendor's: `{id}` in a GraphQL query.
-    return PLACE.sub(lambda found: known.get(found[1], found[0]), value) if isinstance(value, str) else value
 
 
 def _put(body: dict[str, Any], name: str, value: Any) -> None:

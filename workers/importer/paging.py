@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from schemas.manifests import CursorPaging, LinkPaging, NoPaging, OffsetPaging, PagePaging, Paging
+from schemas.manifests.manifest import CursorPaging, LinkPaging, NoPaging, OffsetPaging, PagePaging, Paging
 from workers.importer.expressions import getter
 from workers.importer.vendor import Headers, VendorError, joined
 

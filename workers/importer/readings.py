@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas import manifests, times
-from schemas.manifests import Manifest
+from schemas import times
+from schemas.manifests.manifest import Manifest, Telemetry
 from schemas.telemetry import INTEGER_MAX, INTEGER_MIN, STRING_BYTES_MAX, TelemetryError, decode
 from workers.importer.devices import Mapper
 from workers.importer.expressions import getter
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 class Reader:
     """Reads messages out of items."""
 
-    def __init__(self, manifest: Manifest, telemetry: manifests.Telemetry) -> None:
+    def __init__(self, manifest: Manifest, telemetry: Telemetry) -> None:
         self._id = getter(telemetry.id) if telemetry.id else None
         self._mapper = Mapper(manifest.device)
         self._values = {name: getter(expression) for name, expression in telemetry.values.items()}

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import aiohttp
 from multidict import CIMultiDictProxy
+from yarl import URL
 
 from schemas.egress import EgressError, EgressPolicy, check_url
 from workers.egress import guarded_connector
@@ -98,8 +99,18 @@ class Requests:
     async def close(self) -> None:
         await self._http.close()
 
-    async def patiently(self, method: str, url: str, attempt: Callable[[], Awaitable[Raw]]) -> Answer:
-        """The answer to an attempt that is made until it is good. Raises VendorError."""
+    def target(self, url: str, query: Mapping[str, str]) -> URL:
+        """Where a request goes. Raises VendorError where none may."""
+        try:
+            found = check_url(url, self._policy, URL_CHARACTERS_MAX)
+            return found.update_query(dict(query)) if query else found
+        except EgressError as error:
+            raise VendorError(f"{shown(url)} must not be connected to: {error}") from error
+        except ValueError as error:
+            raise VendorError(f"{shown(url)} is not an address: {type(error).__name__}") from None
+
+    async def patiently(self, method: str, url: str, attempt: Callable[[], Awaitable[Raw]]) -> Raw:
+        """What comes of an attempt that is made until it is good. Raises VendorError."""
         waits = failures = 0
         while True:
             await self._pace()
@@ -115,15 +126,13 @@ class Requests:
                 failures += 1
                 await asyncio.sleep(2.0 ** (failures - 1) / 2)
                 continue
-            return _good(raw, method, url)
+            _check(raw, method, url)
+            return raw
 
-    async def once(
-        self, method: str, url: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes | None
-    ) -> Raw:
+    async def once(self, method: str, target: URL, headers: Mapping[str, str], data: bytes | None) -> Raw:
         """One request, whatever the answer. Raises VendorError when there is none."""
+        url = str(target)
         try:
-            target = check_url(url, self._policy, URL_CHARACTERS_MAX)
-            target = target.update_query(dict(query)) if query else target
             async with self._http.request(
                 method, target, headers=dict(headers), data=data, allow_redirects=False
             ) as answer:
@@ -161,14 +170,18 @@ class Requests:
             await self._rest(self._every_s)
 
 
-def _good(raw: Raw, method: str, url: str) -> Answer:
-    """What a final answer holds. Raises VendorError."""
+def _check(raw: Raw, method: str, url: str) -> None:
+    """Raises VendorError for an answer that is none of success."""
     if raw.status in (401, 403):
         sentence = f"The vendor refused the credentials: it answered {raw.status}"
         raise VendorError(sentence, unauthorized=True, status=raw.status, words=_words(raw))
     if not 200 <= raw.status < 300:
         sentence = f"The vendor answered {raw.status} to {method} {shown(url)}"
         raise VendorError(sentence, status=raw.status, words=_words(raw))
+
+
+def decoded(raw: Raw, method: str, url: str) -> Answer:
+    """The JSON that a good answer holds. Raises VendorError."""
     if raw.status == 204:
         return Answer(None, raw.headers)
     kind = raw.headers.get("Content-Type", "nothing in particular")

@@ -1,7 +1,6 @@
 """One run of one connector: its inventory, its telemetry, or a preview of what an inventory would change."""
 
 import asyncio
-import hashlib
 import logging
 import random
 import traceback
@@ -12,18 +11,20 @@ from uuid import UUID
 
 import msgspec
 
-from schemas import ids, logs, manifests, postgres
+from schemas import ids, logs, postgres
 from schemas.cloud import Credentials
 from schemas.egress import EgressPolicy
+from schemas.manifests import catalog
 from schemas.postgres import Connection, Pool, PostgresAway, PostgresTimeout
 from schemas.redis import Redis
 from schemas.secrets import SecretError, Vault
 from workers.importer import comparing, diff, holding, loading, store, telemetry
+from workers.importer.collection import Collection, key_of
 from workers.importer.comparing import Changes
+from workers.importer.details import Details
 from workers.importer.devices import Listed, Mapper, Skipped
 from workers.importer.diff import LostRunError, Target
 from workers.importer.holding import Digests
-from workers.importer.lists import Reading, printed
 from workers.importer.store import Connector
 from workers.importer.vendor import Vendor, VendorError
 
@@ -96,7 +97,7 @@ class Runs:
             await self._failed(connector, run_id, sentence, kind)
 
     def _vendor(self, connector: Connector) -> Vendor:
-        known = manifests.catalog(self._folder)
+        known = catalog.load(self._folder)
         if connector.provider in known.broken:
             raise VendorError(f"The manifest cannot be used: {known.broken[connector.provider]}")
         manifest = known.manifests.get(connector.provider)
@@ -184,15 +185,18 @@ class Runs:
 
     async def _read(self, connection: Connection, vendor: Vendor) -> "_Read":
         """Load the whole list; what is to be said of it."""
-        mapper, reading = Mapper(vendor.manifest.device), Reading(vendor, vendor.manifest.list)
+        mapper = Mapper(vendor.manifest.device)
+        details = Details(vendor, mapper)
+        collection = Collection(vendor, vendor.manifest.list, lambda item: key_of(mapper, item))
         read = _Read()
         page, seen = 0, set[str]()
-        async for part in reading.parts():
+        async for part in collection.parts():
             if part.page != page:
                 page, seen = part.page, set()
             listed: list[Listed] = []
             for item in part.items:
-                found = mapper.read(item)
+                whole = await details.added(item)
+                found = whole if isinstance(whole, Skipped) else mapper.read(whole)
                 if isinstance(found, Skipped):
                     read.skip(found)
                     await self._note_skipped(connection, mapper, item, found, read)
@@ -204,14 +208,14 @@ class Runs:
                     listed.append(found)
             await loading.load(connection, listed)
             if part.unfiltered and vendor.manifest.list.counts:
-                await loading.load_uncounted(connection, [_key(mapper, item) for item in part.unfiltered])
+                await loading.load_uncounted(connection, [key_of(mapper, item) for item in part.unfiltered])
         repeated = await loading.end_of_list(connection)
         for vendor_id in repeated:
             read.repeat(vendor_id)
-        if reading.total is not None:
-            reading.check(await loading.different(connection), read.twice_on_a_page)
-        read.pages = reading.pages
-        read.doubts += [reading.doubt] if reading.doubt else []
+        if collection.total is not None:
+            collection.check(await loading.different(connection), read.twice_on_a_page)
+        read.pages = collection.pages
+        read.doubts += collection.doubts
         read.doubts += ["the vendor lists devices on several pages"] if repeated else []
         read.doubts += ["an item has no id that would say which device it is"] if read.without_id else []
         return read
@@ -224,7 +228,7 @@ class Runs:
             read.without_id += 1
         else:
             await loading.load_skipped(connection, [vendor_id])
-        await loading.load_uncounted(connection, [_key(mapper, item)])
+        await loading.load_uncounted(connection, [key_of(mapper, item)])
 
     async def _said(self, connection: Connection, changes: Changes) -> dict[str, Any]:
         """What a run tells of beyond its numbers: it may be a surprise to people."""
@@ -299,9 +303,3 @@ class _Read:
         """Let another reading be the one that counts; doubts of either remain."""
         self.skipped, self.skips = other.skipped, other.skips
         self.doubts = list(dict.fromkeys(self.doubts + other.doubts))
-
-
-def _key(mapper: Mapper, item: Any) -> str:
-    """What tells an item from others: its id, or all that it says."""
-    found = mapper.vendor_id(item)
-    return found if found is not None else "\n" + hashlib.blake2b(printed(item), digest_size=16).hexdigest()

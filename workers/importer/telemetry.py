@@ -13,6 +13,7 @@ from schemas import entries, keys
 from schemas.postgres import Executor
 from schemas.redis import Redis, RedisAway
 from workers.importer import lists, store
+from workers.importer.collection import Collection, whole
 from workers.importer.readings import Reader
 from workers.importer.vendor import Vendor, VendorError
 
@@ -45,7 +46,7 @@ async def collect(
     reader = Reader(vendor.manifest, telemetry)
     count, failed = 0, Failed()
     if not any(ONE_BY_ONE in text for text in (listing.path, *listing.query.values())):
-        async for part in lists.Reading(vendor, listing).parts():
+        async for part in Collection(vendor, listing, whole).parts():
             vendor_items = {vendor_id: item for item in part.items if (vendor_id := reader.vendor_id(item)) is not None}
             count += await _store(executor, redis, connector, reader, vendor_items, now)
         return count, failed

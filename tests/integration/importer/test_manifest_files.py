@@ -10,7 +10,7 @@ from vendors import manifest
 
 from gateway.cli import doctor
 from gateway.cli.servers import Servers
-from schemas import manifests
+from schemas.manifests import catalog
 
 
 def _unreadable(path: Path) -> None:
@@ -50,7 +50,7 @@ async def test_a_broken_manifest_is_skipped_and_named(imports: Imports, how: str
     providers = {found["id"]: found for found in await imports.acme.call("GET", "/connectors/providers")}
     assert "broken.toml" in providers["broken"]["error"]
     assert providers["acme"]["error"] is None
-    assert len(providers) == len(manifests.available()) + 2
+    assert len(providers) == len(catalog.available()) + 2
     body = {"provider": "broken", "project_id": str(imports.acme.project_id), "space_id": str(imports.acme.space_id)}
     status, sentence = await imports.acme.call("POST", "/connectors", body)
     assert (status, "broken.toml" in sentence) == (422, True)
@@ -84,7 +84,7 @@ async def test_a_manifest_that_breaks_stops_its_own_connectors_in_words_and_goes
 async def test_an_operators_broken_manifest_is_not_replaced_by_ours(imports: Imports) -> None:
     """It may lead elsewhere, on purpose."""
     _break(imports, "zoom_rooms", "not TOML")
-    assert "zoom_rooms" not in manifests.available(str(imports.cloud.folder))
+    assert "zoom_rooms" not in catalog.available(str(imports.cloud.folder))
 
 
 async def test_new_and_changed_files_are_seen_at_once(imports: Imports) -> None:
@@ -97,7 +97,7 @@ async def test_new_and_changed_files_are_seen_at_once(imports: Imports) -> None:
     before = path.stat()
     path.write_text(manifest().replace("Acme Cloud", "Acme Clubs"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert manifests.available(str(imports.cloud.folder))["second"].title == "Acme Clubs"
+    assert catalog.available(str(imports.cloud.folder))["second"].title == "Acme Clubs"
     path.unlink()
     assert "There is no manifest second" in (await imports.sync(connector))["error"]
     providers = [found["id"] for found in await imports.acme.call("GET", "/connectors/providers")]

@@ -11,14 +11,14 @@ from imports import Imports
 from owners import owner
 from projects import account_of
 
-from schemas import manifests
+from schemas.manifests import catalog
 from schemas.redis import Redis
 from workers.importer.readings import Reader
 
 
 def _point(imports: Imports, provider: str) -> None:
     """Let the vendor's hosts be the simulated cloud: an operator's manifest of the same name stands before ours."""
-    text = (manifests.FOLDER / f"{provider}.toml").read_text()
+    text = (catalog.FOLDER / f"{provider}.toml").read_text()
     (imports.cloud.folder / f"{provider}.toml").write_text(
         re.sub(r'"https://[a-z0-9.-]+', f'"{imports.cloud.url}', text)
     )
@@ -150,7 +150,7 @@ async def test_shure_cloud(imports: Imports) -> None:
         return web.json_response({"data": [{"id": "s1", "name": "MXA920", "serialNumber": "4", "online": True}]})
 
     imports.cloud.before = cloud
-    text = (manifests.FOLDER / "shure_cloud.toml").read_text()
+    text = (catalog.FOLDER / "shure_cloud.toml").read_text()
     (imports.cloud.folder / "shure_cloud.toml").write_text(text.replace('"https://[^', '"https?://[^'))
     settings = {"api_url": f"{imports.cloud.url}/v1", "token_url": f"{imports.cloud.url}/token"}
     connector = await imports.connector(authorised=False, provider="shure_cloud", settings=settings)
@@ -218,10 +218,10 @@ async def test_one_gateway_imports_from_another(imports: Imports, redis_client: 
     assert "Sensor 0" in names
 
 
-@pytest.mark.parametrize("provider", manifests.available())
+@pytest.mark.parametrize("provider", catalog.available())
 def test_every_manifest_says_what_is_unknown(provider: str) -> None:
     """And what it needs of whoever uses it."""
-    manifest = manifests.available()[provider]
+    manifest = catalog.available()[provider]
     assert len(manifest.notes) > 80
     assert manifest.credentials
     assert manifest.checked
@@ -249,10 +249,10 @@ def test_every_manifest_says_what_is_unknown(provider: str) -> None:
 )
 def test_what_a_vendor_says_of_a_devices_connection(provider: str, item: dict[str, Any], status: str | None) -> None:
     """Neither is a warning silence, nor silence nothing."""
-    manifest = manifests.available()[provider]
+    manifest = catalog.available()[provider]
     assert manifest.telemetry is not None
     assert Reader(manifest, manifest.telemetry).message(item).get("status") == status
 
 
 def test_the_pace_of_a_vendor_that_answers_once_in_five_minutes_is_that() -> None:
-    assert 1 / manifests.available()["crestron_xio"].requests_per_s >= 300
+    assert 1 / catalog.available()["crestron_xio"].requests_per_s >= 300

@@ -8,7 +8,8 @@ from msgspec import Meta, Struct
 
 from gateway.api.endpoint import Endpoint
 from gateway.app import ENDPOINTS
-from schemas import manifests, settings, typed_events
+from schemas import settings, typed_events
+from schemas.manifests.manifest import Manifest
 from schemas.sentences import matching, patterns_of, sentence
 
 
@@ -24,7 +25,7 @@ def test_every_pattern_of_typed_events_has_a_sentence() -> None:
     assert found == {repr(pattern) for pattern in typed_events.PATTERNS}
 
 
-@pytest.mark.parametrize("kind", [*settings.GROUPS, manifests.Manifest], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*settings.GROUPS, Manifest], ids=lambda kind: kind.__name__)
 def test_every_pattern_of_settings_and_manifests_has_a_sentence(kind: type[Struct]) -> None:
     """Operators read no regular expressions either."""
     assert [pattern for pattern, text in patterns_of(kind).items() if text is None] == []

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from schemas import manifests
-from schemas.manifests import ManifestError
+from schemas.manifests import parsing
+from schemas.manifests.parsing import ManifestError
 
 PAGE = (Path(__file__).parent.parent.parent.parent / "docs" / "manifests.md").read_text()
 GOOD = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0]
 
 
 def test_the_manifest_that_the_documentation_shows_is_one() -> None:
-    manifest = manifests.parse(GOOD, "acme.toml")
+    manifest = parsing.parse(GOOD, "acme.toml")
     assert (manifest.title, manifest.list.total, manifest.consents) == ("Acme", "meta.total", False)
 
 
@@ -46,7 +46,71 @@ def test_the_manifest_that_the_documentation_shows_is_one() -> None:
 def test_what_is_wrong_is_told_with_its_line(was: str, now: str, told: str) -> None:
     assert was in GOOD
     with pytest.raises(ManifestError) as error:
-        manifests.parse(GOOD.replace(was, now, 1), "acme.toml")
+        parsing.parse(GOOD.replace(was, now, 1), "acme.toml")
+    assert told in str(error.value)
+
+
+LIST = 'path = "/devices"\nitems = "data"\ntotal = "meta.total"\n'
+LOOP = """path = "/sites/{site}/devices"
+items = "data"
+[list.for_each]
+path = "/sites"
+items = "sites"
+values = {site = "id"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "told"),
+    [
+        ('site = "id"', 'site = "id["', "line 17: list.for_each.values.site: Invalid jmespath"),
+        ('site = "id"', 'seat = "id"', "line 12: list.path: there is no setting or credential site"),
+        (
+            'site = "id"',
+            'site = "id", token = "id"',
+            "line 17: list.for_each.values.token: a setting or credential has",
+        ),
+        (
+            '"/sites/{site}',
+            '"https://{site}.example/',
+            "line 12: list.path: site is of the vendor's answers, and no answer",
+        ),
+        ('"/sites"', '"/sites/{site}"', "line 15: list.for_each.path: there is no setting or credential site"),
+        (
+            'kind = "bearer"\ntoken = "{token}"\n',
+            'kind = "login"\npath = "/{id}"\ntoken = "t"\n',
+            "authentication.path: there is no setting or credential id",
+        ),
+        (
+            'kind = "bearer"\ntoken = "{token}"',
+            'kind = "login"\npath = "/login"',
+            "line 7: authentication: one of token and token_header says where the token is",
+        ),
+        (
+            'kind = "bearer"\ntoken = "{token}"',
+            'kind = "hmac"\nsecret = "x"\ntext = "{signature}"\nheaders = {}',
+            "authentication.text: there is no setting or credential signature",
+        ),
+        (
+            'kind = "bearer"\ntoken = "{token}"',
+            'kind = "login"\npath = "/login"\ntoken = "t"\n[[authentication.steps]]\npath = "/{a}"\nvalues = {a = "a"}',
+            "line 12: authentication.steps.path: there is no setting or credential a",
+        ),
+        (
+            "[telemetry]",
+            '[detail]\npath = "/{uuid}"\n[telemetry]',
+            "detail.path: there is no setting or credential uuid",
+        ),
+    ],
+)
+def test_what_answers_fill_is_checked_too(was: str, now: str, told: str) -> None:
+    """A name must be known where it stands, and no answer of a vendor leads to another host."""
+    assert LIST in GOOD
+    looped = GOOD.replace(LIST, LOOP)
+    parsing.parse(looped, "acme.toml")
+    assert was in looped
+    with pytest.raises(ManifestError) as error:
+        parsing.parse(looped.replace(was, now, 1), "acme.toml")
     assert told in str(error.value)
 
 
