@@ -25,10 +25,11 @@ from gateway.device import children, config, device, registration, space, teleme
 from gateway.device import commands as device_commands
 from gateway.event_tail import EventTail, StreamLimits
 from gateway.ingest.call_limit import CallLimit
+from gateway.ingest.hot_state import HotState
 from gateway.ingest.ingest import Ingest
 from gateway.ingest.nodes import Nodes
 from gateway.ingest.pressure import Pressure
-from gateway.ingest.protocol import HotState
+from gateway.ingest.slow_readers import SlowReaders
 from gateway.ingest.state_room import StateRoom
 from gateway.operations import health
 from gateway.operations import metrics as scrape
@@ -196,6 +197,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
     )
     hot = HotState(
         ingest,
+        SlowReaders(timeout_s=settings.write_timeout_s, bytes_max=settings.unread_bytes_max, metrics=metrics),
         connections_max=settings.connections_max,
         request_timeout_s=settings.request_timeout_s,
         route_timeouts=settings.route_timeouts,

@@ -48,6 +48,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
+        self.connections_aborted = Counter(
+            "fleetgate_connections_aborted",
+            "Connections ended because their clients did not take what they were sent, by what ran out.",
+            ["limit"],
+            registry=registry,
+        )
         self.limited = Counter(
             "fleetgate_calls_limited",
             "Calls refused because of a limit or a share, by what it limits.",

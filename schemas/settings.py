@@ -148,6 +148,13 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
             "with `*` for one member of a path and `**` for all that follow.",
         ),
     ] = ""
+    write_timeout_s: Annotated[
+        _Seconds, Meta(description="A client must take at least 16 KiB of a longer answer within this.")
+    ] = 20
+    unread_bytes_max: Annotated[
+        int,
+        Meta(ge=2**20, description="Bytes of answers that clients have yet to take in one edge; then the slowest go."),
+    ] = 128 * 1024 * 1024
     shutdown_timeout_s: Annotated[int, Meta(ge=1, le=300, description="Open requests get this long on SIGTERM.")] = 20
     connections_max: Annotated[_Count, Meta(description="Connections one edge process serves; more get 503.")] = 50_000
     account_calls_max: Annotated[

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 BULK_MAX = 25
 REGISTRATIONS_WINDOW_S = 60
+REGISTRATION_BYTES_MAX = 64 * 1024
+"""Read before the hardware key in it is known; details are the most of it, at 16 KiB."""
 TOO_MANY = f"At most {BULK_MAX} devices are registered at once"
 
 
@@ -75,6 +77,7 @@ class Registered(Struct):
         422: "A member is missing, malformed or already taken.",
         429: "Too many devices in a minute, with the hardware key or from the address.",
     },
+    body_bytes_max=REGISTRATION_BYTES_MAX,
 )
 async def register(services: Services, request: Request, body: Registration) -> Registered:
     """Register a device; keep what is answered. Until the device is heard of, the same call is answered alike."""

@@ -20,8 +20,8 @@ from gateway.api.callers.authorization import presented_key
 from gateway.api.callers.devices import DEVICE
 from gateway.api.dialects import ErrorBody
 from gateway.api.endpoint import Endpoint, endpoint
+from gateway.ingest.answers import refusal
 from gateway.ingest.ingest import Ingest
-from gateway.ingest.protocol import refusal
 from gateway.refusals import DoesNotFit, Malformed, TooLarge, Unauthenticated
 from gateway.services import Services
 from gateway.stores.devices import children
@@ -31,6 +31,8 @@ from schemas.telemetry import Telemetry
 
 MESSAGES_MAX = 100
 MASS_BODY_BYTES_MAX = 4 * 1024 * 1024
+TOKENS_BODY_BYTES_MAX = 1024 * 1024
+"""Of a request without a key: its tokens are in the messages, so it is read before anybody is known."""
 
 
 class Answers:
@@ -84,13 +86,13 @@ async def post_telemetry(services: Services, request: Request, device_id: str) -
     """Send one telemetry message; the answer says what waits for the device."""
     answers = Answers(1)
     place = AnswerSlot(answers, 0)
-    key = presented_key(request).encode("utf-8", "replace")
+    key, device = _shown(request, device_id)
     try:
-        body = await bodies.read(request, telemetry.BODY_BYTES_MAX)
+        body = await bodies.read(request, telemetry.BODY_BYTES_MAX) if services.ingest.knows(device, key) else b""
     except TooLarge:
         services.ingest.refuse_too_large(place)
     else:
-        services.ingest.offer(place, device_id.lower().encode("utf-8", "replace"), key, body)
+        services.ingest.offer(place, device, key, body)
     await answers.done.wait()
     return _response(answers.statuses[0], answers.bodies[0], answers.retry_after_s)  # type: ignore[return-value]
 
@@ -153,14 +155,13 @@ class DeviceMessages:
     described_caller=DEVICE,
     body_bytes_max=MASS_BODY_BYTES_MAX,
 )
-async def post_telemetries(
-    services: Services, request: Request, device_id: str, body: bytes
-) -> dict[UUID, ResponseMap | ErrorBody]:
+async def post_telemetries(services: Services, request: Request, device_id: str) -> dict[UUID, ResponseMap | ErrorBody]:
     """Send messages of many devices at once: one's own, one's children's, any whose `access_token` is in its message.
 
     Several messages of one device come as an array: they count as one call of it and are stored together or not at all.
     The answer maps each id to its response map or error: 201 when all are stored, else 422.
     """
+    body = await _read_of_many(services, request, device_id)
     items = bodies.decode(_members, body)
     by_device = [DeviceMessages(name, raw) for name, raw in items.items()]
     _check(body, items, by_device)
@@ -189,6 +190,24 @@ async def post_telemetries(
     )
     status = 201 if all(status == 201 for status in answers.statuses) else 422
     return _response(status, b"{%b}" % members, answers.retry_after_s)  # type: ignore[return-value]
+
+
+def _shown(request: Request, device_id: str) -> tuple[bytes, bytes]:
+    """The key that a request shows, and the device that it is for."""
+    return presented_key(request).encode("utf-8", "replace"), device_id.lower().encode("utf-8", "replace")
+
+
+async def _read_of_many(services: Services, request: Request, device_id: str) -> bytes:
+    """The messages of a caller with a good key; without one they are fewer, until their tokens are read.
+
+    Raises Unauthenticated for a wrong key.
+    """
+    key, device = _shown(request, device_id)
+    if not key:
+        return await bodies.read(request, TOKENS_BODY_BYTES_MAX)
+    if not services.ingest.knows(device, key):
+        raise Unauthenticated
+    return await bodies.read(request, MASS_BODY_BYTES_MAX)
 
 
 def _check(body: bytes, items: dict[str, Raw], by_device: list[DeviceMessages]) -> None:

@@ -158,6 +158,10 @@ class Ingest:
             self._metrics.received.inc(1 + len(more))
             self._refuse(receiver, 401, "Unauthorized", Refused.UNAUTHORIZED, messages=1 + len(more))
 
+    def knows(self, device_id: bytes, key: bytes) -> bool:
+        """Whether `key` is an access key of the device: to be asked before a body is read."""
+        return self._verify(device_id, key)
+
     def offer_trusted(
         self,
         receiver: Receiver,

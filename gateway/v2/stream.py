@@ -28,7 +28,7 @@ from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.scopes import ProjectScope
 from gateway.api.validation import Label
 from gateway.event_tail import BUFFER_EVENTS_MAX, Watch, Watcher, WatchFilter
-from gateway.ingest.protocol import ABORT, ENDLESS
+from gateway.ingest.connection import ABORT, ENDLESS
 from gateway.permissions import Permission
 from gateway.refusals import Refusal, Unavailable, away
 from gateway.services import Services

@@ -33,7 +33,7 @@ EventTail.__init__ = watched
 """It reads while somebody watches."""
 LOOPS = {
     "pressure": ("gateway.ingest.pressure", "Pressure", "_measure", "pressure"),
-    "hot tick": ("gateway.ingest.protocol", "HotState", "tick", "hot tick"),
+    "hot tick": ("gateway.ingest.hot_state", "HotState", "tick", "hot tick"),
     "event tail": ("gateway.event_tail", "EventTail", "_poll", "event tail"),
     "ingest": ("gateway.ingest.call_limit", "CallLimit", "tick", "ingest"),
     "a pipe to Redis": ("gateway.ingest.pipe", "Pipe", "_connect", "ingest"),

@@ -22,7 +22,7 @@ from projects import Account, account_of
 
 from gateway import event_tail
 from gateway.api.callers.access_tokens import AUDIENCE, issue_token, token_key
-from gateway.ingest.protocol import ABORT
+from gateway.ingest.connection import ABORT
 from gateway.v2 import stream
 from gateway.v2.stream import _GoneError, _Sender
 from schemas.postgres import Pool
