@@ -1,6 +1,8 @@
 # One image for every process: `fleetgate edge` (the default), `worker`, `migrate`, `admin`, `doctor`.
 # PostgreSQL and Redis are yours: set FLEETGATE_POSTGRES_DSN, FLEETGATE_REDIS_URL and FLEETGATE_MASTER_KEY.
-FROM python:3.12-slim AS build
+# The base image by its digest: a new one is a change of this line.
+ARG PYTHON=python:3.12.12-slim-bookworm@sha256:593bd06efe90efa80dc4eee3948be7c0fde4134606dd40d8dd8dbcade98e669c
+FROM ${PYTHON} AS build
 WORKDIR /src
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 # The embedded servers are for laptops and tests; the image leaves them out.
@@ -12,7 +14,7 @@ COPY workers workers
 COPY schemas schemas
 RUN /opt/fleetgate/bin/pip install --no-cache-dir --no-deps .
 
-FROM python:3.12-slim
+FROM ${PYTHON}
 COPY --from=build /opt/fleetgate /opt/fleetgate
 RUN useradd --system --uid 10001 fleetgate
 USER fleetgate

@@ -72,6 +72,7 @@ from gateway.v2 import (
 from gateway.v2 import devices as project_devices
 from gateway.v2 import projects as visible_projects
 from schemas import logs, postgres, redis
+from schemas.egress import EgressPolicy, GuardedResolver
 from schemas.ids import AccessKeys
 from schemas.manifests import catalog
 from schemas.metrics import Metrics
@@ -182,6 +183,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         raise
     for provider, error in catalog.load(settings.manifests).broken.items():
         logs.event(log, logging.WARNING, "manifest_skipped", provider=provider, cause=error)
+    resolver = GuardedResolver(EgressPolicy(settings.egress_allow, http=settings.egress_http))
     shards = installation.shards
     access_keys = AccessKeys(settings.master_key)
     call_limit = CallLimit(client, shards)
@@ -213,6 +215,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         call_limit=call_limit,
         metrics=metrics,
         events=tail,
+        resolver=resolver,
         shares=TenantShares(settings.postgres_pool, settings.organization_share, metrics),
         closing=hot.closing,
         clock=lambda: datetime.now(UTC),
@@ -226,6 +229,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         yield {"services": services, "hot": hot}
     finally:
         await background.stop()
+        await resolver.close()
         await client.aclose()
         await pool.close()
 

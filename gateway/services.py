@@ -10,6 +10,7 @@ from gateway.event_tail import EventTail
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.ingest import Ingest
 from gateway.tenant_shares import TenantShares
+from schemas.egress import GuardedResolver
 from schemas.ids import AccessKeys
 from schemas.metrics import Metrics
 from schemas.postgres import Pool
@@ -29,6 +30,8 @@ class Services(Struct, frozen=True, kw_only=True):
     call_limit: CallLimit
     events: EventTail
     shares: TenantShares
+    resolver: GuardedResolver
+    """Looks up where URLs that are saved lead to."""
     closing: asyncio.Event
     """Set when the process shuts down, which ends open streams."""
     metrics: Metrics

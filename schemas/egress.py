@@ -5,11 +5,13 @@ metadata service, the database next door). Two guards, and both must let a reque
 
 * `check_url` when a URL is saved, and before it is used: its form, and the address where the host is one. A host that
   some resolver might read as a number (decimal, hexadecimal, octal, fewer than four parts) is refused by its form.
+  `check_target` beside it, when it is saved: where a name leads just then.
 * `workers.egress` when the connection is made: it judges the addresses that a name leads to by the same policy.
 
 Addresses that are not global unicast are refused: loopback, private, link-local (metadata services live there), shared
 (CGNAT), multicast, unspecified, documentation and benchmarking ranges, and whatever wraps an IPv4 address in an IPv6
-one (mapped, compatible, 6to4, NAT64, Teredo). An operator opens ranges with `FLEETGATE_EGRESS_ALLOW`.
+one (mapped, compatible, 6to4, NAT64, Teredo). So are public addresses at which a cloud serves its own machines; other
+clouds have theirs in ranges that are refused anyway. An operator opens ranges with `FLEETGATE_EGRESS_ALLOW`.
 """
 
 import asyncio
@@ -30,6 +32,8 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
 URL_CHARS_MAX = 2048
+NAME_SERVER_TIMEOUT_S = 5.0
+"""How long saving a URL waits for its name."""
 LOOKUPS_MAX = 64
 """Look-ups of names under way at once. Each holds a thread for as long as the system's resolver takes."""
 
@@ -50,6 +54,9 @@ _REFUSED_V4 = tuple(
         "198.51.100.0/24",
         "203.0.113.0/24",
         "224.0.0.0/3",
+        "168.63.129.16/32",  # Azure: the machine's agent, certificates, DNS
+        "161.26.0.0/16",  # IBM Cloud: services of the private network
+        "166.8.0.0/14",  # IBM Cloud: the same
     )
 )
 _GLOBAL_V6 = IPv6Network("2000::/3")
@@ -194,3 +201,21 @@ class GuardedResolver(AbstractResolver):
     async def close(self) -> None:
         """Let the threads go; look-ups under way end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def check_target(url: URL, resolver: GuardedResolver) -> None:
+    """Raises EgressError when the URL's host is a name that leads to refused addresses only, just now.
+
+    For the moment of saving, beside `check_url`: a name that cannot be resolved then passes, since every connection is
+    judged again.
+    """
+    host = url.raw_host or ""
+    if ":" in host or DOTTED.fullmatch(host):
+        return
+    try:
+        async with asyncio.timeout(NAME_SERVER_TIMEOUT_S):
+            await resolver.resolve(host, url.port or 0)
+    except EgressError:
+        raise
+    except (OSError, TimeoutError, UnicodeError):
+        return

@@ -135,7 +135,12 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain; turns TLS on.")] = ""
     tls_key: Annotated[str, Meta(description="PEM file with the certificate's private key.")] = ""
     metrics_token: Annotated[
-        str, Meta(description="Bearer token for /metrics (secret); without one only this machine may read them.")
+        str,
+        matching(
+            r"^(\S{16,})?$",
+            "must have at least 16 characters, none of them a space",
+            description="Bearer token for /metrics (secret); without one nobody may read them.",
+        ),
     ] = ""
     keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="An idle connection is closed after this.")] = 75
     request_timeout_s: Annotated[_Seconds, Meta(description="A request must have arrived whole within this.")] = 20

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -13,6 +15,7 @@ import uvloop
 
 from gateway.cli.local.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 from schemas import postgres, redis
+from schemas.egress import GuardedResolver
 from schemas.postgres import Pool
 from schemas.redis import Redis
 
@@ -34,6 +37,21 @@ def pytest_configure() -> None:
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The event loop that edges and workers run on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _names_without_network() -> Iterator[None]:
+    """Nobody asks a name server: names but `localhost` have no address, wherever tests run."""
+    look_up = GuardedResolver.look_up
+
+    def answer(self: GuardedResolver, host: str, port: int, family: int) -> list[tuple[Any, ...]]:
+        if host != "localhost":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(self, host, port, family)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(GuardedResolver, "look_up", answer)
+        yield
 
 
 @pytest.fixture(scope="session")

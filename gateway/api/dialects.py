@@ -40,6 +40,8 @@ STATUSES: Mapping[type[Refusal], int] = {
     TimedOut: 504,
 }
 HELP = "/docs"
+UNCACHED = {"cache-control": "no-store"}
+"""No cache may keep an answer: many hold a secret that is shown once, all are for the caller alone."""
 _V2_PATHS = ("/v2/", "/emulator/v2/")
 
 
@@ -111,7 +113,7 @@ class Dialect(Struct, frozen=True):
     def error(self, status: int, text: str, headers: Mapping[str, str] = {}) -> Response:
         """The response to an error that no endpoint raised as a refusal: the router's 404 and 405, and a bug's 500."""
         body = msgspec.json.encode(self.body.of(status, text))
-        return Response(body, status, headers=dict(headers), media_type="application/json")
+        return Response(body, status, headers={**UNCACHED, **headers}, media_type="application/json")
 
 
 PLAIN = Dialect(ErrorBody, STATUSES, is_v2=False)

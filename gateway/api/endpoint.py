@@ -199,7 +199,8 @@ class Endpoint:
                 answer = await self.function(**given)
         if isinstance(answer, Response):
             return answer
-        return Response(self._encoder.encode(answer), self.status, media_type="application/json")
+        body = self._encoder.encode(answer)
+        return Response(body, self.status, headers=dialects.UNCACHED, media_type="application/json")
 
     def _named_parameters(self, request: Request) -> list[tuple[str, str]]:
         """The parameters of a request, each as its field is called. Raises Malformed for one that has none."""

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from html import escape
 from typing import TypeAlias
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -186,10 +186,12 @@ def _form(services: Services, found: LinkedConnector, wrong: str = "", status: i
     )
     problem = f"<p class=wrong role=alert>{escape(wrong)}</p>" if wrong else ""
     then = "You are then asked by the vendor itself." if manifest.consents else "They are stored encrypted."
+    hosts = ", ".join(dict.fromkeys(urlsplit(url).netloc for url in manifest.urls(found.settings)))
+    where = f"<p>They are sent to <b>{escape(hosts)}</b>.</p>" if hosts else ""
     return page_of(
         f"Connect {escape(manifest.title)}",
         f"<p>Enter the passcode that came with this link, and the credentials for “{escape(found.name)}”. {then}</p>"
-        f"{problem}"
+        f"{where}{problem}"
         "<form method=post><label for=passcode>Passcode</label><input id=passcode name=passcode required"
         f" autocomplete=off autofocus>{fields}<button>Connect</button></form>",
         status,

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import identifiers
-from gateway.api import bodies, fixed_window, validation
+from gateway.api import bodies, dialects, fixed_window, validation
 from gateway.api.addresses import address_of
 from gateway.api.dialects import ErrorBody
 from gateway.api.endpoint import Endpoint, endpoint
@@ -122,7 +122,8 @@ async def register_many(services: Services, request: Request, body: list[Raw]) -
                 logs.event(log, logging.WARNING, "postgres_unavailable", cause=str(error))
                 results.append(ErrorBody(away("Postgres").text))
     status = 422 if any(isinstance(result, ErrorBody) for result in results) else 201
-    return Response(msgspec.json.encode(results), status, media_type="application/json")  # type: ignore[return-value]
+    answer = msgspec.json.encode(results)
+    return Response(answer, status, headers=dialects.UNCACHED, media_type="application/json")  # type: ignore[return-value]
 
 
 async def _count(services: Services, who: str, devices: int) -> None:

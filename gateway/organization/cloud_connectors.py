@@ -21,6 +21,7 @@ from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.connectors import cloud_connectors as store
 from gateway.stores.connectors.cloud_connectors import CloudConnector
+from schemas.egress import EgressError, EgressPolicy, check_target, check_url
 from schemas.manifests import catalog, parsing
 from schemas.manifests.manifest import Field, Manifest
 from schemas.postgres import Connection
@@ -139,6 +140,7 @@ async def create_connector(services: Services, organization: OrganizationScope, 
     """Make a connector. Whoever opens the link and knows the passcode enters the vendor's credentials."""
     manifest = _manifest(services, body.provider)
     settings = _checked(manifest, body.settings)
+    await _check_targets(services, manifest, settings)
     async with services.postgres.acquire() as connection, connection.transaction():
         connector_id = await store.create(
             connection,
@@ -189,11 +191,13 @@ async def update_connector(
     A setting that is part of an address, or of how requests are proven, ends the credentials and the link: make a new
     one.
     """
+    if body.settings is not None:
+        manifest = _manifest(services, (await store.read(services.postgres, organization.id, connector_id)).provider)
+        await _check_targets(services, manifest, _checked(manifest, body.settings))
     async with locked(services, organization, connector_id) as (connection, connector):
         settings, elsewhere = connector.settings, False
         if body.settings is not None:
-            manifest = _manifest(services, connector.provider)
-            settings = _checked(manifest, body.settings)
+            settings = body.settings
             changed = {
                 name for name in settings | connector.settings if settings.get(name) != connector.settings.get(name)
             }
@@ -313,6 +317,16 @@ def _checked(manifest: Manifest, given: dict[str, Any]) -> dict[str, str]:
         if not re.fullmatch(field.pattern, value):
             raise DoesNotFit(f"Settings: {name} ({field.label}) does not have the form {field.pattern}")
     return given
+
+
+async def _check_targets(services: Services, manifest: Manifest, settings: dict[str, str]) -> None:
+    """Raises DoesNotFit when the settings lead inward. Waits for name servers: no lock is held yet."""
+    policy = EgressPolicy(services.settings.egress_allow, http=services.settings.egress_http)
+    for url in manifest.urls(settings):
+        try:
+            await check_target(check_url(url, policy), services.resolver)
+        except EgressError as error:
+            raise DoesNotFit(f"Settings: {error}") from None
 
 
 ENDPOINTS = (

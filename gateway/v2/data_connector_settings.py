@@ -20,24 +20,36 @@ from gateway.services import Services
 from gateway.stores.connectors import data_connectors as store
 from gateway.stores.connectors.data_connectors import Connector
 from gateway.v2 import update_masks
+from schemas import egress
 from schemas import events as event_types
 from schemas.bounds import RETRY_WINDOW_S
 from schemas.egress import EgressError, EgressPolicy, check_url
 from schemas.events import rfc3339
 from schemas.secrets import CONNECTOR_SECRETS
+from schemas.sentences import matching
 
 HEADERS_MAX, HEADER_CHARACTERS_MAX = 30, 4_096
 LIST_MAX = 100
 FORBIDDEN_HEADERS = {
-    "host", "content-length", "content-type", "transfer-encoding", "connection", "x-dt-signature",
-    "dt-asymmetric-signature", "webhook-id", "webhook-timestamp", "webhook-signature",
+    "host", "content-length", "content-type", "content-encoding", "transfer-encoding", "te", "trailer", "connection",
+    "keep-alive", "proxy-connection", "upgrade", "http2-settings", "expect",
+    "x-dt-signature", "dt-asymmetric-signature", "webhook-id", "webhook-timestamp", "webhook-signature",
 }  # fmt: skip
+"""What frames a request, belongs to the connection, or proves who sent it. Some servers take `_` for `-` in names."""
+SECRET_CHARACTERS_MIN, SECRET_CHARACTERS_MAX = 6, 255
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,255}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\U0010ffff]*")
 
 
 RetryWindow = Annotated[int, Meta(ge=RETRY_WINDOW_S.least, le=RETRY_WINDOW_S.most)]
-Secret = Annotated[str, Meta(max_length=255)]
+SignatureSecret = Annotated[str, Meta(min_length=SECRET_CHARACTERS_MIN, max_length=SECRET_CHARACTERS_MAX)]
+Secret = Annotated[
+    str,
+    matching(
+        rf"^([\s\S]{{{SECRET_CHARACTERS_MIN},{SECRET_CHARACTERS_MAX}}})?$",
+        f"must have {SECRET_CHARACTERS_MIN} to {SECRET_CHARACTERS_MAX} characters, or be empty for none",
+    ),
+]
 Words = Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(max_length=LIST_MAX)]
 
 
@@ -151,7 +163,7 @@ class Draft:
         if len(given) > HEADERS_MAX:
             raise DoesNotFit(f"HttpConfig.headers: at most {HEADERS_MAX}")
         for name, text in given.items():
-            if name.lower() in FORBIDDEN_HEADERS:
+            if name.lower().replace("_", "-") in FORBIDDEN_HEADERS:
                 raise DoesNotFit(f"HttpConfig.headers: {name} is set by the gateway itself")
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
                 raise DoesNotFit("HttpConfig.headers: a name or value has characters that no header has")
@@ -175,6 +187,17 @@ class Draft:
         if self.connector.standard_webhooks and not self.connector.secret:
             raise DoesNotFit("Delivery.standardWebhooks needs a signatureSecret")
         return self.connector
+
+
+async def check_target(services: Services, change: Change) -> None:
+    """Raises DoesNotFit when the URL that a change gives leads inward. Waits for name servers: no lock is held yet."""
+    url = _http(change).url
+    if isinstance(url, str):
+        policy = EgressPolicy(services.settings.egress_allow, http=services.settings.egress_http)
+        try:
+            await egress.check_target(check_url(url, policy), services.resolver)
+        except EgressError as error:
+            raise DoesNotFit(f"HttpConfig.url: {error}") from None
 
 
 class Setting(NamedTuple):

@@ -5,9 +5,9 @@ What is sent, when, and what happens when it fails is the dispatcher's (workers.
 """
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gateway.api import page_tokens
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
@@ -18,7 +18,7 @@ from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.connectors import data_connectors as store
 from gateway.v2 import data_connector_settings as settings
-from gateway.v2.data_connector_settings import Change, DataConnector, Draft, shown
+from gateway.v2.data_connector_settings import Change, DataConnector, Draft, SignatureSecret, shown
 from gateway.v2.update_masks import UpdateQuery
 from schemas.secrets import CONNECTOR_SECRETS
 
@@ -37,7 +37,7 @@ class DataConnectors(Struct, rename="camel"):
 class NewSecret(Struct, rename="camel"):
     """The secret from now on; the one before is used beside it for a day."""
 
-    signature_secret: Annotated[str, Meta(min_length=1, max_length=255)]
+    signature_secret: SignatureSecret
 
 
 @endpoint("GET", CONNECTORS, caller=SERVICE_ACCOUNT, permission=Permission.READ)
@@ -54,6 +54,7 @@ async def list_connectors(services: Services, project: ProjectScope, query: Page
 )
 async def create_connector(services: Services, project: ProjectScope, body: Change) -> DataConnector:
     """Make a data connector. It gets the events that are stored from now on."""
+    await settings.check_target(services, body)
     draft = Draft(services, store.new(project.id))
     settings.apply(draft, body)
     async with services.postgres.acquire() as connection, connection.transaction():
@@ -88,6 +89,7 @@ async def update_connector(
     services: Services, project: ProjectScope, connector: str, query: UpdateQuery, body: Change
 ) -> DataConnector:
     """Change a data connector, from its next attempt on. Disabled, it drops what it owes; enabled, it begins anew."""
+    await settings.check_target(services, body)
     async with services.postgres.acquire() as connection, connection.transaction():
         draft = Draft(services, await store.lock(connection, project.id, connector))
         if query.update_mask is None:

@@ -12,8 +12,8 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from gateway.api import bodies
-from gateway.api.callers.access_tokens import TOKEN_LIFE_S, issue_token
+from gateway.api import bodies, dialects
+from gateway.api.callers.access_tokens import TOKEN_LIFE_S, issue_token, read_claims
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.texts import is_text
 from gateway.refusals import Malformed, UnknownCoding
@@ -75,19 +75,15 @@ async def _is_signed(
     services: Services, request: Request, assertion: str, account: service_accounts.AccountOfKey
 ) -> bool:
     home = await service_accounts.home(services.postgres, account.id)
-    try:
-        claims = jwt.decode(
-            assertion,
-            derived_secret(services.settings.master_key, account.key_id),
-            algorithms=["HS256"],
-            audience=_audiences(services, request),
-            issuer=service_accounts.email_of(account.id, home),
-            leeway=LEEWAY_S,
-            options={"require": ["iss", "aud", "iat", "exp"]},
-        )
-    except jwt.PyJWTError:
-        return False
-    return bool(claims["exp"] - claims["iat"] <= TOKEN_LIFE_S)
+    claims = read_claims(
+        assertion,
+        derived_secret(services.settings.master_key, account.key_id),
+        audience=_audiences(services, request),
+        required=("iss",),
+        issuer=service_accounts.email_of(account.id, home),
+        leeway_s=LEEWAY_S,
+    )
+    return claims is not None
 
 
 def _audiences(services: Services, request: Request) -> list[str]:
@@ -98,7 +94,7 @@ def _audiences(services: Services, request: Request) -> list[str]:
 
 
 def _refuse(error: str, text: str) -> Any:
-    return JSONResponse({"error": error, "error_description": text}, 400)
+    return JSONResponse({"error": error, "error_description": text}, 400, headers=dialects.UNCACHED)
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (issue,)

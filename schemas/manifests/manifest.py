@@ -26,12 +26,13 @@
 What a member means stands at its struct below; `python -m schemas.manifests` prints the JSON schema.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from schemas.manifests.authentication import Authentication, AuthorizationCode
-from schemas.manifests.texts import Expression, Filled, Word
+from schemas.manifests.texts import PLACE, Expression, Filled, Word, filled
 from schemas.sentences import matching
 
 
@@ -193,3 +194,11 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     def consents(self) -> bool:
         """Whether it is authorised by the vendor's own consent page."""
         return isinstance(self.authentication, AuthorizationCode)
+
+    def urls(self, settings: Mapping[str, str]) -> tuple[str, ...]:
+        """Where a connector with these settings leads; without those that credentials are part of."""
+        known = {name: settings.get(name, field.default or "") for name, field in self.settings.items()}
+        members = (getattr(self.authentication, name, "") for name in ("token_url", "authorize_url"))
+        return tuple(
+            filled(text, known) for text in (self.base_url, *members) if text and {*PLACE.findall(text)} <= {*known}
+        )

@@ -43,9 +43,18 @@ async def live_a_device_life(stack: Up, serial: str) -> None:
                 await asyncio.sleep(0.05)
 
 
+def simulators(stack: Up) -> list[psutil.Process]:
+    """The demo's devices, receiver and vendor."""
+    return [child for child in stack.children if {"fleet", "receiver", "vendor"} & {*child.cmdline()}]
+
+
 async def test_a_device_lives_its_life_across_restarts_and_a_crash(stack: Up) -> None:
     """Ctrl-C ends everything cleanly, kill -9 leaves nothing behind, and each next start has the same tenant."""
     await stack.start()
+    secrets = json.loads((stack.home / "secrets.json").read_text())
+    assert simulators(stack)
+    for child in simulators(stack):
+        assert not [name for name, value in child.environ().items() if value in secrets.values() or "_DSN" in name]
     path = stack.home / "demo.json"
     assert path.stat().st_mode & 0o777 == 0o600
     demo = json.loads(path.read_text())

@@ -21,6 +21,7 @@ from schemas.redis import Redis
 from schemas.settings import EdgeSettings
 from tests.conftest import MASTER_KEY, SHARDS
 
+METRICS_TOKEN = "m" * 16
 IDLE_CHECKS_MAX = 20
 """How often to look, a millisecond apart, whether the server has noticed that its clients are gone."""
 
@@ -56,6 +57,7 @@ async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterat
         "shutdown_timeout_s": 2,
         "account_calls_max": 1_000_000,
         "api_key_calls_max": 1_000_000,
+        "metrics_token": METRICS_TOKEN,
     }
     given |= settings
     server = EdgeServer(

@@ -98,6 +98,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
     in_model = f"/models/{model['id']}"
     definition = await acme.call("POST", f"{in_model}/commands", {"name": "reboot"})
     hardware_key = await acme.call("POST", f"{in_model}/hardware_keys", {"name": "Batch"})
+    await acme.call("DELETE", f"{in_model}/hardware_keys/{hardware_key['id']}")
     registering = await acme.call("POST", f"/models/{acme.model_id}/hardware_keys", {"name": "Line"})
     project = await acme.call("POST", "/projects", {"name": "Other"})
     space = await acme.call("POST", "/spaces", {"project_id": str(acme.project_id), "name": "Cellar"})

@@ -1,6 +1,8 @@
 """Access tokens of service accounts: signed by the gateway, good for an hour, and of no use once the key is gone."""
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import jwt
 
@@ -16,19 +18,36 @@ def issue_token(master_key: str, account_id: str, key_id: str, now_s: int) -> st
 
 def read_token(master_key: str, token: str) -> str | None:
     """The key id of a good access token; None for any other."""
+    claims = read_claims(token, token_key(master_key), audience=AUDIENCE, required=("sub", "key"))
+    return claims["key"] if claims is not None and isinstance(claims["key"], str) else None
+
+
+def read_claims(
+    token: str,
+    key: bytes | str,
+    *,
+    audience: str | list[str],
+    required: Sequence[str],
+    issuer: str | None = None,
+    leeway_s: int = 0,
+) -> dict[str, Any] | None:
+    """The claims of a token that this key signed and that is good now, for `TOKEN_LIFE_S` at most; None for others."""
     try:
-        claims = jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token,
-            token_key(master_key),
+            key,
             algorithms=["HS256"],
-            audience=AUDIENCE,
-            options={"require": ["sub", "key", "aud", "iat", "exp"]},
+            audience=audience,
+            issuer=issuer,
+            leeway=leeway_s,
+            options={"require": [*required, "aud", "iat", "exp"]},
         )
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, TypeError, ValueError, OverflowError):  # times that are no times, which it passes to int()
         return None
-    if claims["exp"] - claims["iat"] > TOKEN_LIFE_S or not isinstance(claims["key"], str):
+    issued, expires = claims["iat"], claims["exp"]
+    if not all(isinstance(time, int | float) and not isinstance(time, bool) for time in (issued, expires)):
         return None
-    return str(claims["key"])
+    return claims if issued >= 0 and expires - issued <= TOKEN_LIFE_S else None
 
 
 def token_key(master_key: str) -> bytes:

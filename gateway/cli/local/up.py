@@ -35,6 +35,7 @@ from gateway.edge import bind
 from schemas import event_log, postgres
 from schemas.settings import PREFIX, EdgeSettings, MigrateSettings, UpSettings, WorkerSettings, load
 
+SECRETS = "secrets.json"
 READY_TIMEOUT_S = 60
 PROGRESS_S = (5.0, 60.0)
 PROCESSES_MAX = 256
@@ -101,6 +102,11 @@ async def _serve(
         def child(name: str, command: list[str], *fds: int) -> None:
             group.create_task(keep(command, environment, _log(home, name), stop, fds), name=name)
 
+        def simulator(name: str, *words: str) -> None:
+            # Devices, receivers and vendors are told what they would be told elsewhere: none of our secrets.
+            outside = {known: value for known, value in environment.items() if not known.startswith(PREFIX)}
+            group.create_task(keep([*_COMMAND, name, *words], outside, _log(home, name), stop), name=name)
+
         for server in embedded:
             group.create_task(keep_server(server, stop), name=server.name)
         for n in range(arguments.edges):
@@ -109,8 +115,8 @@ async def _serve(
             child(f"worker-{n}", [sys.executable, "-m", "workers"])
         demo_file, port, cloud = home / "demo.json", free_port(), free_port()
         if arguments.demo:
-            child("vendor", [*_COMMAND, "vendor", "--port", str(cloud)])
-            child("receiver", [*_COMMAND, "receiver", "--port", str(port), "--demo", str(demo_file)])
+            simulator("vendor", "--port", str(cloud))
+            simulator("receiver", "--port", str(port), "--demo", str(demo_file))
         await _until_ready(base_url, home, stop)
         if stop.is_set():
             return
@@ -118,18 +124,21 @@ async def _serve(
             keys = load(WorkerSettings, environment)
             urls = f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{cloud}"
             await demo.prepare(keys.postgres_dsn, keys, demo_file, base_url, *urls)
-            child("fleet", [*_COMMAND, "fleet", "--demo", str(demo_file)])
+            simulator("fleet", "--demo", str(demo_file))
             group.create_task(_report_progress(keys.postgres_dsn, stop), name="progress")
             _explain(base_url, home)
         print(f"ready {base_url}", flush=True)
 
 
 def _explain(base_url: str, home: Path) -> None:
-    demo_file = shlex.quote(str(home / "demo.json"))
-    read = "import json, sys; print(json.load(open(sys.argv[1]))['organization_key'])"
-    key = f'$(python3 -c "{read}" {demo_file})'
+    def value(file: str, name: str) -> str:
+        read = f"import json, sys; print(json.load(open(sys.argv[1]))['{name}'])"
+        return f'$(python3 -c "{read}" {shlex.quote(str(home / file))})'
+
+    key = value("demo.json", "organization_key")
     print(f'devices:  curl -H "Authorization: {key}" {base_url}/core/v1/organization/devices')
-    print(f"metrics:  curl {base_url}/metrics")
+    if f"{PREFIX}METRICS_TOKEN" not in os.environ:
+        print(f'metrics:  curl -H "Authorization: Bearer {value(SECRETS, "metrics_token")}" {base_url}/metrics')
     print(f'imported: curl -H "Authorization: {key}" {base_url}/core/v1/organization/connectors')
     print(f"webhooks: tail -f {shlex.quote(str(home / 'log' / 'receiver.log'))}    API: {base_url}/docs")
     print(f"keys:     {home / 'demo.json'}    logs: {home / 'log'}    stop: Ctrl-C")
@@ -218,17 +227,18 @@ def _environment(
         valkey = EmbeddedValkey(home / "valkey")
         embedded.append(valkey)
         environment[f"{PREFIX}REDIS_URL"] = valkey.url
-    if f"{PREFIX}MASTER_KEY" not in environment:
-        environment[f"{PREFIX}MASTER_KEY"] = _master_key(home / "secrets.json")
+    for name, secret in _secrets(home / SECRETS).items():
+        environment.setdefault(f"{PREFIX}{name.upper()}", secret)
     return environment, embedded
 
 
-def _master_key(path: Path) -> str:
-    """The master key of this home, made at the first start (mode 600)."""
-    if not path.exists():
-        write_secret(path, {"master_key": secrets.token_hex(32)})
-    key: str = json.loads(path.read_text())["master_key"]
-    return key
+def _secrets(path: Path) -> dict[str, str]:
+    """The master key and the token for metrics of this home, made at the first start (mode 600)."""
+    known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    if missing := {"master_key", "metrics_token"} - set(known):
+        known |= {name: secrets.token_hex(32) for name in sorted(missing)}
+        write_secret(path, known)
+    return known
 
 
 def _log(home: Path, name: str) -> Path:

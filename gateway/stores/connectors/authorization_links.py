@@ -83,11 +83,11 @@ async def ask_consent(
     )
 
 
-async def by_consent(executor: Executor, state_digest: bytes, now: datetime) -> LinkedConnector | None:
-    """The connector whose consent this is, with what was entered for it."""
-    row = await executor.fetchrow(
+async def by_consent(connection: Connection, state_digest: bytes, now: datetime) -> LinkedConnector | None:
+    """The connector whose consent this is, with what was entered for it, locked for the transaction."""
+    row = await connection.fetchrow(
         """SELECT id, name, provider, settings, consent AS credentials, passcode_digest FROM cloud_connectors
-            WHERE consent_digest = $1 AND consent_until > $2""",
+            WHERE consent_digest = $1 AND consent_until > $2 FOR NO KEY UPDATE""",
         state_digest,
         now,
     )

@@ -109,7 +109,7 @@ class OwnedDevice(Struct, kw_only=True):
     details: dict[str, Any]
     state: dict[str, Any]
     state_at: datetime | None
-    state_full_at: datetime | UnsetType
+    state_full_at: datetime | UnsetType = UNSET
     model: DeviceModel
     sub_model: str | None
     firmware: Firmware
@@ -118,7 +118,7 @@ class OwnedDevice(Struct, kw_only=True):
     parent_id: UUID | None
     registered_at: datetime
     claimed_at: datetime | None
-    asked_to_come_back: Return | UnsetType
+    asked_to_come_back: Return | UnsetType = UNSET
     config_version: int
     applied_config_version: int
     info_version: int

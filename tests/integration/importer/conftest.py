@@ -42,5 +42,6 @@ async def imports(
     runs = Runs(
         dsn, pool, redis_client, vault, policy, holder, manifests_folder=str(cloud.folder), shards=SHARDS, clock=clock
     )
-    async with running_edge(dsn, redis_url, manifests=str(cloud.folder)) as edge:
+    opened = {"egress_allow": "127.0.0.0/8", "egress_http": True}
+    async with running_edge(dsn, redis_url, manifests=str(cloud.folder), **opened) as edge:
         yield Imports(await owner(edge, "Acme"), cloud, pool, runs, holder, edge, vault, clock)

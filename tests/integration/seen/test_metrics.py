@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import pytest
+from edges import METRICS_TOKEN
 from owners import Owner
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,7 +20,8 @@ from workers.flusher.flusher import Flusher
 
 async def scrape(edge: Any) -> dict[tuple[str, ...], float]:
     """Samples by name and label values."""
-    async with edge.http.get(f"{edge.url}/metrics") as response:
+    headers = {"authorization": f"Bearer {METRICS_TOKEN}"}
+    async with edge.http.get(f"{edge.url}/metrics", headers=headers) as response:
         assert response.status == 200
         text = await response.text()
     families = text_string_to_metric_families(text)

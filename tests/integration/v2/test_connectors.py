@@ -140,9 +140,9 @@ async def test_secrets_are_for_those_who_may_change_them(acme: Owner, developer:
     row = await acme.pool.fetchrow("SELECT secret, headers FROM data_connectors")
     assert b"s3cret" not in row["secret"] + row["headers"]
     status, rotated = await developer.ask(
-        "POST", connectors(acme, connector, ":rotateSecret"), {"signatureSecret": "n"}
+        "POST", connectors(acme, connector, ":rotateSecret"), {"signatureSecret": "n3xt-one"}
     )
-    assert (status, rotated["httpConfig"]["signatureSecret"]) == (200, "n")
+    assert (status, rotated["httpConfig"]["signatureSecret"]) == (200, "n3xt-one")
     row = await acme.pool.fetchrow(
         "SELECT previous_secret, previous_secret_until > now() AS lasts FROM data_connectors"
     )

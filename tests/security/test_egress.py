@@ -5,14 +5,19 @@ import socket
 from typing import Any
 
 import pytest
+from edges import RunningEdge
+from owners import Owner
+from projects import account_of
 
 from schemas.egress import (
     EgressError,
     EgressPolicy,
     GuardedResolver,
+    check_target,
     check_url,
 )
 from schemas.settings import SettingsError
+from tests.unit.lookups import Answers
 
 REFUSED = [
     "http://example.com/",
@@ -83,6 +88,23 @@ REFUSED = [
     "https://[2002:7f00:1::]/",
     "https://[64:ff9b::7f00:1]/",
     "https://[64:ff9b:1::7f00:1]/",
+    # Where clouds serve their own machines, and the ways to write that in IPv6
+    "https://168.63.129.16/",
+    "https://168.63.129.16:32526/vmSettings",
+    "https://[::ffff:168.63.129.16]/",
+    "https://[::ffff:a83f:8110]/",
+    "https://[64:ff9b::a83f:8110]/",
+    "https://[2002:a83f:8110::]/",
+    "https://[2002:a9fe:a9fe::]/",
+    "https://[64:ff9b::169.254.169.254]/",
+    "https://[::ffff:169.254.169.254]/",
+    "https://[fd20:ce::254]/",
+    "https://[5f00::1]/",
+    "https://100.100.100.200/",
+    "https://169.254.170.2/v2/credentials",
+    "https://192.0.0.192/opc/v1/",
+    "https://161.26.0.6/",
+    "https://166.9.0.1/",
 ]
 
 
@@ -119,6 +141,47 @@ def test_an_operator_opens_ranges_and_http_on_purpose() -> None:
             check_url(url, policy)
     with pytest.raises(SettingsError, match="FLEETGATE_EGRESS_ALLOW"):
         EgressPolicy("10.0.0.1/8")
+
+
+async def test_a_name_is_looked_up_when_its_url_is_saved() -> None:
+    """One that leads inward is refused; one that cannot be resolved just now is not, nor one with a way outward."""
+    policy = EgressPolicy()
+    for inward in (["10.0.0.1"], ["168.63.129.16", "fe80::1"], ["::ffff:127.0.0.1"]):
+        with pytest.raises(EgressError, match="not on the public internet"):
+            await check_target(check_url("https://inner.example/", policy), Answers(policy, inward))
+    for passing in ([], ["8.8.8.8"], ["10.0.0.1", "8.8.8.8"]):
+        await check_target(check_url("https://outer.example/", policy), Answers(policy, passing))
+
+
+@pytest.mark.parametrize("host", ["inner.example", "169.254.169.254", "168.63.129.16"])
+async def test_no_connector_is_saved_that_leads_inward(
+    edge: RunningEdge, acme: Owner, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a data connector nor a cloud connector, neither made nor changed so, by name or by address."""
+
+    def inward(self: GuardedResolver, host: str, port: int, family: int) -> list[tuple[Any, ...]]:
+        address = "10.0.0.1" if host == "inner.example" else "8.8.8.8"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(GuardedResolver, "look_up", inward)
+    developer, url = await account_of(acme, "project.developer"), f"https://{host}/x"
+    path = f"/v2/projects/{acme.project_id}/dataconnectors"
+    status, answer = await developer.ask("POST", path, {"httpConfig": {"url": url}})
+    assert (status, "not on the public internet" in answer["error"]) == (400, True)
+    _, made = await developer.ask("POST", path, {"httpConfig": {"url": "https://outer.example/"}})
+    status, answer = await developer.ask("PATCH", f"/v2/{made['name']}", {"httpConfig": {"url": url}})
+    assert (status, "not on the public internet" in answer["error"]) == (400, True)
+    connector = {
+        "provider": "simulated",
+        "project_id": str(acme.project_id),
+        "space_id": str(acme.space_id),
+        "settings": {"url": url},
+    }
+    status, error = await acme.call("POST", "/connectors", connector)
+    assert (status, "not on the public internet" in error) == (422, True)
+    made = await acme.call("POST", "/connectors", connector | {"settings": {"url": "https://outer.example"}})
+    changed = await acme.call("PATCH", f"/connectors/{made['connector']['id']}", {"settings": {"url": url}})
+    assert (changed[0], "not on the public internet" in changed[1]) == (422, True)
 
 
 async def test_names_that_nobody_answers_for_do_not_hold_up_others() -> None:

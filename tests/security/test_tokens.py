@@ -1,0 +1,73 @@
+"""A token is what it says: made by who had the secret, good for an hour, kept by no cache."""
+
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+from edges import RunningEdge
+from owners import Owner
+from projects import account_of
+
+from gateway.api.callers.access_tokens import AUDIENCE, token_key
+from tests.conftest import MASTER_KEY
+
+GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+NO_TIMES = ("soon", "", "1e400", None, True, [], {}, 2**70, -1, 1e300, float("inf"))
+
+
+def signed(claims: dict[str, Any], key: bytes, **headers: str) -> str:
+    """A JWT with whatever claims: the library itself would refuse to make some."""
+    return jwt.api_jws.encode(json.dumps(claims).encode(), key, "HS256", headers=headers)
+
+
+async def test_an_assertion_whose_times_are_none_is_not_good(acme: Owner) -> None:
+    """`iat`, `exp` and `nbf` that are texts, lists or out of range: 400 like every assertion that is not good."""
+    account = await account_of(acme, "project.user")
+    url, now = f"{acme.url}/oauth2/token", int(time.time())
+    usual = {"iss": account.email, "aud": url, "iat": now, "exp": now + 3600}
+    for name in ("iat", "exp"):
+        for value in (*NO_TIMES, str(usual[name])):
+            forged = signed(usual | {name: value}, account.secret.encode(), kid=account.key_id)
+            async with acme.http.post(url, data={"grant_type": GRANT, "assertion": forged}) as answer:
+                assert (answer.status, (await answer.json())["error"]) == (400, "invalid_grant"), (name, value)
+
+
+async def test_a_token_whose_times_are_none_is_not_good(acme: Owner) -> None:
+    """Even one that is signed with our key."""
+    account = await account_of(acme, "project.user")
+    now, key = int(time.time()), token_key(MASTER_KEY)
+    usual = {"sub": account.id, "key": account.key_id, "aud": AUDIENCE, "iat": now, "exp": now + 3600}
+    path = f"/v2/projects/{acme.project_id}"
+    for name in ("iat", "exp"):
+        for value in (*NO_TIMES, str(usual[name])):
+            token = signed(usual | {name: value}, key)
+            assert (await account.ask("GET", path, authorization=f"Bearer {token}"))[0] == 401, (name, value)
+
+
+@pytest.mark.parametrize("way", ["token", "key", "api key", "registration", "refusal"])
+async def test_no_cache_keeps_what_is_answered(edge: RunningEdge, acme: Owner, way: str) -> None:
+    """`Cache-Control: no-store` on tokens (RFC 6749, section 5.1), and on all else that an API answers."""
+    account = await account_of(acme, "project.admin")
+    organization = {"authorization": acme.key}
+    basic = {"authorization": account.basic}
+    now = int(time.time())
+    claims = {"iss": account.email, "aud": f"{acme.url}/oauth2/token", "iat": now, "exp": now + 60}
+    assertion = jwt.encode(claims, account.secret, "HS256", headers={"kid": account.key_id})
+    key = await acme.call("POST", f"/models/{acme.model_id}/hardware_keys", {"name": "Line"})
+    device = {"hardware_key": key["key"], "sn": "1", "mac": "02:00:00:00:99:99", "firmware_version": "1.0.0"}
+    calls: dict[str, tuple[str, dict[str, Any]]] = {
+        "token": ("/oauth2/token", {"data": {"grant_type": GRANT, "assertion": assertion}}),
+        "key": (f"/v2/projects/{acme.project_id}/serviceaccounts/{account.id}/keys", {"headers": basic}),
+        "api key": (
+            "/core/v1/organization/api_keys",
+            {"headers": organization, "json": {"kind": "partner", "name": "k"}},
+        ),
+        "registration": ("/v1/devices", {"json": device}),
+        "refusal": ("/oauth2/token", {"data": {}}),
+    }
+    path, given = calls[way]
+    async with edge.http.post(edge.url + path, **given) as answer:
+        assert (answer.status, answer.headers["cache-control"]) == (answer.status, "no-store")
+        assert answer.status in ((400,) if way == "refusal" else (200, 201))
