@@ -5,6 +5,7 @@
     python -m bench --quick              shorter and rougher, for a look while working
     python -m bench --smoke              a moment of each: that all of it runs here; its figures say nothing
     python -m bench --only end_to_end --seconds 600     a million devices once a minute, for ten minutes
+    python -m bench --only connectors --behind 20000000  a neighbour of a connector that is as far behind
     python -m bench --only history --events 100000000   a hundred million behind a page: 60 GB of disk, half an hour
 
 Results go to bench/results/; latest.json holds the named ratios.
@@ -15,11 +16,22 @@ import asyncio
 import sys
 from typing import NamedTuple
 
-from bench import delivery, end_to_end, flush, history, idle, mass, neighbour, sync, telemetry
+from bench import connectors, delivery, end_to_end, flush, history, idle, mass, neighbour, sync, telemetry
 from bench.results import Report
 from bench.rig import rig
 
-WORKLOADS = ("telemetry", "mass", "idle", "flush", "neighbour", "end_to_end", "delivery", "sync", "history")
+WORKLOADS = (
+    "telemetry",
+    "mass",
+    "idle",
+    "flush",
+    "neighbour",
+    "end_to_end",
+    "delivery",
+    "connectors",
+    "sync",
+    "history",
+)
 FEW = 300_000
 """Devices of the workloads that do not depend on how many there are."""
 
@@ -67,6 +79,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "delivery" in only:
         async with rig(few) as servers:
             await delivery.run(servers, report, rounds=fewer_rounds, seconds=each_s, behind=size.behind)
+    if "connectors" in only:
+        async with rig(few) as servers:
+            await connectors.run(servers, report, rounds=fewer_rounds, seconds=2 * each_s, behind=size.behind)
     if "sync" in only:
         async with rig(min(10_000, devices)) as servers:
             await sync.run(servers, report, rounds=fewer_rounds, devices=devices)
@@ -94,12 +109,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="length of the end-to-end run (default 60)")
     parser.add_argument("--devices", type=int, help="devices end to end and in a sync (default 1,000,000)")
     parser.add_argument("--events", type=int, help="events in the log whose history is read (default 10,000,000)")
+    parser.add_argument("--behind", type=int, help="events that a data connector is behind (default 1,000,000)")
     arguments = parser.parse_args()
     size: Size = arguments.size
     size = size._replace(
         devices=arguments.devices or size.devices,
         end_to_end_s=arguments.seconds or size.end_to_end_s,
         events=arguments.events or size.events,
+        behind=arguments.behind or size.behind,
     )
     asyncio.run(_run(arguments.only or list(WORKLOADS), size, arguments.rate, kept=arguments.size is not SMOKE))
     return 0

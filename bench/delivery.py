@@ -5,187 +5,33 @@ bare aiohttp client on the same core, posting the same bodies to the same receiv
 """
 
 import asyncio
-import json
 import sys
-import time
-import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from statistics import median
 from typing import Any
-from uuid import UUID
 
 from bench import load
 from bench.end_to_end import ALL
+from bench.field import Field, field, worker
 from bench.results import Report
-from bench.rig import MASTER_KEY, REST, SHARDS, UNDER_TEST, Process, Rig, pinned, until_ready
-from gateway.cli.local.embedded import EmbeddedValkey, free_port
-from gateway.stores.tenants import projects
-from schemas import ids, keys, postgres, redis
-from schemas.postgres import Pool
-from schemas.secrets import CONNECTOR_SECRETS, Vault
-from workers.dispatcher import reading
+from bench.rig import REST, UNDER_TEST, Rig, pinned, until_ready
+from gateway.cli.local.embedded import EmbeddedValkey
 
 CONNECTORS = 8
 ENDPOINTS = 100
-SECRET = "the secret of all receivers in the benchmark"
-ON_LOOPBACK = {"FLEETGATE_EGRESS_ALLOW": "127.0.0.0/8", "FLEETGATE_EGRESS_HTTP": "true"}
-DRAIN_S = 180.0
 CAUGHT_UP = 100_000
 """Events of the backlog after which its rate is known."""
-
-
-class Field:
-    """Projects with connectors to one receiver, and the events that they are owed."""
-
-    def __init__(self, rig: Rig, pool: Pool, url: str) -> None:
-        self.rig = rig
-        self.pool = pool
-        self.url = url
-        self.connectors: list[str] = []
-
-    async def project(self, name: str) -> UUID:
-        """A project with no devices of its own; events may name any device."""
-        organization_id = await self.pool.fetchval(
-            "SELECT organization_id FROM projects WHERE id = $1", self.rig.project_id
-        )
-        return (await projects.create(self.pool, organization_id, name)).id
-
-    async def connector(self, project_id: UUID, path: str) -> str:
-        """A signed connector."""
-        connector_id = ids.new_xid()
-        secret = Vault(MASTER_KEY, CONNECTOR_SECRETS).seal(SECRET.encode(), connector_id)
-        await self.pool.execute(
-            "INSERT INTO data_connectors (id, project_id, status, url, secret) VALUES ($1, $2, 'ACTIVE', $3, $4)",
-            connector_id,
-            project_id,
-            self.url + path,
-            secret,
-        )
-        self.connectors.append(connector_id)
-        return connector_id
-
-    async def clear(self) -> None:
-        """Leave no connector behind."""
-        await self.pool.execute("DELETE FROM data_connectors")
-        self.connectors.clear()
-
-    async def happen(self, project_id: UUID, count: int) -> None:
-        """Events of this project, spread over all shards, stored as a flusher stores them."""
-        stored_at = datetime.now(UTC)
-        stamp = stored_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        data = {
-            "telemetry": {"updateTime": stamp, "status": "online", "telemetries": {"cpu": 12.5, "mem": 44, "up": True}}
-        }
-        device_ids = [UUID(device_id) for device_id in self.rig.device_ids[:1000]]
-        columns = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data")
-        async with self.pool.acquire() as connection, connection.transaction():
-            for shard in range(SHARDS):
-                share = (count + SHARDS - 1 - shard) // SHARDS
-                seq = await connection.fetchval(
-                    "UPDATE shards SET next_seq = next_seq + $2 WHERE shard = $1 RETURNING next_seq - $2", shard, share
-                )
-                await connection.copy_records_to_table(
-                    "events",
-                    columns=columns,
-                    records=(
-                        (shard, seq + n, stored_at, "telemetry", device_ids[n % 1000], project_id, stored_at, data)
-                        for n in range(share)
-                    ),
-                    timeout=600,
-                )
-
-    async def trickle(self, project_ids: list[UUID], rate: int, seconds: float) -> None:
-        """So many events a second, of each project in turn, stored in small transactions as a flusher does it."""
-        device_ids = [UUID(device_id) for device_id in self.rig.device_ids[:1000]]
-        columns = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data")
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        made = 0
-        while (passed := loop.time() - began) < seconds:
-            count, shard = int(passed * rate) - made, made // 10 % SHARDS
-            stored_at = datetime.now(UTC)
-            data = {"touch": {"updateTime": stored_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}
-            rows = [
-                (stored_at, "touch", device_ids[n % 1000], project_ids[n % len(project_ids)], stored_at, data)
-                for n in range(made, made + count)
-            ]
-            made += count
-            async with self.pool.acquire() as connection, connection.transaction():
-                seq = await connection.fetchval(
-                    "UPDATE shards SET next_seq = next_seq + $2 WHERE shard = $1 RETURNING next_seq - $2", shard, count
-                )
-                await connection.copy_records_to_table(
-                    "events", columns=columns, records=[(shard, seq + n, *row) for n, row in enumerate(rows)]
-                )
-            await asyncio.sleep(0.02)
-
-    async def until_flushed(self, valkey: EmbeddedValkey) -> None:
-        """Wait until nothing is left to store."""
-        client = redis.connect(valkey.url)
-        while sum([await client.xlen(keys.ingest(shard)) for shard in range(SHARDS)]):
-            await asyncio.sleep(0.1)
-        await client.aclose()
-
-    async def bodies(self, project_id: UUID) -> bytes:
-        """The bodies of a project's first events, one a line."""
-        spans = [reading.Span(0, 1, 1 << 60, datetime(2020, 1, 1, tzinfo=UTC))]
-        events = await reading.EventLog().read_window(self.pool, project_id, spans, 1000)
-        return b"\n".join(event.body(frozenset()) for event in events)
-
-    def seen(self) -> dict[str, Any]:
-        """What the receiver counted, by path."""
-        with urllib.request.urlopen(f"{self.url}/stats", timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
-        return found
-
-    def forget(self, prefix: str = "/") -> None:
-        """Let the receiver begin anew, for the paths that begin so."""
-        with urllib.request.urlopen(f"{self.url}/reset{prefix}", timeout=10):
-            pass
-
-    async def until(self, count: int, prefix: str = "/") -> None:
-        """Wait until so many requests came to paths that begin so."""
-        deadline = time.monotonic() + DRAIN_S
-        while sum(figures["count"] for path, figures in self.seen().items() if path.startswith(prefix)) < count:
-            assert time.monotonic() < deadline, f"{self.seen()} instead of {count} after {DRAIN_S} s"
-            await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def _field(rig: Rig) -> AsyncIterator[Field]:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    receiver = Process(pinned(REST, sys.executable, "-m", "bench.receiver", str(port)), f"{url}/stats")
-    pool = await postgres.create_pool(rig.postgres.dsn(), "bench", 4)
-    try:
-        yield Field(rig, pool, url)
-    finally:
-        await pool.close()
-        receiver.stop()
-
-
-@asynccontextmanager
-async def _worker(rig: Rig, valkey: EmbeddedValkey, roles: str, cores: str) -> AsyncIterator[None]:
-    environment = {**rig.environment(valkey), **ON_LOOPBACK, "FLEETGATE_WORKER_ROLES": roles}
-    process = Process(pinned(cores, sys.executable, "-m", "workers"), "", environment)
-    try:
-        yield
-    finally:
-        process.stop()
 
 
 async def run(rig: Rig, report: Report, *, rounds: int, seconds: float, behind: int) -> dict[str, float]:
     """All of it; returns the named figures. `behind` is the size of the backlog that is caught up with."""
     valkey = rig.valkey("everysec")
     figures: dict[str, float] = {}
-    async with _field(rig) as field:
-        figures |= await _rate(field, valkey, report, rounds, seconds)
-        figures |= await _end_to_end(field, valkey, report, 3 * seconds)
-        figures |= await _hanging(field, valkey, report, rounds, 2 * seconds)
-        figures |= await _catching_up(field, valkey, report, rounds, behind, 2 * seconds)
-        figures |= await _ten_connectors(field, valkey, report, rounds, seconds)
+    async with field(rig) as made:
+        figures |= await _rate(made, valkey, report, rounds, seconds)
+        figures |= await _end_to_end(made, valkey, report, 3 * seconds)
+        figures |= await _hanging(made, valkey, report, rounds, 2 * seconds)
+        figures |= await _catching_up(made, valkey, report, rounds, behind, 2 * seconds)
+        figures |= await _ten_connectors(made, valkey, report, rounds, seconds)
     report.figures("delivery", figures)
     return figures
 
@@ -205,7 +51,7 @@ async def _rate(field: Field, valkey: EmbeddedValkey, report: Report, rounds: in
             await field.connector(project_id, f"/ok/{n}")
             await field.happen(project_id, each)
         field.forget()
-        async with _worker(field.rig, valkey, "dispatcher", UNDER_TEST):
+        async with worker(field.rig, valkey, "dispatcher", UNDER_TEST):
             await field.until(CONNECTORS * each)
             seen = field.seen().values()
         took_s = max(path["last_at"] for path in seen) - min(path["first_at"] for path in seen)
@@ -223,7 +69,7 @@ async def _end_to_end(field: Field, valkey: EmbeddedValkey, report: Report, seco
     rate = 1_000
     await field.connector(field.rig.project_id, "/timed/device")
     field.forget()
-    async with _worker(field.rig, valkey, "flusher,dispatcher,upkeep", ALL):
+    async with worker(field.rig, valkey, "flusher,dispatcher,upkeep", ALL):
         url, edge = field.rig.edge(valkey, ALL)
         await until_ready(url)
         devices = field.rig.folder / "devices.txt"
@@ -253,7 +99,7 @@ async def _hanging(
         for hanging in (False, True):
             for n, project_id in enumerate(project_ids):
                 await field.connector(project_id, f"/hang/{n}" if hanging and n % 10 == 0 else "/timed/healthy")
-            async with _worker(field.rig, valkey, "dispatcher", UNDER_TEST):
+            async with worker(field.rig, valkey, "dispatcher", UNDER_TEST):
                 await field.trickle(project_ids, 500, 1)
                 await field.until(1, "/timed/")
                 field.forget()
@@ -284,7 +130,7 @@ async def _catching_up(
             if catching_up:
                 await field.connector(lagging, "/ok/lagging")
                 await field.happen(lagging, behind)
-            async with _worker(field.rig, valkey, "dispatcher", UNDER_TEST):
+            async with worker(field.rig, valkey, "dispatcher", UNDER_TEST):
                 await field.trickle(live, 500, 1)
                 await field.until(1, "/timed/")
                 # What the backlog delivered by now counts for its own end.
@@ -312,7 +158,7 @@ async def _ten_connectors(
     """Messages a second that an edge takes and a flusher stores, for a project with ten connectors and with none."""
     url, edge = field.rig.edge(valkey, UNDER_TEST)
     rates: dict[int, list[float]] = {0: [], 10: []}
-    async with _worker(field.rig, valkey, "flusher", REST):
+    async with worker(field.rig, valkey, "flusher", REST):
         await until_ready(url)
         devices = field.rig.folder / "devices.txt"
         for number in range(rounds):
