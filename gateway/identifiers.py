@@ -90,6 +90,8 @@ def _semantic(told: str) -> str | None:
 def cloud_id(text: str | None, short_code: str | None) -> str:
     """The text, which must be a Cloud ID of the vendor with this short code. Raises DoesNotFit."""
     text = filled("Cloud id", text)
-    if short_code is None or not text.startswith(short_code) or not _CLOUD_ID_REST.fullmatch(text[len(short_code) :]):
-        raise DoesNotFit("Cloud id is not the vendor's short code followed by 16 to 36 ASCII letters and digits")
+    if short_code is None:
+        raise DoesNotFit("Cloud id: the vendor has no short code yet, ask the operator of the gateway for one")
+    if not text.startswith(short_code) or not _CLOUD_ID_REST.fullmatch(text[len(short_code) :]):
+        raise DoesNotFit(f"Cloud id must be the vendor's short code {short_code} and 16 to 36 ASCII letters and digits")
     return text

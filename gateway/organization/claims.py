@@ -9,7 +9,7 @@ from gateway.api import claim_limit
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.scopes import OrganizationScope
-from gateway.api.validation import Label, Name
+from gateway.api.validation import Label
 from gateway.identifiers import normalized_mac, serial_number
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
@@ -33,12 +33,17 @@ class Claim(Struct):
 
     space_id: UUID
     name: Label | None = None
-    cloud_id: Name | None = None
-    mac: Name | None = None
-    sn: Name | None = None
-    vendor: Name | None = None
-    model: Name | None = None
+    cloud_id: Label | None = None
+    mac: Label | None = None
+    sn: Label | None = None
+    vendor: Label | None = None
+    model: Label | None = None
     dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        for member in ("cloud_id", "mac", "sn", "vendor", "model"):
+            if not (getattr(self, member) or "").strip():
+                setattr(self, member, None)
 
 
 @endpoint(

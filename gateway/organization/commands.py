@@ -12,7 +12,7 @@ from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
 from gateway.api.scopes import OrganizationScope
-from gateway.api.validation import Name
+from gateway.api.validation import Label
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
@@ -36,12 +36,16 @@ _KINDS: dict[FieldType, tuple[str, Callable[[Any], bool]]] = {
 
 
 class NewCommand(Struct):
-    """A command of the device's model by its name or its friendly name, with values for its fields."""
+    """A command of the device's model, by its name (`command` or `name`), its friendly name, or both where they agree.
 
-    command: Name | None = None
-    friendly_name: Name | None = None
+    `extra_params` are values for its fields. What is blank is absent.
+    """
+
+    command: Label | None = None
+    name: Label | None = None
+    friendly_name: Label | None = None
     extra_params: dict[str, Any] = field(default_factory=dict)
-    file_id: Name | None = None
+    file_id: Label | None = None
     scheduled_at: Annotated[datetime, Meta(tz=True)] | None = None
 
 
@@ -67,20 +71,23 @@ async def send_command(
 ) -> Command:
     """Send a command, now or at `scheduled_at`."""
     moment = services.clock()
-    if (body.command is None) == (body.friendly_name is None):
-        raise DoesNotFit("Give either command or friendly name")
+    name = body.command or body.name or None
+    friendly_name = body.friendly_name or None
+    if body.name not in (None, "", name):
+        raise DoesNotFit("Command and name are two words for the same: give one of them")
+    if name is None and friendly_name is None:
+        raise DoesNotFit("Command can't be blank: give command or friendly name")
     if body.scheduled_at is not None and not moment < body.scheduled_at <= moment + AHEAD_MAX:
         raise DoesNotFit(f"Scheduled at must be in the future, at most {AHEAD_MAX.days} days ahead")
-    if body.file_id is not None:
+    if body.file_id:
         raise DoesNotFit("File not found")
     async with change(services) as changed:
         device = await locking.lock(changed.connection, organization.id, device_id)
-        definition = await definitions.find(
-            changed.connection, device.model_id, name=body.command, friendly_name=body.friendly_name
-        )
+        definition = await definitions.find(changed.connection, device.model_id, name=name, friendly_name=friendly_name)
         if definition is None:
-            member = "Command" if body.friendly_name is None else "Friendly name"
-            raise DoesNotFit(f"{member}: the device's model has no such command")
+            member = "Friendly name" if name is None else "Command"
+            both = " with this friendly name" if name is not None and friendly_name is not None else ""
+            raise DoesNotFit(f"{member}: the device's model has no such command{both}")
         if definition.needs_file:
             raise DoesNotFit("File id can't be blank: this command needs a file")
         check_parameters(definition, body.extra_params)

@@ -11,10 +11,11 @@ from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
 from gateway.api.scopes import OrganizationScope, demand
 from gateway.api.validation import Label, check_depth
+from gateway.organization.configs import CONFIG_BYTES_MAX
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.change import change
-from gateway.stores.devices import deletion, labels, locking, moving, owner_view
+from gateway.stores.devices import config, deletion, labels, locking, moving, owner_view
 from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.tenants import projects, spaces
 
@@ -27,10 +28,11 @@ class DevicesQuery(PageQuery, kw_only=True):
 
 
 class DeviceChange(Struct):
-    """What the owner calls and notes of a device; members that are absent stay."""
+    """What the owner calls and notes of a device, and its whole config; members that are absent stay."""
 
     name: Label | UnsetType = UNSET
     details: dict[str, Any] | UnsetType = UNSET
+    configuration: dict[str, Any] | UnsetType = UNSET
 
 
 class DeviceMove(Struct):
@@ -89,12 +91,14 @@ async def read_device(services: Services, organization: OrganizationScope, devic
     caller=ORGANIZATION_KEY,
     permission=Permission.DEVELOP,
     errors={404: "Device not found."},
+    body_bytes_max=CONFIG_BYTES_MAX,
 )
 async def change_device(
     services: Services, organization: OrganizationScope, device_id: UUID, body: DeviceChange
 ) -> OwnedDevice:
-    """Change a device's name and details; the device is told when something is different."""
+    """Change a device's name, details and config; the device is told when something is different."""
     check_depth("Details", body.details)
+    check_depth("Configuration", body.configuration)
     async with change(services) as changed:
         device = await locking.lock(changed.connection, organization.id, device_id)
         await labels.rename(
@@ -103,6 +107,8 @@ async def change_device(
             name=device.name if body.name is UNSET else body.name,
             details=device.details if body.details is UNSET else body.details,
         )
+        if body.configuration is not UNSET:
+            await config.put_of_owner(changed, device, body.configuration, None)
     return await owner_view.read(services.postgres, organization.id, device_id)
 
 

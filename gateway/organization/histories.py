@@ -1,5 +1,6 @@
 """The telemetry history of the owner's devices."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -11,6 +12,7 @@ from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
 from gateway.api.scopes import OrganizationScope
+from gateway.api.validation import Label
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
@@ -18,27 +20,34 @@ from gateway.stores.devices import owner_view
 from gateway.stores.events import telemetry_history
 from gateway.stores.events.telemetry_history import HistoryItem, ListedMessage
 from gateway.stores.tenants import projects, spaces
+from schemas import times
 from schemas.telemetry import AHEAD_MAX, DeviceStatus
+from schemas.times import EPOCH
 
 PER_PAGE_MAX = 1_000
 RANGE_MAX = timedelta(days=31)
 RANGE_DEFAULT = timedelta(days=1)
 
-Epoch = Annotated[int, Meta(ge=0, le=32_503_680_000, description="Seconds since 1970.")]
+LATEST = datetime(3000, 1, 1, tzinfo=UTC)
+Moment = Annotated[
+    str, Meta(max_length=64, description="Seconds since 1970, or ISO 8601; UTC where it names no offset.")
+]
+_UNQUOTED_OFFSET = re.compile(r"(?<=[0-9]) (?=[0-9]{2}:?[0-9]{2}$)")
+"""A plus sign that a client did not percent-encode."""
 
 
 class RangeQuery(Struct, kw_only=True):
     """A time range of at most 31 days, by default the last day; `from` is in it, `to` is not."""
 
-    since: Epoch | None = field(default=None, name="from")
-    until: Epoch | None = field(default=None, name="to")
+    since: Moment | None = field(default=None, name="from")
+    until: Moment | None = field(default=None, name="to")
     page: PageNumber = 1
     per_page: Annotated[int, Meta(ge=1, le=PER_PAGE_MAX)] = PER_PAGE
 
     def range(self, now: datetime) -> tuple[datetime, datetime]:
         """Begin and end. Raises DoesNotFit."""
-        until = now if self.until is None else datetime.fromtimestamp(self.until, UTC)
-        since = until - RANGE_DEFAULT if self.since is None else datetime.fromtimestamp(self.since, UTC)
+        until = now if self.until is None else _moment("To", self.until)
+        since = until - RANGE_DEFAULT if self.since is None else _moment("From", self.since)
         if until <= since:
             raise DoesNotFit("From must be before to")
         if until - since > RANGE_MAX:
@@ -47,10 +56,25 @@ class RangeQuery(Struct, kw_only=True):
         return since, until if self.until is not None else now + AHEAD_MAX
 
 
+def _moment(member: str, text: str) -> datetime:
+    """A time as a client writes it. Raises DoesNotFit."""
+    try:
+        try:
+            found = times.of_number(float(text))
+        except ValueError:
+            found = times.of_text(_UNQUOTED_OFFSET.sub("+", text) if "T" in text.upper() else text)
+        if EPOCH <= found <= LATEST:
+            return found
+    except (ValueError, OverflowError):
+        pass
+    raise DoesNotFit(f"{member} must be seconds since 1970, or a time in ISO 8601 such as 2026-05-04T12:00:00Z")
+
+
 class HistoriesQuery(RangeQuery, kw_only=True):
-    """Which messages: of a device, of the devices in a space and below it, with a status."""
+    """Which messages: of a device, of devices with a name, of those in a space and below it, with a status."""
 
     device_id: UUID | None = None
+    name: Label | None = None
     space_id: UUID | None = None
     status: DeviceStatus | None = None
 
@@ -83,13 +107,15 @@ async def list_histories(
             until=until,
             device_id=query.device_id,
             space_id=query.space_id,
+            name=query.name,
             status=query.status,
             before=None if window.after is None else telemetry_history.position(window.after),
             offset=window.offset,
             limit=window.limit,
         )
 
-    scope = ("histories", owner, query.since, query.until, query.device_id, query.space_id, query.status)
+    filters = (query.device_id, query.space_id, query.name, query.status)
+    scope = ("histories", owner, query.since, query.until, *filters)
     found = await paging.read_page(services, scope, query.page, query.per_page, read, boundary=ListedMessage.position)
     return Page([one.item for one in found.items], found.has_next_page, found.next_page)
 

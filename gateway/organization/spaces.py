@@ -1,6 +1,6 @@
 """The tree of spaces in a project."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -11,28 +11,49 @@ from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
 from gateway.api.scopes import OrganizationScope
-from gateway.api.validation import NAME_CHARACTERS_MAX, Latitude, Longitude, Name, check_place
+from gateway.api.validation import (
+    DETAILS_BYTES_MAX,
+    NAME_CHARACTERS_MAX,
+    Label,
+    Latitude,
+    Longitude,
+    Name,
+    check_depth,
+    check_place,
+)
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.tenants import projects, spaces
 from gateway.stores.tenants.spaces import DEPTH_MAX, PATH_BYTES_MAX, Space
+from schemas.postgres import Connection
 from schemas.sentences import matching
 
 SpaceName = Annotated[str, matching(r"^[^/]*$", "must not hold a slash", min_length=1, max_length=NAME_CHARACTERS_MAX)]
 
 
+SPACE = "/core/v1/organization/spaces/{space_id}"
+UNKNOWN = {404: "Space not found."}
+Config = dict[str, Any]
+
+
 class SpacesQuery(PageQuery, kw_only=True):
-    """Which spaces: those of one project, or all."""
+    """Which spaces: those of one project, with this id, with this name, with this in their full path; or all."""
 
     project_id: UUID | None = None
+    id: UUID | None = None
+    name: Label | None = None
+    path_includes: Annotated[str, Meta(max_length=PATH_BYTES_MAX)] | None = None
 
 
 class NewSpace(Struct, kw_only=True):
-    """A place in a project; without `parent_id` at the root of its tree."""
+    """A place in a project; without `parent_id` at the root of its tree.
 
-    project_id: UUID
+    The project is the parent's, or the organization's only one, where none is named. `config` is for the owner's use.
+    """
+
+    project_id: UUID | None = None
     name: SpaceName
     parent_id: UUID | None = None
     latitude: Latitude | None = None
@@ -41,6 +62,7 @@ class NewSpace(Struct, kw_only=True):
     time_zone: Name = "UTC"
     temperature_units: spaces.TemperatureUnits = "celsius"
     maintenance: bool = False
+    config: Config = {}
 
 
 class SpaceChange(Struct, kw_only=True):
@@ -54,16 +76,23 @@ class SpaceChange(Struct, kw_only=True):
     time_zone: Name | UnsetType = UNSET
     temperature_units: spaces.TemperatureUnits | UnsetType = UNSET
     maintenance: bool | UnsetType = UNSET
+    config: Config | UnsetType = UNSET
 
 
-class Path(Struct):
-    """Names from the root down, as a list or joined by `/`."""
+JoinedNames = Annotated[str, Meta(min_length=1, max_length=PATH_BYTES_MAX)]
 
-    project_id: UUID
-    path: (
-        Annotated[list[SpaceName], Meta(min_length=1, max_length=DEPTH_MAX)]
-        | Annotated[str, Meta(min_length=1, max_length=PATH_BYTES_MAX)]
-    )
+
+class Path(Struct, kw_only=True):
+    """Names from the root down, as a list (`path`) or joined by `/` (`path` or `name`).
+
+    With `parent_id` they begin below that space; the project is its, or the organization's only one, where none is
+    named.
+    """
+
+    project_id: UUID | None = None
+    parent_id: UUID | None = None
+    path: Annotated[list[SpaceName], Meta(min_length=1, max_length=DEPTH_MAX)] | JoinedNames | None = None
+    name: JoinedNames | None = None
 
 
 @endpoint(
@@ -77,8 +106,11 @@ class Path(Struct):
 async def create_space(services: Services, organization: OrganizationScope, body: NewSpace) -> Space:
     """Create a space."""
     check_place(body.latitude, body.longitude, body.time_zone)
+    _check_config(body.config)
     async with services.postgres.acquire() as connection:
-        return await spaces.create(connection, organization.id, **msgspec.structs.asdict(body))
+        project_id = await _project(connection, organization.id, body.project_id, body.parent_id)
+        made = msgspec.structs.asdict(body) | {"project_id": project_id}
+        return await spaces.create(connection, organization.id, **made)
 
 
 @endpoint(
@@ -90,14 +122,18 @@ async def create_space(services: Services, organization: OrganizationScope, body
 )
 async def find_or_create_space(services: Services, organization: OrganizationScope, body: Path) -> Space:
     """The space at a path; it and what is missing above it are created."""
-    names = body.path
+    if (body.path is None) == (body.name is None):
+        raise DoesNotFit("Give either path or name")
+    member, names = ("Name", body.name) if body.path is None else ("Path", body.path)
     if isinstance(names, str):
         try:
             names = msgspec.convert(names.split("/"), list[SpaceName])
         except msgspec.ValidationError:
-            raise DoesNotFit("Path: each name between two / must have 1 to 255 characters") from None
+            raise DoesNotFit(f"{member}: each name between two / must have 1 to 255 characters") from None
     async with services.postgres.acquire() as connection:
-        return await spaces.find_or_create(connection, organization.id, body.project_id, names)
+        project_id = await _project(connection, organization.id, body.project_id, body.parent_id)
+        above = [] if body.parent_id is None else await spaces.names_of(connection, project_id, body.parent_id)
+        return await spaces.find_or_create(connection, organization.id, project_id, [*above, *(names or ())])
 
 
 @endpoint(
@@ -119,6 +155,9 @@ async def list_spaces(services: Services, organization: OrganizationScope, query
             services.postgres,
             owner,
             query.project_id,
+            space_id=query.id,
+            name=query.name,
+            path_part=query.path_includes,
             after=None if after is None else (str(after[0]), str(after[1])),
             offset=window.offset,
             limit=window.limit,
@@ -126,7 +165,7 @@ async def list_spaces(services: Services, organization: OrganizationScope, query
 
     return await paging.read_page(
         services,
-        ("spaces", owner, query.project_id),
+        ("spaces", owner, query.project_id, query.id, query.name, query.path_includes),
         query.page,
         query.per_page,
         read,
@@ -146,22 +185,16 @@ async def read_space(services: Services, organization: OrganizationScope, space_
     return await spaces.read(services.postgres, organization.id, space_id)
 
 
-@endpoint(
-    "PATCH",
-    "/core/v1/organization/spaces/{space_id}",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.DEVELOP,
-    errors={404: "Space not found."},
-)
+@endpoint("PATCH", SPACE, caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=UNKNOWN)
 async def change_space(services: Services, organization: OrganizationScope, space_id: UUID, body: SpaceChange) -> Space:
     """Change a space; a new name or parent changes the paths of all below it. Its devices are told."""
-    changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
-    async with change(services) as changed:
-        was = await spaces.lock(changed.connection, organization.id, space_id)
-        space = msgspec.structs.replace(was, **changes)
-        check_place(space.latitude, space.longitude, space.time_zone)
-        await spaces.update(changed, was, space)
-    return space
+    return await _change(services, organization, space_id, body)
+
+
+@endpoint("PUT", SPACE, caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=UNKNOWN)
+async def put_space(services: Services, organization: OrganizationScope, space_id: UUID, body: SpaceChange) -> Space:
+    """Change a space, as PATCH does: members that are absent stay."""
+    return await _change(services, organization, space_id, body)
 
 
 @endpoint(
@@ -178,11 +211,43 @@ async def delete_space(services: Services, organization: OrganizationScope, spac
     return Success()
 
 
+async def _change(services: Services, organization: OrganizationScope, space_id: UUID, body: SpaceChange) -> Space:
+    changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
+    _check_config(changes.get("config"))
+    async with change(services) as changed:
+        was = await spaces.lock(changed.connection, organization.id, space_id)
+        space = msgspec.structs.replace(was, **changes)
+        check_place(space.latitude, space.longitude, space.time_zone)
+        await spaces.update(changed, was, space)
+    return space
+
+
+async def _project(
+    connection: Connection, organization_id: UUID, project_id: UUID | None, parent_id: UUID | None
+) -> UUID:
+    """Where a space is to be: in the project that is named, its parent's, or the only one. Raises DoesNotFit."""
+    if project_id is not None:
+        return project_id
+    if parent_id is not None:
+        return await spaces.project_of(connection, organization_id, parent_id)
+    known = await projects.ids_of(connection, organization_id)
+    if len(known) != 1:
+        raise DoesNotFit(f"Project id can't be blank: the organization has {len(known)} projects")
+    return known[0]
+
+
+def _check_config(config: Config | None) -> None:
+    check_depth("Config", config)
+    if config and len(msgspec.json.encode(config)) > DETAILS_BYTES_MAX:
+        raise DoesNotFit(f"Config must be at most {DETAILS_BYTES_MAX} bytes of JSON")
+
+
 ENDPOINTS = (
     create_space,
     find_or_create_space,
     list_spaces,
     read_space,
     change_space,
+    put_space,
     delete_space,
 )

@@ -55,6 +55,8 @@ class Demo(Struct):
     data_connector_id: str
     signature_secret: str
     cloud_connector_id: str
+    short_code: str = ""
+    """What Cloud IDs of the demo's models begin with."""
     v2_url: str = ""
     emulator_url: str = ""
     token_url: str = ""
@@ -90,6 +92,7 @@ async def prepare(dsn: str, keys: Keys, path: Path, base_url: str, receiver_url:
             demo = await _kept(connection, path) or await _made(connection, keys)
             await data_connectors.redirect(connection, demo.data_connector_id, receiver_url)
             await _import_from(connection, demo, cloud_url)
+            demo.short_code = (await organizations.read(connection, UUID(demo.organization_id))).short_code
     finally:
         await connection.close()
     demo.base_url = base_url

@@ -110,9 +110,10 @@ async def lock(connection: Connection, model_id: UUID, definition_id: UUID) -> C
 async def find(
     connection: Executor, model_id: UUID, *, name: str | None, friendly_name: str | None
 ) -> CommandDefinition | None:
-    """The definition with this name, or with this friendly name."""
+    """The definition with this name, with this friendly name, or with both."""
     row = await connection.fetchrow(
-        f"SELECT {_DEFINITION} FROM command_definitions WHERE model_id = $1 AND (name = $2 OR friendly_name = $3)",
+        f"""SELECT {_DEFINITION} FROM command_definitions
+             WHERE model_id = $1 AND ($2::text IS NULL OR name = $2) AND ($3::text IS NULL OR friendly_name = $3)""",
         model_id,
         name,
         friendly_name,

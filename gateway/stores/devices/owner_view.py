@@ -32,6 +32,8 @@ PRIORITY_OF_ERRORS = 3
 """Open incidents up to this priority are errors, others warnings."""
 
 EffectiveStatus = Literal["never_seen", "disconnected", "error", "warning", "offline", "ok"]
+UNREACHED = ("never_seen", "disconnected", "offline")
+"""Where nothing is heard of a device: its `status` is offline. With an error or a warning it is one or the other."""
 
 _DEVICE = """
     SELECT d.id, d.shard, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id,
@@ -92,10 +94,11 @@ class DeviceSpace(Struct):
 
 
 class OwnedDevice(Struct, kw_only=True):
-    """One device. `state` is the merge of its telemetry, with `status` in it.
+    """One device. `state` is the merge of its telemetry, with the `status` in it that the device told last.
 
-    `state_full_at` is since when values of its messages find no room there, `asked_to_come_back` that a unit with its
-    serial number tried to register; both are absent otherwise.
+    `status` is how it is seen from here, `claimed_at` since when it has an owner. `state_full_at` is since when values
+    of its messages find no room in the state, `asked_to_come_back` that a unit with its serial number tried to
+    register; both are absent otherwise.
     """
 
     id: UUID
@@ -103,7 +106,7 @@ class OwnedDevice(Struct, kw_only=True):
     sn: str | None
     mac: str | None
     cloud_id: str | None
-    status: Literal["registered", "claimed"]
+    status: Literal["online", "offline"]
     effective_status: EffectiveStatus
     last_seen_at: datetime | None
     details: dict[str, Any]
@@ -231,14 +234,15 @@ def _effective_status(row: asyncpg.Record, state: DeviceState, parent: DeviceSta
 
 def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> OwnedDevice:
     full_path = row["full_path"]
+    effective_status = _effective_status(row, state, parent)
     return OwnedDevice(
         id=row["id"],
         name=row["name"],
         sn=row["sn"],
         mac=row["mac"],
         cloud_id=row["cloud_id"],
-        status="registered" if row["claimed_at"] is None else "claimed",
-        effective_status=_effective_status(row, state, parent),
+        status="offline" if effective_status in UNREACHED or state.is_offline() else "online",
+        effective_status=effective_status,
         last_seen_at=state.last_seen_at,
         details=row["details"],
         state=device_view.flat(state.telemetries) | ({} if state.status is None else {"status": state.status}),

@@ -65,18 +65,28 @@ async def page(
     until: datetime,
     device_id: UUID | None,
     space_id: UUID | None,
+    name: str | None,
     status: DeviceStatus | None,
     before: Position | None,
     offset: int,
     limit: int,
 ) -> list[ListedMessage]:
-    """The messages of these projects in `[since, until)`; `space_id` stands for the devices now at or below it."""
+    """The messages of these projects in `[since, until)`.
+
+    `space_id` stands for the devices now at or below it, `name` for those that now have it.
+    """
     read_shards = list(range(shards)) if device_id is None else [ids.shard_of(str(device_id).encode(), shards)]
     arguments: list[Any] = [since, since - STORED_SLACK, until, read_shards]
     conditions = []
     if space_id is not None:
         within = SUBTREE.format(top="$1")
         rows = await pool.fetch(f"SELECT id FROM devices WHERE space_id IN ({within})", space_id)
+        arguments.append([row["id"] for row in rows])
+        conditions.append(f"e.device_id = ANY(${len(arguments)}::uuid[])")
+    if name is not None:
+        rows = await pool.fetch(
+            "SELECT id FROM devices WHERE project_id = ANY($1::uuid[]) AND name = $2", project_ids, name
+        )
         arguments.append([row["id"] for row in rows])
         conditions.append(f"e.device_id = ANY(${len(arguments)}::uuid[])")
     if device_id is not None:

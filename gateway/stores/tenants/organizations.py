@@ -87,3 +87,26 @@ async def read(connection: Executor, organization_id: UUID) -> Organization:
     if row is None:
         raise NotFound("Organization not found")
     return Organization(**row)
+
+
+class Counts(Struct):
+    """How much an organization has: devices that it owns, models that it makes."""
+
+    projects: int
+    spaces: int
+    devices: int
+    models: int
+
+
+async def counts(connection: Executor, organization_id: UUID) -> Counts:
+    """Count what an organization has."""
+    row = await connection.fetchrow(
+        """SELECT (SELECT count(*) FROM projects WHERE organization_id = $1) AS projects,
+                  (SELECT count(*) FROM spaces s JOIN projects p ON p.id = s.project_id
+                    WHERE p.organization_id = $1) AS spaces,
+                  (SELECT count(*) FROM devices WHERE organization_id = $1 AND deleted_at IS NULL) AS devices,
+                  (SELECT count(*) FROM device_models WHERE organization_id = $1 AND NOT emulated) AS models""",
+        organization_id,
+    )
+    assert row is not None
+    return Counts(**row)

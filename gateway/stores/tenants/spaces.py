@@ -5,8 +5,9 @@ when a space is renamed or moved. Whoever changes a project's tree holds the loc
 parents at every moment and two callers that look for the same missing path make it once.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -32,7 +33,7 @@ DEPTH_MAX = 32
 TemperatureUnits = Literal["celsius", "fahrenheit"]
 
 _SPACE = """s.id, s.project_id, s.parent_id, s.name, s.full_path, s.latitude, s.longitude, s.location_name, s.time_zone,
-            s.temperature_units, s.maintenance, s.created_at"""
+            s.temperature_units, s.maintenance, s.config, s.created_at"""
 
 
 class Space(Struct):
@@ -49,6 +50,7 @@ class Space(Struct):
     time_zone: str
     temperature_units: TemperatureUnits
     maintenance: bool
+    config: dict[str, Any]
     created_at: datetime
 
 
@@ -70,6 +72,9 @@ async def page(
     organization_id: UUID,
     project_id: UUID | None,
     *,
+    space_id: UUID | None,
+    name: str | None,
+    path_part: str | None,
     after: tuple[str, str] | None,
     offset: int,
     limit: int,
@@ -78,10 +83,15 @@ async def page(
     rows = await connection.fetch(
         f"""SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id
              WHERE p.organization_id = $1 AND ($2::uuid IS NULL OR s.project_id = $2)
-               AND ($3::uuid IS NULL OR (s.project_id, s.full_path) > ($3, $4))
-             ORDER BY s.project_id, s.full_path OFFSET $5 LIMIT $6""",
+               AND ($3::uuid IS NULL OR s.id = $3) AND ($4::text IS NULL OR s.name = $4)
+               AND ($5::text IS NULL OR strpos(lower(s.full_path), lower($5)) > 0)
+               AND ($6::uuid IS NULL OR (s.project_id, s.full_path) > ($6, $7))
+             ORDER BY s.project_id, s.full_path OFFSET $8 LIMIT $9""",
         organization_id,
         project_id,
+        space_id,
+        name,
+        path_part,
         None if after is None else UUID(after[0]),
         None if after is None else after[1],
         offset,
@@ -103,6 +113,7 @@ async def create(
     time_zone: str = "UTC",
     temperature_units: TemperatureUnits = "celsius",
     maintenance: bool = False,
+    config: Mapping[str, Any] = {},
 ) -> Space:
     """A new space. Raises NotFound for the project, DoesNotFit for the parent, a path that is taken or too long."""
     async with connection.transaction():
@@ -111,8 +122,8 @@ async def create(
         try:
             row = await connection.fetchrow(
                 f"""INSERT INTO spaces AS s (id, project_id, parent_id, name, full_path, latitude, longitude,
-                                             location_name, time_zone, temperature_units, maintenance)
-                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING {_SPACE}""",
+                                             location_name, time_zone, temperature_units, maintenance, config)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {_SPACE}""",
                 ids.new_id(),
                 project_id,
                 parent_id,
@@ -124,6 +135,7 @@ async def create(
                 time_zone,
                 temperature_units,
                 maintenance,
+                config,
             )
         except asyncpg.UniqueViolationError:
             raise DoesNotFit(PATH_TAKEN) from None
@@ -156,6 +168,24 @@ async def find_or_create(connection: Connection, organization_id: UUID, project_
 async def unsorted(connection: Connection, organization_id: UUID, project_id: UUID) -> UUID:
     """The space for devices of a project that nobody put anywhere; made when it is first needed."""
     return (await find_or_create(connection, organization_id, project_id, [UNSORTED])).id
+
+
+async def project_of(connection: Executor, organization_id: UUID, parent_id: UUID) -> UUID:
+    """The project of a space that others are to be made in. Raises DoesNotFit."""
+    try:
+        return (await read(connection, organization_id, parent_id)).project_id
+    except NotFound:
+        raise DoesNotFit(PARENT_UNKNOWN) from None
+
+
+async def names_of(connection: Executor, project_id: UUID, space_id: UUID) -> list[str]:
+    """The names of a space and of those above it, from the root down. Raises DoesNotFit."""
+    path: str | None = await connection.fetchval(
+        "SELECT full_path FROM spaces WHERE id = $1 AND project_id = $2", space_id, project_id
+    )
+    if path is None:
+        raise DoesNotFit(PARENT_UNKNOWN)
+    return path.split("/")
 
 
 async def keep(connection: Connection, organization_id: UUID, space_id: UUID) -> UUID:
@@ -195,7 +225,7 @@ async def update(change: Change, was: Space, changed: Space) -> None:
         await _rewrite_paths(connection, was, path)
     await connection.execute(
         """UPDATE spaces SET parent_id = $2, name = $3, latitude = $4, longitude = $5, location_name = $6,
-                  time_zone = $7, temperature_units = $8, maintenance = $9 WHERE id = $1""",
+                  time_zone = $7, temperature_units = $8, maintenance = $9, config = $10 WHERE id = $1""",
         changed.id,
         changed.parent_id,
         changed.name,
@@ -205,6 +235,7 @@ async def update(change: Change, was: Space, changed: Space) -> None:
         changed.time_zone,
         changed.temperature_units,
         changed.maintenance,
+        changed.config,
     )
     changed.full_path = path
     if _as_devices_see_it(changed) == _as_devices_see_it(was):

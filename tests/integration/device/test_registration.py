@@ -86,9 +86,9 @@ async def test_a_model_may_ask_for_cloud_ids(fleet: Fleet, acme: Owner) -> None:
     good = "AC" + "a1" * 8
     for cloud_id, text in (
         (None, "Cloud id can't be blank"),
-        ("XY" + "a1" * 8, "Cloud id is not the vendor's short code followed by 16 to 36 ASCII letters and digits"),
-        ("AC" + "a" * 15, "Cloud id is not the vendor's short code followed by 16 to 36 ASCII letters and digits"),
-        ("AC" + "é" * 16, "Cloud id is not the vendor's short code followed by 16 to 36 ASCII letters and digits"),
+        ("XY" + "a1" * 8, "Cloud id must be the vendor's short code AC and 16 to 36 ASCII letters and digits"),
+        ("AC" + "a" * 15, "Cloud id must be the vendor's short code AC and 16 to 36 ASCII letters and digits"),
+        ("AC" + "é" * 16, "Cloud id must be the vendor's short code AC and 16 to 36 ASCII letters and digits"),
     ):
         body = fleet.registration(mac=None, cloud_id=cloud_id)
         assert await fleet.ask("POST", "/v1/devices", body) == (422, {"error": text})

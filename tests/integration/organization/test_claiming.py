@@ -20,7 +20,7 @@ async def test_a_device_is_claimed_by_mac_and_serial_however_the_mac_is_spelt(ed
     device_id = await acme.device(claimed=False, mac="02:ab:cd:00:00:01", sn="X1")
     body = {"space_id": str(acme.space_id), "mac": "02-AB-CD-00-00-01", "sn": "X1", "name": "Door"}
     device = await acme.call("POST", "/devices/claim", body)
-    assert (device["id"], device["name"], device["status"]) == (str(device_id), "Door", "claimed")
+    assert (device["id"], device["name"], device["status"]) == (str(device_id), "Door", "offline")
     assert device["space"] == {"id": str(acme.space_id), "full_path": "Hall"}
     assert (device["info_version"], device["space_data_version"]) == (1, 1)
     assert await outbox(acme.pool) == [("deviceClaimed", device_id)]
@@ -36,6 +36,22 @@ async def test_a_device_is_claimed_by_cloud_id(acme: Owner) -> None:
         "POST", "/devices/claim", {"space_id": str(acme.space_id), "cloud_id": "AC0123456789abcdef"}
     )
     assert (device["name"], device["cloud_id"]) == ("N", "AC0123456789abcdef")
+
+
+async def test_what_is_blank_in_a_claim_is_absent(acme: Owner) -> None:
+    """As forms and scripts send it: an empty Cloud ID beside the pair, and the other way round."""
+    for blank in ("", " ", None):
+        device_id = await acme.device(claimed=False)
+        row = await acme.row(device_id)
+        proof = {"space_id": str(acme.space_id), "mac": row["mac"], "sn": row["sn"]}
+        claimed = await acme.call(
+            "POST", "/devices/claim", proof | {"cloud_id": blank, "vendor": blank, "model": blank}
+        )
+        assert claimed["id"] == str(device_id)
+    await acme.device(claimed=False, cloud_id="AC0123456789abcdef", sn=None, mac=None)
+    await acme.pool.execute("UPDATE device_models SET authentication = 'cloud_id'")
+    proof = {"space_id": str(acme.space_id), "cloud_id": "AC0123456789abcdef", "mac": "", "sn": ""}
+    assert (await acme.call("POST", "/devices/claim", proof))["cloud_id"] == "AC0123456789abcdef"
 
 
 async def test_wrong_unknown_and_foreign_proofs_get_the_same_answer(acme: Owner, globex: Owner) -> None:

@@ -72,20 +72,53 @@ BAD_RANGES: list[tuple[dict[str, Any], str]] = [
     ({"from": 0, "to": 31 * 86400 + 1}, "From and to are at most 31 days apart"),
     ({"from": 0}, "From and to are at most 31 days apart"),
     ({"from": 32_000_000_000}, "From must be before to"),
-    ({"from": -1}, "From: "),
-    ({"to": "9" * 30}, "To: "),
-    ({"from": "yesterday"}, "From: "),
+    ({"from": -1}, "From must be seconds since 1970, or a time in ISO 8601"),
+    ({"to": "9" * 30}, "To must be seconds since 1970"),
+    ({"from": "yesterday"}, "From must be"),
+    ({"from": "nan"}, "From must be"),
+    ({"from": "0001-01-01T00:00:00Z"}, "From must be"),
+    ({"to": "9999-12-31T23:59:59-12:00"}, "To must be"),
+    ({"from": ""}, "From must be"),
+    ({"device": "x"}, "Query parameter"),
     ({"per_page": 1001}, "Per page: "),
     ({"status": "lost"}, "Status: "),
     ({"device_id": "x"}, "Device id: "),
 ]
 
 
+async def test_times_are_taken_as_clients_print_them(acme: Owner) -> None:
+    """Seconds or milliseconds since 1970, ISO 8601 with any offset or none (UTC), also with a plus sign not encoded."""
+    device_id = await acme.device(name="Door")
+    await acme.message(device_id, BASE, telemetries={"n": 1})
+    east = (BASE + timedelta(hours=5, minutes=30)).replace(tzinfo=None).isoformat()
+    for since in (
+        *(epoch(BASE), epoch(BASE) * 1000, f"{epoch(BASE)}.0", BASE.isoformat(), BASE.isoformat().replace("+", " ")),
+        *(BASE.strftime("%Y-%m-%dT%H:%M:%SZ"), BASE.strftime("%Y-%m-%d %H:%M:%S"), BASE.strftime("%Y%m%dT%H%M%SZ")),
+        *(f"{east}+05:30", f"{east} 05:30", f"{east}+0530"),
+    ):
+        found = await acme.call("GET", "/devices/histories", since=since)
+        assert [item["telemetries"] for item in found["items"]] == [{"n": 1}], since
+        assert (await acme.call("GET", "/devices/histories", until=since))["items"] == [], since
+        assert (await acme.partner("GET", f"/devices/{device_id}/history", since=since))["items"] != [], since
+
+
+async def test_messages_are_found_by_the_name_that_their_device_has_now(acme: Owner) -> None:
+    """The whole name; of nobody else's device."""
+    for name in ("Door", "Door 2"):
+        await acme.message(await acme.device(name=name), BASE, telemetries={"of": name})
+
+    async def found(name: str) -> list[str]:
+        items = (await acme.call("GET", "/devices/histories", name=name))["items"]
+        return [item["telemetries"]["of"] for item in items]
+
+    assert (await found("Door"), await found("Door 2"), await found("Gate")) == (["Door"], ["Door 2"], [])
+
+
 async def test_a_range_that_does_not_fit_is_422(acme: Owner) -> None:
     """At most 31 days, at most 1,000 a page."""
     for query, text in BAD_RANGES:
         status, error = await acme.call("GET", "/devices/histories", **query)
-        assert (status, error[: len(text)]) == (422, text), query
+        assert (status, error[: len(text)]) == (400 if "parameter" in text else 422, text), query
     answer = await acme.call("GET", "/devices/histories", **{"from": 0, "to": 31 * 86400})
     assert answer == {"items": [], "has_next_page": False, "next_page": None}
 

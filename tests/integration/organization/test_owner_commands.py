@@ -19,10 +19,16 @@ async def test_a_command_goes_out_by_name_or_by_friendly_name(edge: Any, acme: O
     assert (command["command"], command["friendly_name"], command["status"]) == ("reboot", "Restart", "pending")
     created, expires = (datetime.fromisoformat(command[name]) for name in ("created_at", "expires_at"))
     assert expires - created == timedelta(days=7)
-    assert (await acme.call("POST", path, {"friendly_name": "Restart"}))["command"] == "reboot"
-    assert await outbox(acme.pool) == [("commandUpdated", device_id)] * 2
+    for words in (
+        {"friendly_name": "Restart"},
+        {"name": "reboot"},
+        {"name": "reboot", "friendly_name": "", "file_id": ""},
+        {"command": "reboot", "name": "reboot", "friendly_name": "Restart"},
+    ):
+        assert (await acme.call("POST", path, words))["command"] == "reboot", words
+    assert await outbox(acme.pool) == [("commandUpdated", device_id)] * 5
     row = await acme.row(device_id)
-    assert row["open_commands"] == 2
+    assert row["open_commands"] == 5
     assert b'"command":true' in await edge.services.redis.hget(keys.reply(row["shard"]), str(device_id))
 
 
@@ -35,8 +41,10 @@ async def test_parameters_that_fit_their_fields_are_sent(acme: Owner) -> None:
 
 
 BAD_COMMANDS: list[tuple[dict[str, Any], str]] = [
-    ({}, "Give either command or friendly name"),
-    ({"command": "reboot", "friendly_name": "Restart"}, "Give either command or friendly name"),
+    ({}, "Command can't be blank"),
+    ({"command": "", "name": "", "friendly_name": ""}, "Command can't be blank"),
+    ({"command": "reboot", "name": "tune"}, "Command and name are two words for the same"),
+    ({"command": "reboot", "friendly_name": "Tune"}, "Command: the device's model has no such command with this"),
     ({"command": "fly"}, "Command: the device's model has no such command"),
     ({"friendly_name": "reboot"}, "Friendly name: the device's model has no such command"),
     ({"command": "reboot", "extra_params": {"x": 1}}, "Extra params.x is not a parameter of reboot"),

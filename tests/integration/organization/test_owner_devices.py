@@ -20,7 +20,7 @@ async def test_a_device_shows_all_that_the_contract_names(acme: Owner) -> None:
         "sn": "S1",
         "mac": "02:00:00:00:00:ff",
         "cloud_id": None,
-        "status": "claimed",
+        "status": "online",
         "effective_status": "ok",
         "last_seen_at": "2026-05-04T12:00:00Z",
         "details": {"floor": 2},
@@ -161,3 +161,52 @@ async def test_an_id_that_is_none_is_404(acme: Owner) -> None:
     """Whatever stands in the path, it is not found."""
     for text in NO_IDS:
         assert (await acme.ask("GET", f"/core/v1/organization/devices/{text}"))[0] == 404, text
+
+
+async def test_the_config_can_be_changed_with_the_device(edge: Any, acme: Owner) -> None:
+    """Whole, as the next version, which the device is told of; other members stay."""
+    device_id = await acme.device(name="Door")
+    path = f"/devices/{device_id}"
+    changed = await acme.call("PATCH", path, {"configuration": {"interval_s": 10}})
+    assert (changed["name"], changed["config_version"]) == ("Door", 1)
+    assert (await acme.call("GET", f"{path}/config"))["config"] == {"interval_s": 10}
+    changed = await acme.call("PATCH", path, {"name": "Gate", "details": {"a": 1}, "configuration": {}})
+    assert (changed["name"], changed["details"], changed["config_version"]) == ("Gate", {"a": 1}, 2)
+    row = await acme.row(device_id)
+    assert b'"config_version":2' in await edge.services.redis.hget(keys.reply(row["shard"]), str(device_id))
+    deep: Any = {}
+    for _ in range(40):
+        deep = {"a": deep}
+    for wrong, status in (({"configuration": deep}, 422), ({"configuration": [1]}, 422), ({"config": {}}, 400)):
+        assert (await acme.call("PATCH", path, wrong))[0] == status, wrong
+    assert (await acme.row(device_id))["config_version"] == 2
+
+
+async def test_status_is_online_or_offline_as_it_is_seen_from_here(acme: Owner) -> None:
+    """Offline: never heard of, silent, said so, or behind a parent that is. An error of the device is none."""
+    silent, told, failing, unseen, fine = [await acme.device() for _ in range(5)]
+    await acme.seen(silent, offline=True)
+    await acme.seen(told, "offline")
+    await acme.seen(failing, "error")
+    await acme.seen(fine)
+    child = await acme.device(parent_id=silent)
+    await acme.seen(child)
+    shown = {one["id"]: one["status"] for one in (await acme.call("GET", "/devices"))["items"]}
+    online = {str(failing), str(fine)}
+    offline = {str(device_id) for device_id in (silent, told, unseen, child)}
+    assert shown == dict.fromkeys(online, "online") | dict.fromkeys(offline, "offline")
+
+
+async def test_a_key_can_be_tried_out(acme: Owner, globex: Owner) -> None:
+    """Whose it is, what Cloud IDs of its models begin with, how much there is."""
+    await acme.device()
+    await acme.device(claimed=False)
+    await acme.pool.execute("UPDATE devices SET deleted_at = now() WHERE id = $1", await acme.device())
+    info = await acme.call("GET", "/info")
+    assert (info["id"], info["name"]) == (str(acme.organization_id), "Acme")
+    assert info["short_code"] == await acme.pool.fetchval(
+        "SELECT short_code FROM organizations WHERE id = $1", acme.organization_id
+    )
+    assert info["counts"] == {"projects": 1, "spaces": 1, "devices": 1, "models": 1}
+    assert (await globex.call("GET", "/info"))["counts"]["devices"] == 0
+    assert (await acme.call("GET", "/info", key="fgo_wrong"))[0] == 401

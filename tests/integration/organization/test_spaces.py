@@ -36,9 +36,10 @@ async def test_a_space_shows_what_it_was_made_with(acme: Owner) -> None:
         "time_zone": "UTC",
         "temperature_units": "celsius",
         "maintenance": False,
+        "config": {},
     }
     full = {"latitude": 59.9, "longitude": 10.7, "location_name": "Oslo", "time_zone": "Europe/Oslo"}
-    full |= {"temperature_units": "fahrenheit", "maintenance": True}
+    full |= {"temperature_units": "fahrenheit", "maintenance": True, "config": {"desks": 4}}
     assert full.items() <= (await space(acme, "Full", **full)).items()
 
 
@@ -116,6 +117,8 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
     ({"name": "x", "temperature_units": "kelvin"}, "Temperature units"),
     ({"name": "x", "maintenance": 1}, "Maintenance"),
     ({"name": "x", "parent_id": "x"}, "Parent id"),
+    ({"name": "x", "config": {"x": "y" * 16_384}}, "Config must be at most 16384 bytes"),
+    ({"name": "x", "config": 1}, "Config"),
 ]
 
 
@@ -141,6 +144,51 @@ async def test_find_or_create_makes_what_is_missing_and_finds_the_rest(acme: Own
     for path in ([], [""], "", "a//b", "/a", ["a/b"], ["x"] * (DEPTH_MAX + 1), "a/\0", 7, "x/" * 999 + "x"):
         body = {"project_id": str(acme.project_id), "path": path}
         assert (await acme.call("POST", "/spaces/find_or_create", body))[0] == 422, path
+
+
+async def test_the_project_of_a_space_need_not_be_named(acme: Owner) -> None:
+    """It is the parent's, or the organization's only one; where there are several it must be."""
+    made = await acme.call("POST", "/spaces", {"name": "Wing"})
+    assert made["project_id"] == str(acme.project_id)
+    room = await acme.call("POST", "/spaces/find_or_create", {"name": "Wing/Room"})
+    assert room["parent_id"] == made["id"]
+    project = await acme.call("POST", "/projects", {"name": "Second"})
+    several = (422, "Project id can't be blank: the organization has 2 projects")
+    assert await acme.call("POST", "/spaces", {"name": "Hut"}) == several
+    assert await acme.call("POST", "/spaces/find_or_create", {"name": "Hut"}) == several
+    assert (await acme.call("POST", "/spaces", {"name": "Desk", "parent_id": room["id"]}))[
+        "full_path"
+    ] == "Wing/Room/Desk"
+    for names in ({"name": "Row/Desk"}, {"path": ["Row", "Desk"]}):
+        found = await acme.call("POST", "/spaces/find_or_create", {"parent_id": room["id"], **names})
+        assert found["full_path"] == "Wing/Room/Row/Desk"
+    for wrong in ({"parent_id": str(ids.new_id())}, {"parent_id": room["id"], "project_id": project["id"]}):
+        assert (await acme.call("POST", "/spaces", {"name": "x"} | wrong))[0] == 422, wrong
+        assert (await acme.call("POST", "/spaces/find_or_create", {"name": "x"} | wrong))[0] == 422, wrong
+    for wrong in ({}, {"name": "a", "path": "a"}):
+        assert await acme.call("POST", "/spaces/find_or_create", wrong) == (422, "Give either path or name")
+
+
+async def test_spaces_are_found_by_id_by_name_and_by_part_of_their_path(acme: Owner) -> None:
+    """All that are given must hold; capitals make no difference in paths."""
+    await acme.call("POST", "/spaces/find_or_create", {"name": "Hall/Room/Shelf"})
+    shelf = await acme.call("POST", "/spaces/find_or_create", {"name": "Annex/Shelf"})
+
+    async def found(**query: Any) -> list[str]:
+        return [one["full_path"] for one in (await acme.call("GET", "/spaces", **query))["items"]]
+
+    assert await found(name="Shelf") == ["Annex/Shelf", "Hall/Room/Shelf"]
+    assert await found(path_includes="ll/ro") == ["Hall/Room", "Hall/Room/Shelf"]
+    assert await found(path_includes="%") == []
+    assert await found(id=shelf["id"]) == ["Annex/Shelf"]
+    assert await found(id=shelf["id"], name="Room") == []
+
+
+async def test_a_space_changes_by_put_as_by_patch(acme: Owner) -> None:
+    """Members that are absent stay."""
+    changed = await acme.call("PUT", f"/spaces/{acme.space_id}", {"name": "Lobby", "config": {"a": [1]}})
+    assert (changed["name"], changed["config"], changed["time_zone"]) == ("Lobby", {"a": [1]}, "UTC")
+    assert (await acme.call("PUT", f"/spaces/{acme.space_id}", {"maintenance": True}))["config"] == {"a": [1]}
 
 
 async def test_those_who_look_for_the_same_missing_path_at_once_make_it_once(acme: Owner) -> None:

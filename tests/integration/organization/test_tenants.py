@@ -37,6 +37,7 @@ def bodies(tenant: Owner) -> dict[str, Any]:
         "create_space": {"project_id": str(tenant.project_id), "name": "stolen"},
         "find_or_create_space": {"project_id": str(tenant.project_id), "path": ["stolen"]},
         "change_space": {"name": "stolen"},
+        "put_space": {"name": "stolen"},
         "create_project": {"name": "mine"},
         "rename_project": {"name": "stolen"},
         "create_model": {"vendor": "mine", "name": "mine"},
@@ -126,6 +127,7 @@ async def test_no_call_is_answered_without_a_key_of_its_kind(acme: Owner, globex
 ORGANIZE = {"create_project", "create_api_key", "revoke_api_key", "add_partner", "remove_partner"}
 ADMINISTER = {
     "claim_device", "create_hardware_key", "delete_project", "rename_project", "revoke_hardware_key", "delete_device",
+    "delete_registered_devices",
 }  # fmt: skip
 """Changes that ask for more than a developer; `delete_device` only of partners."""
 

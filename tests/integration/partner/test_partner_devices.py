@@ -30,7 +30,7 @@ async def test_a_partner_sees_the_devices_of_its_models_whoever_owns_them(acme: 
     second = await acme.partner("GET", "/devices", per_page=2, page=first["next_page"])
     assert [one["id"] for one in first["items"] + second["items"]] == await listed()
     shown = await acme.partner("GET", f"/devices/{unsold}")
-    assert (shown["status"], shown["space"], shown["claimed_at"]) == ("registered", None, None)
+    assert (shown["status"], shown["space"], shown["claimed_at"]) == ("offline", None, None)
 
 
 async def test_a_partner_reads_state_config_commands_and_history(acme: Owner, globex: Owner) -> None:
