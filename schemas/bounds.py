@@ -23,3 +23,5 @@ STATE_KEYS = Bounds(100, 1_000, 20_000)
 """Keys of a device's state."""
 STATE_BYTES = Bounds(4_096, 65_536, 1_048_576)
 """Bytes of a device's state as JSON."""
+PAGE_BYTES_MAX = 4 * 1024 * 1024
+"""Of the JSON in one page of a list."""

@@ -19,11 +19,12 @@ from schemas.postgres_errors import (
     TranslatingConnection,
     TranslatingPool,
     batches,
+    fetch_some,
     translate,
 )
 from schemas.settings import SettingsError
 
-__all__ = ["Connection", "PostgresAway", "PostgresBusy", "PostgresTimeout", "batches"]
+__all__ = ["Connection", "PostgresAway", "PostgresBusy", "PostgresTimeout", "batches", "fetch_some"]
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Executor: TypeAlias = "Connection | Pool"

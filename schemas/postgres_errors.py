@@ -231,3 +231,19 @@ async def batches(connection: Connection, sql: str, *arguments: Any, size: int) 
             yield rows
     except RAISED as error:
         translate(error, lost=connection.is_closed())
+
+
+async def fetch_some(
+    connection: Connection, sql: str, *arguments: Any, first: int, take: Callable[[list[Record]], int]
+) -> None:
+    """Fetch the rows of a query some at a time, inside a transaction.
+
+    `take` is given them and says how many to fetch next; 0 ends it, as the end of the rows does.
+    """
+    try:
+        cursor = await connection.cursor(sql, *arguments)
+        size = first
+        while size and (rows := await cursor.fetch(size)):
+            size = take(rows)
+    except RAISED as error:
+        translate(error, lost=connection.is_closed())

@@ -8,6 +8,9 @@ rows are added.
 Where no key is remembered (a jump, a pause of more than `REMEMBERED_S`, Redis away or full) the page is read by
 `OFFSET`, as long as that has no more than `OFFSET_MAX` rows to walk over. Deeper pages are refused: who asks for many
 of them would keep Postgres busy with rows that nobody sees.
+
+A page with large items ends early (`page_bytes`), so only the key says where the next one begins, and with Redis away
+there is no such page.
 """
 
 import hashlib
@@ -18,14 +21,15 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.refusals import DoesNotFit
+from gateway.api.page_bytes import fitting
+from gateway.refusals import DoesNotFit, away
 from gateway.services import Services
 from schemas import ids, keys, logs
 from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
 
-REMEMBERED_S = 600
+REMEMBERED_S = 3600
 PAGE_MAX = 1_000_000
 OFFSET_MAX = 50_000
 """Rows that a page may lie behind those that are known; in the log they cost some 50 ms."""
@@ -64,6 +68,7 @@ class Window(Struct, frozen=True):
 
 
 _boundary = msgspec.json.Decoder(Boundary)
+_encode = msgspec.json.Encoder().encode
 
 
 async def read_page(
@@ -78,9 +83,13 @@ async def read_page(
     after = None if page == 1 else await _recall(services, _digest(scope, page, per_page))
     offset = _offset(page, per_page) if after is None else 0
     rows = await read(Window(after, offset, per_page + 1))
-    result = cut(rows, page, per_page)
+    fit = fitting(len(_encode(row)) for row in rows[:per_page])
+    result = Page(rows[:fit], len(rows) > fit, page + 1 if len(rows) > fit else None)
     if result.has_next_page:
-        await _remember(services, _digest(scope, page + 1, per_page), boundary(result.items[-1]))
+        remembered = await _remember(services, _digest(scope, page + 1, per_page), boundary(result.items[-1]))
+        if fit < per_page and not remembered:
+            # By its number the next page would begin behind what did not fit on this one.
+            raise away("Redis")
     return result
 
 
@@ -121,8 +130,10 @@ async def _recall(services: Services, digest: str) -> Boundary | None:
         return None
 
 
-async def _remember(services: Services, digest: str, boundary: Boundary) -> None:
+async def _remember(services: Services, digest: str, boundary: Boundary) -> bool:
     try:
         await services.redis.set(_key(services, digest), msgspec.json.encode(boundary), ex=REMEMBERED_S)
     except RedisAway as error:
         logs.event(log, logging.WARNING, "page_not_remembered", cause=str(error))
+        return False
+    return True

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from gateway.api import page_tokens
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
+from gateway.api.page_bytes import fitting
 from gateway.api.scopes import ProjectScope
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
@@ -92,7 +93,8 @@ async def list_events(services: Services, project: ProjectScope, device: str, qu
     )
     if not found and not await history.belongs(services.postgres, project.id, device_id):
         raise NotFound(DEVICE_UNKNOWN)
-    events: list[Any] = [msgspec.Raw(event.json) for event in found[: query.page_size]]
+    fit = fitting(len(event.json) for event in found[: query.page_size])
+    events: list[Any] = [msgspec.Raw(event.json) for event in found[:fit]]
     last = found[len(events) - 1] if len(found) > len(events) else None
     return Events(events, page_tokens.seal(scope, [last.ts, last.seq]) if last else "")
 

@@ -49,7 +49,10 @@ async def page(
     before: tuple[datetime, int] | None,
     limit: int,
 ) -> list[StoredEvent]:
-    """What happened to a device, of this shard, in `[since, until)`, while it was in the project."""
+    """What happened to a device, of this shard, in `[since, until)`, while it was in the project.
+
+    Fewer than `limit` where they are more than a page holds (see `by_index.page`).
+    """
     arguments: list[Any] = [device_id, project_id, since, until, since - STORED_SLACK, limit, shard]
     conditions = ""
     if event_types:
@@ -58,8 +61,7 @@ async def page(
     if before is not None:
         arguments += before
         conditions += BEFORE.format(len(arguments) - 1, len(arguments))
-    async with by_index.reading(pool) as connection:
-        rows = await connection.fetch(PAGE.format(conditions=conditions), *arguments)
+    rows = await by_index.page(pool, PAGE.format(conditions=conditions), *arguments)
     return [_event(row, project_id, device_id) for row in rows]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from gateway.stores.devices.owner_view import SUBTREE
 from gateway.stores.events import by_index
@@ -36,6 +37,19 @@ class HistoryItem(Struct, kw_only=True):
     status: str | None
     telemetries: dict[str, Any]
     message: str | None
+
+
+class _Message(Struct):
+    status: str | None = None
+    telemetries: Raw = Raw(b"{}")
+    message: str | None = None
+
+
+class _Stored(Struct):
+    telemetry: _Message
+
+
+_stored = msgspec.json.Decoder(_Stored)
 
 
 class ListedMessage(Struct):
@@ -141,26 +155,24 @@ async def _read(
     take = f"${len(arguments) - 1}::bigint + ${len(arguments)}::bigint"
     where = "".join(f" AND {condition}" for condition in conditions)
     statement = f"""
-        SELECT found.* FROM {source} (
+        SELECT found.device_id, found.ts, found.stored_at, found.shard, found.seq, found.data::text FROM {source} (
             SELECT e.device_id, e.ts, e.stored_at, e.shard, e.seq, e.data FROM events e
              WHERE e.shard = ANY($4::smallint[]) AND e.type = 'telemetry'
                AND e.ts >= $1 AND e.stored_at >= $2 AND e.ts < $3{where}
              ORDER BY e.ts DESC, e.shard DESC, e.seq DESC LIMIT {take}) found
          ORDER BY ts DESC, shard DESC, seq DESC OFFSET ${len(arguments) - 1} LIMIT ${len(arguments)}"""
-    async with by_index.reading(pool) as connection:
-        rows = await connection.fetch(statement, *arguments)
-    return [_listed(row) for row in rows]
+    return [_listed(row) for row in await by_index.page(pool, statement, *arguments)]
 
 
 def _listed(row: asyncpg.Record) -> ListedMessage:
-    message = row["data"].get("telemetry", {})
+    message = _stored.decode(row["data"]).telemetry
     item = HistoryItem(
         event_id=ids.event_id(int(row["stored_at"].timestamp()), row["shard"], row["seq"]),
         device_id=row["device_id"],
         timestamp=row["ts"],
         stored_at=row["stored_at"],
-        status=message.get("status"),
-        telemetries=message.get("telemetries", {}),
-        message=message.get("message"),
+        status=message.status,
+        telemetries=message.telemetries,  # type: ignore[arg-type]  # their JSON stays as it is
+        message=message.message,
     )
     return ListedMessage(item, row["shard"], row["seq"])
