@@ -6,6 +6,7 @@ A new one is a struct here and its member of `schemas.events.EventType`. Whoever
 same transaction, by `schemas.outbox`.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 from uuid import UUID
@@ -135,6 +136,15 @@ class LabelsChanged(LifeCycle, kw_only=True, frozen=True):
     added: dict[str, str]
     modified: dict[str, str]
     removed: list[str]
+
+    @classmethod
+    def between(cls, was: Mapping[str, str], now: Mapping[str, str]) -> "LabelsChanged":
+        """The difference of all labels that a device had and has."""
+        return cls(
+            added={key: value for key, value in now.items() if key not in was},
+            modified={key: value for key, value in now.items() if was.get(key, value) != value},
+            removed=[key for key in was if key not in now],
+        )
 
     def data(self, moment: datetime) -> bytes:
         """The three members alone."""

@@ -9,9 +9,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from schemas import ids, outbox
-from schemas.events import EventType, rfc3339
-from schemas.life_cycle import DeviceClaimed, DeviceExcluded, DeviceRegistered, DeviceRestored
+from schemas import device_trees, ids, outbox
+from schemas.life_cycle import DeviceClaimed, DeviceExcluded, DeviceRegistered, DeviceRestored, LabelsChanged
 from schemas.postgres import Connection, batches
 from workers.importer.comparing import Changes, counted
 from workers.importer.loading import STATEMENT_S
@@ -41,7 +40,7 @@ async def apply(connection: Connection, target: Target, changes: Changes, now: d
     if target.follow_spaces or await connection.fetchval("SELECT EXISTS (SELECT FROM changed WHERE device_id IS NULL)"):
         # Spaces may have to be made: nobody else changes the tree meanwhile. Projects are locked before devices.
         await connection.execute("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE", target.project_id)
-    await _settle(connection, target)
+    await _settle(connection, target, changes)
     await _exclude(connection, target, now)
     await _make_spaces(connection, target)
     await _update(connection, target, now)
@@ -53,12 +52,14 @@ async def apply(connection: Connection, target: Target, changes: Changes, now: d
     return await counted(connection, changes)
 
 
-async def _settle(connection: Connection, target: Target) -> None:
+async def _settle(connection: Connection, target: Target, changes: Changes) -> None:
     """Lock the devices, in the order in which everybody does, and leave out those that are not as they were."""
+    devices = "SELECT device_id FROM gone UNION SELECT device_id FROM changed"
+    if target.follow_spaces and changes.moved:
+        await device_trees.lock_trees(connection, devices, limit_s=STATEMENT_S)
     await connection.execute(
-        """SELECT count(*) FROM (
-               SELECT FROM devices WHERE id IN (SELECT device_id FROM gone UNION SELECT device_id FROM changed)
-                ORDER BY id FOR NO KEY UPDATE) locked""",
+        f"""SELECT count(*) FROM (
+               SELECT FROM devices WHERE id IN ({devices}) ORDER BY id FOR NO KEY UPDATE) locked""",
         timeout=STATEMENT_S,
     )
     for table in ("gone", "changed"):
@@ -88,16 +89,13 @@ async def _exclude(connection: Connection, target: Target, now: datetime) -> Non
 
 async def _update(connection: Connection, target: Target, now: datetime) -> None:
     """Names follow the vendor's unless a person gave another; firmware and the like always do."""
-    await outbox.append_selected(
-        connection,
-        EventType.LABELS_CHANGED,
-        now,
-        """SELECT ch.device_id, json_build_object('added', json_build_object(),
-                  'modified', json_build_object('name', ch.name), 'removed', '[]'::json) AS data
-             FROM changed ch JOIN devices named ON named.id = ch.device_id
-            WHERE ch.name <> ch.was AND named.name = ch.was AND named.organization_id = $3""",
-        target.organization_id,
-    )
+    renamed = """SELECT ch.device_id, ch.was, ch.name FROM changed ch JOIN devices d ON d.id = ch.device_id
+                  WHERE ch.name <> ch.was AND d.name = ch.was AND d.organization_id = $1"""
+    async for rows in batches(connection, renamed, target.organization_id, size=BATCH):
+        names = [(row["device_id"], {"name": row["was"]}, {"name": row["name"]}) for row in rows]
+        await outbox.append(
+            connection, [outbox.event(one, LabelsChanged.between(was, name), now) for one, was, name in names]
+        )
     await connection.execute(
         """UPDATE devices d SET name = CASE WHEN d.name = ch.was THEN ch.name ELSE d.name END, mac = ch.mac,
                   sub_model = ch.model, firmware_version = coalesce(ch.firmware, '')
@@ -137,7 +135,7 @@ async def _move(connection: Connection, target: Target, now: datetime) -> None:
     """Devices follow the vendor's tree unless a person put them elsewhere."""
     await connection.execute(
         """CREATE TEMPORARY TABLE moving ON COMMIT DROP AS
-           SELECT d.id AS device_id, d.space_id AS space_was, coalesce(there.space_id, $2) AS space_id
+           SELECT d.id AS device_id, coalesce(there.space_id, $2) AS space_id
              FROM changed ch JOIN devices d ON d.id = ch.device_id
              LEFT JOIN places here ON here.path = ch.space_was LEFT JOIN places there ON there.path = ch.space
             WHERE ch.space <> ch.space_was AND d.organization_id = $1 AND d.deleted_at IS NULL
@@ -146,23 +144,16 @@ async def _move(connection: Connection, target: Target, now: datetime) -> None:
         target.space_id,
         timeout=STATEMENT_S,
     )
-    await outbox.append_selected(
-        connection,
-        EventType.DEVICE_MOVED,
-        now,
-        """SELECT m.device_id, json_build_object($3::text, json_build_object(
-                  'updateTime', $4::text, 'fromProjectId', $5::uuid, 'fromSpaceId', m.space_was,
-                  'toProjectId', $5::uuid, 'toSpaceId', m.space_id)) AS data FROM moving m""",
-        EventType.DEVICE_MOVED,
-        rfc3339(now),
-        target.project_id,
-    )
-    await connection.execute(
-        """UPDATE devices d SET space_id = m.space_id, space_data_version = space_data_version + 1
-             FROM moving m WHERE d.id = m.device_id AND d.organization_id = $1""",
-        target.organization_id,
-        timeout=STATEMENT_S,
-    )
+    async for rows in batches(connection, "SELECT device_id, space_id FROM moving", size=BATCH):
+        moved = await device_trees.move_trees(
+            connection,
+            [(row["device_id"], row["space_id"]) for row in rows],
+            owner_id=target.organization_id,
+            to_project_id=target.project_id,
+            to_organization_id=target.organization_id,
+            limit_s=STATEMENT_S,
+        )
+        await outbox.append(connection, [event for device in moved for event in device.events(now)])
 
 
 async def _keep_facts(connection: Connection, target: Target, now: datetime) -> None:

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.change import Change
-from gateway.stores.devices import deletion, locking
-from schemas import ids
+from gateway.stores.devices import deletion
+from schemas import device_trees, ids
 from schemas.postgres import Connection, Executor, batches
 
 UNKNOWN = "Connector not found"
@@ -249,7 +249,7 @@ async def delete(change: Change, organization_id: UUID, connector_id: str, name:
         devices = connector.active_devices + connector.excluded_devices
         raise DoesNotFit(f"Name must be {connector.name!r} to delete the connector and its {devices} devices")
     imported = "SELECT device_id FROM cloud_devices WHERE connector_id = $1"
-    await locking.lock_trees(connection, imported, connector_id, limit_s=DELETION_S)
+    await device_trees.lock_trees(connection, imported, connector_id, limit_s=DELETION_S)
     count = 0
     async for rows in batches(connection, imported, connector_id, size=deletion.BATCH):
         count += await deletion.delete(change, [row["device_id"] for row in rows])

@@ -19,9 +19,9 @@ from msgspec import Struct
 from gateway.identifiers import is_mac, normalized_mac
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.change import Change
-from gateway.stores.devices import locking, states
+from gateway.stores.devices import states
 from gateway.stores.tenants import spaces
-from schemas import serials
+from schemas import device_trees, serials
 from schemas.life_cycle import DeviceClaimed
 from schemas.postgres import Connection
 
@@ -174,7 +174,7 @@ async def claim(
     Raises NotFound or DoesNotFit when somebody was quicker, DoesNotFit when the space is not the organization's.
     """
     project_id = await spaces.keep(change.connection, organization_id, space_id)
-    await locking.lock_trees(change.connection, locking.THESE, [device_id])
+    await device_trees.lock_trees(change.connection, device_trees.THESE, [device_id])
     # It was found before it was locked.
     row = await change.connection.fetchrow(_BY_ID, organization_id, *ANY_MODEL, device_id)
     if row is None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from gateway.refusals import Conflict
 from gateway.stores.change import Change
-from gateway.stores.devices.locking import THESE, TREES, lock_trees
+from schemas.device_trees import THESE, TREES, lock_trees
 from schemas.life_cycle import CommandUpdated, DeviceDeleted, LifeCycle
 from schemas.postgres import Connection
 

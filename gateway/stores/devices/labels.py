@@ -92,11 +92,5 @@ def record_name(change: Change, device_id: UUID, was: str, now: str) -> None:
 
 def record(change: Change, device_id: UUID, was: Labels, now: Labels) -> None:
     """Record what is different between the labels that a device had and has; nothing where nothing is."""
-    if was == now:
-        return
-    changed = LabelsChanged(
-        added={key: value for key, value in now.items() if key not in was},
-        modified={key: value for key, value in now.items() if was.get(key, value) != value},
-        removed=[key for key in was if key not in now],
-    )
-    change.record(device_id, changed)
+    if was != now:
+        change.record(device_id, LabelsChanged.between(was, now))

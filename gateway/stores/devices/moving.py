@@ -1,7 +1,8 @@
 """Moving a device into another space, with all devices below it that are in the same space.
 
-The space may be of another project, and the project another organization's. The importer moves devices in sets
-(workers/importer/diff.py); nobody else moves any. In which order a change locks what it needs is written in `locking`.
+The space may be of another project, and the project another organization's. What a move is stands in
+`schemas.device_trees`, since importers move devices too; nobody else moves any. In which order a change locks what it
+needs is written in `locking`.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from gateway.stores.change import Change
 from gateway.stores.devices import locking
 from gateway.stores.devices.locking import UNKNOWN
 from gateway.stores.tenants import spaces
-from schemas.life_cycle import DeviceMoved
+from schemas import device_trees
 from schemas.postgres import Executor
 
 
@@ -48,32 +49,16 @@ async def move(
         raise NotFound(UNKNOWN)
     if space_id == device.space_id:
         return Moved(device.project_id, to_project_id, [])
-    rows = await change.connection.fetch(
-        """WITH RECURSIVE moving AS (
-               SELECT id FROM devices WHERE id = $1
-               UNION ALL
-               SELECT d.id FROM devices d JOIN moving ON d.parent_id = moving.id
-                WHERE d.space_id = $2 AND d.organization_id = $5 AND d.deleted_at IS NULL)
-           UPDATE devices SET space_id = $3, project_id = $4, organization_id = $6,
-                  space_data_version = space_data_version + 1
-            WHERE id IN (SELECT id FROM moving) RETURNING id""",
-        device.id,
-        device.space_id,
-        space_id,
-        to_project_id,
-        owner_id,
-        new_owner_id,
-    )
-    moved = [row["id"] for row in rows]
-    event = DeviceMoved(
-        from_project_id=device.project_id,
-        from_space_id=device.space_id,
+    trees = await device_trees.move_trees(
+        change.connection,
+        [(device.id, space_id)],
+        owner_id=owner_id,
         to_project_id=to_project_id,
-        to_space_id=space_id,
+        to_organization_id=new_owner_id,
     )
-    for moved_id in moved:
-        for project_id in dict.fromkeys((device.project_id, to_project_id)):
-            change.record(moved_id, event, project_id)
+    moved = [one.device_id for one in trees]
+    for one in trees:
+        change.record_all(one.events(change.moment))
     change.touched(*moved)
     return Moved(device.project_id, to_project_id, moved)
 

@@ -217,6 +217,31 @@ async def test_a_device_that_a_person_put_elsewhere_stays_there(imports: Imports
     assert await imports.pool.fetchval("SELECT space_id::text FROM devices WHERE id = $1", device_id) == space["id"]
 
 
+async def test_devices_below_one_that_moves_go_along(imports: Imports) -> None:
+    """As with any move: those in the same space, each with its event; one that is listed goes where the list says."""
+    imports.cloud.devices = [{"id": name, "name": name, "space": "Oslo"} for name in ("one", "two")]
+    connector = await imports.connector()
+    await imports.acme.call("PATCH", f"/connectors/{connector}", {"follow_spaces": True})
+    await imports.sync(connector)
+    top = await imports.pool.fetchrow(
+        "SELECT id, space_id FROM devices WHERE id = (SELECT device_id FROM cloud_devices WHERE vendor_id = 'one')"
+    )
+    below = await imports.acme.device(parent_id=top["id"], space_id=top["space_id"])
+    deeper = await imports.acme.device(parent_id=below, space_id=top["space_id"])
+    elsewhere = await imports.acme.device(parent_id=below)
+    await imports.pool.execute("UPDATE devices SET parent_id = $1 WHERE name = 'two'", top["id"])
+    await imports.outbox()
+    imports.cloud.devices[0]["space"], imports.cloud.devices[1]["space"] = "Rome", "Bonn"
+    assert (await imports.sync(connector))["moved"] == 2
+    rows = await imports.pool.fetch("SELECT d.id, s.name FROM devices d JOIN spaces s ON s.id = d.space_id")
+    places = {row["id"]: row["name"] for row in rows}
+    assert [places[device] for device in (top["id"], below, deeper)] == ["Rome"] * 3
+    assert (await _places(imports, connector))["two"].endswith("/Bonn")
+    assert places[elsewhere] not in ("Rome", "Bonn")
+    moved = [("deviceMoved", who) for who in ("one", "two", str(below), str(deeper))]
+    assert sorted(await imports.outbox()) == sorted(moved)
+
+
 async def test_what_was_imported_before_places_were_known_is_not_taken_for_moved(imports: Imports) -> None:
     """The first list after the upgrade learns them."""
     (imports.cloud.folder / "acme.toml").write_text(manifest("none"))

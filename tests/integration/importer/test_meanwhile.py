@@ -95,6 +95,54 @@ async def test_a_device_that_goes_to_another_organization_meanwhile_is_that_ones
     assert name not in await imports.devices(connector, per_page=100)
 
 
+async def test_what_its_owner_edits_meanwhile_stays_edited(imports: Imports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name, and a place: the list follows what was, not what is; and tells nothing that did not happen."""
+    imports.cloud.devices = [
+        {"id": "one", "name": "One", "space": "Oslo"},
+        {"id": "two", "name": "Two", "space": "Oslo"},
+    ]
+    connector = await imports.connector()
+    await imports.acme.call("PATCH", f"/connectors/{connector}", {"follow_spaces": True})
+    await imports.sync(connector)
+    devices = {name: device["device_id"] for name, device in (await imports.devices(connector)).items()}
+    await imports.outbox()
+    imports.cloud.devices[0] |= {"name": "Uno", "space": "Rome"}
+
+    async def edit() -> None:
+        await imports.acme.call("PATCH", f"/devices/{devices['one']}", {"name": "Mine"})
+        await imports.acme.call("POST", f"/devices/{devices['one']}/move", {"space_id": str(imports.acme.space_id)})
+        await imports.outbox()
+
+    _meanwhile(monkeypatch, edit)
+    assert (await imports.sync(connector))["error"] is None
+    device = await imports.acme.call("GET", f"/devices/{devices['one']}")
+    assert (device["name"], device["space"]["id"]) == ("Mine", str(imports.acme.space_id))
+    assert await imports.outbox() == []
+
+
+async def test_a_device_that_its_owner_lets_in_again_meanwhile_is_made_by_the_next_list(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was deleted, comes under a new id, and is restored while that list is applied."""
+    imports.cloud.has("one", serial="S")
+    imports.cloud.devices.append({"id": "two", "name": "Two"})
+    connector = await imports.connector()
+    await imports.sync(connector)
+    device = (await imports.devices(connector))["one"]["device_id"]
+    await imports.acme.call("DELETE", f"/devices/{device}")
+    imports.cloud.devices[0]["id"] = "new"
+
+    async def restore() -> None:
+        await imports.acme.call("POST", f"/connectors/{connector}/devices/one/restore")
+
+    _meanwhile(monkeypatch, restore)
+    assert (await imports.sync(connector))["error"] is None
+    assert set(await imports.devices(connector)) == {"two"}
+    monkeypatch.undo()
+    assert (await imports.sync(connector))["created"] == 1
+    assert (await imports.devices(connector))["new"]["device_id"] != device
+
+
 async def test_whoever_deletes_a_device_that_is_being_applied_waits_and_then_has_his_way(
     imports: Imports, monkeypatch: pytest.MonkeyPatch
 ) -> None:

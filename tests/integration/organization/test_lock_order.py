@@ -15,8 +15,8 @@ from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.commands import delivery
 from gateway.stores.connectors import cloud_connectors
-from gateway.stores.devices import deletion, identity, locking, self_report
-from schemas import ids, replies
+from gateway.stores.devices import deletion, identity, self_report
+from schemas import device_trees, ids, replies
 from schemas.metrics import Metrics
 from schemas.postgres import Connection
 from workers.command_clock import CommandClock
@@ -166,7 +166,7 @@ async def test_what_comes_below_a_device_meanwhile_is_locked_too(tree: Tree) -> 
 
     async def lock() -> bool:
         async with change(tree.services) as changed:
-            await locking.lock_trees(changed.connection, locking.THESE, [tree.top])
+            await device_trees.lock_trees(changed.connection, device_trees.THESE, [tree.top])
             statement = "SELECT id FROM devices WHERE id = $1 FOR UPDATE SKIP LOCKED"
             return await owner.pool.fetchval(statement, first) is None
 
