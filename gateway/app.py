@@ -24,6 +24,7 @@ from gateway.connect import authorization, invitation
 from gateway.device import children, config, device, registration, space, telemetry
 from gateway.device import commands as device_commands
 from gateway.event_tail import EventTail, StreamLimits
+from gateway.ingest.beats import Beats
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.hot_state import HotState
 from gateway.ingest.ingest import Ingest
@@ -225,6 +226,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
     pressure = Pressure(client, ingest, shards, settings)
     background.start("ingest", ingest.run())
     background.start("pressure", pressure.run())
+    background.start("beats", Beats(client, ingest, shards).run())
     background.start("hot tick", _tick(hot))
     background.start("event tail", tail.run())
     try:

@@ -2,6 +2,7 @@
 
 {3}:ingest            stream  messages accepted by edges, not yet stored (see schemas.entries)
 {3}:reply             hash    device id → prepared reply (see schemas.replies); field "!" marks it complete
+{3}:edges             hash    edge → that it takes telemetry (see schemas.presence)
 {3}:calls:<window>    hash    device id → calls in a 30 s window, for devices that call often
 {3}:puts:<device>     string  PUT calls of a device in its hour
 {3}:account:<id>      string  when a service account's next call has its turn
@@ -18,6 +19,10 @@ def ingest(shard: int) -> str:
 
 def reply(shard: int) -> str:
     return f"{{{shard}}}:reply"
+
+
+def edges(shard: int) -> str:
+    return f"{{{shard}}}:edges"
 
 
 def calls(shard: int, window: int) -> str:

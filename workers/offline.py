@@ -1,114 +1,187 @@
 """The offline sweep: finds devices that are silent for longer than their model's threshold.
 
-Silence is measured up to the moment that all which a shard accepted is stored: now when its stream is empty, else the
-time of its oldest entry. A flusher that lags, or a Postgres that was away, so makes no device offline. When telemetry
-could not be taken (the shard was being rebuilt, Redis was away, this process has just begun) devices first get time to
-be heard again.
+Only a silence that could have been broken counts. It is measured up to the moment that all which a shard accepted is
+stored: now when its stream is empty, else the time of its oldest entry; so a flusher that lags, or a Postgres that was
+away, makes no device offline. When telemetry could not be taken (the shard was being rebuilt, Redis was away, edges
+were frozen, shedding or gone, a clock was set, this process has just begun) devices first get time to be heard again.
+What edges tell of themselves is in `schemas.presence`; their clocks date messages, so silence is measured by theirs.
+
+A device is looked at when its silence may be long enough: `check_at`, which the flusher moves on now and then while the
+device is heard (see `workers.flusher.states`), and the sweep when it finds that the device was. So a sweep costs what
+may change, not what there is.
 
 The way back online is the flusher's: it closes the incident with the message that it stores. Both hold the shard's row
-while they decide, so neither undoes what the other has just done. Not seen from here: edges that are all down while
-Redis is not.
+while they decide, so neither undoes what the other has just done.
 """
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from redis.asyncio.cluster import RedisCluster
 
-from schemas import keys, logs
+from schemas import keys, logs, presence
 from schemas.metrics import Metrics
-from schemas.postgres import Connection, Pool, batches
+from schemas.postgres import Connection, Pool
+from schemas.presence import Heard
 from schemas.redis import Redis, RedisAway
+from schemas.times import EPOCH
 from workers import offline_incidents
 
 log = logging.getLogger(__name__)
 
-DEVICES_MAX = 1_000
+DEVICES_MAX = 250
 """Devices in one transaction: the flusher of the shard waits for it."""
+OUTBOX_MAX = 500
+"""Events that wait in a shard's outbox: with more of them its devices are marked later, so that others' events pass."""
+OUTBOX_PAUSE_S = 0.05
+OUTBOX_WAIT_S = 10.0
+"""A sweep that could do nothing for so long ends: what is left is for the next."""
 GRACE = timedelta(seconds=120)
 """The longest usual pause between two messages of a device: what it gets after it could not be heard."""
+CHECK_MAX = timedelta(seconds=300)
+"""A device is looked at again after so long at most, so that a threshold that was lowered holds soon."""
 
-# Devices that were silent for longer than the shortest threshold of any model. Which model a device has lies elsewhere
-# and is looked up for each of these, so a model with a threshold below the pause between other devices' messages makes
-# every sweep look at those too.
-_QUIET = """
-    SELECT s.device_id, s.shard, s.last_seen_at
-      FROM unnest($1::smallint[], $2::timestamptz[]) AS quiet (shard, since)
-      JOIN device_state s ON s.shard = quiet.shard AND s.last_seen_at < quiet.since
-     WHERE s.shard = ANY($1) AND NOT s.offline
-"""
+
+class _Place(NamedTuple):
+    """How far a sweep has come in a shard, in the order of `check_at`."""
+
+    check_at: datetime
+    device_id: UUID
+
+
+_START = _Place(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+"""Before all; asyncpg reads and writes this time as -infinity."""
+MILLISECOND = timedelta(milliseconds=1)
 
 
 class OfflineSweep:
-    """Sweeps all shards. Several may run: each device goes offline once."""
+    """Sweeps the shards that this worker has; all, unless `owned` says otherwise. Each device goes offline once."""
 
-    def __init__(self, pool: Pool, redis: Redis, metrics: Metrics, shards: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        redis: Redis,
+        metrics: Metrics,
+        shards: int,
+        owned: Callable[[], Collection[int]] | None = None,
+    ) -> None:
         self._pool = pool
         self._redis = redis
         self._metrics = metrics
         self._shards = shards
-        self._heard_since: dict[int, datetime] = {}
+        self._owned = owned or (lambda: range(shards))
+        self._heard_since: dict[int, float] = {}
+        self._unheard: set[int] = set()
 
     async def sweep(self, now: datetime | None = None) -> int:
-        """Mark the devices that went silent; returns how many. `now` stands for the clock."""
-        now = now or datetime.now(UTC)
+        """Mark the devices that went silent; returns how many. `now` stands for all clocks."""
         stored_until = await self._stored_until(now)
-        found = 0
-        async with (
-            self._pool.acquire() as connection,
-            self._pool.acquire() as reading,
-            reading.transaction(readonly=True),
-        ):
+        left = {shard: _START for shard in self._owned() if shard in stored_until}
+        moment, found, waited_since = now or datetime.now(UTC), 0, time.monotonic()
+        async with self._pool.acquire() as connection:
             thresholds = await _thresholds(connection)
-            shortest = min(thresholds.values(), default=timedelta())
-            since = [until - shortest for until in stored_until.values()]
-            async for rows in batches(reading, _QUIET, list(stored_until), since, size=DEVICES_MAX):
-                models = await _models(connection, [row["device_id"] for row in rows])
-                silent: dict[int, dict[UUID, datetime]] = {}
-                for row in rows:
-                    threshold = thresholds.get(models[row["device_id"]])
-                    if threshold is None:  # of a model made since the thresholds were read: it is for the next sweep
-                        continue
-                    before = stored_until[row["shard"]] - threshold
-                    if row["last_seen_at"] < before:
-                        silent.setdefault(row["shard"], {})[row["device_id"]] = before
-                for shard, of_shard in silent.items():
-                    found += await self._mark(connection, shard, of_shard, now)
+            while left and time.monotonic() - waited_since < OUTBOX_WAIT_S:
+                busy = await _busy(connection, left)
+                for shard in left.keys() - busy:
+                    marked, place = await self._step(
+                        connection, shard, left[shard], stored_until[shard], thresholds, moment
+                    )
+                    found += marked
+                    if place is None:
+                        del left[shard]
+                    else:
+                        left[shard] = place
+                    waited_since = time.monotonic()
+                if busy:
+                    await asyncio.sleep(OUTBOX_PAUSE_S)
         if found:
             self._metrics.devices_offline.inc(found)
             logs.event(log, logging.INFO, "devices_offline", devices=found)
         return found
 
-    async def _stored_until(self, now: datetime) -> Mapping[int, datetime]:
-        """For each shard that was open for long enough: up to when everything it accepted is stored."""
+    async def _step(
+        self,
+        connection: Connection,
+        shard: int,
+        after: _Place,
+        until: datetime,
+        thresholds: Mapping[UUID, timedelta],
+        now: datetime,
+    ) -> tuple[int, _Place | None]:
+        """Look at the next devices of a shard: how many were marked, and where to go on if there are more."""
+        rows = await connection.fetch(
+            """SELECT device_id, last_seen_at, check_at FROM device_state
+                WHERE shard = $1 AND NOT offline AND check_at <= $2 AND (check_at, device_id) > ($3, $4)
+                ORDER BY check_at, device_id LIMIT $5""",
+            shard,
+            until,
+            *after,
+            DEVICES_MAX,
+        )
+        if not rows:
+            return 0, None
+        models = await _models(connection, [row["device_id"] for row in rows])
+        silent: dict[UUID, datetime] = {}
+        later: dict[UUID, datetime] = {}
+        for row in rows:
+            threshold = thresholds.get(models[row["device_id"]])
+            if threshold is None:  # of a model made since the thresholds were read: it is for the next sweep
+                continue
+            if row["last_seen_at"] < until - threshold:
+                silent[row["device_id"]] = until - threshold
+            else:
+                later[row["device_id"]] = min(row["last_seen_at"] + threshold, until + CHECK_MAX)
+        marked = await self._mark(connection, shard, silent, now) if silent else 0
+        if later:
+            await _look_later(connection, shard, later)
+        last = rows[-1]
+        return marked, _Place(last["check_at"], last["device_id"]) if len(rows) == DEVICES_MAX else None
+
+    async def _stored_until(self, now: datetime | None) -> Mapping[int, datetime]:
+        """For each shard whose devices could be heard for long enough: up to when everything it accepted is stored."""
         # On a cluster one node that is away must not silence the shards of the others: each is asked for alone.
         alone = isinstance(self._redis, RedisCluster)
         together = [[shard] for shard in range(self._shards)] if alone else [list(range(self._shards))]
-        oldest = {shard: entries for shards in together for shard, entries in (await self._oldest(shards)).items()}
+        oldest: dict[int, Any] = {}
+        heard: dict[int, Heard] = {}
+        for shards in together:
+            try:
+                oldest |= await self._oldest(shards)
+                heard |= await presence.heard(self._redis, shards)
+            except RedisAway:
+                continue
+        moment = time.monotonic() if now is None else now.timestamp()
         until: dict[int, datetime] = {}
         for shard in range(self._shards):
-            if shard not in oldest:
+            if shard not in oldest or shard not in heard:
                 self._heard_since.pop(shard, None)
-            elif now - self._heard_since.setdefault(shard, now) >= GRACE:
-                until[shard] = _time_of(oldest[shard][0][0]) if oldest[shard] else now
+            elif moment - self._heard_since.setdefault(shard, moment) >= GRACE.total_seconds():
+                told = heard[shard]
+                if told.since_ms is None or told.now_ms - told.since_ms >= GRACE / MILLISECOND:
+                    until[shard] = _until(oldest[shard], told, now)
+        self._tell(set(range(self._shards)) - heard.keys())
         return until
+
+    def _tell(self, unheard: set[int]) -> None:
+        if unheard != self._unheard:
+            logs.event(log, logging.WARNING, "devices_unheard", shards=sorted(unheard))
+        self._unheard = unheard
 
     async def _oldest(self, shards: Sequence[int]) -> dict[int, Any]:
         """The oldest entry of each shard's stream, in a list that may be empty; shards without a stream are left out.
 
-        One round trip for all.
+        One round trip for all. Raises RedisAway.
         """
         pipeline = self._redis.pipeline(transaction=False)
         for shard in shards:
             pipeline.exists(keys.ingest(shard))
             pipeline.xrange(keys.ingest(shard), count=1)
-        try:
-            answers = await pipeline.execute()
-        except RedisAway:
-            return {}
+        answers = await pipeline.execute()
         return {shard: answers[2 * i + 1] for i, shard in enumerate(shards) if answers[2 * i]}
 
     async def _mark(self, connection: Connection, shard: int, silent: Mapping[UUID, datetime], now: datetime) -> int:
@@ -137,6 +210,31 @@ class OfflineSweep:
         return len(marked)
 
 
+async def _look_later(connection: Connection, shard: int, devices: Mapping[UUID, datetime]) -> None:
+    async with connection.transaction():
+        await connection.execute("SELECT FROM shards WHERE shard = $1 FOR UPDATE", shard)
+        await connection.execute(
+            """UPDATE device_state s SET check_at = later.check_at
+                 FROM unnest($2::uuid[], $3::timestamptz[]) AS later (device_id, check_at)
+                WHERE s.shard = $1 AND s.device_id = later.device_id AND s.check_at < later.check_at""",
+            shard,
+            list(devices),
+            list(devices.values()),
+        )
+
+
+async def _busy(connection: Connection, shards: Collection[int]) -> set[int]:
+    """The shards in whose outbox much waits for the flusher."""
+    rows = await connection.fetch(
+        """SELECT s.shard FROM unnest($1::smallint[]) AS s (shard)
+            WHERE (SELECT count(*) FROM
+                       (SELECT FROM event_outbox o WHERE o.shard = s.shard LIMIT $2) AS waiting) >= $2""",
+        list(shards),
+        OUTBOX_MAX,
+    )
+    return {row["shard"] for row in rows}
+
+
 async def _thresholds(connection: Connection) -> dict[UUID, timedelta]:
     rows = await connection.fetch("SELECT id, offline_threshold_s FROM device_models")
     return {row["id"]: timedelta(seconds=row["offline_threshold_s"]) for row in rows}
@@ -147,5 +245,12 @@ async def _models(connection: Connection, device_ids: Sequence[UUID]) -> dict[UU
     return {row["id"]: row["model_id"] for row in rows}
 
 
-def _time_of(entry_id: bytes) -> datetime:
-    return datetime.fromtimestamp(int(entry_id.partition(b"-")[0]) / 1000, UTC)
+def _until(oldest: Sequence[Any], heard: Heard, now: datetime | None) -> datetime:
+    """The time of a shard's oldest entry, or now, by the clocks that date messages."""
+    ahead = MILLISECOND * (heard.ahead_ms or 0) if now is None else timedelta()
+    if oldest:
+        entry_id: bytes = oldest[0][0]
+        return EPOCH + MILLISECOND * int(entry_id.partition(b"-")[0]) + ahead
+    if now is not None:
+        return now
+    return datetime.now(UTC) if heard.ahead_ms is None else EPOCH + MILLISECOND * heard.now_ms + ahead

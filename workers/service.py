@@ -28,6 +28,7 @@ from workers.shares import Shares
 log = logging.getLogger(__name__)
 
 FLUSH_LOCKS = 0x666C7368
+SWEEP_LOCKS = 0x73776565
 RETRY_S = 1.0
 
 
@@ -54,15 +55,22 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
             if "upkeep" in roles:
                 refresher = ReplyRefresher(pool, client)
                 tidier = Janitor(pool, settings.retention_days)
-                sweeper = OfflineSweep(pool, client, metrics, shards)
+                swept = Shares(settings.postgres_dsn, "offline sweep", SWEEP_LOCKS, shards, _until_done)
+                sweeper = OfflineSweep(pool, client, metrics, shards, owned=lambda: swept.pieces)
                 clock = CommandClock(pool, client, metrics)
                 group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
                 group.create_task(every(janitor.INTERVAL_S, tidier.tidy, stop), name="janitor")
+                group.create_task(swept.run(stop), name="offline sweep shards")
                 group.create_task(every(settings.sweep_interval_s, sweeper.sweep, stop), name="offline sweep")
                 group.create_task(every(command_clock.INTERVAL_S, clock.advance, stop), name="command clock")
     finally:
         await client.aclose()
         await pool.close()
+
+
+async def _until_done(_shard: int, done: asyncio.Event) -> None:
+    """The work on a shard that is swept with all others of this worker."""
+    await done.wait()
 
 
 async def _shards(pool: Pool, settings: WorkerSettings, stop: asyncio.Event) -> int:

@@ -73,8 +73,8 @@ async def merge(
             continue
         device = devices.get(device_id)
         if device is None:
-            limits, mapping = rules[row["model_id"]]
-            stored = StoredState(message.shard, device_id, found.get(device_id), limits)
+            limits, mapping, check_after = rules[row["model_id"]]
+            stored = StoredState(message.shard, device_id, found.get(device_id), limits, check_after)
             device = devices[device_id] = _Device(row, None if row["project_id"] is None else mapping, stored)
         device.stored.last_seen = message.received_at
         if telemetry is not None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from schemas import logs, mappings
 from schemas.mappings import EventMapping, MappingError
 from schemas.postgres import Connection
 from workers.flusher.states import Limits
+from workers.offline import CHECK_MAX
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ class ModelRules(NamedTuple):
 
     limits: Limits
     mapping: EventMapping | None
+    check_after: timedelta
+    """The silence after which the offline sweep looks at a device."""
 
 
 class Models:
@@ -37,7 +41,8 @@ class Models:
     async def of(self, connection: Connection, model_ids: Iterable[UUID]) -> dict[UUID, ModelRules]:
         """The rules of these models."""
         rows = await connection.fetch(
-            """SELECT id, device_type, event_mappings::text AS mapping, state_keys_max, state_bytes_max
+            """SELECT id, device_type, event_mappings::text AS mapping, state_keys_max, state_bytes_max,
+                      offline_threshold_s
                  FROM device_models WHERE id = ANY($1::uuid[])""",
             list(model_ids),
         )
@@ -45,6 +50,7 @@ class Models:
             row["id"]: ModelRules(
                 Limits(row["state_keys_max"] or self._limits.keys, row["state_bytes_max"] or self._limits.bytes),
                 None if row["mapping"] == "{}" else self._parse(row["device_type"], row["mapping"]),
+                min(timedelta(seconds=row["offline_threshold_s"]), CHECK_MAX),
             )
             for row in rows
         }

@@ -7,11 +7,14 @@ A message whose keys all lie in the recent part is merged into that alone: what 
 For another one the settled part is read as well, and its keys belong to the recent part from then on. When that has
 grown the two become one again, which settles anew: the settled part is written once for some kilobytes of news.
 
+`check_at`, by which the offline sweep finds devices, is indexed: it moves on only when most of the time to it has
+passed, so that most writes touch no index.
+
 A state has limits by its model: values that would pass them are left out, and the device is marked as full.
 """
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,7 +32,7 @@ ROOM_RATIO = 0.9
 _TABLE = """
     CREATE TEMP TABLE IF NOT EXISTS flushed_states (
         shard smallint, device_id uuid, status text, telemetries json, times json, state_at timestamptz,
-        floor_at timestamptz, last_seen_at timestamptz, message_seq bigint) ON COMMIT DELETE ROWS
+        floor_at timestamptz, last_seen_at timestamptz, check_at timestamptz, message_seq bigint) ON COMMIT DELETE ROWS
 """
 
 Settled = tuple[Raw | None, Raw | None, datetime | None]
@@ -47,6 +50,7 @@ class StoredState:
     """The state of one device: all of it, or the recent part of a large one until `is_whole`."""
 
     __slots__ = (
+        "_check_after",
         "_floor",
         "_limits",
         "_news",
@@ -61,7 +65,7 @@ class StoredState:
         "state",
     )
 
-    def __init__(self, shard: int, device_id: str, row: Any, limits: Limits) -> None:
+    def __init__(self, shard: int, device_id: str, row: Any, limits: Limits, check_after: timedelta) -> None:
         self.shard = shard
         self.device_id = device_id
         self.last_seen: datetime | None = None
@@ -77,6 +81,7 @@ class StoredState:
             known = row["status"], row["telemetries"], row["times"], row["state_at"], row["floor_at"]
             self.state = State(*known, keys_max=limits.keys)
         self._limits = limits
+        self._check_after = check_after
         self._floor = self.state.floor
         self._oversize = False
         self._news: set[str] | None = None
@@ -132,7 +137,8 @@ class StoredState:
         if self.is_whole and (must or len(telemetries) + len(times) > RECENT_BYTES_MAX):
             telemetries, times = self._settle()
         values = Raw(telemetries), Raw(times)
-        times_of = state.latest, state.floor, self.last_seen
+        assert self.last_seen is not None
+        times_of = state.latest, state.floor, self.last_seen, self.last_seen + self._check_after
         return self.shard, self.device_id, state.status, *values, *times_of, self.message_seq
 
     def _recent(self) -> tuple[bytes, bytes]:
@@ -213,15 +219,19 @@ async def write(connection: Connection, states: Collection[StoredState], stored_
     await connection.execute(
         """
         INSERT INTO device_state AS s
-               (shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, offline,
-                message_seq, message_stored_at)
-        SELECT shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, false,
+               (shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, check_at,
+                offline, message_seq, message_stored_at)
+        SELECT shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, check_at, false,
                message_seq, CASE WHEN message_seq IS NOT NULL THEN $1::timestamptz END
           FROM flushed_states ORDER BY shard, device_id
         ON CONFLICT (shard, device_id) DO UPDATE SET
                status = excluded.status, telemetries = excluded.telemetries, times = excluded.times,
                state_at = excluded.state_at, floor_at = excluded.floor_at, offline = false,
                last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at),
+               check_at = CASE
+                   WHEN s.offline
+                     OR s.check_at < excluded.last_seen_at + (excluded.check_at - excluded.last_seen_at) / 5
+                   THEN excluded.check_at ELSE s.check_at END,
                message_seq = coalesce(excluded.message_seq, s.message_seq),
                message_stored_at = coalesce(excluded.message_stored_at, s.message_stored_at)
         """,

@@ -1,16 +1,21 @@
 """Devices that fall silent, and come back."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from flushing import store_all
 from owners import Owner, outbox
 from prometheus_client import CollectorRegistry
 
-from schemas import entries, ids, keys
+from gateway.background import Background
+from gateway.ingest.beats import Beats
+from schemas import entries, ids, keys, presence
 from schemas.metrics import Metrics
+from schemas.outcomes import Refused
 from schemas.postgres import Connection
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
@@ -172,3 +177,135 @@ async def test_a_device_of_a_model_made_during_the_sweep_is_left_for_the_next(
         assert await sweep.sweep(NOW) == 1
     assert [await offline(acme, device_id) for device_id in (moved, silent)] == [False, True]
     assert await sweep.sweep(NOW) == 1
+
+
+@pytest.fixture
+async def shard(acme: Owner) -> int:
+    """That of a device which is silent for an hour."""
+    device_id = await acme.device()
+    await seen(acme, device_id, NOW - timedelta(hours=1))
+    found: int = (await acme.row(device_id))["shard"]
+    return found
+
+
+async def told(
+    redis_client: Redis, shard: int, *, beat_s: float = 0, since_s: float = 10_000, ahead_s: float = 0
+) -> None:
+    """An edge told that it takes telemetry, so many seconds ago."""
+    seconds, microseconds = await redis_client.time()
+    now = seconds * 1000 + microseconds // 1000
+    value = f"{now - int(beat_s * 1000)} {now - int(since_s * 1000)} {int(ahead_s * 1000)}"
+    await redis_client.hset(keys.edges(shard), mapping={"!": "1", "edge": value})
+
+
+async def test_a_frozen_edge_makes_nobody_offline(
+    acme: Owner, sweep: OfflineSweep, redis_client: Redis, shard: int
+) -> None:
+    """Nor does one that came back a moment ago: devices first get time to be heard, however seldom it is looked."""
+    await told(redis_client, shard, beat_s=140)
+    assert await sweep.sweep(NOW) == 0
+    assert await sweep.sweep(NOW + GRACE) == 0
+    await presence.tell(redis_client, [shard], "edge", time.time_ns() // 1_000_000)
+    fresh = OfflineSweep(acme.pool, redis_client, Metrics(CollectorRegistry()), 4)
+    for when in (NOW - GRACE, NOW):
+        assert await fresh.sweep(when) == 0
+    await told(redis_client, shard, since_s=GRACE.total_seconds() + 1)
+    assert await fresh.sweep(NOW) == 1
+
+
+async def test_an_edge_that_is_gone_for_good_is_not_waited_for(
+    sweep: OfflineSweep, redis_client: Redis, shard: int
+) -> None:
+    """As long as there is another one for devices to call; its name is forgotten."""
+    await presence.tell(redis_client, [shard], "other", time.time_ns() // 1_000_000)
+    await told(redis_client, shard, beat_s=presence.GONE_S + 1)
+    assert await sweep.sweep(NOW) == 1
+    await presence.tell(redis_client, [shard], "other", time.time_ns() // 1_000_000)
+    assert b"edge" not in await redis_client.hkeys(keys.edges(shard))
+
+
+async def test_when_all_edges_have_ended_nobody_goes_offline(
+    sweep: OfflineSweep, redis_client: Redis, shard: int
+) -> None:
+    """Devices have nobody to call; the edge that is started again is not blamed on them either."""
+    await told(redis_client, shard)
+    for name in await redis_client.hkeys(keys.edges(shard)):
+        if name != b"!":
+            await presence.leave(redis_client, [shard], name.decode())
+    assert await sweep.sweep(NOW) == 0
+    await presence.tell(redis_client, [shard], "new", time.time_ns() // 1_000_000)
+    assert await sweep.sweep(NOW + GRACE) == 0
+
+
+async def test_silence_is_measured_by_the_clocks_that_date_messages(
+    acme: Owner, sweep: OfflineSweep, redis_client: Redis, shard: int
+) -> None:
+    """Neither the worker's clock nor a jump of an edge's makes anybody offline."""
+    await told(redis_client, shard, ahead_s=-3_600)
+    await acme.pool.execute("UPDATE device_state SET last_seen_at = now() - interval '3700 s'")
+    assert await sweep._stored_until(None) == {}
+    sweep._heard_since = dict.fromkeys(range(4), -GRACE.total_seconds())
+    until = (await sweep._stored_until(None))[shard]
+    assert abs(until - datetime.now(UTC) + timedelta(hours=1)) < timedelta(seconds=10)
+    await presence.tell(redis_client, [shard], "edge", time.time_ns() // 1_000_000)  # its clock was set
+    assert shard not in await sweep._stored_until(None)
+
+
+async def test_an_edge_tells_of_the_shards_that_it_takes(edge: Any, redis_client: Redis) -> None:
+    """Of none that it sheds; when it ends it leaves no name behind."""
+    services = edge.services
+    await redis_client.delete(*map(keys.edges, range(4)))
+    services.ingest.shed[2] = Refused.SHED_MEMORY
+    beats = Beats(redis_client, services.ingest, 4)
+    await beats.tell()
+    assert [len(await redis_client.hgetall(keys.edges(shard))) for shard in range(4)] == [2, 2, 0, 2]
+    background = Background(lambda: None)
+    background.start("beats", beats.run())
+    await asyncio.sleep(0)
+    await background.stop()
+    assert [await redis_client.hkeys(keys.edges(shard)) for shard in range(4)] == [[b"!"], [b"!"], [], [b"!"]]
+
+
+async def test_others_events_pass_while_many_devices_go_offline(
+    acme: Owner, sweep: OfflineSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard whose outbox is full is marked no further until the flusher took some of it."""
+    monkeypatch.setattr(sweeping, "OUTBOX_MAX", 10)
+    monkeypatch.setattr(sweeping, "DEVICES_MAX", 4)
+    monkeypatch.setattr(sweeping, "OUTBOX_WAIT_S", 0.2)
+    for _ in range(60):
+        await seen(acme, await acme.device(), NOW - timedelta(hours=1))
+    marked = 0
+    while marked < 60:
+        found = await sweep.sweep(NOW)
+        assert 0 < found <= 4 * 10
+        deep = await acme.pool.fetch("SELECT count(*) AS n FROM event_outbox GROUP BY shard")
+        assert max(row["n"] for row in deep) < 10 + 2 * 4
+        await acme.pool.execute("DELETE FROM event_outbox")
+        marked += found
+    assert marked == 60
+
+
+async def test_a_sweep_looks_only_at_devices_that_may_have_been_silent_for_too_long(
+    edge: Any, acme: Owner, sweep: OfflineSweep, redis_client: Redis
+) -> None:
+    """The flusher puts the look off while a device is heard, and rarely, so that most writes touch no index."""
+    device_id = await acme.device()
+    checks = []
+    for minute in (0, 1, 2, 3, 5):
+        received = NOW + timedelta(minutes=minute)
+        body = entries.pack(int(received.timestamp() * 1e6), [str(device_id).encode(), b"00", b'{"status":"online"}'])
+        await redis_client.xadd(keys.ingest((await acme.row(device_id))["shard"]), {entries.FIELD: body})
+        await store_all(edge, redis_client)
+        checks.append(await acme.pool.fetchval("SELECT check_at FROM device_state") - NOW)
+    assert checks == [THRESHOLD] * 4 + [THRESHOLD + timedelta(minutes=5)]
+    assert await sweep.sweep(NOW + timedelta(minutes=9)) == 0
+    plan = await acme.pool.fetch(
+        """EXPLAIN SELECT device_id FROM device_state
+            WHERE shard = 1 AND NOT offline AND check_at <= now() AND (check_at, device_id) > ($1, $2)
+            ORDER BY check_at, device_id LIMIT 5""",
+        *sweeping._START,
+    )
+    assert "device_state_check" in str(plan)
+    assert "Sort" not in str(plan)
+    assert await sweep.sweep(NOW + timedelta(minutes=10, seconds=1)) == 1

@@ -1,6 +1,6 @@
 """A large state that is stored in two parts is the state that it would be in one."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from workers.flusher.state import State
 from workers.flusher.states import Limits, StoredState
 
 LIMITS = Limits(100, 65_536)
+CHECK_AFTER = timedelta(minutes=5)
 KEYS = st.sampled_from(["a", "b", "c", "d", "e", "f"])
 VALUES = st.one_of(st.none(), st.integers(0, 9))
 MESSAGE = st.builds(
@@ -34,7 +35,8 @@ class Table:
 
     def flush(self, batch: list[tuple[int, Telemetry]]) -> StoredState:
         """Merge a batch, reading the settled part only where it is needed."""
-        stored = StoredState(0, "d", self.row, self.limits)
+        stored = StoredState(0, "d", self.row, self.limits, CHECK_AFTER)
+        stored.last_seen = datetime.fromtimestamp(0, UTC)
         if not stored.is_whole and any(stored.needs_whole(message, full=False) for _, message in batch):
             self._complete(stored)
         for at, message in batch:
@@ -131,5 +133,5 @@ def test_a_full_state_that_lost_keys_has_room_again() -> None:
     stored = table.flush([(1, Telemetry(telemetries={f"key {n}": n for n in range(120)}))])
     assert (stored.state.left_out, stored.has_room()) == (20, False)
     removal = Telemetry(telemetries={f"key {n}": None for n in range(50)})
-    assert StoredState(0, "d", table.row, LIMITS).needs_whole(removal, full=True)
+    assert StoredState(0, "d", table.row, LIMITS, CHECK_AFTER).needs_whole(removal, full=True)
     assert table.flush([(2, removal)]).has_room()

@@ -1,0 +1,102 @@
+"""The presence of edges: each tells every few seconds, for each shard, that it can take telemetry.
+
+Redis hash ``{shard}:edges``, field = a name that an edge gives itself, value = three numbers, in ms:
+
+    beat     when it last told, by the clock of Redis
+    since    since when it does so without a gap; 0 when it began beside others, or as the first of all
+    ahead    how far its own clock, which dates messages, is ahead of that of Redis
+
+An edge that cannot take telemetry (it is frozen, cut off, shedding, or its clock jumps) leaves a gap. An edge that ends
+takes its field away; the field ``!`` stays, and says that there were edges. Who judges devices by their silence asks
+`heard` first. Nothing here depends on the clock of the process that asks.
+"""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from redis.asyncio.cluster import RedisCluster
+
+from schemas import keys
+from schemas.redis import Redis
+
+BEAT_S = 5.0
+LATE_S = 20
+"""An edge that was silent for longer left a gap."""
+GONE_S = 300
+"""An edge that is silent for longer does not come back: devices have found another one, if there is one."""
+JUMP_S = 10
+"""An edge whose clock moved by more against that of Redis dates messages otherwise than before."""
+
+_NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
+_TELL = (
+    _NOW
+    + f"""
+local others, since, ahead = false, 0, ARGV[2] - now
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+    if all[i] ~= '!' and all[i] ~= ARGV[1] then
+        local age = now - string.match(all[i + 1], '^%d+')
+        if age <= {LATE_S * 1000} then others = true end
+        if age > {GONE_S * 1000} then redis.call('HDEL', KEYS[1], all[i]) end
+    end
+end
+local mine = redis.call('HGET', KEYS[1], ARGV[1])
+if mine then
+    local beat, began, was = string.match(mine, '^(%d+) (%d+) (-?%d+)$')
+    since = began
+    if now - beat > {LATE_S * 1000} or math.abs(ahead - was) > {JUMP_S * 1000} then since = now end
+elseif #all > 0 and not others then
+    since = now
+end
+redis.call('HSET', KEYS[1], '!', '1', ARGV[1], string.format('%.0f %.0f %.0f', now, since, ahead))
+"""
+)
+_ASK = _NOW + "return {now, redis.call('HGETALL', KEYS[1])}"
+
+
+class Heard(NamedTuple):
+    """How well devices of a shard can be heard. `since_ms`, `ahead_ms` as above; None where no edge ever told."""
+
+    now_ms: int
+    since_ms: int | None
+    ahead_ms: int | None
+
+
+async def tell(redis: Redis, shards: Collection[int], name: str, own_ms: int) -> None:
+    """Tell that the edge of this name, whose clock says `own_ms`, takes telemetry of these shards. Raises RedisAway."""
+    await _run(redis, _TELL, shards, name, own_ms)
+
+
+async def leave(redis: Redis, shards: Collection[int], name: str) -> None:
+    """The edge ends. Raises RedisAway."""
+    await _run(redis, "redis.call('HDEL', KEYS[1], ARGV[1])", shards, name)
+
+
+async def heard(redis: Redis, shards: Collection[int]) -> dict[int, Heard]:
+    """How the devices of these shards can be heard; shards are left out of which they cannot. Raises RedisAway."""
+    answers = await _run(redis, _ASK, shards)
+    found = {shard: _heard(*answer) for shard, answer in zip(shards, answers, strict=True)}
+    return {shard: one for shard, one in found.items() if one is not None}
+
+
+def _heard(now_ms: int, flat: list[bytes]) -> Heard | None:
+    """None where an edge is missing that may come back, or all are gone."""
+    if not flat:
+        return Heard(now_ms, None, None)
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    told = [tuple(map(int, value.split())) for name, value in fields.items() if name != b"!"]
+    alive = [edge for edge in told if now_ms - edge[0] <= LATE_S * 1000]
+    missing = [edge for edge in told if LATE_S * 1000 < now_ms - edge[0] <= GONE_S * 1000]
+    if missing or not alive:
+        return None
+    return Heard(now_ms, max(since for _, since, _ in alive), min(ahead for _, _, ahead in alive))
+
+
+async def _run(redis: Redis, script: str, shards: Collection[int], *words: Any) -> list[Any]:
+    """Run a script for each shard: in one round trip, but on a cluster."""
+    if isinstance(redis, RedisCluster):
+        return [await redis.eval(script, 1, keys.edges(shard), *words) for shard in shards]
+    pipeline = redis.pipeline(transaction=False)
+    for shard in shards:
+        pipeline.eval(script, 1, keys.edges(shard), *words)
+    return list(await pipeline.execute()) if shards else []
