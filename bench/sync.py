@@ -26,7 +26,7 @@ from schemas import ids, postgres
 from schemas.manifests.manifest import Device
 from schemas.postgres import Connection
 from workers.__main__ import GC_THRESHOLDS
-from workers.importer import comparing, diff, loading, store
+from workers.importer import comparing, diff, imported, loading
 from workers.importer.devices import Listed, Mapper, Skipped
 from workers.importer.diff import Target
 
@@ -147,7 +147,7 @@ async def _target(connection: Connection) -> Target:
         connector_id,
     )
     assert row is not None
-    model_id = await store.model_of(connection, row["organization_id"], ids.new_id(), "Bench cloud")
+    model_id = await imported.model_of(connection, row["organization_id"], ids.new_id(), "Bench cloud")
     return Target(connector_id, row["organization_id"], row["project_id"], row["space_id"], model_id, SHARDS)
 
 

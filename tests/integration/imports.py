@@ -13,7 +13,8 @@ from gateway.stores.connectors import authorization_links
 from schemas.cloud import Credentials
 from schemas.postgres import Pool
 from schemas.secrets import Vault
-from workers.importer import store
+from workers.importer import leases
+from workers.importer.connector import Connector
 from workers.importer.runs import Runs
 
 
@@ -68,12 +69,12 @@ class Imports:
         sealed = self.vault.seal(msgspec.json.encode(Credentials(entered=entered)), connector_id)
         await authorization_links.authorise(self.pool, connector_id, sealed)
 
-    async def claim(self, connector_id: str) -> store.Connector:
+    async def claim(self, connector_id: str) -> Connector:
         """Make it due and lease it."""
         await self.pool.execute(
             "UPDATE cloud_connectors SET inventory_at = now(), lease_until = NULL WHERE id = $1", connector_id
         )
-        return next(c for c in await store.claim(self.pool, self.holder, 100) if c.id == connector_id)
+        return next(c for c in await leases.claim(self.pool, self.holder, 100) if c.id == connector_id)
 
     async def sync(self, connector_id: str) -> dict[str, Any]:
         """One inventory; the run as the API shows it."""
@@ -81,7 +82,7 @@ class Imports:
         try:
             await self.runs.run(connector)
         finally:
-            await store.release(self.pool, self.holder, connector)
+            await leases.release(self.pool, self.holder, connector)
         return await self.last_run(connector_id)
 
     async def last_run(self, connector_id: str) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from schemas.postgres import Pool, PostgresAway
 from schemas.redis import Redis
 from schemas.secrets import VENDOR_CREDENTIALS
 from schemas.settings import WorkerSettings
-from workers.importer import store
+from workers.importer import leases
+from workers.importer.connector import Connector
 from workers.importer.diff import LostRunError
 from workers.importer.runs import Runs
-from workers.importer.store import Connector
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +85,8 @@ class Importer:
         free, share = self._runs_max - len(self._running), self._of_organization_max
         if free <= 0:
             return []
-        previews = await store.claim_previews(self._pool, self._holder, free, share)
-        due = await store.claim(self._pool, self._holder, free - len(previews), share) if free > len(previews) else []
+        previews = await leases.claim_previews(self._pool, self._holder, free, share)
+        due = await leases.claim(self._pool, self._holder, free - len(previews), share) if free > len(previews) else []
         return [*previews, *((None, connector) for connector in due)]
 
     async def _run(self, connector: Connector, run_id: int | None) -> None:
@@ -103,7 +103,7 @@ class Importer:
             guard.cancel()
             self._running.discard(connector.id)
             try:
-                await store.release(self._pool, self._holder, connector)
+                await leases.release(self._pool, self._holder, connector)
             except PostgresAway as error:
                 logs.event(log, logging.WARNING, "lease_kept", connector=connector.id, cause=repr(error))
 
@@ -113,11 +113,11 @@ class Importer:
         while True:
             await asyncio.sleep(GUARD_S)
             try:
-                if not await store.prolong(self._pool, self._holder, connector):
+                if not await leases.prolong(self._pool, self._holder, connector):
                     work.cancel()
                     return
                 held_at = time.monotonic()
             except PostgresAway:
-                if time.monotonic() - held_at > store.LEASE_S:
+                if time.monotonic() - held_at > leases.LEASE_S:
                     work.cancel()
                     return

@@ -18,14 +18,11 @@ from schemas.manifests import catalog
 from schemas.postgres import Connection, Pool, PostgresAway, PostgresTimeout
 from schemas.redis import Redis
 from schemas.secrets import SecretError, Vault
-from workers.importer import comparing, diff, holding, loading, store, telemetry
-from workers.importer.collection import Collection, key_of
+from workers.importer import comparing, diff, holding, imported, intake, leases, loading, run_records, telemetry
 from workers.importer.comparing import Changes
-from workers.importer.details import Details
-from workers.importer.devices import Listed, Mapper, Skipped
+from workers.importer.connector import Connector
 from workers.importer.diff import LostRunError, Target
 from workers.importer.holding import Digests
-from workers.importer.store import Connector
 from workers.importer.vendor import Vendor, VendorError
 
 log = logging.getLogger(__name__)
@@ -37,7 +34,6 @@ BACK_OFF_S, BACK_OFF_MAX_S = 60.0, 3600.0
 KEEP_ATTEMPTS, KEEP_AGAIN_S = 10, 1.0
 """A refresh token that the vendor has already changed is worth waiting for Postgres."""
 FAILURES_MAX = 5
-SKIPS_KEPT = 20
 
 
 class Runs:
@@ -73,7 +69,7 @@ class Runs:
         kind = "inventory" if connector.inventory_due else "telemetry" if preview is None else "preview"
         run_id: int | None = None
         try:
-            run_id = await store.start_run(self._pool, connector.id, kind, now, preview)
+            run_id = await run_records.start_run(self._pool, connector.id, kind, now, preview)
             vendor = self._vendor(connector)
             try:
                 if kind == "telemetry":
@@ -113,7 +109,7 @@ class Runs:
             sealed = self._vault.seal(msgspec.json.encode(renewed), connector.id)
             for attempt in range(KEEP_ATTEMPTS):
                 try:
-                    await store.keep_credentials(self._pool, connector, sealed)
+                    await leases.keep_credentials(self._pool, connector, sealed)
                     return
                 except PostgresAway:
                     if attempt + 1 == KEEP_ATTEMPTS:
@@ -121,7 +117,7 @@ class Runs:
                     await asyncio.sleep(KEEP_AGAIN_S)
 
         async def rest(seconds: float) -> None:
-            await store.rest(self._pool, connector.id, self._clock() + timedelta(seconds=seconds))
+            await leases.rest(self._pool, connector.id, self._clock() + timedelta(seconds=seconds))
 
         rested_s = 0.0 if connector.rest_until is None else (connector.rest_until - self._clock()).total_seconds()
         return Vendor(
@@ -134,11 +130,11 @@ class Runs:
         connection = await postgres.connect(self._dsn, "importer")
         try:
             await loading.begin(connection)
-            read = await self._read(connection, vendor)
+            read = await intake.load_list(connection, vendor)
             twice = read.pages > 1 and await loading.lacks(connection, connector.id)
             if twice:
                 await loading.begin_again(connection)
-                read.add(await self._read(connection, vendor))
+                read.add(await intake.load_list(connection, vendor))
             async with connection.transaction():
                 changes = await comparing.compare(connection, connector.id, excludes=not read.doubts, twice=twice)
                 reason = holding.why(changes, read.skipped)
@@ -156,19 +152,19 @@ class Runs:
                     details |= await self._said(connection, changes)
                     if not held:
                         changes = await self._apply(connection, connector, vendor, changes)
-                await store.finish_run(
+                await run_records.finish_run(
                     connection, run_id, self._clock(), changes, skipped=read.skipped, held=held, details=details
                 )
                 # Last, so that nobody who changes the connector waits for a long list to be applied.
-                if not await store.still_ours(connection, self._holder, connector):
+                if not await leases.still_ours(connection, self._holder, connector):
                     raise LostRunError
                 next_at = self._in(INVENTORY_S)
                 if held and reason is not None and not preview:
                     agreeing = connector.held.agreeing(digests, self._clock())
-                    await store.hold(connection, connector, changes, digests, reason, agreeing, next_at)
+                    await run_records.hold(connection, connector, changes, digests, reason, agreeing, next_at)
                 elif not preview:
                     telemetry_at = self._clock() if vendor.manifest.telemetry is not None else None
-                    await store.applied(connection, connector, changes.found, next_at, telemetry_at)
+                    await run_records.applied(connection, connector, changes.found, next_at, telemetry_at)
         finally:
             await connection.close(timeout=5)
         logs.event(
@@ -183,60 +179,13 @@ class Runs:
             skipped=read.skipped,
         )
 
-    async def _read(self, connection: Connection, vendor: Vendor) -> "_Read":
-        """Load the whole list; what is to be said of it."""
-        mapper = Mapper(vendor.manifest.device)
-        details = Details(vendor, mapper)
-        collection = Collection(vendor, vendor.manifest.list, lambda item: key_of(mapper, item))
-        read = _Read()
-        page, seen = 0, set[str]()
-        async for part in collection.parts():
-            if part.page != page:
-                page, seen = part.page, set()
-            listed: list[Listed] = []
-            for item in part.items:
-                whole = await details.added(item)
-                found = whole if isinstance(whole, Skipped) else mapper.read(whole)
-                if isinstance(found, Skipped):
-                    read.skip(found)
-                    await self._note_skipped(connection, mapper, item, found, read)
-                elif found.vendor_id in seen:
-                    read.repeat(found.vendor_id)
-                    read.twice_on_a_page += 1
-                else:
-                    seen.add(found.vendor_id)
-                    listed.append(found)
-            await loading.load(connection, listed)
-            if part.unfiltered and vendor.manifest.list.counts:
-                await loading.load_uncounted(connection, [key_of(mapper, item) for item in part.unfiltered])
-        repeated = await loading.end_of_list(connection)
-        for vendor_id in repeated:
-            read.repeat(vendor_id)
-        if collection.total is not None:
-            collection.check(await loading.different(connection), read.twice_on_a_page)
-        read.pages = collection.pages
-        read.doubts += collection.doubts
-        read.doubts += ["the vendor lists devices on several pages"] if repeated else []
-        read.doubts += ["an item has no id that would say which device it is"] if read.without_id else []
-        return read
-
-    async def _note_skipped(
-        self, connection: Connection, mapper: Mapper, item: Any, found: Skipped, read: "_Read"
-    ) -> None:
-        vendor_id = mapper.vendor_id(item)
-        if vendor_id is None:
-            read.without_id += 1
-        else:
-            await loading.load_skipped(connection, [vendor_id])
-        await loading.load_uncounted(connection, [key_of(mapper, item)])
-
     async def _said(self, connection: Connection, changes: Changes) -> dict[str, Any]:
         """What a run tells of beyond its numbers: it may be a surprise to people."""
         kinds = [kind for kind in ("reenrolled", "moved") if getattr(changes, kind)]
         return await comparing.shown(connection, *kinds) if kinds else {}
 
     async def _apply(self, connection: Connection, connector: Connector, vendor: Vendor, changes: Changes) -> Changes:
-        model_id = await store.model_of(self._pool, connector.organization_id, ids.new_id(), vendor.manifest.title)
+        model_id = await imported.model_of(self._pool, connector.organization_id, ids.new_id(), vendor.manifest.title)
         place = (connector.organization_id, connector.project_id, connector.space_id)
         target = Target(connector.id, *place, model_id, self._shards, connector.follow_spaces)
         return await diff.apply(connection, target, changes, self._clock())
@@ -245,19 +194,19 @@ class Runs:
 
     async def _telemetry(self, connector: Connector, vendor: Vendor, run_id: int) -> None:
         if vendor.manifest.telemetry is None:
-            await store.telemetry_next(self._pool, self._holder, connector, None)
+            await run_records.telemetry_next(self._pool, self._holder, connector, None)
             return
         count, failed = await telemetry.collect(vendor, connector, self._pool, self._redis, self._clock())
         sentence = failed.sentence()
-        await store.telemetry_next(self._pool, self._holder, connector, self._in(TELEMETRY_S), sentence)
+        await run_records.telemetry_next(self._pool, self._holder, connector, self._in(TELEMETRY_S), sentence)
         details = {"failed": failed.count, "first_failure": failed.first} if failed.count else {}
-        await store.finish_run(self._pool, run_id, self._clock(), Changes(found=count), details=details)
+        await run_records.finish_run(self._pool, run_id, self._clock(), Changes(found=count), details=details)
 
     # Failures and times
 
     async def _failed(self, connector: Connector, run_id: int | None, error: VendorError, kind: str) -> None:
         now = self._clock()
-        await store.finish_run(self._pool, run_id, now, Changes(), error=str(error))
+        await run_records.finish_run(self._pool, run_id, now, Changes(), error=str(error))
         logs.event(log, logging.WARNING, "connector_run_failed", connector=connector.id, cause=str(error))
         if kind == "preview":
             return
@@ -265,7 +214,7 @@ class Runs:
             # Its own trouble: the devices are listed all the same.
             wait_s = min(TELEMETRY_S * 2 ** min(connector.telemetry_failures, 4), BACK_OFF_MAX_S)
             again_at = max(self._in(wait_s), self._clock() + timedelta(seconds=error.retry_after_s or 0.0))
-            await store.telemetry_next(self._pool, self._holder, connector, again_at, str(error))
+            await run_records.telemetry_next(self._pool, self._holder, connector, again_at, str(error))
             return
         failures = connector.failures_in_a_row + 1
         wait_s = min(BACK_OFF_S * 2 ** min(failures - 1, 10), BACK_OFF_MAX_S)
@@ -273,33 +222,8 @@ class Runs:
         if next_at is not None and error.retry_after_s is not None:
             next_at = max(next_at, self._clock() + timedelta(seconds=error.retry_after_s))
         sentence = str(error) if error.unauthorized or failures >= FAILURES_MAX else None
-        await store.failed(self._pool, self._holder, connector, error=sentence, next_at=next_at)
+        await run_records.failed(self._pool, self._holder, connector, error=sentence, next_at=next_at)
 
     def _in(self, seconds: float) -> datetime:
         """So many seconds from now, give or take a fifth."""
         return self._clock() + timedelta(seconds=seconds * (1 + JITTER * (2 * self.random() - 1)))
-
-
-class _Read:
-    """What is to be said of a list that was read."""
-
-    def __init__(self) -> None:
-        self.pages = 0
-        self.skipped = 0
-        self.skips: list[Skipped] = []
-        self.twice_on_a_page = 0
-        self.without_id = 0
-        self.doubts: list[str] = []
-        """Why nothing that it lacks is gone."""
-
-    def skip(self, found: Skipped) -> None:
-        self.skipped += 1
-        self.skips += [found] if len(self.skips) < SKIPS_KEPT else []
-
-    def repeat(self, vendor_id: str) -> None:
-        self.skip(Skipped(vendor_id, "comes twice in the list"))
-
-    def add(self, other: "_Read") -> None:
-        """Let another reading be the one that counts; doubts of either remain."""
-        self.skipped, self.skips = other.skipped, other.skips
-        self.doubts = list(dict.fromkeys(self.doubts + other.doubts))

@@ -12,8 +12,9 @@ from msgspec import Struct
 from schemas import entries, keys
 from schemas.postgres import Executor
 from schemas.redis import Redis, RedisAway
-from workers.importer import lists, store
+from workers.importer import imported, lists
 from workers.importer.collection import Collection, whole
+from workers.importer.connector import Connector
 from workers.importer.readings import Reader
 from workers.importer.vendor import Vendor, VendorError
 
@@ -34,7 +35,7 @@ class Failed(Struct):
 
 
 async def collect(
-    vendor: Vendor, connector: store.Connector, executor: Executor, redis: Redis, now: datetime
+    vendor: Vendor, connector: Connector, executor: Executor, redis: Redis, now: datetime
 ) -> tuple[int, Failed]:
     """Ask for all values of all active devices and store those that are new; returns how many messages that made.
 
@@ -51,7 +52,7 @@ async def collect(
             count += await _store(executor, redis, connector, reader, vendor_items, now)
         return count, failed
     after = ""
-    while ids := await store.vendor_ids(executor, connector.id, after, DEVICES_AT_ONCE):
+    while ids := await imported.vendor_ids(executor, connector.id, after, DEVICES_AT_ONCE):
         after = ids[-1]
         vendor_items = {}
         for vendor_id in ids:
@@ -73,13 +74,13 @@ async def collect(
 async def _store(
     executor: Executor,
     redis: Redis,
-    connector: store.Connector,
+    connector: Connector,
     reader: Reader,
     vendor_items: dict[str, Any],
     now: datetime,
 ) -> int:
     """One entry a shard, like those of an edge. Raises VendorError where the log takes none."""
-    known = await store.devices_of(executor, connector, list(vendor_items))
+    known = await imported.devices_of(executor, connector, list(vendor_items))
     items: dict[int, list[bytes]] = {}
     stored: dict[str, bytes] = {}
     for vendor_id, device in known.items():
@@ -99,5 +100,5 @@ async def _store(
             raise VendorError(f"The message log took no telemetry: {error}") from None
         if added is None:
             raise VendorError("The message log is not ready for telemetry")
-    await store.keep_readings(executor, connector.id, stored, now)
+    await imported.keep_readings(executor, connector.id, stored, now)
     return sum(len(messages) // 3 for messages in items.values())

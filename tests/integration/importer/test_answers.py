@@ -10,7 +10,7 @@ from aiohttp import web
 from imports import Imports
 from vendors import manifest
 
-from workers.importer import decoding, requests, retry_after, store
+from workers.importer import decoding, leases, requests, retry_after
 
 
 def _write(imports: Imports, kind: str = "page", *, total: bool = False, changed: tuple[str, str] = ("", "")) -> None:
@@ -133,15 +133,15 @@ async def test_a_pause_holds_across_runs_previews_and_restarts(imports: Imports)
     imports.cloud.before, asked = None, len(imports.cloud.asked)
     # A worker that starts now knows of it too: it claims nothing.
     await imports.acme.call("POST", f"/connectors/{connector}/sync")
-    assert await store.claim(imports.pool, imports.holder, 10) == []
+    assert await leases.claim(imports.pool, imports.holder, 10) == []
     shown = datetime.fromisoformat((await imports.shown(connector))["next_sync_at"])
     assert shown > datetime.now(UTC) + timedelta(minutes=58)
     run_id = await imports.pool.fetchval(
         "INSERT INTO cloud_runs (connector_id, kind) VALUES ($1, 'preview') RETURNING id", connector
     )
-    [(_, claimed)] = await store.claim_previews(imports.pool, imports.holder, 10)
+    [(_, claimed)] = await leases.claim_previews(imports.pool, imports.holder, 10)
     await imports.runs.run(claimed, run_id)
-    await store.release(imports.pool, imports.holder, claimed)
+    await leases.release(imports.pool, imports.holder, claimed)
     assert "is to be asked again in 3" in (await imports.last_run(connector))["error"]
     assert len(imports.cloud.asked) == asked
     imports.clock.move(hours=1)
@@ -163,7 +163,7 @@ async def test_a_slow_pace_holds_across_runs(imports: Imports) -> None:
     assert (await imports.sync(connector))["created"] == 1
     assert known[0] > datetime.now(UTC) + timedelta(minutes=4)
     await imports.acme.call("POST", f"/connectors/{connector}/sync")
-    assert await store.claim(imports.pool, imports.holder, 10) == []
+    assert await leases.claim(imports.pool, imports.holder, 10) == []
 
 
 # Pages ------------------------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ async def test_an_id_is_one_part_of_a_path(imports: Imports, vendor_id: str) -> 
     connector = await imports.connector()
     await imports.sync(connector)
     await imports.pool.execute("UPDATE cloud_connectors SET inventory_at = NULL, telemetry_at = now()")
-    [claimed] = await store.claim(imports.pool, imports.holder, 10)
+    [claimed] = await leases.claim(imports.pool, imports.holder, 10)
     await imports.runs.run(claimed)
     assert (await imports.last_run(connector))["found"] == 1
     [path] = asked

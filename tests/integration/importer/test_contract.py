@@ -10,7 +10,7 @@ from imports import Imports
 from owners import owner
 from projects import account_of
 
-from workers.importer import diff, store
+from workers.importer import diff, leases
 
 
 async def test_a_device_that_existed_before_the_connector_is_imported_by_the_first_sync(imports: Imports) -> None:
@@ -176,7 +176,7 @@ async def test_a_disabled_connector_changes_nothing_and_its_devices_show_disconn
     assert (await imports.acme.call("POST", f"/connectors/{connector}/disable"))["status"] == "Disabled"
     assert (await imports.acme.call("GET", f"/devices/{device}"))["effective_status"] == "disconnected"
     assert (await imports.acme.call("POST", f"/connectors/{connector}/sync"))[0] == 422
-    assert await store.claim(imports.pool, imports.holder, 10) == []
+    assert await leases.claim(imports.pool, imports.holder, 10) == []
     assert (await imports.acme.call("POST", f"/connectors/{connector}/enable"))["status"] == "Active"
     assert (await imports.sync(connector))["error"] is None
     assert (await imports.acme.call("GET", f"/devices/{device}"))["effective_status"] == "never_seen"

@@ -16,7 +16,7 @@ from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from tests.conftest import MASTER_KEY, SHARDS
 from workers.importer import importer as importers
-from workers.importer import store
+from workers.importer import leases
 from workers.importer.importer import Importer
 
 
@@ -256,9 +256,9 @@ async def test_a_lease_outlives_its_worker_and_then_ends(imports: Imports) -> No
     connector = await imports.connector()
     await imports.claim(connector)
     other = ids.new_id()
-    assert await store.claim(imports.pool, other, 10) == []
+    assert await leases.claim(imports.pool, other, 10) == []
     await imports.pool.execute("UPDATE cloud_connectors SET lease_until = now() - interval '1 ms'")
-    assert [found.id for found in await store.claim(imports.pool, other, 10)] == [connector]
+    assert [found.id for found in await leases.claim(imports.pool, other, 10)] == [connector]
 
 
 async def test_tenants_do_not_see_each_others_connectors(imports: Imports) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imports import Imports
 from vendors import manifest
 
-from workers.importer import diff, store
+from workers.importer import diff, leases
 from workers.importer.diff import LostRunError
 
 IDS = [f"d{n:02}" for n in range(14)]
@@ -168,7 +168,7 @@ async def _sync(imports: Imports, connector: str, model: Model, how: str) -> Non
         model.sync()  # it was held: nothing was applied
     finally:
         diff.apply = real
-        await store.release(imports.pool, imports.holder, leased)
+        await leases.release(imports.pool, imports.holder, leased)
 
 
 async def _compare(imports: Imports, connector: str, model: Model) -> None:

@@ -10,7 +10,7 @@ from imports import Imports
 from vendors import manifest
 
 from schemas.redis import Redis
-from workers.importer import store
+from workers.importer import leases
 
 ONE_BY_ONE = '[telemetry]\n[telemetry.list]\npath = "/devices/{id}"\nitems = "[@]"\n[telemetry.values]\n'
 
@@ -26,9 +26,9 @@ async def _poll(imports: Imports, connector: str) -> dict[str, Any]:
         """UPDATE cloud_connectors SET inventory_at = NULL, telemetry_at = now(), lease_until = NULL WHERE id = $1""",
         connector,
     )
-    [claimed] = [c for c in await store.claim(imports.pool, imports.holder, 100) if c.id == connector]
+    [claimed] = [c for c in await leases.claim(imports.pool, imports.holder, 100) if c.id == connector]
     await imports.runs.run(claimed)
-    await store.release(imports.pool, imports.holder, claimed)
+    await leases.release(imports.pool, imports.holder, claimed)
     return await imports.last_run(connector)
 
 

@@ -11,7 +11,7 @@ from imports import Imports
 from test_authorising import CONSENT, _made, _open
 
 from schemas.cloud import Credentials
-from workers.importer import store
+from workers.importer import leases
 
 
 class Rotating:
@@ -138,4 +138,4 @@ async def test_a_consent_that_is_not_passed_changes_nothing(imports: Imports, ro
     assert status == 303
     assert (await imports.shown(connector))["status"] == "Unauthenticated"
     assert await imports.pool.fetchval("SELECT credentials FROM cloud_connectors WHERE id = $1", connector) == b""
-    assert await store.claim(imports.pool, imports.holder, 10) == []
+    assert await leases.claim(imports.pool, imports.holder, 10) == []

@@ -4,7 +4,7 @@ from imports import Imports
 from owners import owner
 
 from schemas import ids
-from workers.importer import store
+from workers.importer import leases
 
 
 async def test_slow_vendors_of_one_organization_hold_up_nobody_elses_lists(imports: Imports) -> None:
@@ -16,16 +16,16 @@ async def test_slow_vendors_of_one_organization_hold_up_nobody_elses_lists(impor
     await imports.pool.execute(
         "UPDATE cloud_connectors SET inventory_at = now() - interval '1 day' WHERE id = ANY($1)", hoarded
     )
-    taken = [found.id for found in await store.claim(imports.pool, imports.holder, 4, 2)]
+    taken = [found.id for found in await leases.claim(imports.pool, imports.holder, 4, 2)]
     assert len(set(taken) & set(hoarded)) == 2
     assert set(taken) >= set(theirs)
-    assert await store.claim(imports.pool, ids.new_id(), 4, 2) == []  # by another worker neither
+    assert await leases.claim(imports.pool, ids.new_id(), 4, 2) == []  # by another worker neither
     imports.acme = acme
     for connector in hoarded:
         await imports.pool.execute("INSERT INTO cloud_runs (connector_id, kind) VALUES ($1, 'preview')", connector)
-    assert await store.claim_previews(imports.pool, imports.holder, 4, 2) == []
+    assert await leases.claim_previews(imports.pool, imports.holder, 4, 2) == []
     await imports.pool.execute("UPDATE cloud_connectors SET lease_until = NULL")
-    previews = await store.claim_previews(imports.pool, imports.holder, 4, 2)
+    previews = await leases.claim_previews(imports.pool, imports.holder, 4, 2)
     assert len(previews) == 2
     assert all(found.id in hoarded for _, found in previews)
 
@@ -36,6 +36,6 @@ async def test_organizations_take_turns(imports: Imports) -> None:
     await imports.pool.execute("UPDATE cloud_connectors SET inventory_at = now() - interval '1 day'")
     imports.acme = await owner(imports.edge, "Globex")
     one = await imports.connector()
-    taken = [found.id for found in await store.claim(imports.pool, imports.holder, 2, 3)]
+    taken = [found.id for found in await leases.claim(imports.pool, imports.holder, 2, 3)]
     assert one in taken
     assert len(set(taken) & set(many)) == 1
