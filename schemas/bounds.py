@@ -19,6 +19,8 @@ COMMAND_TIMEOUT_S = Bounds(1, 600, 2_592_000)
 """Seconds from the first delivery of a command until it has failed."""
 RETRY_WINDOW_S = Bounds(60, 43_200, 604_800)
 """For how long an event is tried again that a data connector's receiver does not take."""
+IN_FLIGHT = Bounds(1, 1_000, 1_000)
+"""Requests at once to a data connector's receiver."""
 STATE_KEYS = Bounds(100, 1_000, 20_000)
 """Keys of a device's state."""
 STATE_BYTES = Bounds(4_096, 65_536, 1_048_576)

@@ -22,11 +22,12 @@ from gateway.stores.connectors.data_connectors import Connector
 from gateway.v2 import update_masks
 from schemas import egress
 from schemas import events as event_types
-from schemas.bounds import RETRY_WINDOW_S
+from schemas.bounds import IN_FLIGHT, RETRY_WINDOW_S
 from schemas.egress import EgressError, EgressPolicy, check_url
 from schemas.events import rfc3339
 from schemas.secrets import CONNECTOR_SECRETS
 from schemas.sentences import matching
+from schemas.signing import decoded_secret
 
 HEADERS_MAX, HEADER_CHARACTERS_MAX = 30, 4_096
 LIST_MAX = 100
@@ -41,6 +42,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,255}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\U0010ffff]*")
 
 
+InFlight = Annotated[int, Meta(ge=IN_FLIGHT.least, le=IN_FLIGHT.most)]
 RetryWindow = Annotated[int, Meta(ge=RETRY_WINDOW_S.least, le=RETRY_WINDOW_S.most)]
 SignatureSecret = Annotated[str, Meta(min_length=SECRET_CHARACTERS_MIN, max_length=SECRET_CHARACTERS_MAX)]
 Secret = Annotated[
@@ -62,11 +64,14 @@ class HttpConfig(Struct, rename="camel", kw_only=True):
 
 
 class Delivery(Struct, rename="camel", kw_only=True):
-    """What goes beyond: further signatures, and for how long a failed event is tried again."""
+    """What goes beyond: further signatures, for how long a failed event is tried again, and how many requests there may
+    be at once; null means as many as the receiver is found to take.
+    """
 
     asymmetric_signature: bool
     standard_webhooks: bool
     retry_window_seconds: int
+    max_in_flight: int | None
 
 
 class DataConnector(Struct, rename="camel", kw_only=True):
@@ -106,6 +111,7 @@ class DeliveryChange(Struct, rename="camel", kw_only=True):
     asymmetric_signature: bool | UnsetType | None = UNSET
     standard_webhooks: bool | UnsetType | None = UNSET
     retry_window_seconds: RetryWindow | UnsetType | None = UNSET
+    max_in_flight: InFlight | UnsetType | None = UNSET
 
 
 class Change(OtherTypes, rename="camel", kw_only=True):
@@ -127,6 +133,8 @@ class Draft:
         self.vault = services.settings.vault(CONNECTOR_SECRETS)
         self.policy = EgressPolicy(services.settings.egress_allow, http=services.settings.egress_http)
         self.connector = connector
+        self._signs_anew = False
+        """Whether the secret or what it signs is another."""
 
     def display_name(self, value: str | None) -> None:
         self.connector.display_name = value or ""
@@ -157,16 +165,20 @@ class Draft:
 
     def signature_secret(self, value: str | None) -> None:
         self.connector.secret = self.vault.seal((value or "").encode(), self.connector.id)
+        self._signs_anew = True
 
     def headers(self, value: dict[str, str] | None) -> None:
         given = value or {}
         if len(given) > HEADERS_MAX:
             raise DoesNotFit(f"HttpConfig.headers: at most {HEADERS_MAX}")
+        names: dict[str, str] = {}
         for name, text in given.items():
             if name.lower().replace("_", "-") in FORBIDDEN_HEADERS:
                 raise DoesNotFit(f"HttpConfig.headers: {name} is set by the gateway itself")
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
                 raise DoesNotFit("HttpConfig.headers: a name or value has characters that no header has")
+            if (other := names.setdefault(name.lower(), name)) != name:
+                raise DoesNotFit(f"HttpConfig.headers: {other} and {name} are one header")
             if len(text) > HEADER_CHARACTERS_MAX:
                 raise DoesNotFit(f"HttpConfig.headers: a value has at most {HEADER_CHARACTERS_MAX} characters")
         self.connector.headers = store.seal_headers(self.vault, self.connector.id, given)
@@ -175,10 +187,14 @@ class Draft:
         self.connector.asymmetric_signature = bool(value)
 
     def standard_webhooks(self, value: bool | None) -> None:
+        self._signs_anew |= bool(value) and not self.connector.standard_webhooks
         self.connector.standard_webhooks = bool(value)
 
     def retry_window_seconds(self, value: int | None) -> None:
         self.connector.retry_window_s = value or RETRY_WINDOW_S.default
+
+    def max_in_flight(self, value: int | None) -> None:
+        self.connector.in_flight_max = value
 
     def finish(self) -> Connector:
         """The connector as it is to be stored. Raises Refusal when it cannot be sent to."""
@@ -186,7 +202,18 @@ class Draft:
             raise DoesNotFit("HttpConfig.url can't be blank")
         if self.connector.standard_webhooks and not self.connector.secret:
             raise DoesNotFit("Delivery.standardWebhooks needs a signatureSecret")
+        if self.connector.standard_webhooks and self._signs_anew:
+            check_standard_secret(self.vault.open(self.connector.secret, self.connector.id).decode())
         return self.connector
+
+
+def check_standard_secret(secret: str) -> None:
+    """Raises DoesNotFit where libraries of Standard Webhooks would not take this secret."""
+    if decoded_secret(secret) is None:
+        raise DoesNotFit(
+            "HttpConfig.signatureSecret: Standard Webhooks take a secret in base64, as `openssl rand -base64 32` makes "
+            "one, with or without whsec_ before it"
+        )
 
 
 async def check_target(services: Services, change: Change) -> None:
@@ -246,6 +273,7 @@ SETTINGS: tuple[Setting, ...] = (
         lambda change: _delivery(change).retry_window_seconds,
         Draft.retry_window_seconds,
     ),
+    _setting("delivery.max_in_flight", lambda change: _delivery(change).max_in_flight, Draft.max_in_flight),
 )
 
 
@@ -292,6 +320,7 @@ def shown(services: Services, connector: Connector, scope: ProjectScope) -> Data
             asymmetric_signature=connector.asymmetric_signature,
             standard_webhooks=connector.standard_webhooks,
             retry_window_seconds=connector.retry_window_s,
+            max_in_flight=connector.in_flight_max,
         ),
         failing_since=None if connector.failing_since is None else rfc3339(connector.failing_since),
     )

@@ -68,6 +68,8 @@ async def rotate_secret(services: Services, project: ProjectScope, connector: st
     vault = services.settings.vault(CONNECTOR_SECRETS)
     async with services.postgres.acquire() as connection, connection.transaction():
         locked = await store.lock(connection, project.id, connector)
+        if locked.standard_webhooks:
+            settings.check_standard_secret(body.signature_secret)
         await store.rotate_secret(connection, locked, vault.seal(body.signature_secret.encode(), locked.id), OVERLAP)
         return shown(services, await store.read(connection, project.id, connector), project)
 

@@ -105,6 +105,11 @@ class Pace:
         """How many of the lanes may be used for what failed before."""
         return max(1, self.lanes // 4) if self._rejected >= REJECTED_RUN else self.lanes
 
+    def limit(self, lanes_max: int) -> None:
+        """So many lanes may be under way at most, from now on."""
+        self._max = float(lanes_max)
+        self._allow(self._allowed)
+
     def paused(self, now: float) -> bool:
         """Whether no request may begin now."""
         return now < self.resume_at

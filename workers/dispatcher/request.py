@@ -45,6 +45,7 @@ class Target(msgspec.Struct, frozen=True):
     label_keys: frozenset[str]
     retry_window_s: int
     organization_id: UUID
+    in_flight_max: int | None = None
     given_url: str = ""
     """As it was given, where it differs from `url`."""
 
@@ -73,6 +74,7 @@ class Target(msgspec.Struct, frozen=True):
             label_keys=frozenset(row["labels"]),
             retry_window_s=row["retry_window_s"],
             organization_id=row["organization_id"],
+            in_flight_max=row["in_flight_max"],
             given_url=row["url"],
         )
 

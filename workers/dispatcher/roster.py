@@ -181,15 +181,20 @@ class Roster:
         if connector is None or (target := self.target(row)) is None:
             return
         if target.url != connector.target.url:
-            connector.pace = self._pace()
+            connector.pace = self._pace(target)
+        elif target.in_flight_max != connector.target.in_flight_max:
+            connector.pace.limit(self._lanes(target))
         if target.event_types != connector.target.event_types:
             connector.unread = None
         connector.target = target
         connector.requests = Requests(target, self.issuer, self._clock, connector.requests)
         self.pump(connector)
 
-    def _pace(self, failures: int = 0) -> Pace:
-        return Pace(self._lanes_max, failures, timeout_s=self._timeout_s)
+    def _pace(self, target: Target, failures: int = 0) -> Pace:
+        return Pace(self._lanes(target), failures, timeout_s=self._timeout_s)
+
+    def _lanes(self, target: Target) -> int:
+        return min(self._lanes_max, target.in_flight_max or self._lanes_max)
 
     def target(self, row: Any) -> Target | None:
         """Where a connector's row says to send; None when its secrets cannot be read."""
@@ -217,7 +222,7 @@ class Roster:
                 row["starts"],
                 target,
                 Requests(target, self.issuer, self._clock),
-                self._pace(row["failures_in_a_row"]),
+                self._pace(target, row["failures_in_a_row"]),
                 Queue(cursors.get(row["id"], {}), self._exposed_max),
                 Health(failing_since.timestamp() if failing_since else None),
                 (row["backlog"], row["owed_since"]),

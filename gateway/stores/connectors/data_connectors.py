@@ -20,7 +20,7 @@ CONNECTORS_MAX = 10
 UNKNOWN = "Data connector not found"
 
 _COLUMNS = """id, project_id, display_name, status, event_types, labels, url, headers, secret, previous_secret_until,
-              asymmetric_signature, standard_webhooks, retry_window_s, failing_since"""
+              asymmetric_signature, standard_webhooks, retry_window_s, in_flight_max, failing_since"""
 
 
 class Connector(Struct, kw_only=True):
@@ -39,6 +39,7 @@ class Connector(Struct, kw_only=True):
     asymmetric_signature: bool
     standard_webhooks: bool
     retry_window_s: int
+    in_flight_max: int | None
     failing_since: datetime | None
 
 
@@ -62,8 +63,8 @@ async def create(connection: Connection, connector: Connector) -> Connector:
         raise Conflict(f"A project has at most {CONNECTORS_MAX} data connectors")
     row: Any = await connection.fetchrow(
         f"""INSERT INTO data_connectors (id, project_id, display_name, status, event_types, labels, url, headers,
-                   secret, asymmetric_signature, standard_webhooks, retry_window_s)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {_COLUMNS}""",
+                   secret, asymmetric_signature, standard_webhooks, retry_window_s, in_flight_max)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING {_COLUMNS}""",
         connector.id,
         connector.project_id,
         connector.display_name,
@@ -76,6 +77,7 @@ async def create(connection: Connection, connector: Connector) -> Connector:
         connector.asymmetric_signature,
         connector.standard_webhooks,
         connector.retry_window_s,
+        connector.in_flight_max,
     )
     return Connector(**row)
 
@@ -122,7 +124,8 @@ async def update(connection: Connection, now: Connector) -> Connector:
     row: Any = await connection.fetchrow(
         f"""UPDATE data_connectors
                SET display_name = $2, status = $3, event_types = $4, labels = $5, url = $6, headers = $7, secret = $8,
-                   asymmetric_signature = $9, standard_webhooks = $10, retry_window_s = $11, updated_at = now()
+                   asymmetric_signature = $9, standard_webhooks = $10, retry_window_s = $11,
+                   in_flight_max = $12, updated_at = now()
              WHERE id = $1 RETURNING {_COLUMNS}""",
         now.id,
         now.display_name,
@@ -135,6 +138,7 @@ async def update(connection: Connection, now: Connector) -> Connector:
         now.asymmetric_signature,
         now.standard_webhooks,
         now.retry_window_s,
+        now.in_flight_max,
     )
     return Connector(**row)
 
@@ -177,5 +181,6 @@ def new(project_id: UUID) -> Connector:
         asymmetric_signature=False,
         standard_webhooks=False,
         retry_window_s=RETRY_WINDOW_S.default,
+        in_flight_max=None,
         failing_since=None,
     )

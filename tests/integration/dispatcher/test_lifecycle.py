@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from webhooks import Project, Receiver, answers, hangs, until
+from webhooks import Project, Receiver, answers, answers_after, hangs, until
 
 
 class Gate:
@@ -116,6 +116,25 @@ async def test_hanging_endpoints_cost_the_healthy_nothing(project: Project, rece
                 await until(lambda c=connector: project.settled(c), 5)
         assert bad.under_way > 0
     assert len(receiver.received) == 2000
+
+
+async def test_a_limit_of_requests_at_once_holds_from_the_next_attempt(project: Project, receiver: Receiver) -> None:
+    """However quick the receiver is; without one there are as many as it takes."""
+    receiver.behave = answers_after(0.01)
+    connector = await project.connector(receiver.url, in_flight_max=1)
+    async with project.dispatcher():
+        await project.happen(50)
+        await until(lambda: project.settled(connector))
+        assert receiver.most_under_way == 1
+        await project.change(connector, in_flight_max=None)
+        await project.happen(400)
+        await until(lambda: receiver.most_under_way > 4)
+        await project.change(connector, in_flight_max=2)
+        await until(lambda: project.settled(connector))
+        receiver.most_under_way = 0
+        await project.happen(100)
+        await until(lambda: project.settled(connector))
+        assert receiver.most_under_way == 2
 
 
 async def test_one_hanging_request_does_not_hold_up_those_behind_it(project: Project, receiver: Receiver) -> None:

@@ -61,6 +61,14 @@ async def test_the_client_manages_connectors_as_its_documentation_shows(acme: Ow
         await account.client(dt.DataConnector.get_data_connector, made.data_connector_id, project)
 
 
+DELIVERY = {
+    "asymmetricSignature": False,
+    "standardWebhooks": False,
+    "retryWindowSeconds": 43200,
+    "maxInFlight": None,
+}
+
+
 @pytest.mark.parametrize(
     ("mask", "body", "changes"),
     [
@@ -75,6 +83,8 @@ async def test_the_client_manages_connectors_as_its_documentation_shows(acme: Ow
         ("http_config.headers", {"httpConfig": {"url": "https://ignored.example.com"}}, {"headers": {}}),
         ("events", {"events": ["telemetry"]}, {"events": ["telemetry"]}),
         ("status", {}, {}),
+        (None, {"delivery": {"maxInFlight": 3}}, {"delivery": {**DELIVERY, "maxInFlight": 3}}),
+        ("delivery.maxInFlight", {}, {"delivery": DELIVERY}),
     ],
     ids=str,
 )
@@ -108,6 +118,7 @@ async def test_patch_changes_what_it_says(
         {"httpConfig": {"headers": {"x-dt-signature": "x"}}},
         {"httpConfig": {"headers": {"X-A": "a\r\nB: c"}}},
         {"httpConfig": {"headers": {"X A": "a"}}},
+        {"httpConfig": {"headers": {"X-A": "a", "x-a": "b"}}},
         {"events": ["earthquake"]},
         {"status": "SYSTEM_DISABLED"},
         {"status": "PAUSED"},
@@ -115,6 +126,10 @@ async def test_patch_changes_what_it_says(
         {"displayName": "x" * 256},
         {"displayName": "\x00"},
         {"delivery": {"retryWindowSeconds": 1}},
+        {"delivery": {"maxInFlight": 0}},
+        {"delivery": {"maxInFlight": 1001}},
+        {"delivery": {"standardWebhooks": True}},
+        {"delivery": {"standardWebhooks": True}, "httpConfig": {"signatureSecret": "in plain text"}},
         {"labels": ["x"] * 101},
     ],
     ids=str,
@@ -128,6 +143,26 @@ async def test_what_cannot_be_sent_to_is_refused_when_it_is_saved(acme: Owner, d
     assert answer["error"]
     assert (await developer.ask("GET", connectors(acme, connector)))[1] == made
     assert (await developer.ask("PATCH", connectors(acme, connector, "?update_mask=nothing"), {}))[0] == 400
+
+
+async def test_a_secret_of_standard_webhooks_is_one_that_their_libraries_take(acme: Owner, developer: Account) -> None:
+    """Refused with a sentence where they would refuse it, when it is set, rotated, or signs them from now on."""
+    made = await make(developer, acme)
+    connector = made["name"].rpartition("/")[2]
+    for secret in ("c2VjcmV0IGluIGJhc2U2NA==", "whsec_c2VjcmV0IGluIGJhc2U2NA=="):
+        body = {"delivery": {"standardWebhooks": True}, "httpConfig": {"signatureSecret": secret}}
+        assert (await developer.ask("PATCH", connectors(acme, connector), body))[0] == 200
+        rotated = {"signatureSecret": secret}
+        assert (await developer.ask("POST", connectors(acme, connector, ":rotateSecret"), rotated))[0] == 200
+    plain = {"signatureSecret": "in plain text"}
+    for call in (("PATCH", "", {"httpConfig": plain}), ("POST", ":rotateSecret", plain)):
+        status, answer = await developer.ask(call[0], connectors(acme, connector, call[1]), call[2])
+        assert status == 400
+        assert "openssl rand -base64 32" in answer["error"]
+    off = {"delivery": {"standardWebhooks": False}, "httpConfig": plain}
+    assert (await developer.ask("PATCH", connectors(acme, connector), off))[0] == 200
+    on = {"delivery": {"standardWebhooks": True}}
+    assert (await developer.ask("PATCH", connectors(acme, connector), on))[0] == 400
 
 
 async def test_secrets_are_for_those_who_may_change_them(acme: Owner, developer: Account) -> None:

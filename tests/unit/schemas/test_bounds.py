@@ -31,6 +31,13 @@ def test_a_column_is_checked_by_the_bounds_of_the_code(column: str) -> None:
     assert Bounds(int(least), int(default), int(most)) == COLUMNS[column]
 
 
+def test_the_limit_of_requests_at_once_is_checked_by_the_bounds_of_the_code() -> None:
+    """Least and most as the column was added; none is as many as there may be."""
+    schema = "\n".join(path.read_text() for path in sorted(MIGRATIONS.glob("*.sql")))
+    [(least, most)] = re.findall(r"in_flight_max integer CHECK \(in_flight_max BETWEEN (\d+) AND (\d+)\)", schema)
+    assert Bounds(int(least), int(most), int(most)) == bounds.IN_FLIGHT
+
+
 @pytest.mark.parametrize("column", LIMITS_OF_MODELS)
 def test_a_limit_of_models_is_checked_by_the_bounds_of_the_code(column: str) -> None:
     """Least and most as the column was added, the default as that of the setting."""
@@ -44,5 +51,5 @@ def test_a_limit_of_models_is_checked_by_the_bounds_of_the_code(column: str) -> 
 def test_all_bounds_are_compared() -> None:
     """A new one has a column too."""
     assert {id(one) for one in vars(bounds).values() if isinstance(one, Bounds)} == {
-        id(one) for one in (COLUMNS | LIMITS_OF_MODELS).values()
+        id(one) for one in (*(COLUMNS | LIMITS_OF_MODELS).values(), bounds.IN_FLIGHT)
     }
