@@ -39,6 +39,9 @@ check: .venv/dev  ## format, lint, types, import directions
 bench: .venv/dev  ## measure: ours beside the limits and the peers (about 25 minutes)
 	$(BIN)/python -m bench
 
+load: .venv/dev  ## play 50 devices' whole lives for 30 s on the stack that `make run` runs
+	$(BIN)/locust -f bench/locustfile.py --headless -u 50 -r 10 -t 30s
+
 lock:  ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra embedded pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra embedded --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
@@ -46,4 +49,4 @@ lock:  ## resolve the dependencies anew
 clean:  ## remove the environment and the caches, not the data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help run test check bench lock clean
+.PHONY: help run test check bench load lock clean

@@ -1,29 +1,33 @@
 """Whole device lives, played by locust: register, telemetry, config, command, deletion, 401, register again.
 
-    .venv/bin/locust -f bench/locustfile.py --headless -u 50 -r 10 -t 30s
+    make load, or .venv/bin/locust -f bench/locustfile.py --headless -u 50 -r 10 -t 30s
 
-Works on the gateway of `make run` (its demo.json says where it is and has the keys), or on the one that
-FLEETGATE_DEMO_JSON names. Exits with 1 when a request failed.
+Works on the gateway of `make run`: demo.json in FLEETGATE_HOME says where it is and has the keys. Exits with 1 when a
+request failed, or there is no demo.
 """
 
 import itertools
-import json
-import os
 import random
-from pathlib import Path
+import sys
 from typing import Any
 
 from locust import FastHttpUser, between, task
 
-DEMO = json.loads(Path(os.environ.get("FLEETGATE_DEMO_JSON", ".fleetgate/demo.json")).read_text())
-OWNER = {"Authorization": DEMO["organization_key"]}
+from gateway.cli.local.demo import Demo, default_path
+from schemas.settings import SettingsError
+
+try:
+    DEMO = Demo.read(default_path())
+except SettingsError as error:
+    sys.exit(f"locustfile: {error}")
+OWNER = {"Authorization": DEMO.organization_key}
 _numbers = itertools.count(random.randrange(1 << 40))
 
 
 class Device(FastHttpUser):
     """One device and, now and then, its owner."""
 
-    host = DEMO["base_url"]
+    host = DEMO.base_url
     wait_time = between(0.2, 1.0)
 
     def on_start(self) -> None:
@@ -36,10 +40,10 @@ class Device(FastHttpUser):
 
     def register(self) -> None:
         """Get an identity; the owner claims it."""
-        body = {"hardware_key": DEMO["hardware_key"], "sn": self.sn, "mac": self.mac, "firmware_version": "1.0.0"}
+        body = {"hardware_key": DEMO.hardware_key, "sn": self.sn, "mac": self.mac, "firmware_version": "1.0.0"}
         answer = self.client.post("/v1/devices", json=body, name="register").json()
         self.id, self.key = answer["id"], {"Authorization": answer["access_key"]}
-        claim = {"space_id": DEMO["space_id"], "mac": self.mac, "sn": self.sn}
+        claim = {"space_id": DEMO.space_id, "mac": self.mac, "sn": self.sn}
         self.client.post("/core/v1/organization/devices/claim", json=claim, headers=OWNER, name="claim")
         self.versions = {}
         self.deleted = False

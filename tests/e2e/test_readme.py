@@ -3,7 +3,11 @@
 import asyncio
 import json
 import re
+import signal
+import sys
 from pathlib import Path
+
+import aiohttp
 
 from tests.e2e.stack import Up
 
@@ -30,3 +34,40 @@ async def test_the_quick_start_runs_line_by_line(demo: Up, repository: Path) -> 
     assert (device["state"]["temperature"], device["effective_status"]) == (21.5, "ok")
     history = answers[-1]["items"]
     assert [item["telemetries"].get("temperature") for item in history if item["telemetries"]] == [21.5]
+
+
+async def test_the_load_of_the_readme_plays_whole_lives_on_the_demo(demo: Up, repository: Path, tmp_path: Path) -> None:
+    """`make load` as it stands, but shorter: in whichever folder the demo lives; without one it says what to do."""
+    assert "`make load`" in (repository / "README.md").read_text()
+    recipe = re.search(
+        r"^load: .venv/dev .*\n\t\$\(BIN\)/(locust .*)$", (repository / "Makefile").read_text(), re.MULTILINE
+    )
+    assert recipe is not None
+    words = recipe[1].replace("-u 50 -r 10 -t 30s", "-u 5 -r 5 -t 60s").split()
+
+    async def playing(environment: dict[str, str]) -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *words),
+            cwd=repository,
+            env=environment,
+            stdout=pipe,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+    load = await playing(demo.environment)
+    owner = {"authorization": demo.demo["organization_key"]}
+    async with aiohttp.ClientSession(demo.url, headers=owner) as http, asyncio.timeout(60):
+        told = 0
+        while told < 5:
+            assert load.returncode is None
+            await asyncio.sleep(0.1)
+            async with http.get("/core/v1/organization/devices", params={"per_page": 100}) as response:
+                devices = (await response.json())["items"]
+            told = len([d for d in devices if str(d["sn"]).startswith("locust-") and "cpu" in d["state"]])
+    load.send_signal(signal.SIGINT)
+    said, _ = await load.communicate()
+    assert load.returncode == 0, said.decode()
+    nowhere = await playing({**demo.environment, "FLEETGATE_HOME": str(tmp_path)})
+    said, _ = await nowhere.communicate()
+    assert (nowhere.returncode, b"start `fleetgate up --demo` first" in said) == (1, True), said.decode()

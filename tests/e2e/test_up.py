@@ -107,6 +107,8 @@ async def test_the_demo_fleet_talks(demo: Up) -> None:
             async with http.get("/core/v1/organization/devices") as response:
                 devices = (await response.json())["items"]
             fleet = [device for device in devices if device["model"]["name"] == "Demo device"]
+        async with http.get("/core/v1/organization/info") as response:
+            assert (await response.json())["short_code"] == demo.demo["short_code"] != ""
         line = ""
         while not (line.startswith("stored ") and int(line.split("; ")[1].split()[0]) >= 10):
             line = (await demo.process.stdout.readline()).decode()
@@ -134,6 +136,14 @@ async def test_what_devices_do_arrives_at_the_demos_receiver(demo: Up) -> None:
             )
             delivered = metrics.success_count
     assert metrics.error_count == 0
+    async with asyncio.timeout(20):
+        while True:
+            devices = await asyncio.to_thread(disruptive.Device.list_devices, made["project_id"], auth=account)
+            told = [device for device in devices if device.device_type == "temperature" and device.reported.temperature]
+            if len(told) >= 10:
+                break
+            await asyncio.sleep(0.2)
+    assert all(0 < device.reported.temperature.celsius < 96 for device in told)
 
 
 async def test_the_demos_cloud_connector_imports_a_simulated_cloud(demo: Up) -> None:

@@ -28,6 +28,8 @@ from schemas.settings import PREFIX, Keys, SettingsError, UpSettings, load
 ORGANIZATION, PROJECT, SPACE, MODEL = "Demo", "Demo fleet", "Headquarters", "Demo device"
 CONNECTOR, KEY = "Demo receiver", "demo"
 CLOUD_CONNECTOR, PROVIDER = "Demo cloud", "simulated"
+DEVICE_TYPE, EVENT_MAPPINGS = "temperature", {"temperature": "temperature"}
+"""What the demo's devices are to clients of `/v2`."""
 RATE_LIMIT = 6_000
 OFFLINE_THRESHOLD_S = 60
 
@@ -159,6 +161,8 @@ async def _model(connection: Connection, organization_id: UUID) -> models.Model:
         name=MODEL,
         rate_limit=RATE_LIMIT,
         offline_threshold_s=OFFLINE_THRESHOLD_S,
+        device_type=DEVICE_TYPE,
+        event_mappings=EVENT_MAPPINGS,
     )
     name = CommandField(name="name", type="string", required=True)
     for command, title, fields in (("reboot", "Reboot", []), ("ping", "Ping", []), ("set_name", "Set name", [name])):
