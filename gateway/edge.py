@@ -1,6 +1,7 @@
 """The edge process: uvicorn with the hot path's protocol in front of the application."""
 
 import asyncio
+import functools
 import resource
 import signal
 import socket
@@ -11,6 +12,7 @@ import uvicorn
 from gateway.app import make_app
 from gateway.background import Background
 from gateway.certificate import Certificate
+from gateway.ingest.handshake import Handshake
 from gateway.ingest.protocol import HotProtocol
 from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings, SettingsError
@@ -49,13 +51,23 @@ class EdgeServer(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's; then follow the certificate."""
+        """As uvicorn's, but for TLS, which it would leave to the event loop; then follow the certificate."""
+        context, self.config.ssl = self.config.ssl, None
+        if context is not None:
+            timeout_s = self._settings.tls_handshake_timeout_s
+            accept = functools.partial(Handshake, context, timeout_s, HotProtocol)
+            self.config.http_protocol_class = accept  # type: ignore[assignment]
         await super().startup(sockets=sockets)
-        context = self.config.ssl
         if context is not None and self.started:
             certificate = Certificate(context, self._settings.tls_certificate, self._settings.tls_key)
             self.background.start("certificate", certificate.run())
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, certificate.renew)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; nobody waits for handshakes."""
+        for handshake in list(self.lifespan.state["hot"].handshakes):
+            handshake.abort()
+        await super().shutdown(sockets=sockets)
 
     def _end(self) -> None:
         self.should_exit = True

@@ -144,6 +144,10 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     ] = ""
     keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="An idle connection is closed after this.")] = 75
     request_timeout_s: Annotated[_Seconds, Meta(description="A request must have arrived whole within this.")] = 20
+    tls_handshake_timeout_s: Annotated[
+        _Seconds,
+        Meta(description="TLS must be agreed on within this; until then it counts as a connection."),
+    ] = 10
     route_timeouts: Annotated[
         str,
         matching(

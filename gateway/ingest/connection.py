@@ -45,7 +45,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         hot = self.hot
-        if len(self.connections) + hot.handshakes > hot.connections_max:
+        if len(self.connections) + len(hot.handshakes) > hot.connections_max:
             self.refuse_connection(503, "Too many connections")
             return
         hot.incomplete[self] = self.loop.time()

@@ -19,6 +19,13 @@ class Arriving(Protocol):
         """It took too long."""
 
 
+class Agreeing(Protocol):
+    """A connection that has yet to agree on TLS."""
+
+    def abort(self) -> None:
+        """End it."""
+
+
 class HotState:
     """Lives in the application's lifespan state under ``hot``."""
 
@@ -36,7 +43,7 @@ class HotState:
         self.connections_max = connections_max
         self.request_timeout_s = request_timeout_s
         self.route_timeouts = RouteTimeouts(route_timeouts)
-        self.handshakes = 0
+        self.handshakes: set[Agreeing] = set()
         """Connections that have yet to agree on TLS."""
         self.incomplete: dict[Arriving, float] = {}
         """Since when each request arrives that has not arrived whole, oldest first."""
@@ -47,7 +54,7 @@ class HotState:
         self.nothing_waits = b""
 
     def __repr__(self) -> str:
-        return f"<HotState incomplete={len(self.incomplete)} handshakes={self.handshakes}>"
+        return f"<HotState incomplete={len(self.incomplete)} handshakes={len(self.handshakes)}>"
 
     def tick(self, now: float, date: bytes) -> None:
         """Once a second: renew the date of answers, end connections whose client neither sends nor takes in time.

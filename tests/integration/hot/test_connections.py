@@ -11,6 +11,7 @@ import signal
 import ssl
 from pathlib import Path
 
+import pytest
 from connections import BODY, Client
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -139,6 +140,48 @@ async def test_telemetry_over_tls(dsn: str, redis_url: str, redis_client: Redis,
         client.writer.write(request[-4:])
         assert [(await client.answer())[0] for _ in range(3)] == [201, 201, 201]
         client.writer.close()
+
+
+async def test_silent_handshakes_count_as_connections_and_end_soon(
+    dsn: str, redis_url: str, redis_client: Redis, tmp_path: Path
+) -> None:
+    """Who says nothing where TLS is to begin takes a place for a moment; when it is over others find one."""
+    await open_shards(redis_client)
+    certificate, key = _self_signed(tmp_path)
+    context = ssl.create_default_context(cafile=certificate)
+    settings = {"tls_certificate": str(certificate), "tls_key": str(key), "tls_handshake_timeout_s": 1}
+    async with running_edge(dsn, redis_url, connections_max=4, **settings) as edge:
+        silent = [await Client(edge).connect() for _ in range(4)]
+        with pytest.raises(OSError, match=r"."):
+            await Client(edge).connect(context)
+        assert [await one.end() for one in silent] == [b""] * 4
+        client = await Client(edge).connect(context)
+        client.writer.write(client.head() + BODY)
+        assert (await client.answer())[0] == 201
+        client.writer.close()
+
+
+async def test_what_is_no_tls_ends_and_harms_nobody(
+    dsn: str, redis_url: str, redis_client: Redis, tmp_path: Path
+) -> None:
+    """Plain HTTP, half a handshake and then gone, or an edge that is told to go meanwhile."""
+    await open_shards(redis_client)
+    certificate, key = _self_signed(tmp_path)
+    context = ssl.create_default_context(cafile=certificate)
+    settings = {"tls_certificate": str(certificate), "tls_key": str(key), "shutdown_timeout_s": 1}
+    async with running_edge(dsn, redis_url, **settings) as edge:
+        plain, gone, silent = [await Client(edge).connect() for _ in range(3)]
+        plain.writer.write(plain.head() + BODY)
+        await plain.end()
+        gone.writer.write(b"\x16\x03\x01")
+        await gone.writer.drain()
+        gone.writer.transport.abort()
+        client = await Client(edge).connect(context)
+        client.writer.write(client.head() + BODY)
+        assert (await client.answer())[0] == 201
+        client.writer.close()
+        edge.end()
+        assert await silent.end() == b""
 
 
 async def test_a_renewed_certificate_is_served_to_new_connections(
