@@ -125,6 +125,9 @@ def event_id(stored_at_s: int, shard: int, seq: int) -> str:
     return _xid((stored_at_s << 64 | shard << 48 | seq) << 4)
 
 
+KEY_VERSIONS_MAX = 255
+
+
 class AccessKeys:
     """Makes and checks the access keys of devices."""
 
@@ -147,6 +150,11 @@ class AccessKeys:
         mac = self._mac.copy()
         mac.update(device_id + version)
         return len(key) == 32 and hmac.compare_digest(version + mac.hexdigest().encode(), key)
+
+
+def next_key_version(version: int) -> int | None:
+    """The version of the key that follows one of this version; None when there are no more."""
+    return version + 1 if version < KEY_VERSIONS_MAX else None
 
 
 def fingerprint(master_key: str) -> bytes:

@@ -2,8 +2,9 @@
 
 Redis hash ``{shard}:reply``, field = device id, value = header and body:
 
-    bytes 0–15   revision, hex      orders concurrent writers; an older one never overwrites a newer one
-    bytes 16–17  key version, hex   an access key of another version is answered 401
+    bytes 0–13   revision, hex      orders concurrent writers; an older one never overwrites a newer one
+    bytes 14–15  key version, hex   of the key that is good beside the device's own; without one, again that one's
+    bytes 16–17  key version, hex   of the device's key; an access key of neither version is answered 401
     bytes 18–25  rate limit, hex    calls the device may make in a window
     byte  26     ".", "f" or "x"    "x": the device was deleted, answer 401; "f": its state is full
     bytes 27–    the response map   JSON, sent to the device as it stands
@@ -40,7 +41,7 @@ DEFAULT_RATE_LIMIT = RATE_LIMIT.default
 DEFAULT_RATE_LIMIT_HEX = b"%08x" % DEFAULT_RATE_LIMIT
 DELETED = b"x"[0]
 FULL = b"f"[0]
-REVISION_END, KEY_VERSION_END, RATE_LIMIT_END, HEADER_END = 16, 18, 26, 27
+KEY_VERSION_END, RATE_LIMIT_END = 18, 26
 
 
 class ResponseMap(msgspec.Struct):
@@ -73,7 +74,8 @@ _DONE_UNTIL_FORGOTTEN = f"""
 _COLUMNS = """
     SELECT d.id, d.shard, d.reply_revision, d.key_version, d.deleted_at IS NOT NULL AS deleted, d.config_version,
            d.open_commands > 0 AS command, d.info_version, d.space_data_version, m.rate_limit,
-           d.state_full_at IS NOT NULL AS is_full
+           d.state_full_at IS NOT NULL AS is_full,
+           CASE WHEN d.previous_key_good THEN d.previous_key_version ELSE d.key_version END AS other_version
       FROM devices d JOIN device_models m ON m.id = d.model_id
 """
 
@@ -100,7 +102,8 @@ def render(row: Any) -> bytes:
             )
         )
     mark = b"x" if row["deleted"] else b"f" if row["is_full"] else b"."
-    return b"%016x%02x%08x%s%s" % (row["reply_revision"], row["key_version"], row["rate_limit"], mark, body)
+    versions = row["other_version"], row["key_version"]
+    return b"%014x%02x%02x%08x%s%s" % (row["reply_revision"], *versions, row["rate_limit"], mark, body)
 
 
 async def write(connection: Connection, redis: Redis, device_ids: Collection[UUID]) -> None:

@@ -13,13 +13,14 @@ from schemas.deliveries import SLOT_LOCKS, SLOTS
 from schemas.metrics import Metrics
 from schemas.postgres import Pool, PostgresAway
 from schemas.settings import WorkerSettings
-from workers import command_clock, janitor, replies
+from workers import command_clock, janitor, key_overlaps, replies
 from workers.checkpoints import Checkpoint
 from workers.command_clock import CommandClock
 from workers.dispatcher.dispatcher import Dispatcher
 from workers.flusher.lanes import Lanes
 from workers.importer.importer import Importer
 from workers.janitor import Janitor
+from workers.key_overlaps import KeyOverlaps
 from workers.offline import OfflineSweep
 from workers.replies import ReplyRefresher
 from workers.schedule import every
@@ -58,7 +59,9 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 swept = Shares(settings.postgres_dsn, "offline sweep", SWEEP_LOCKS, shards, _until_done)
                 sweeper = OfflineSweep(pool, client, metrics, shards, owned=lambda: swept.pieces)
                 clock = CommandClock(pool, client, metrics)
+                overlaps = KeyOverlaps(pool, client)
                 group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
+                group.create_task(every(key_overlaps.INTERVAL_S, overlaps.end, stop), name="key overlaps")
                 group.create_task(every(janitor.INTERVAL_S, tidier.tidy, stop), name="janitor")
                 group.create_task(swept.run(stop), name="offline sweep shards")
                 group.create_task(every(settings.sweep_interval_s, sweeper.sweep, stop), name="offline sweep")

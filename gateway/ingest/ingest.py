@@ -353,7 +353,7 @@ class Ingest:
             value = maps[place]
             if value is None:
                 response_map = replies.NOTHING_WAITS
-            elif value[26] == replies.DELETED or value[16:18] != key_version:
+            elif value[26] == replies.DELETED or (value[16:18] != key_version and value[14:16] != key_version):
                 self._refuse(receiver, 401, "Unauthorized", Refused.UNAUTHORIZED, messages=messages)
                 continue
             else:

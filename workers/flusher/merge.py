@@ -21,7 +21,7 @@ from schemas.mappings import EventMapping
 from schemas.outcomes import Stored
 from schemas.postgres import Connection
 from schemas.telemetry import Telemetry
-from workers import offline_incidents
+from workers import key_overlaps, offline_incidents
 from workers.flusher import states
 from workers.flusher.messages import Message
 from workers.flusher.models import Models
@@ -62,9 +62,10 @@ async def merge(
     taken: list[tuple[Message, _Device]] = []
     parted: list[StoredState] = []
     deleted: set[str] = set()
+    arrived: set[str] = set()
     for message in messages:
         device_id, row, telemetry = message.device_id, known.get(message.device_id), message.telemetry
-        if row is None or row["deleted"] or row["key_version"] != message.key_version:
+        if row is None or row["deleted"] or not _has_good_key(message, row):
             if telemetry is not None:
                 reason = Stored.DELETED if row is None or row["deleted"] else Stored.OLD_KEY
                 outcomes[message.shard, reason] += 1
@@ -77,6 +78,8 @@ async def merge(
             stored = StoredState(message.shard, device_id, found.get(device_id), limits, check_after)
             device = devices[device_id] = _Device(row, None if row["project_id"] is None else mapping, stored)
         device.stored.last_seen = message.received_at
+        if row["previous_key_good"] and message.key_version == row["key_version"]:
+            arrived.add(device_id)
         if telemetry is not None:
             taken.append((message, device))
             if not device.stored.is_whole and _needs_whole(device, telemetry):
@@ -87,8 +90,16 @@ async def merge(
     for message, device in taken:
         outcomes[message.shard, Stored.STORED] += 1
         _merge(message, device, rows)
+    if arrived:
+        await key_overlaps.end_for(connection, arrived)
     if devices:
         await _write(connection, devices.values(), rows)
+
+
+def _has_good_key(message: Message, row: Any) -> bool:
+    return message.key_version == row["key_version"] or key_overlaps.was_good(
+        row, message.key_version, message.received_at
+    )
 
 
 async def _write(connection: Connection, devices: Collection[_Device], rows: Rows) -> None:
@@ -138,7 +149,8 @@ def _ordered_at(stated: datetime, arrived: datetime, registered: datetime) -> da
 async def _devices(connection: Connection, device_ids: Iterable[str]) -> dict[str, Any]:
     rows = await connection.fetch(
         """SELECT id, project_id, model_id, key_version, deleted_at IS NOT NULL AS deleted, name, description, labels,
-                  registered_at, state_full_at IS NOT NULL AS full
+                  registered_at, state_full_at IS NOT NULL AS full, previous_key_version,
+                  previous_key_until, previous_key_good
              FROM devices WHERE id = ANY($1::uuid[])""",
         list(device_ids),
     )

@@ -64,9 +64,14 @@ async def ids(connection: Executor, parent_id: UUID) -> list[UUID]:
 
 
 async def key_versions(pool: Pool, parent_id: UUID, child_ids: Sequence[str]) -> dict[str, int]:
-    """The key version of each of these ids that is a living child of the parent; others are left out."""
+    """The version of a good key of each of these ids that is a living child of the parent; others are left out.
+
+    While two are good it is that of the key before: the child itself did not use the new one.
+    """
     rows = await pool.fetch(
-        """SELECT id::text AS id, key_version FROM devices
+        """SELECT id::text AS id,
+                  CASE WHEN previous_key_good THEN previous_key_version ELSE key_version END AS key_version
+             FROM devices
             WHERE parent_id = $1 AND id::text = ANY($2::text[]) AND deleted_at IS NULL""",
         parent_id,
         [child_id for child_id in child_ids if "\0" not in child_id],

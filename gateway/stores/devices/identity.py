@@ -21,10 +21,15 @@ class DeviceCaller(Struct, frozen=True):
 
 
 async def by_key(connection: Executor, device_id: UUID, key_version: int) -> DeviceCaller:
-    """The device whose access key has this version. Raises Unauthenticated when it was deleted or its key rotated."""
+    """The device whose access key has this version, or had it before until a moment that is still to come.
+
+    Raises Unauthenticated when it was deleted, or its key rotated otherwise.
+    """
     row = await connection.fetchrow(
         """SELECT id, shard, model_id, parent_id, organization_id, project_id, space_id FROM devices
-            WHERE id = $1 AND key_version = $2 AND deleted_at IS NULL""",
+            WHERE id = $1 AND deleted_at IS NULL
+              AND (key_version = $2
+                   OR previous_key_good AND previous_key_version = $2 AND previous_key_until > now())""",
         device_id,
         key_version,
     )

@@ -30,6 +30,8 @@ def bodies(tenant: Owner) -> dict[str, Any]:
     """A body for every call that takes one, with ids of `tenant`."""
     return {
         "change_device": {"name": "stolen", "details": {}},
+        "rotate_key": {"overlap_s": 0},
+        "rotate_key_as_vendor": {"overlap_s": 0},
         "move_device": {"space_id": str(tenant.space_id)},
         "claim_device": {"space_id": str(tenant.space_id), "cloud_id": "x"},
         "send_command": {"command": "reboot"},
@@ -127,7 +129,7 @@ async def test_no_call_is_answered_without_a_key_of_its_kind(acme: Owner, globex
 ORGANIZE = {"create_project", "create_api_key", "revoke_api_key", "add_partner", "remove_partner"}
 ADMINISTER = {
     "claim_device", "create_hardware_key", "delete_project", "rename_project", "revoke_hardware_key", "delete_device",
-    "delete_registered_devices",
+    "delete_registered_devices", "rotate_key",
 }  # fmt: skip
 """Changes that ask for more than a developer; `delete_device` only of partners."""
 
