@@ -13,7 +13,7 @@ from typing import Any
 
 from locust import FastHttpUser, between, task
 
-from gateway.cli.local.demo import Demo, default_path
+from gateway.cli.demo_file import Demo, default_path
 from schemas.settings import SettingsError
 
 try:

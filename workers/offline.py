@@ -43,8 +43,6 @@ OUTBOX_WAIT_S = 10.0
 """A sweep that could do nothing for so long ends: what is left is for the next."""
 GRACE = timedelta(seconds=120)
 """The longest usual pause between two messages of a device: what it gets after it could not be heard."""
-CHECK_MAX = timedelta(seconds=300)
-"""A device is looked at again after so long at most, so that a threshold that was lowered holds soon."""
 
 
 class _Place(NamedTuple):
@@ -135,7 +133,7 @@ class OfflineSweep:
             if row["last_seen_at"] < until - threshold:
                 silent[row["device_id"]] = until - threshold
             else:
-                later[row["device_id"]] = min(row["last_seen_at"] + threshold, until + CHECK_MAX)
+                later[row["device_id"]] = min(row["last_seen_at"] + threshold, until + offline_incidents.CHECK_MAX)
         marked = await self._mark(connection, shard, silent, now) if silent else 0
         if later:
             await _look_later(connection, shard, later)

@@ -1,10 +1,11 @@
 """The automatic incident of devices that are offline: the sweep opens it, the flusher closes it.
 
-Both do so inside the transaction that changes the state of the devices, and tell of the change in it.
+Both do so inside the transaction that changes the state of the devices, and tell of the change in it. What else the two
+share stands here too.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from schemas import ids, outbox
@@ -12,6 +13,8 @@ from schemas.life_cycle import IncidentClosed, IncidentOpened, StatusChanged
 from schemas.postgres import Connection
 
 ISSUE = "offline"
+CHECK_MAX = timedelta(seconds=300)
+"""A device is looked at again after so long at most, so that a threshold that was lowered holds soon."""
 
 
 async def open_for(connection: Connection, device_ids: Sequence[UUID], moment: datetime) -> None:

@@ -3,7 +3,14 @@
     PATCH without `update_mask`: members that are there change, null or absent ones stay, `httpConfig` merges one level
     deep, `headers` is replaced whole. With it exactly the named paths change; one named but absent becomes its default.
 
-`SETTINGS` has a line for each setting: a new one is a column, a member of the structs below, and a line there.
+`SETTINGS` has a line for each setting. A new one is
+
+    a column                    by a migration, which also adds it to the triggers `follow_change` and `tell`
+    where it is stored          `Connector` and `SETTABLE` in gateway/stores/connectors/data_connectors.py
+    how clients see it          a member of the structs below, `Draft` and `shown`
+    what the dispatcher does    `Target` and its `of_row` in workers/dispatcher/request.py
+
+tests/unit/api/test_data_connector_settings.py fails until all of them know it.
 """
 
 import re
@@ -228,9 +235,11 @@ async def check_target(services: Services, change: Change) -> None:
 
 
 class Setting(NamedTuple):
-    """One setting: its path, what a change says of it, and how it is set; None sets its default."""
+    """One setting: its path and column, what a change says of it, and how it is set; None sets its default."""
 
     path: str
+    column: str
+    """Empty for what is the same for all connectors."""
     given: Callable[[Change], Any]
     put: Callable[[Draft, Any], None]
 
@@ -239,10 +248,10 @@ T = TypeVar("T")
 
 
 def _setting(
-    path: str, given: Callable[[Change], T | UnsetType | None], put: Callable[[Draft, T | None], None]
+    path: str, column: str, given: Callable[[Change], T | UnsetType | None], put: Callable[[Draft, T | None], None]
 ) -> Setting:
     """A setting whose value has one type wherever it comes by."""
-    return Setting(path, given, put)
+    return Setting(path, column, given, put)
 
 
 def _http(change: Change) -> HttpConfigChange:
@@ -254,26 +263,37 @@ def _delivery(change: Change) -> DeliveryChange:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    _setting("display_name", lambda change: change.display_name, Draft.display_name),
-    _setting("type", lambda change: change.type, Draft.type),
-    _setting("status", lambda change: change.status, Draft.status),
-    _setting("events", lambda change: change.events, Draft.events),
-    _setting("labels", lambda change: change.labels, Draft.labels),
-    _setting("http_config.url", lambda change: _http(change).url, Draft.url),
-    _setting("http_config.signature_secret", lambda change: _http(change).signature_secret, Draft.signature_secret),
-    _setting("http_config.headers", lambda change: _http(change).headers, Draft.headers),
+    _setting("display_name", "display_name", lambda change: change.display_name, Draft.display_name),
+    _setting("type", "", lambda change: change.type, Draft.type),
+    _setting("status", "status", lambda change: change.status, Draft.status),
+    _setting("events", "event_types", lambda change: change.events, Draft.events),
+    _setting("labels", "labels", lambda change: change.labels, Draft.labels),
+    _setting("http_config.url", "url", lambda change: _http(change).url, Draft.url),
+    _setting(
+        "http_config.signature_secret", "secret", lambda change: _http(change).signature_secret, Draft.signature_secret
+    ),
+    _setting("http_config.headers", "headers", lambda change: _http(change).headers, Draft.headers),
     _setting(
         "delivery.asymmetric_signature",
+        "asymmetric_signature",
         lambda change: _delivery(change).asymmetric_signature,
         Draft.asymmetric_signature,
     ),
-    _setting("delivery.standard_webhooks", lambda change: _delivery(change).standard_webhooks, Draft.standard_webhooks),
+    _setting(
+        "delivery.standard_webhooks",
+        "standard_webhooks",
+        lambda change: _delivery(change).standard_webhooks,
+        Draft.standard_webhooks,
+    ),
     _setting(
         "delivery.retry_window_seconds",
+        "retry_window_s",
         lambda change: _delivery(change).retry_window_seconds,
         Draft.retry_window_seconds,
     ),
-    _setting("delivery.max_in_flight", lambda change: _delivery(change).max_in_flight, Draft.max_in_flight),
+    _setting(
+        "delivery.max_in_flight", "in_flight_max", lambda change: _delivery(change).max_in_flight, Draft.max_in_flight
+    ),
 )
 
 

@@ -12,7 +12,7 @@ from schemas import logs, mappings
 from schemas.mappings import EventMapping, MappingError
 from schemas.postgres import Connection
 from workers.flusher.states import Limits
-from workers.offline import CHECK_MAX
+from workers.offline_incidents import CHECK_MAX
 
 log = logging.getLogger(__name__)
 

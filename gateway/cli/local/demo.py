@@ -1,13 +1,12 @@
 """The demo tenant: made once, its keys kept in `demo.json`."""
 
-import os
 import secrets
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
 
+from gateway.cli.demo_file import Demo, DemoAccount
 from gateway.cli.secret_file import write_secret
 from gateway.cli.simulated.vendor import TOKEN
 from gateway.refusals import Refusal
@@ -23,7 +22,7 @@ from schemas import postgres
 from schemas.cloud import Credentials
 from schemas.postgres import Connection
 from schemas.secrets import CONNECTOR_SECRETS, VENDOR_CREDENTIALS, derived_secret
-from schemas.settings import PREFIX, Keys, SettingsError, UpSettings, load
+from schemas.settings import Keys, SettingsError
 
 ORGANIZATION, PROJECT, SPACE, MODEL = "Demo", "Demo fleet", "Headquarters", "Demo device"
 CONNECTOR, KEY = "Demo receiver", "demo"
@@ -32,53 +31,6 @@ DEVICE_TYPE, EVENT_MAPPINGS = "temperature", {"temperature": "temperature"}
 """What the demo's devices are to clients of `/v2`."""
 RATE_LIMIT = 6_000
 OFFLINE_THRESHOLD_S = 60
-
-
-class DemoAccount(Struct):
-    """A service account of the demo, an administrator of its organization."""
-
-    key_id: str
-    secret: str
-    email: str
-
-
-class Demo(Struct):
-    """What `demo.json` holds: where the gateway is, and credentials of each kind."""
-
-    base_url: str
-    hardware_key: str
-    model_id: str
-    organization_id: str
-    organization_key: str
-    partner_key: str
-    project_id: str
-    space_id: str
-    service_account: DemoAccount
-    data_connector_id: str
-    signature_secret: str
-    cloud_connector_id: str
-    short_code: str = ""
-    """What Cloud IDs of the demo's models begin with."""
-    v2_url: str = ""
-    emulator_url: str = ""
-    token_url: str = ""
-
-    @classmethod
-    def read(cls, path: Path) -> "Demo":
-        """Raises SettingsError when nobody made a demo there."""
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except FileNotFoundError:
-            reason = f"there is no {path}"
-        except msgspec.DecodeError as error:
-            reason = f"{path} is not of this version: {error}"
-        raise SettingsError(f"{reason}; start `fleetgate up --demo` first, or say which gateway is meant")
-
-
-def default_path() -> Path:
-    """Where `fleetgate up --demo` keeps it."""
-    given = {name: value for name, value in os.environ.items() if name == f"{PREFIX}HOME"}
-    return Path(load(UpSettings, given).home) / "demo.json"
 
 
 async def prepare(dsn: str, keys: Keys, path: Path, base_url: str, receiver_url: str, cloud_url: str) -> None:

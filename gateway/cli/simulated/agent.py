@@ -20,7 +20,7 @@ import msgspec
 import psutil
 
 from gateway.cli.arguments import base_url, seconds
-from gateway.cli.local.demo import Demo, default_path
+from gateway.cli.demo_file import Demo, default_path
 from gateway.cli.secret_file import write_secret
 from gateway.cli.simulated.client import Device, Memory
 from gateway.cli.stopping import stop_event

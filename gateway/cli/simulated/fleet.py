@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.cli.arguments import base_url, count, seconds
-from gateway.cli.local.demo import Demo, default_path
+from gateway.cli.demo_file import Demo, default_path
 from gateway.cli.secret_file import write_secret
 from gateway.cli.simulated.client import TIMEOUT_S, Device, Memory
 from gateway.cli.stopping import stop_event, stopped

@@ -14,7 +14,7 @@ import jwt
 import msgspec
 from aiohttp import web
 
-from gateway.cli.local.demo import Demo
+from gateway.cli.demo_file import Demo
 from gateway.cli.simulated.serving import serve
 
 BODY_BYTES_MAX = 1024 * 1024

@@ -19,9 +19,6 @@ from schemas.secrets import Vault
 CONNECTORS_MAX = 10
 UNKNOWN = "Data connector not found"
 
-_COLUMNS = """id, project_id, display_name, status, event_types, labels, url, headers, secret, previous_secret_until,
-              asymmetric_signature, standard_webhooks, retry_window_s, in_flight_max, failing_since"""
-
 
 class Connector(Struct, kw_only=True):
     """One data connector. `headers` and `secret` are sealed."""
@@ -43,6 +40,14 @@ class Connector(Struct, kw_only=True):
     failing_since: datetime | None
 
 
+SETTABLE = (
+    "display_name", "status", "event_types", "labels", "url", "headers", "secret",
+    "asymmetric_signature", "standard_webhooks", "retry_window_s", "in_flight_max",
+)  # fmt: skip
+"""The columns that people set."""
+_COLUMNS = ", ".join(Connector.__struct_fields__)
+
+
 def seal_headers(vault: Vault, connector_id: str, headers: dict[str, str]) -> bytes:
     """Custom headers as they are stored; none are nothing."""
     return vault.seal(msgspec.json.encode(headers), connector_id) if headers else b""
@@ -61,23 +66,11 @@ async def create(connection: Connection, connector: Connector) -> Connector:
     )
     if count >= CONNECTORS_MAX:
         raise Conflict(f"A project has at most {CONNECTORS_MAX} data connectors")
+    columns = ("id", "project_id", *SETTABLE)
     row: Any = await connection.fetchrow(
-        f"""INSERT INTO data_connectors (id, project_id, display_name, status, event_types, labels, url, headers,
-                   secret, asymmetric_signature, standard_webhooks, retry_window_s, in_flight_max)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING {_COLUMNS}""",
-        connector.id,
-        connector.project_id,
-        connector.display_name,
-        connector.status,
-        connector.event_types,
-        connector.labels,
-        connector.url,
-        connector.headers,
-        connector.secret,
-        connector.asymmetric_signature,
-        connector.standard_webhooks,
-        connector.retry_window_s,
-        connector.in_flight_max,
+        f"""INSERT INTO data_connectors ({", ".join(columns)})
+            VALUES ({", ".join(f"${n}" for n, _ in enumerate(columns, 1))}) RETURNING {_COLUMNS}""",
+        *(getattr(connector, column) for column in columns),
     )
     return Connector(**row)
 
@@ -123,22 +116,10 @@ async def update(connection: Connection, now: Connector) -> Connector:
     """Store a locked connector; it holds from the next attempt on."""
     row: Any = await connection.fetchrow(
         f"""UPDATE data_connectors
-               SET display_name = $2, status = $3, event_types = $4, labels = $5, url = $6, headers = $7, secret = $8,
-                   asymmetric_signature = $9, standard_webhooks = $10, retry_window_s = $11,
-                   in_flight_max = $12, updated_at = now()
+               SET {", ".join(f"{column} = ${n}" for n, column in enumerate(SETTABLE, 2))}, updated_at = now()
              WHERE id = $1 RETURNING {_COLUMNS}""",
         now.id,
-        now.display_name,
-        now.status,
-        now.event_types,
-        now.labels,
-        now.url,
-        now.headers,
-        now.secret,
-        now.asymmetric_signature,
-        now.standard_webhooks,
-        now.retry_window_s,
-        now.in_flight_max,
+        *(getattr(now, column) for column in SETTABLE),
     )
     return Connector(**row)
 

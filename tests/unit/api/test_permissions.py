@@ -8,7 +8,17 @@ from typing import get_args
 import pytest
 
 from gateway.app import ENDPOINTS
-from gateway.permissions import KEY_ROLES, MEMBER_ROLES, NAMES, ROLES, KeyKind, Permission, Role, names
+from gateway.permissions import (
+    KEY_ROLES,
+    MEMBER_ROLES,
+    NAMES,
+    ORGANIZATION_ROLES,
+    ROLES,
+    KeyKind,
+    Permission,
+    Role,
+    names,
+)
 
 MIGRATIONS = sorted((Path(__file__).parent.parent.parent.parent / "schemas" / "migrations").glob("*.sql"))
 
@@ -45,3 +55,12 @@ def test_the_database_knows_the_roles_of_keys(kind: str) -> None:
     found = re.search(rf"kind = '{kind}' AND role IN \((.*?)\)", checks[-1])
     assert found is not None
     assert re.findall(r"'([a-z.]+)'", found[1]) == list(KEY_ROLES[kind])
+
+
+def test_the_database_knows_the_roles_of_members() -> None:
+    """As for keys; those of an organization stand without a project."""
+    sql = "".join(path.read_text() for path in MIGRATIONS)
+    checks = re.findall(r"(?:TABLE|ALTER TABLE) memberships\b[^;]*?CHECK \(role IN \((.*?)\)\)", sql, re.DOTALL)
+    assert re.findall(r"'([a-z.]+)'", checks[-1]) == list(MEMBER_ROLES)
+    without_project = re.findall(r"CHECK \(\(project_id IS NULL\) = \(role = '([a-z.]+)'\)\)", sql)
+    assert without_project[-1:] == list(ORGANIZATION_ROLES)

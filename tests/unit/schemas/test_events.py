@@ -1,6 +1,8 @@
 """Event types are listed once; every other list of them agrees."""
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -63,3 +65,13 @@ def test_the_data_of_a_life_cycle_event(told: LifeCycle, data: bytes) -> None:
     """Under the name of its type with its time first, except labels, which stand alone."""
     assert told.data(AT) == data
     assert msgspec.json.decode(data)
+
+
+def test_every_life_cycle_event_is_made_by_somebody() -> None:
+    """A type with a struct that no change records would be promised and never come."""
+    root = Path(__file__).parent.parent.parent.parent
+    files = [path for room in ("gateway", "workers", "schemas") for path in (root / room).rglob("*.py")]
+    sources = [path.read_text() for path in files if path.name != "life_cycle.py"]
+    made = re.compile(r"\b(" + "|".join(struct.__name__ for struct in LIFE_CYCLE.values()) + r")(?:\.\w+)?\(")
+    found = {name for source in sources for name in made.findall(source)}
+    assert found == {struct.__name__ for struct in LIFE_CYCLE.values()}
