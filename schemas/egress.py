@@ -19,7 +19,9 @@ import errno
 import ipaddress
 import re
 import socket
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, TypeAlias
 
@@ -34,8 +36,8 @@ Network: TypeAlias = IPv4Network | IPv6Network
 URL_CHARS_MAX = 2048
 NAME_SERVER_TIMEOUT_S = 5.0
 """How long saving a URL waits for its name."""
-LOOKUPS_MAX = 64
-"""Look-ups of names under way at once. Each holds a thread for as long as the system's resolver takes."""
+LOOKUPS_MAX, LOOKUPS_OF_TENANT_MAX = 64, 8
+"""Look-ups of names under way at once, and those of one tenant. Each holds a thread until the system gives up."""
 
 _REFUSED_V4 = tuple(
     IPv4Network(network)
@@ -159,18 +161,27 @@ class GuardedResolver(AbstractResolver):
     """Resolves names with the system's resolver, in threads of its own, and leaves out what must not be connected to.
 
     The event loop's own look-ups share few threads: some names whose servers do not answer would hold up all others.
+    For the same reason each tenant has a share of these threads, where a look-up says whose it is.
     """
 
     def __init__(self, policy: EgressPolicy) -> None:
         self._policy = policy
         self._threads = ThreadPoolExecutor(LOOKUPS_MAX, "resolver")
+        self._of_tenants: Counter[Hashable] = Counter()
 
     async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,
+        *,
+        tenant: Hashable | None = None,
     ) -> list[ResolveResult]:
-        """The permitted addresses. Raises EgressError when the name has only others, OSError when it has none."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, self.look_up, host, port, family)
+        """The permitted addresses. Raises EgressError when the name has only others, OSError when it has none.
+
+        OSError, too, when the tenant has its share of look-ups under way.
+        """
+        found = await asyncio.wrap_future(self._begin(tenant, host, port, family))
         results: list[ResolveResult] = []
         refusal = EgressError(f"{host} has no address.")
         for found_family, _, proto, _, address in found:
@@ -194,6 +205,23 @@ class GuardedResolver(AbstractResolver):
             raise refusal
         return results
 
+    def _begin(self, tenant: Hashable | None, host: str, port: int, family: int) -> "Future[list[tuple[Any, ...]]]":
+        """Let a thread look a name up. It holds the thread until the system gives up, whoever still waits."""
+        if tenant is None:
+            return self._threads.submit(self.look_up, host, port, family)
+        if self._of_tenants[tenant] >= LOOKUPS_OF_TENANT_MAX:
+            raise OSError(errno.EAGAIN, "too many names are being looked up")
+        loop = asyncio.get_running_loop()
+        begun = self._threads.submit(self.look_up, host, port, family)
+        self._of_tenants[tenant] += 1
+        begun.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end, tenant))
+        return begun
+
+    def _end(self, tenant: Hashable) -> None:
+        self._of_tenants[tenant] -= 1
+        if not self._of_tenants[tenant]:
+            del self._of_tenants[tenant]
+
     def look_up(self, host: str, port: int, family: int) -> list[tuple[Any, ...]]:
         """Ask the system, in a thread. Tests answer for it."""
         return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
@@ -203,7 +231,7 @@ class GuardedResolver(AbstractResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-async def check_target(url: URL, resolver: GuardedResolver) -> None:
+async def check_target(url: URL, resolver: GuardedResolver, tenant: Hashable | None = None) -> None:
     """Raises EgressError when the URL's host is a name that leads to refused addresses only, just now.
 
     For the moment of saving, beside `check_url`: a name that cannot be resolved then passes, since every connection is
@@ -214,7 +242,7 @@ async def check_target(url: URL, resolver: GuardedResolver) -> None:
         return
     try:
         async with asyncio.timeout(NAME_SERVER_TIMEOUT_S):
-            await resolver.resolve(host, url.port or 0)
+            await resolver.resolve(host, url.port or 0, tenant=tenant)
     except EgressError:
         raise
     except (OSError, TimeoutError, UnicodeError):

@@ -140,7 +140,7 @@ async def create_connector(services: Services, organization: OrganizationScope, 
     """Make a connector. Whoever opens the link and knows the passcode enters the vendor's credentials."""
     manifest = _manifest(services, body.provider)
     settings = _checked(manifest, body.settings)
-    await _check_targets(services, manifest, settings)
+    await _check_targets(services, organization.id, manifest, settings)
     async with services.postgres.acquire() as connection, connection.transaction():
         connector_id = await store.create(
             connection,
@@ -193,7 +193,7 @@ async def update_connector(
     """
     if body.settings is not None:
         manifest = _manifest(services, (await store.read(services.postgres, organization.id, connector_id)).provider)
-        await _check_targets(services, manifest, _checked(manifest, body.settings))
+        await _check_targets(services, organization.id, manifest, _checked(manifest, body.settings))
     async with locked(services, organization, connector_id) as (connection, connector):
         settings, elsewhere = connector.settings, False
         if body.settings is not None:
@@ -319,12 +319,14 @@ def _checked(manifest: Manifest, given: dict[str, Any]) -> dict[str, str]:
     return given
 
 
-async def _check_targets(services: Services, manifest: Manifest, settings: dict[str, str]) -> None:
+async def _check_targets(
+    services: Services, organization_id: UUID, manifest: Manifest, settings: dict[str, str]
+) -> None:
     """Raises DoesNotFit when the settings lead inward. Waits for name servers: no lock is held yet."""
     policy = EgressPolicy(services.settings.egress_allow, http=services.settings.egress_http)
     for url in manifest.urls(settings):
         try:
-            await check_target(check_url(url, policy), services.resolver)
+            await check_target(check_url(url, policy), services.resolver, organization_id)
         except EgressError as error:
             raise DoesNotFit(f"Settings: {error}") from None
 

@@ -16,6 +16,7 @@ tests/unit/api/test_data_connector_settings.py fails until all of them know it.
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -223,13 +224,13 @@ def check_standard_secret(secret: str) -> None:
         )
 
 
-async def check_target(services: Services, change: Change) -> None:
+async def check_target(services: Services, organization_id: UUID, change: Change) -> None:
     """Raises DoesNotFit when the URL that a change gives leads inward. Waits for name servers: no lock is held yet."""
     url = _http(change).url
     if isinstance(url, str):
         policy = EgressPolicy(services.settings.egress_allow, http=services.settings.egress_http)
         try:
-            await egress.check_target(check_url(url, policy), services.resolver)
+            await egress.check_target(check_url(url, policy), services.resolver, organization_id)
         except EgressError as error:
             raise DoesNotFit(f"HttpConfig.url: {error}") from None
 

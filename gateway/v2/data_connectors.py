@@ -54,7 +54,7 @@ async def list_connectors(services: Services, project: ProjectScope, query: Page
 )
 async def create_connector(services: Services, project: ProjectScope, body: Change) -> DataConnector:
     """Make a data connector. It gets the events that are stored from now on."""
-    await settings.check_target(services, body)
+    await settings.check_target(services, project.organization_id, body)
     draft = Draft(services, store.new(project.id))
     settings.apply(draft, body)
     async with services.postgres.acquire() as connection, connection.transaction():
@@ -91,7 +91,7 @@ async def update_connector(
     services: Services, project: ProjectScope, connector: str, query: UpdateQuery, body: Change
 ) -> DataConnector:
     """Change a data connector, from its next attempt on. Disabled, it drops what it owes; enabled, it begins anew."""
-    await settings.check_target(services, body)
+    await settings.check_target(services, project.organization_id, body)
     async with services.postgres.acquire() as connection, connection.transaction():
         draft = Draft(services, await store.lock(connection, project.id, connector))
         if query.update_mask is None:

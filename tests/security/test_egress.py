@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from owners import Owner
 from projects import account_of
 
 from schemas.egress import (
+    LOOKUPS_OF_TENANT_MAX,
     EgressError,
     EgressPolicy,
     GuardedResolver,
@@ -202,3 +204,36 @@ async def test_names_that_nobody_answers_for_do_not_hold_up_others() -> None:
     answered.set()
     await asyncio.gather(*stuck)
     await resolver.close()
+
+
+async def test_silent_name_servers_of_one_tenant_leave_threads_to_others() -> None:
+    """A look-up holds a thread until the system gives up, and no tenant has more than its share of them."""
+    go = threading.Event()
+
+    class Silent(GuardedResolver):
+        def look_up(self, host: str, port: int, family: int) -> list[tuple[Any, ...]]:
+            if host == "silent.example":
+                go.wait()
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", port))]
+
+    resolver = Silent(EgressPolicy())
+    try:
+        waiting = [
+            asyncio.create_task(resolver.resolve("silent.example", 443, tenant="acme"))
+            for _ in range(LOOKUPS_OF_TENANT_MAX)
+        ]
+        await asyncio.sleep(0)
+        for one in waiting[:4]:
+            one.cancel()  # the threads are still held
+        await asyncio.sleep(0)
+        with pytest.raises(OSError, match="too many names"):
+            await resolver.resolve("good.example", 443, tenant="acme")
+        assert await resolver.resolve("good.example", 443, tenant="globex")
+        go.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        while resolver._of_tenants:
+            await asyncio.sleep(0)
+        assert await resolver.resolve("good.example", 443, tenant="acme")
+    finally:
+        go.set()
+        await resolver.close()
