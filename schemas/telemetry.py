@@ -7,6 +7,7 @@ The usual message is decoded in one go. What that refuses is looked at once more
 or tell its time otherwise than RFC 3339 does; else its sentence is found.
 """
 
+import json
 import math
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -117,6 +118,8 @@ def _second_look(body: bytes, kind: type[T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError) as malformed:
         if "out of range" in str(malformed):
             raise TelemetryError(422, "A number is out of range") from None
+        if _has_half_a_pair(body):
+            raise TelemetryError(422, "A string has half of a surrogate pair, which is no character") from None
         raise TelemetryError(400, "Body is not valid JSON") from None
     except RecursionError:
         raise TelemetryError(400, "Body is nested too deeply") from None
@@ -127,6 +130,17 @@ def _second_look(body: bytes, kind: type[T]) -> T:
         return msgspec.convert(loose, kind)
     except msgspec.ValidationError as error:
         raise TelemetryError(422, f"Body is not a telemetry message: {error}") from None
+
+
+def _has_half_a_pair(body: bytes) -> bool:
+    """Whether all that is wrong with a body is an escape such as `\\ud800`, which JSON can say and UTF-8 cannot."""
+    if b"\\u" not in body:
+        return False
+    try:
+        json.loads(body, parse_constant=int)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _check_members(loose: Any) -> None:

@@ -2,9 +2,12 @@
 
 scheduled ─(its time)─► pending ─(7 days, never fetched)─► failed
                         pending, in_progress ─(its timeout after the first delivery)─► failed
+
+When each is due is a column that a trigger keeps (`due_at`): what is read follows what is due, not the table.
 """
 
 import logging
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,24 +23,6 @@ INTERVAL_S = 1.0
 COMMANDS_MAX = 1_000
 """Commands in one transaction."""
 
-_CHANGES = (
-    (
-        "due",
-        "SET status = 'pending'",
-        "c.status = 'scheduled' AND c.scheduled_at <= $1",
-    ),
-    (
-        "timed_out",
-        "SET status = 'failed', message = 'Timed out after ' || timeout_s || ' s', finished_at = $1",
-        "c.status IN ('pending', 'in_progress') AND c.delivered_at + make_interval(secs => c.timeout_s) <= $1",
-    ),
-    (
-        "expired",
-        "SET status = 'failed', message = 'Expired: the device never fetched it', finished_at = $1",
-        "c.status = 'pending' AND c.delivered_at IS NULL AND c.expires_at <= $1",
-    ),
-)
-
 
 class CommandClock:
     """Advances commands. Several may run: each command changes once."""
@@ -52,26 +37,39 @@ class CommandClock:
         now = now or datetime.now(UTC)
         total = 0
         async with self._pool.acquire() as connection:
-            for cause, change, condition in _CHANGES:
-                while changed := await self._change(connection, change, condition, now):
-                    total += len(changed)
+            while changed := await self._change(connection, now):
+                total += len(changed)
+                for cause, count in Counter(map(_cause, changed)).items():
                     if cause != "due":
-                        self._metrics.commands_ended.labels(cause).inc(len(changed))
-                    logs.event(log, logging.INFO, "commands_advanced", cause=cause, commands=len(changed))
-                    await replies.publish(connection, self._redis, {row["device_id"] for row in changed})
+                        self._metrics.commands_ended.labels(cause).inc(count)
+                    logs.event(log, logging.INFO, "commands_advanced", cause=cause, commands=count)
+                await replies.publish(connection, self._redis, {row["device_id"] for row in changed})
         return total
 
-    async def _change(self, connection: Connection, change: str, condition: str, now: datetime) -> list[Any]:
+    async def _change(self, connection: Connection, now: datetime) -> list[Any]:
         async with connection.transaction():
             rows: list[Any] = await connection.fetch(
-                f"""UPDATE commands {change} WHERE id IN (
+                """UPDATE commands
+                      SET status = CASE status WHEN 'scheduled' THEN 'pending' ELSE 'failed' END,
+                          message = CASE WHEN status = 'scheduled' THEN message
+                                         WHEN delivered_at IS NULL THEN 'Expired: the device never fetched it'
+                                         ELSE 'Timed out after ' || timeout_s || ' s' END,
+                          finished_at = CASE WHEN status <> 'scheduled' THEN $1 END
+                    WHERE id IN (
                         SELECT c.id FROM commands c JOIN devices d ON d.id = c.device_id
-                         WHERE {condition} ORDER BY c.number LIMIT {COMMANDS_MAX}
+                         WHERE c.due_at <= $1 ORDER BY c.due_at LIMIT $2
                         FOR NO KEY UPDATE OF c, d SKIP LOCKED)
-                    RETURNING id, device_id, name, status, message""",
+                    RETURNING id, device_id, name, status, message, delivered_at""",
                 now,
+                COMMANDS_MAX,
             )
             await outbox.append(
                 connection, [outbox.event(row["device_id"], CommandUpdated.of_row(row), now) for row in rows]
             )
         return rows
+
+
+def _cause(row: Any) -> str:
+    if row["status"] == "pending":
+        return "due"
+    return "expired" if row["delivered_at"] is None else "timed_out"

@@ -1,14 +1,15 @@
 """Makes the event log's partitions ahead of time and drops those that are older than the retention."""
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from schemas import logs
 from schemas.postgres import PARTITIONS_AHEAD_DAYS, Pool
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 3600.0
+INTERVAL_S = 600.0
+"""Also how soon what was in use is tried again."""
 LOCK_TIMEOUT = "2s"
 """Dropping waits no longer than this for readers, and so never holds up the flusher behind it for longer."""
 
@@ -23,9 +24,9 @@ class Janitor:
     async def tidy(self, now: datetime | None = None) -> list[str]:
         """Create the next days' partitions and drop the expired ones; returns the names of the dropped.
 
-        `now` stands for the clock.
+        `now` stands for the clock of Postgres, which dates events: a worker's that is ahead must drop nothing.
         """
-        now = now or datetime.now(UTC)
+        now = now or await self._pool.fetchval("SELECT now()")
         await self._pool.execute("SELECT create_event_partitions($1)", PARTITIONS_AHEAD_DAYS)
         first_kept = f"events_{now - self._retention:%Y%m%d}"
         rows = await self._pool.fetch(

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import datetime
 
 import asyncpg
 
@@ -158,15 +158,15 @@ class Flusher:
         try:
             return await self._transact(batch, shards)
         except asyncpg.CheckViolationError:
-            # A new day has begun and nobody made its partition yet.
+            # A new day has begun, or the clock of Postgres was set, and nobody made the day's partition yet.
             await self._pool.execute("SELECT create_event_partitions($1)", PARTITIONS_AHEAD_DAYS)
             return await self._transact(batch, shards)
 
     async def _transact(self, batch: Batch, shards: Collection[int]) -> Outcomes:
         outcomes: Outcomes = Counter()
         async with self._pool.acquire() as connection, connection.transaction():
-            next_seq = await self._lock(connection, shards)
-            rows = Rows(next_seq, datetime.now(UTC))
+            next_seq, moment = await self._lock(connection, shards)
+            rows = Rows(next_seq, moment)
             await merge(connection, batch.messages, self._models, rows, outcomes)
             await rows.take_outbox(connection, shards, OUTBOX_MAX)
             self._checkpoint("before_copy")
@@ -193,17 +193,20 @@ class Flusher:
         self._metrics.state_values_left_out.inc(rows.left_out)
         return outcomes
 
-    async def _lock(self, connection: Connection, shards: Collection[int]) -> dict[int, int]:
-        """Hold these shards until the transaction ends: the number of each one's next event."""
+    async def _lock(self, connection: Connection, shards: Collection[int]) -> tuple[dict[int, int], datetime]:
+        """Hold these shards until the transaction ends: the number of each one's next event, and the time.
+
+        It is that of Postgres, by which partitions are made, so that no worker's clock leads out of them.
+        """
         rows = await connection.fetch(
-            """SELECT shard, stream_offset, next_seq FROM shards
+            """SELECT shard, stream_offset, next_seq, clock_timestamp() AS moment FROM shards
                 WHERE shard = ANY($1::smallint[]) ORDER BY shard FOR NO KEY UPDATE""",
             list(shards),
         )
         held = {row["shard"]: row["next_seq"] for row in rows if row["stream_offset"] == self.offsets[row["shard"]]}
         if len(held) < len(shards):
             raise LostShardsError(set(shards) - set(held))
-        return held
+        return held, rows[0]["moment"]
 
     async def _isolate(self, batch: Batch) -> Batch:
         """Find the messages that Postgres refuses, by trying each alone and rolling back."""

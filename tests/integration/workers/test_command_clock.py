@@ -104,3 +104,25 @@ async def test_with_redis_away_commands_advance(acme: Owner, clock: CommandClock
     await away.aclose()
     noted = await acme.pool.fetch("SELECT device_id FROM reply_queue")
     assert {row["device_id"] for row in noted} == {waiting, unfetched}
+
+
+async def test_the_clock_reads_what_is_due_and_nothing_else(acme: Owner, clock: CommandClock) -> None:
+    """By an index of what time will change, whatever was ever sent."""
+    device_id = await acme.device()
+    await acme.pool.execute(
+        """INSERT INTO commands (id, device_id, name, friendly_name, status, timeout_s, expires_at, finished_at)
+           SELECT gen_random_uuid(), $1, 'reboot', 'Reboot', 'done', 600, now(), now() FROM generate_series(1, 2000)""",
+        device_id,
+    )
+    command_id = await sent(acme, device_id)
+    await acme.pool.execute("ANALYZE commands")
+    await acme.pool.execute("UPDATE commands SET delivered_at = $2 WHERE id = $1", command_id, NOW)
+    rows = await acme.pool.fetch("SELECT id, due_at FROM commands WHERE due_at IS NOT NULL")
+    assert [(str(row["id"]), row["due_at"]) for row in rows] == [(command_id, NOW + timedelta(seconds=600))]
+    plan = await acme.pool.fetch(
+        """EXPLAIN SELECT c.id FROM commands c JOIN devices d ON d.id = c.device_id
+            WHERE c.due_at <= now() ORDER BY c.due_at LIMIT 1000 FOR NO KEY UPDATE OF c, d SKIP LOCKED"""
+    )
+    assert "commands_due" in str(plan)
+    assert await clock.advance(NOW + timedelta(seconds=600)) == 1
+    assert await acme.pool.fetchval("SELECT count(*) FROM commands WHERE due_at IS NOT NULL") == 0

@@ -138,3 +138,21 @@ def test_a_member_that_is_not_known_may_hold_anything() -> None:
     """It is ignored, also where the time makes the message be looked at twice."""
     odd: Any = b'{"status":"online","x":1e999,"timestamp":"2026-11-27T03:10Z"}'
     assert telemetry.decode(odd, NOW).timestamp == WHOLE_MINUTE
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"telemetries":{"a":"\\ud800"}}', 422),
+        (b'{"telemetries":{"\\udc00 a":1}}', 422),
+        (b'{"message":"\\ud83d \\ude00","status":"online"}', 422),
+        (b'{"telemetries":{"a":"\\ud83d\\ude00"}', 400),
+        (b'{"telemetries":{"a":"\\ud800","b":NaN}}', 400),
+        (b'{"telemetries":{"a":"\xed\xa0\x80"}}', 400),
+    ],
+)
+def test_half_a_surrogate_pair_is_json_that_cannot_be_kept(body: bytes, status: int) -> None:
+    """422 as for all such; what is no JSON, or no UTF-8, stays 400."""
+    with pytest.raises(TelemetryError) as refused:
+        telemetry.decode(body, NOW)
+    assert refused.value.status == status
