@@ -59,7 +59,7 @@ async def run(arguments: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-async def _addresses(servers: Servers) -> AsyncIterator[Finding]:
+async def _addresses(_: Servers) -> AsyncIterator[Finding]:
     """Whether devices can be told where to call."""
     bind, public_url = os.environ.get("FLEETGATE_BIND", ""), os.environ.get("FLEETGATE_PUBLIC_URL", "")
     if public_url:

@@ -104,14 +104,13 @@ async def submitted(services: Services, connection: Connection, request: Request
         fresh = Credentials(entered=known.entered)
         await store.authorise(connection, found.id, vault.seal(msgspec.json.encode(fresh), found.id))
         return _done(found)
-    return await _to_consent(services, connection, found, manifest, manifest.authentication, known, vault)
+    return await _to_consent(services, connection, found, manifest.authentication, known, vault)
 
 
 async def _to_consent(
     services: Services,
     connection: Connection,
     found: LinkedConnector,
-    manifest: Manifest,
     kind: AuthorizationCode,
     known: Credentials,
     vault: Vault,

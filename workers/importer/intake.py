@@ -55,7 +55,7 @@ async def load_list(connection: Connection, vendor: Vendor) -> Intake:
             found = whole if isinstance(whole, Skipped) else mapper.read(whole)
             if isinstance(found, Skipped):
                 read.skip(found)
-                await _note_skipped(connection, mapper, item, found, read)
+                await _note_skipped(connection, mapper, item, read)
             elif found.vendor_id in seen:
                 read.repeat(found.vendor_id)
                 read.twice_on_a_page += 1
@@ -77,7 +77,7 @@ async def load_list(connection: Connection, vendor: Vendor) -> Intake:
     return read
 
 
-async def _note_skipped(connection: Connection, mapper: Mapper, item: Any, found: Skipped, read: Intake) -> None:
+async def _note_skipped(connection: Connection, mapper: Mapper, item: Any, read: Intake) -> None:
     vendor_id = mapper.vendor_id(item)
     if vendor_id is None:
         read.without_id += 1

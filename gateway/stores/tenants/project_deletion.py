@@ -34,12 +34,7 @@ async def delete(connection: Connection, organization_id: UUID, project_id: UUID
         )
         if holding is not None:
             raise DoesNotFit(HELD.format(_HELD_BY[holding]))
-        # What is left of deleted devices lets go of its place; history keeps the project it happened in.
-        await connection.execute(
-            """UPDATE devices SET organization_id = NULL, project_id = NULL, space_id = NULL, claimed_at = NULL
-                WHERE project_id = $1 AND deleted_at IS NOT NULL""",
-            project_id,
-        )
+        await spaces.release_deleted_devices(connection, "project_id", project_id)
         try:
             await connection.execute("DELETE FROM spaces WHERE project_id = $1", project_id)
             await connection.execute("DELETE FROM projects WHERE id = $1", project_id)

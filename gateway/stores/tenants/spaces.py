@@ -254,18 +254,24 @@ async def delete(connection: Connection, organization_id: UUID, space_id: UUID) 
     """Delete an empty space. Raises NotFound, or DoesNotFit while it has devices or spaces in it."""
     async with connection.transaction():
         await lock(connection, organization_id, space_id)
-        # What is left of deleted devices lets go of its place; history keeps the project it happened in.
-        await connection.execute(
-            """UPDATE devices SET organization_id = NULL, project_id = NULL, space_id = NULL, claimed_at = NULL
-                WHERE id IN (SELECT id FROM devices WHERE space_id = $1 AND deleted_at IS NOT NULL
-                              ORDER BY id FOR NO KEY UPDATE)""",
-            space_id,
-        )
+        await release_deleted_devices(connection, "space_id", space_id)
         try:
             await connection.execute("DELETE FROM spaces WHERE id = $1", space_id)
         except (asyncpg.ForeignKeyViolationError, asyncpg.RestrictViolationError) as error:
             held_by = {"spaces": "spaces", "cloud_connectors": "cloud connectors"}
             raise DoesNotFit(f"Space still has {held_by.get(str(error.table_name), 'devices')} in it") from None
+
+
+async def release_deleted_devices(
+    connection: Connection, place: Literal["space_id", "project_id"], place_id: UUID
+) -> None:
+    """Rows of deleted devices no longer keep their space or project; history keeps the project it happened in."""
+    await connection.execute(
+        f"""UPDATE devices SET organization_id = NULL, project_id = NULL, space_id = NULL, claimed_at = NULL
+             WHERE id IN (SELECT id FROM devices WHERE {place} = $1 AND deleted_at IS NOT NULL
+                           ORDER BY id FOR NO KEY UPDATE)""",
+        place_id,
+    )
 
 
 async def _at(connection: Connection, organization_id: UUID, project_id: UUID, path: str) -> Space | None:
