@@ -44,24 +44,26 @@ async def compare(connection: Connection, connector_id: str, *, excludes: bool =
     """
     assert connector_id.isalnum()
     mine = f"(SELECT * FROM cloud_devices WHERE connector_id = '{connector_id}')"  # these take no parameters
+    # Both sides of what is not the same, in one pass over what may be a million rows each.
     await connection.execute(
-        f"""CREATE TEMPORARY TABLE changed ON COMMIT DROP AS
-            SELECT l.vendor_id, coalesce(l.name, c.name, l.vendor_id) AS name, coalesce(l.serial, c.serial) AS serial,
-                   l.mac, l.model, l.firmware, coalesce(l.space, '') AS space, c.device_id, c.excluded, c.name AS was,
-                   c.space AS space_was, c.vendor_id AS vendor_id_was
-              FROM listed l LEFT JOIN {mine} c USING (vendor_id)
-             WHERE c.device_id IS NULL OR c.excluded = 'missing' OR (c.excluded IS NULL AND {_LISTED} IS DISTINCT FROM
-                   {_KNOWN})""",
+        f"""CREATE TEMPORARY TABLE differing ON COMMIT DROP AS
+            SELECT l.vendor_id, c.vendor_id AS vendor_id_was, coalesce(l.name, c.name, l.vendor_id) AS name,
+                   coalesce(l.serial, c.serial) AS serial, l.mac, l.model, l.firmware, coalesce(l.space, '') AS space,
+                   c.device_id, c.excluded, c.name AS was, c.space AS space_was
+              FROM listed l FULL JOIN {mine} c ON c.vendor_id = l.vendor_id
+             WHERE l.vendor_id IS NULL OR c.device_id IS NULL OR c.excluded = 'missing'
+                OR (c.excluded IS NULL AND {_LISTED} IS DISTINCT FROM {_KNOWN})""",
         timeout=STATEMENT_S,
     )
-    seen = " AND NOT EXISTS (SELECT FROM before b WHERE b.vendor_id = c.vendor_id)" if twice else ""
+    seen = " AND NOT EXISTS (SELECT FROM before b WHERE b.vendor_id = d.vendor_id_was)" if twice else ""
     await connection.execute(
-        f"""CREATE TEMPORARY TABLE gone ON COMMIT DROP AS
-            SELECT c.vendor_id, c.vendor_id AS vendor_id_was, c.device_id, c.name, c.serial, c.space, c.excluded
-              FROM {mine} c
-             WHERE NOT EXISTS (SELECT FROM listed l WHERE l.vendor_id = c.vendor_id)
-               AND NOT EXISTS (SELECT FROM skipped s WHERE s.vendor_id = c.vendor_id){seen}
-               AND ({str(excludes).lower()} OR c.excluded IS NOT NULL)""",
+        f"""CREATE TEMPORARY TABLE changed ON COMMIT DROP AS SELECT * FROM differing WHERE vendor_id IS NOT NULL;
+            CREATE TEMPORARY TABLE gone ON COMMIT DROP AS
+            SELECT vendor_id_was AS vendor_id, vendor_id_was, device_id, was AS name, serial, space_was AS space,
+                   excluded
+              FROM differing d
+             WHERE vendor_id IS NULL AND NOT EXISTS (SELECT FROM skipped s WHERE s.vendor_id = d.vendor_id_was){seen}
+               AND ({str(excludes).lower()} OR excluded IS NOT NULL)""",
         timeout=STATEMENT_S,
     )
     reenrolled = await _pair(connection)

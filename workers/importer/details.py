@@ -18,6 +18,7 @@ class Details:
         self._vendor = vendor
         self._mapper = mapper
         self._detail = vendor.manifest.detail
+        self.wanted = self._detail is not None
         values = {} if self._detail is None else self._detail.values
         self._values = {name: getter(expression) for name, expression in values.items()}
         self._item = getter("@" if self._detail is None else self._detail.item)

@@ -15,6 +15,8 @@ SPACE_DEPTH_MAX = 16
 _MAC = re.compile(r"[0-9a-f]{12}")
 _CANONICAL_MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _SEPARATORS = re.compile(r"[:.\- ]")
+_new_tuple = tuple.__new__
+"""Makes a named tuple in a third of the time that its class takes."""
 
 
 class Listed(NamedTuple):
@@ -62,17 +64,18 @@ class Mapper:
             return None
         try:
             texts = self._all(item)
-            whole = "".join(texts)
+            whole = "|".join(texts)
         except (KeyError, TypeError):
             return None
         if len(whole) > TEXT_MAX or not (whole.isascii() and whole.isprintable()):
             return None
-        vendor_id, name, serial, mac, model, firmware, space = map(str.strip, texts)
-        if not vendor_id:
-            return None
-        return Listed(
-            vendor_id, name or None, _serial(serial), _mac(mac), model or None, firmware or None, _path(space)
-        )
+        if whole[0] in "| " or whole[-1] == " " or " |" in whole or "| " in whole:
+            return None  # no id, or blanks around something
+        vendor_id, name, serial, mac, model, firmware, space = texts
+        if not _CANONICAL_MAC.fullmatch(mac):
+            mac = _mac(mac)
+        listed = (vendor_id, name or None, serial or None, mac, model or None, firmware or None, _path(space))
+        return _new_tuple(Listed, listed)
 
     def _read(self, item: Any) -> Listed | Skipped:
         found = self._id(item)

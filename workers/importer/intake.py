@@ -51,7 +51,7 @@ async def load_list(connection: Connection, vendor: Vendor) -> Intake:
             page, seen = part.page, set()
         listed: list[Listed] = []
         for item in part.items:
-            whole = await details.added(item)
+            whole = await details.added(item) if details.wanted else item
             found = whole if isinstance(whole, Skipped) else mapper.read(whole)
             if isinstance(found, Skipped):
                 read.skip(found)
