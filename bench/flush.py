@@ -17,6 +17,7 @@ from schemas.ids import shard_of
 from schemas.metrics import Metrics
 from schemas.settings import WorkerSettings
 from workers.flusher.flusher import Flusher
+from workers.postgres_history import PostgresHistory
 
 MESSAGES = 100_000
 IN_ENTRY = 50
@@ -36,7 +37,8 @@ async def run(rig: Rig, report: Report, *, rounds: int) -> None:
     await pool.execute("CREATE TABLE copied (LIKE events INCLUDING INDEXES)")
     for number in range(rounds):
         await _fill(client, rig.device_ids)
-        flushers = [Flusher(pool, client, metrics, settings) for _ in range(4)]
+        history = PostgresHistory(pool, client, metrics)
+        flushers = [Flusher(pool, client, metrics, settings, history) for _ in range(4)]
         for shard, flusher in enumerate(flushers):
             await flusher.open(shard)
         began = time.perf_counter()

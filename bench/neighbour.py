@@ -23,6 +23,7 @@ from schemas.ids import shard_of
 from schemas.metrics import Metrics
 from schemas.settings import WorkerSettings
 from workers.flusher.flusher import Flusher
+from workers.postgres_history import PostgresHistory
 
 RATE = 200
 """Messages/s of ordinary devices."""
@@ -42,7 +43,8 @@ async def run(rig: Rig, report: Report, *, seconds: float) -> None:
     client = redis.connect(valkey.url)
     await open_shards(valkey)
     settings = WorkerSettings(postgres_dsn=rig.postgres.dsn(), redis_url=valkey.url, master_key=MASTER_KEY)
-    flusher = Flusher(pool, client, Metrics(CollectorRegistry()), settings)
+    metrics = Metrics(CollectorRegistry())
+    flusher = Flusher(pool, client, metrics, settings, PostgresHistory(pool, client, metrics))
     for shard in range(SHARDS):
         await flusher.open(shard)
     bloated, ordinary = rig.device_ids[:BLOATED], rig.device_ids[BLOATED:]
@@ -127,7 +129,7 @@ class _Load:
             await self._flusher.flush(block_ms=BLOCK_MS)
             now = time.perf_counter()
             for shard, added in enumerate(self._added):
-                offset = _parts(self._flusher.offsets[shard])
+                offset = _parts(self._flusher.positions[shard].offset)
                 while added and added[0][0] <= offset:
                     _, began = added.popleft()
                     if began is not None:

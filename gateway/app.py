@@ -180,6 +180,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
     pool = await postgres.create_pool(settings.postgres_dsn, "edge", settings.postgres_pool)
     client = redis.connect(settings.redis_url)
     try:
+        await postgres.check_sessions(settings.postgres_dsn)
         installation = await postgres.installation(pool)
         postgres.check_master_key(installation, settings.master_key)
     except BaseException:  # an edge that does not start leaves nothing open
@@ -201,6 +202,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         shards=shards,
         pending_max=settings.pending_messages_max,
         timeout_s=settings.redis_timeout_s,
+        replicas_min=settings.redis_replicas_min,
     )
     hot = HotState(
         ingest,

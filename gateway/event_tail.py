@@ -247,6 +247,13 @@ class EventTail:
         if places is None:
             return False
         heads = await event_log.heads(self._pool, self._shards)
+        if any(heads[shard] < place for shard, place in places.items()):
+            # Postgres is at an earlier point, and its numbers are given again: what comes now is new.
+            logs.event(log, logging.ERROR, "log_went_back", heads=heads)
+            places.update(heads)
+            for watch in (watch for watches in self._watches.values() for watch in watches):
+                watch.begins = heads
+            return False
         spans = [
             Span(shard, place, min(heads[shard], place + READ_MAX))
             for shard, place in places.items()

@@ -3,14 +3,18 @@
 {3}:ingest            stream  messages accepted by edges, not yet stored (see schemas.entries)
 {3}:reply             hash    device id → prepared reply (see schemas.replies); field "!" marks it complete
 {3}:edges             hash    edge → that it takes telemetry (see schemas.presence)
+{3}:progress          hash    how far the shard was stored, for its next flusher (see workers.flusher.stream)
 {3}:calls:<window>    hash    device id → calls in a 30 s window, for devices that call often
 {3}:puts:<device>     string  PUT calls of a device in its hour
 {3}:account:<id>      string  when a service account's next call has its turn
 {3}:<what>:<who>      string  other calls that are paced or counted (see gateway.api.call_pace and fixed_window)
 {3}:page:<digest>     string  where a page of a long list begins (lists by page number, keyset inside)
+{0}:postgres          hash    which database this is, and its heartbeat (see workers.postgres_history)
 """
 
 from zlib import crc32
+
+POSTGRES = "{0}:postgres"
 
 
 def ingest(shard: int) -> str:
@@ -23,6 +27,10 @@ def reply(shard: int) -> str:
 
 def edges(shard: int) -> str:
     return f"{{{shard}}}:edges"
+
+
+def progress(shard: int) -> str:
+    return f"{{{shard}}}:progress"
 
 
 def calls(shard: int, window: int) -> str:

@@ -88,6 +88,17 @@ class Metrics:
         self.replies_rebuilt = Counter(
             "fleetgate_replies_rebuilt", "Prepared replies written by rebuilding a shard.", registry=registry
         )
+        self.postgres_went_back = Counter(
+            "fleetgate_postgres_went_back",
+            "Times that Postgres was found to be another, or at an earlier point, than before.",
+            registry=registry,
+        )
+        self.shards_went_back = Counter(
+            "fleetgate_shards_went_back",
+            "Shards that were stored less far than before, by what became of the rest: stored again, or lost.",
+            ["outcome"],
+            registry=registry,
+        )
         self.devices_offline = Counter(
             "fleetgate_devices_went_offline", "Devices the sweep found offline.", registry=registry
         )

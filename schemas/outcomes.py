@@ -21,6 +21,7 @@ class Refused(StrEnum):
     REDIS_AWAY = "redis_away"
     REDIS_FULL = "redis_full"
     REDIS_DISK = "redis_disk"
+    REDIS_REPLICAS = "redis_replicas"
     REBUILDING = "rebuilding"
 
 

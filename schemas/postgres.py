@@ -1,6 +1,7 @@
 """Connecting to Postgres, migrating it, and what every process checks before it starts."""
 
 import asyncio
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -37,6 +38,11 @@ QUERIES_MAX = 50_000
 IDLE_S = 300.0
 """A pool's connection is closed after so many statements, and after so long without one, as asyncpg does by default."""
 PARTITIONS_AHEAD_DAYS = 3
+_POOLED = (
+    "the Postgres address is that of a pooler that gives every transaction another session, or refuses settings "
+    "(pgbouncer in transaction mode, say); fleetgate holds locks and prepared statements in a session: give it the "
+    "address of Postgres itself, or a pooler in session mode with ignore_startup_parameters = jit"
+)
 _MIGRATION_LOCK = 0x666C6565
 _MIGRATION_LOCK_POLL_S = 0.2
 _MIGRATION_TIMEOUT_S = 86_400.0
@@ -76,8 +82,27 @@ async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[async
         return await asyncpg.connect(*arguments, **options)
     except TimeoutError as error:
         raise PostgresAway("no answer to the connection attempt") from error
+    except asyncpg.ProtocolViolationError as error:
+        if "unsupported startup parameter" in str(error):
+            raise SettingsError(_POOLED) from error
+        translate(error, lost=False)
     except RAISED as error:
         translate(error, lost=False)
+
+
+async def check_sessions(dsn: str) -> None:
+    """Raises SettingsError where two connections are not two sessions: a pooler hands them out for each transaction."""
+    try:
+        async with contextlib.AsyncExitStack() as connections:
+            pids = []
+            for _ in range(2):
+                connection = await connect(dsn, "check")
+                connections.push_async_callback(connection.close)
+                pids.append(await connection.fetchval("SELECT pg_backend_pid()"))
+    except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
+        raise SettingsError(_POOLED) from error
+    if pids[0] == pids[1]:
+        raise SettingsError(_POOLED)
 
 
 async def create_pool(dsn: str, process: str, size: int) -> Pool:

@@ -77,10 +77,13 @@ def translate(error: Exception) -> Never:
 
 
 def _translating(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    async def call(self: object, *arguments: Any, **options: Any) -> Any:
+    async def call(self: Any, *arguments: Any, **options: Any) -> Any:
         try:
             return await method(self, *arguments, **options)
         except RAISED as error:
+            if isinstance(error, exceptions.ReadOnlyError) and not isinstance(self, RedisCluster | ClusterPipeline):
+                # A primary no more: the address may lead to the new one, connections that are there never will.
+                await self.connection_pool.disconnect(inuse_connections=False)
             translate(error)
 
     return call

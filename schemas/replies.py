@@ -2,7 +2,8 @@
 
 Redis hash ``{shard}:reply``, field = device id, value = header and body:
 
-    bytes 0–13   revision, hex      orders concurrent writers; an older one never overwrites a newer one
+    bytes 0–13   revision, hex      orders concurrent writers; an older one never overwrites a newer one; its first
+                                    four digits are the generation of Postgres (see workers.postgres_history)
     bytes 14–15  key version, hex   of the key that is good beside the device's own; without one, again that one's
     bytes 16–17  key version, hex   of the device's key; an access key of neither version is answered 401
     bytes 18–25  rate limit, hex    calls the device may make in a window
@@ -10,7 +11,8 @@ Redis hash ``{shard}:reply``, field = device id, value = header and body:
     bytes 27–    the response map   JSON, sent to the device as it stands
 
 A missing field means that nothing waits for the device (`NOTHING_WAITS`). That is true only while the hash is
-complete, which its field ``!`` says; the owner of the shard sets it after rebuilding the hash from Postgres.
+complete, which its field ``!`` says; the owner of the shard sets it after rebuilding the hash from Postgres. Its value
+is the generation that the hash was rebuilt in, plus one.
 
 Deleted devices are many where keys were stolen, so their replies go again after `DELETED_KEPT`. A message of one that
 calls later is taken once and dropped where it would be stored; then its reply is back, for `CALLING_KEPT`.
@@ -21,7 +23,7 @@ Postgres is the truth. Triggers note every change that matters in ``reply_queue`
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -74,7 +76,7 @@ _DONE_UNTIL_FORGOTTEN = f"""
 _COLUMNS = """
     SELECT d.id, d.shard, d.reply_revision, d.key_version, d.deleted_at IS NOT NULL AS deleted, d.config_version,
            d.open_commands > 0 AS command, d.info_version, d.space_data_version, m.rate_limit,
-           d.state_full_at IS NOT NULL AS is_full,
+           d.state_full_at IS NOT NULL AS is_full, (SELECT generation FROM installation) AS generation,
            CASE WHEN d.previous_key_good THEN d.previous_key_version ELSE d.key_version END AS other_version
       FROM devices d JOIN device_models m ON m.id = d.model_id
 """
@@ -85,6 +87,13 @@ for i = 1, #ARGV, 2 do
     if not known or string.sub(known, 1, 16) < string.sub(ARGV[i + 1], 1, 16) then
         redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
     end
+end
+"""
+
+_FORGET_OUTDATED = """
+for i = 2, #ARGV do
+    local known = redis.call('HGET', KEYS[1], ARGV[i])
+    if known and string.sub(known, 1, 4) < ARGV[1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
 end
 """
 
@@ -102,8 +111,9 @@ def render(row: Any) -> bytes:
             )
         )
     mark = b"x" if row["deleted"] else b"f" if row["is_full"] else b"."
+    revision = row["generation"], row["reply_revision"]
     versions = row["other_version"], row["key_version"]
-    return b"%014x%02x%02x%08x%s%s" % (row["reply_revision"], *versions, row["rate_limit"], mark, body)
+    return b"%04x%010x%02x%02x%08x%s%s" % (*revision, *versions, row["rate_limit"], mark, body)
 
 
 async def write(connection: Connection, redis: Redis, device_ids: Collection[UUID]) -> None:
@@ -128,6 +138,14 @@ async def turn_away(connection: Connection, device_ids: Collection[str]) -> None
            ON CONFLICT (device_id) DO UPDATE SET forget = false, queued_at = now() WHERE q.forget""",
         list(device_ids),
     )
+
+
+async def turn_unknown_away(redis: Redis, device_ids: Mapping[int, Collection[str]]) -> None:
+    """Let devices that Postgres does not know (it went back, say) hear 401, upon which they register; by shard."""
+    value = b"%0*x%sx" % (KEY_VERSION_END, 0, DEFAULT_RATE_LIMIT_HEX)
+    for shard, unknown in device_ids.items():
+        pairs = [word for device_id in unknown for word in (device_id, value)]
+        await redis.eval(_WRITE_IF_NEWER, 1, keys.reply(shard), *pairs)
 
 
 async def publish(connection: Connection, redis: Redis, device_ids: Collection[UUID]) -> None:
@@ -166,6 +184,7 @@ async def _put(redis: Redis, rows: Sequence[Any]) -> None:
 async def rebuild(connection: Connection, redis: Redis, shard: int, page: int = 1_000) -> int:
     """Write the replies of a whole shard from Postgres, then mark the hash complete; returns how many were written."""
     written = 0
+    generation = await connection.fetchval("SELECT generation FROM installation")
     async with connection.transaction():
         reading = batches(
             connection,
@@ -181,5 +200,23 @@ async def rebuild(connection: Connection, redis: Redis, shard: int, page: int = 
         async for rows in reading:
             await _put(redis, rows)
             written += len(rows)
-    await redis.hset(keys.reply(shard), COMPLETE.decode(), "1")
+    await _forget_outdated(redis, shard, generation)
+    await redis.hset(keys.reply(shard), COMPLETE.decode(), str(generation + 1))
     return written
+
+
+async def is_complete(redis: Redis, shard: int, generation: int) -> bool:
+    """Whether the replies of a shard are those of this generation of Postgres, or of a later one."""
+    mark = await redis.hget(keys.reply(shard), COMPLETE.decode())
+    return mark is not None and int(mark) > generation
+
+
+async def _forget_outdated(redis: Redis, shard: int, generation: int) -> None:
+    """Drop the replies of earlier generations: their devices are unknown now, or have nothing that waits."""
+    oldest = b"%04x" % generation
+    outdated: list[bytes] = []
+    async for device_id, value in redis.hscan_iter(keys.reply(shard), count=1_000):
+        if device_id != COMPLETE and value[: len(oldest)] < oldest:
+            outdated.append(device_id)
+    for n in range(0, len(outdated), 1_000):
+        await redis.eval(_FORGET_OUTDATED, 1, keys.reply(shard), oldest, *outdated[n : n + 1_000])

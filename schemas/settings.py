@@ -176,6 +176,15 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
         ),
     ] = 200
     redis_timeout_s: Annotated[_Seconds, Meta(description="A Redis round trip of the hot path may take this.")] = 5
+    redis_replicas_min: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=8,
+            description="Replicas of Redis that must have a message within a second before a device hears 2xx (WAIT); "
+            "with 0 a fail-over of Redis can lose the last moments.",
+        ),
+    ] = 0
     pending_messages_max: Annotated[
         _Count, Meta(description="Messages waiting in one edge process for Redis; more get 503.")
     ] = 20_000
@@ -233,6 +242,18 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
     flush_interval_s: Annotated[
         float, Meta(ge=0, le=10, description="Least time between two transactions of a shard (batches grow with it).")
     ] = 0.05
+    stream_keep_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="Seconds that messages stay in Redis after they were stored, to be stored again where Postgres "
+            "is succeeded by a standby that lacks them: more than its greatest lag.",
+        ),
+    ] = 0
+    stream_keep_bytes: Annotated[
+        int, Meta(ge=0, le=2**40, description="Most bytes of each shard that are kept so.")
+    ] = 8 * 1024 * 1024
     sweep_interval_s: Annotated[_Seconds, Meta(description="Time between two offline sweeps.")] = 30
     imports_max: Annotated[
         int, Meta(ge=1, le=100, description="Lists and readings of vendors' clouds read at once in one process.")

@@ -13,7 +13,7 @@ from schemas.deliveries import SLOT_LOCKS, SLOTS
 from schemas.metrics import Metrics
 from schemas.postgres import Pool, PostgresAway
 from schemas.settings import WorkerSettings
-from workers import command_clock, janitor, key_overlaps, replies
+from workers import command_clock, janitor, key_overlaps, postgres_history, replies
 from workers.checkpoints import Checkpoint
 from workers.command_clock import CommandClock
 from workers.dispatcher.dispatcher import Dispatcher
@@ -22,6 +22,7 @@ from workers.importer.importer import Importer
 from workers.janitor import Janitor
 from workers.key_overlaps import KeyOverlaps
 from workers.offline import OfflineSweep
+from workers.postgres_history import PostgresHistory
 from workers.replies import ReplyRefresher
 from workers.schedule import every
 from workers.shares import Shares
@@ -40,13 +41,15 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
     roles = settings.worker_roles.split(",")
     try:
         shards = await _shards(pool, settings, stop)
+        history = PostgresHistory(pool, client, metrics)
         async with asyncio.TaskGroup() as group:
+            group.create_task(every(postgres_history.INTERVAL_S, history.look, stop), name="postgres history")
             if "flusher" in roles:
-                lanes = Lanes(pool, client, metrics, settings, shards, checkpoint)
+                lanes = Lanes(pool, client, metrics, settings, shards, history, checkpoint)
                 flushers = Shares(settings.postgres_dsn, "flusher", FLUSH_LOCKS, shards, lanes.own)
                 group.create_task(flushers.run(stop), name="flushers")
             if "dispatcher" in roles and shards:
-                dispatcher = Dispatcher(settings, metrics, checkpoint=checkpoint)
+                dispatcher = Dispatcher(settings, metrics, generation=lambda: history.generation, checkpoint=checkpoint)
                 slots = Shares(settings.postgres_dsn, "dispatcher", SLOT_LOCKS, SLOTS, dispatcher.own)
                 group.create_task(dispatcher.run(stop), name="dispatcher")
                 group.create_task(slots.run(stop), name="dispatcher slots")
@@ -79,6 +82,7 @@ async def _until_done(_shard: int, done: asyncio.Event) -> None:
 async def _shards(pool: Pool, settings: WorkerSettings, stop: asyncio.Event) -> int:
     while not stop.is_set():
         try:
+            await postgres.check_sessions(settings.postgres_dsn)
             found = await postgres.installation(pool)
             postgres.check_master_key(found, settings.master_key)
             return found.shards

@@ -117,7 +117,7 @@ def _node(info: dict[str, Any], settings: dict[str, str] | None) -> list[Finding
     found = [Finding(recent, name if recent else f"{name} is too old: 6.2 or newer is needed")]
     found.append(_memory(info))
     if info.get("connected_slaves"):
-        found.append(Finding(True, "it has replicas: a fail-over can lose what they did not have yet, a 2xx or not"))
+        found.append(_replicas())
     if settings is None:
         return found
     policy = settings.get("maxmemory-policy")
@@ -143,6 +143,14 @@ def _node(info: dict[str, Any], settings: dict[str, str] | None) -> list[Finding
     return found
 
 
+def _replicas() -> Finding:
+    waited = int(os.environ.get(f"{PREFIX}REDIS_REPLICAS_MIN") or 0)
+    if waited:
+        return Finding(True, f"it has replicas. A 2xx means: {waited} of them have the message too")
+    text = "it has replicas, and a fail-over loses what they did not have yet, though devices heard 2xx"
+    return Finding(False, f"{text}; set FLEETGATE_REDIS_REPLICAS_MIN for edges")
+
+
 def _memory(info: dict[str, Any]) -> Finding:
     used, limit, machine = info["used_memory"], info["maxmemory"], info.get("total_system_memory", 0)
     if not limit:
@@ -156,6 +164,20 @@ def _memory(info: dict[str, Any]) -> Finding:
     return Finding(True, text)
 
 
+async def _standbys(connection: postgres.Connection) -> Finding | None:
+    """What a fail-over to a standby can lose; None where there is none that lags."""
+    lagging = await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_replication WHERE coalesce(sync_state, 'async') NOT IN ('sync', 'quorum')"
+    )
+    if not lagging:
+        return None
+    kept = float(os.environ.get(f"{PREFIX}STREAM_KEEP_S") or 0)
+    if kept:
+        return Finding(True, f"Postgres: a standby may lag; workers store again what it lacks of the last {kept:g} s")
+    text = "Postgres: a standby may lag, and what it lacks at a fail-over is lost, though devices heard 2xx"
+    return Finding(False, f"{text}; set FLEETGATE_STREAM_KEEP_S for workers to more than its lag")
+
+
 async def _postgres(servers: Servers) -> AsyncIterator[Finding]:
     try:
         connection = await connect(servers.postgres_dsn, "doctor")
@@ -163,6 +185,11 @@ async def _postgres(servers: Servers) -> AsyncIterator[Finding]:
         yield Finding(False, str(error))
         return
     try:
+        try:
+            await postgres.check_sessions(servers.postgres_dsn)
+        except SettingsError as error:
+            yield Finding(False, f"Postgres: {error}")
+            return
         version = await connection.fetchval("SHOW server_version")
         yield Finding(True, f"Postgres: version {version}")
         for name, why in (
@@ -174,6 +201,8 @@ async def _postgres(servers: Servers) -> AsyncIterator[Finding]:
             yield Finding(
                 value != "off", f"Postgres: {name} {value}" + (f": {why}; set it on" if value == "off" else "")
             )
+        if found := await _standbys(connection):
+            yield found
         try:
             installation = await postgres.installation(connection)
             postgres.check_master_key(installation, servers.master_key)

@@ -29,7 +29,7 @@ import hiredis
 from gateway import refusals
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.nodes import Nodes
-from gateway.ingest.pipe import Pipe, Replies
+from gateway.ingest.pipe import Pipe, Replies, command
 from gateway.ingest.state_room import StateRoom
 from schemas import entries, keys, logs, replies, telemetry
 from schemas.ids import AccessKeys, shard_of
@@ -45,6 +45,8 @@ BATCH_BYTES_MAX = 4 * 1024 * 1024
 ROUND_TRIPS_MAX = 3
 """Round trips under way at a time to one node. One left the edge waiting for the fsync of its own last batch; with 64
 connections two gave 5 % and three 15 % more requests, four no more than three."""
+WAIT_MS = 1_000
+"""How long a round trip waits for replicas, where it does."""
 
 SENTENCES = {
     Refused.SHED_MEMORY: "Telemetry is not taken at the moment: the message store is nearly full",
@@ -53,6 +55,7 @@ SENTENCES = {
     Refused.REDIS_AWAY: "The message store is not available",
     Refused.REDIS_FULL: "The message store is full",
     Refused.REDIS_DISK: "The message store cannot write to its disk",
+    Refused.REDIS_REPLICAS: "The message store's replicas do not follow",
     Refused.REBUILDING: "The message store is being rebuilt",
 }
 
@@ -110,6 +113,7 @@ class Ingest:
         shards: int,
         pending_max: int,
         timeout_s: float,
+        replicas_min: int = 0,
     ) -> None:
         self.shed: list[Refused | None] = [None] * shards
         self._nodes = nodes
@@ -120,6 +124,8 @@ class Ingest:
         self._shards = shards
         self._pending_max = pending_max
         self._timeout_s = timeout_s
+        self._replicas_min = replicas_min
+        self._wait = command(b"WAIT", b"%d" % replicas_min, b"%d" % WAIT_MS) if replicas_min else b""
         self._pending: list[deque[_Batch]] = [deque() for _ in range(shards)]
         self._waiting = 0
         self._lanes: list[_Lane | None] = [None] * shards
@@ -294,7 +300,7 @@ class Ingest:
             batch = self._pending[shard].popleft()
             travelling.append((shard, batch))
             if batch.items:
-                packed = entries.pack(received_at_us, batch.items)
+                packed = entries.pack(received_at_us, batch.items, lane.pipe.server)
                 stream = self._stream[shard]
                 parts.append(
                     b"*6\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$10\r\nNOMKSTREAM\r\n$1\r\n*\r\n$1\r\nb\r\n$%d\r\n%b\r\n"
@@ -311,6 +317,9 @@ class Ingest:
                 messages += batch.messages
         if not travelling:
             return
+        if self._wait:
+            parts.append(self._wait)
+            expected += 1
         lane.under_way.append(time.monotonic())
         self._metrics.edge_batch_messages.observe(messages)
         lane.pipe.send(b"".join(parts), expected, lambda answer: self._arrive(lane, travelling, answer))
@@ -319,6 +328,7 @@ class Ingest:
         """Tell every receiver of a round trip how its message ended, and send what gathered meanwhile."""
         lane.under_way.popleft()
         place = 0
+        alone = bool(self._wait) and answer is not None and self._lacks_replicas(answer[-1])
         for shard, batch in travelling:
             self._waiting -= batch.messages
             added = maps = None
@@ -328,7 +338,7 @@ class Ingest:
                 reason = None
                 if batch.items:
                     added, place = answer[place], place + 1
-                    reason = self._reason(shard, added)
+                    reason = self._reason(shard, added) or (Refused.REDIS_REPLICAS if alone else None)
                 if batch.receivers:
                     maps, place = answer[place], place + 1
                     if isinstance(maps, hiredis.ReplyError) or maps[0] is None:
@@ -337,6 +347,10 @@ class Ingest:
             if batch.receivers:
                 self._deliver(batch, maps, reason)
         self._depart(lane)
+
+    def _lacks_replicas(self, waited: object) -> bool:
+        """Whether too few replicas have what was sent, by the answer to WAIT."""
+        return not isinstance(waited, int) or waited < self._replicas_min
 
     def _deliver(self, batch: _Batch, maps: list[bytes | None] | None, failed: Refused | None) -> None:
         accepted = 0
@@ -389,6 +403,10 @@ class Ingest:
             return Refused.REDIS_DISK
         if text.startswith(("MOVED", "ASK", "CLUSTERDOWN", "READONLY", "TRYAGAIN")):
             self._nodes.moved.set()
+        lane = self._lanes[shard]
+        if text.startswith("READONLY") and lane is not None:
+            # A primary no more: the address may lead to the new one, this connection never will.
+            lane.pipe.abort()
         logs.event(log, logging.WARNING, "redis_refused", shard=shard, cause=text)
         return Refused.REDIS_AWAY
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 import hiredis
 from msgspec import Struct
 
-from schemas import logs
+from schemas import entries, logs
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class Pipe(asyncio.Protocol):
     def __init__(self, address: Address, on_change: Callable[[], None]) -> None:
         self.address = address
         self.connected = False
+        self.server = b""
+        """The run of the server that it is connected to (see schemas.entries)."""
         self._on_change = on_change
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader()
@@ -121,6 +123,7 @@ class Pipe(asyncio.Protocol):
             greeting.insert(0, command(b"AUTH", *words, at.password.encode()))
         if at.database:
             greeting.append(command(b"SELECT", b"%d" % at.database))
+        greeting.append(command(b"INFO", b"server"))
         answered: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
 
         def arrived(replies: Replies) -> None:
@@ -134,6 +137,8 @@ class Pipe(asyncio.Protocol):
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 raise reply
+        _, _, run_id = replies[-1].partition(b"run_id:")
+        self.server = entries.server_of(run_id.split(b"\r\n", 1)[0].decode())
 
     # asyncio.Protocol
 

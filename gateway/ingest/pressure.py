@@ -44,9 +44,11 @@ class Pressure:
         """For each shard why its telemetry is to be shed: one round trip a node for the lengths, one for the memory."""
         streams = [keys.ingest(shard) for shard in range(self._shards)]
         pipeline = self._redis.pipeline(transaction=False)
-        for stream in streams:
+        for shard, stream in enumerate(streams):
             pipeline.xlen(stream)
-        lengths = await pipeline.execute()
+            pipeline.hget(keys.progress(shard), "kept")
+        found = await pipeline.execute()
+        lengths = [length - int(kept or 0) for length, kept in zip(found[::2], found[1::2], strict=True)]
         fullness = await self._fullness(streams)
         return [
             Refused.SHED_BACKLOG if length > self._backlog_entries else Refused.SHED_MEMORY if full else None

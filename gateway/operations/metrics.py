@@ -97,11 +97,15 @@ async def _redis(services: Services) -> list[Metric]:
     )
     pipeline = services.redis.pipeline(transaction=False)
     for shard in range(services.shards):
+        pipeline.hmget(keys.progress(shard), "offset", "kept")
+    stored: list[Any] = await pipeline.execute()
+    pipeline = services.redis.pipeline(transaction=False)
+    for shard, (offset, _) in enumerate(stored):
         pipeline.xlen(keys.ingest(shard))
-        pipeline.xrange(keys.ingest(shard), count=1)
+        pipeline.xrange(keys.ingest(shard), min=f"({offset.decode()}" if offset else "-", count=1)
     found: list[Any] = await pipeline.execute()
     for shard, (length, oldest) in enumerate(zip(found[::2], found[1::2], strict=True)):
-        backlog.add_metric([str(shard)], length)
+        backlog.add_metric([str(shard)], max(0, length - int(stored[shard][1] or 0)))
         since_s = int(oldest[0][0].partition(b"-")[0]) / 1000 if oldest else time.time()
         age.add_metric([str(shard)], max(0.0, time.time() - since_s))
     info: Any = await services.redis.info("memory")

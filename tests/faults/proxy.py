@@ -30,6 +30,10 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def lead_to(self, port: int) -> None:
+        """New connections go there; those that are there stay."""
+        self._to = port
+
     def forget(self) -> None:
         """All connections there are stay open and say nothing any more, as when a host vanishes; new ones work."""
         for line in self._lines:

@@ -9,15 +9,19 @@ from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from tests.conftest import MASTER_KEY, SHARDS
 from workers.flusher.flusher import Flusher
+from workers.postgres_history import PostgresHistory
+
+
+def flusher_of(edge: Any, redis_client: Redis) -> Flusher:
+    """A flusher that has no shard yet."""
+    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
+    pool, metrics = edge.services.postgres, Metrics(CollectorRegistry())
+    return Flusher(pool, redis_client, metrics, settings, PostgresHistory(pool, redis_client, metrics))
 
 
 def flushers(edge: Any, redis_client: Redis, count: int = 1) -> list[list[Flusher]]:
     """`count` sets of flushers, one for each shard."""
-    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
-    return [
-        [Flusher(edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings) for _ in range(SHARDS)]
-        for _ in range(count)
-    ]
+    return [[flusher_of(edge, redis_client) for _ in range(SHARDS)] for _ in range(count)]
 
 
 async def drain(shards: list[Flusher]) -> int:

@@ -55,6 +55,7 @@ class Dispatcher:
         settings: WorkerSettings,
         metrics: Metrics,
         *,
+        generation: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.time,
         chance: Random = random.random,
         tls: SSLContext | None = None,
@@ -82,6 +83,7 @@ class Dispatcher:
             exposed_max=settings.connector_deliveries_max,
             timeout_s=settings.delivery_timeout_s,
             clock=clock,
+            generation=generation,
         )
         self.sweep: FailingSweep | None = None
         """While it runs: warns of connectors that keep failing, and disables them after five days."""

@@ -58,6 +58,7 @@ class Roster:
         exposed_max: int,
         timeout_s: float,
         clock: Callable[[], float],
+        generation: Callable[[], int],
     ) -> None:
         self.connectors: dict[str, Connector] = {}
         self.projects: dict[UUID, list[Connector]] = {}
@@ -78,6 +79,9 @@ class Roster:
         self._lanes_max = max(1, exposed_max // 2)
         self._timeout_s = timeout_s
         self._clock = clock
+        self._generation = generation
+        self._read_in = generation()
+        """The generation of Postgres (see `workers.postgres_history`) in which all this was read."""
         self._session = Session(dsn, "dispatcher roster", self._listen)
         self._changed = asyncio.Event()
         self._not_before: dict[str, float] = {}
@@ -135,6 +139,16 @@ class Roster:
         for cursor in connector.queue.cursors.values():
             self.joining.pop(cursor, None)
 
+    def forget(self) -> None:
+        """Serve none of them until they are read anew.
+
+        In a Postgres at an earlier point the numbers of waiting deliveries are given again, to others: what was read
+        before must not be written there.
+        """
+        for connector in list(self.connectors.values()):
+            self.remove(connector)
+        self.shards = {}
+
     async def run(self, stop: asyncio.Event) -> None:
         """Keep up with changes until `stop` is set."""
         while not stop.is_set():
@@ -155,6 +169,9 @@ class Roster:
     async def refresh(self) -> None:
         """Bring connectors and configurations up to date."""
         connection = await self._session.get()
+        if self._read_in != (generation := self._generation()):
+            self.forget()
+            self._read_in = generation
         if not self.shards:
             since = datetime.now(UTC) - CLOCK_SLACK
             heads = await event_log.heads(connection, await event_log.shards(connection))

@@ -6,10 +6,11 @@ joins only here, between two reads, so a read that is under way was made for all
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from schemas import event_log
+from schemas import event_log, logs
 from schemas.postgres import PostgresAway
 from workers.dispatcher.body import Event
 from workers.dispatcher.connector import Connector
@@ -17,6 +18,8 @@ from workers.dispatcher.queue import CLOCK_SLACK, FRESH_MAX, Cursor
 from workers.dispatcher.reading import EventLog, Span
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
+
+logger = logging.getLogger(__name__)
 
 INTERVAL_S = 0.02
 READ_MAX = 1_000
@@ -54,6 +57,11 @@ class Tail:
         since = datetime.now(UTC) - CLOCK_SLACK
         shards = self._roster.shards
         heads = await event_log.heads(connection, shards)
+        if any(heads[shard.shard] < shard.seq for shard in shards.values()):
+            logs.event(logger, logging.ERROR, "log_went_back", heads=heads)
+            self._roster.forget()
+            self._roster.wake()
+            return False
         self._join()
         spans = [
             Span(shard.shard, shard.seq, min(heads[shard.shard], shard.seq + READ_MAX), shard.stored_at)

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from datetime import datetime
+from typing import NamedTuple
 
 import asyncpg
 
@@ -21,11 +22,13 @@ from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from workers.checkpoints import Checkpoint
 from workers.flusher import stream
+from workers.flusher.keeping import Keeping
 from workers.flusher.merge import Outcomes, merge
 from workers.flusher.messages import Batch, Message, Quarantined, unpack
 from workers.flusher.models import Models
 from workers.flusher.rows import Rows
 from workers.flusher.states import Limits
+from workers.postgres_history import PostgresHistory
 from workers.shares import LostPieceError
 
 log = logging.getLogger(__name__)
@@ -35,8 +38,8 @@ ENTRIES_MAX = 500
 OUTBOX_MAX = 5_000
 OUTBOX_S = 0.2
 """How soon an event of the outbox reaches the log when all is quiet."""
-MISSING_S = 1.0
-"""How often streams without new entries are looked for while other shards are busy."""
+GONE_S = 0.5
+"""How often streams without new entries are looked for."""
 
 
 class LostShardsError(LostPieceError):
@@ -45,6 +48,16 @@ class LostShardsError(LostPieceError):
     def __init__(self, shards: Collection[int]) -> None:
         super().__init__(f"shards {sorted(shards)} were flushed by another worker")
         self.shards = shards
+
+
+class Position(NamedTuple):
+    """Where a shard is: the last entry that is stored, the server it was sent to, the number of the next event, and the
+    last entry that was trimmed."""
+
+    offset: str
+    server: bytes
+    next_seq: int
+    trimmed: str
 
 
 class Flusher:
@@ -56,75 +69,134 @@ class Flusher:
         redis: Redis,
         metrics: Metrics,
         settings: WorkerSettings,
+        history: PostgresHistory,
         checkpoint: Checkpoint = lambda _: None,
     ) -> None:
-        self.offsets: dict[int, str] = {}
-        """Of each open shard: the last entry that is stored."""
+        self.positions: dict[int, Position] = {}
+        """Of each open shard."""
         self._pool = pool
         self._redis = redis
         self._metrics = metrics
+        self._history = history
+        self._generation = history.generation
+        self._keeping = Keeping(settings.stream_keep_s, settings.stream_keep_bytes)
         self._settings = settings
         self._checkpoint = checkpoint
         self._messages_in_entry = 100.0
         self._busy_shards = 1
         self._outbox_at = 0.0
-        self._missing_at = 0.0
+        self._gone_at = 0.0
         self._models = Models(Limits(settings.state_keys_max, settings.state_bytes_max))
 
     def __repr__(self) -> str:
-        return f"<Flusher {self.offsets}>"
+        return f"<Flusher {self.positions}>"
 
     async def open(self, shard: int) -> None:
-        """Read the shard's offset, and rebuild it in Redis where it is missing or older than the offset."""
+        """Read where the shard is, and rebuild it in Redis where it is missing, outdated or behind that."""
+        # In this order: what another flusher notes while this reads was committed before.
+        noted = await stream.progress(self._redis, shard)
         async with self._pool.acquire() as connection:
-            offset = await connection.fetchval("SELECT stream_offset FROM shards WHERE shard = $1", shard)
-            if not await stream.is_whole(self._redis, shard, offset):
+            row = await connection.fetchrow(
+                "SELECT stream_offset, stream_server, next_seq FROM shards WHERE shard = $1", shard
+            )
+            assert row is not None
+            at = Position(
+                row["stream_offset"], row["stream_server"] or b"", row["next_seq"], noted.trimmed if noted else "0-0"
+            )
+            if noted is not None and (at.next_seq < noted.next_seq or stream.is_before(at.offset, noted.offset)):
+                at = await self._follow_back(connection, shard, at, noted)
+            if not await stream.is_whole(self._redis, shard, at.offset, self._history.generation):
+                # Entries below the offset are moved before the replies are complete, while no edge adds any; a stream
+                # that is gone is made after that, or edges would add what they then refuse.
+                moved = await stream.repair(self._redis, shard, at.offset, at.server, make=False)
                 written = await replies.rebuild(connection, self._redis, shard)
-                await stream.repair(self._redis, shard, offset)
+                moved += await stream.repair(self._redis, shard, at.offset, at.server, make=True)
                 self._metrics.replies_rebuilt.inc(written)
-                logs.event(log, logging.WARNING, "shard_rebuilt", shard=shard, replies=written)
-        self.offsets[shard] = offset
-        self._busy_shards = len(self.offsets)
+                logs.event(log, logging.WARNING, "shard_rebuilt", shard=shard, replies=written, entries_moved=moved)
+        self.positions[shard] = at
+        self._busy_shards = len(self.positions)
+
+    async def _follow_back(self, connection: Connection, shard: int, at: Position, noted: stream.Progress) -> Position:
+        """Go on in a Postgres that is at an earlier point than the shard was.
+
+        Entries that are still in the stream are stored again. Numbers of events that are gone are not given again,
+        since whoever follows the log has read past them.
+        """
+        lost = stream.is_before(at.offset, noted.trimmed)
+        self._metrics.shards_went_back.labels("lost" if lost else "repeated").inc()
+        logs.event(
+            log,
+            logging.ERROR,
+            "shard_went_back",
+            shard=shard,
+            stored_until=noted.offset,
+            now_until=at.offset,
+            lost_until=noted.trimmed if lost else None,
+        )
+        next_seq = await connection.fetchval(
+            "UPDATE shards SET next_seq = greatest(next_seq, $2) WHERE shard = $1 RETURNING next_seq",
+            shard,
+            noted.next_seq,
+        )
+        return at._replace(next_seq=next_seq)
 
     def close(self, shard: int) -> None:
         """Flush this shard no more."""
-        self.offsets.pop(shard, None)
+        self.positions.pop(shard, None)
+        self._keeping.forget(shard)
 
     async def flush(self, *, block_ms: int | None = None) -> int:
         """Store the next batch; returns how many messages it had. Without `block_ms` it does not wait for any.
 
         Raises LostShardsError, or what went wrong with Redis or Postgres.
         """
+        if self._generation != self._history.generation:
+            self._generation = self._history.generation
+            await asyncio.gather(*map(self.open, list(self.positions)))
         # Entries grow with load: how many to read follows from how many messages the last ones held.
         wanted = self._settings.flush_messages_max / (self._messages_in_entry * self._busy_shards)
         read = await stream.read(
-            self._redis, dict(self.offsets), entries_max=max(1, min(ENTRIES_MAX, int(wanted))), block_ms=block_ms
+            self._redis,
+            {shard: at.offset for shard, at in self.positions.items()},
+            entries_max=max(1, min(ENTRIES_MAX, int(wanted))),
+            block_ms=block_ms,
         )
-        if await self._rebuild_missing(read.keys()) and not read:
+        if await self._rebuild_gone(read.keys()) and not read:
             return 0
-        batch = unpack({shard: entries for shard, entries in read.items() if shard in self.offsets})
+        batch = unpack({shard: entries for shard, entries in read.items() if shard in self.positions})
+        await self._follow_servers(batch)
         self._busy_shards = max(1, len(read))
         if read:
-            self._messages_in_entry = max(1.0, len(batch.messages) / sum(map(len, read.values())))
+            self._messages_in_entry = max(1.0, len(batch.messages) / sum(batch.entries.values()))
         shards = batch.offsets.keys() | await self._outbox_shards(asked=not block_ms)
-        if not shards:
-            return 0
-        await self._flush(batch, shards)
+        if shards:
+            await self._flush(batch, shards)
+        elif expired := self._keeping.expired(time.monotonic()):
+            await self._settle(expired.keys(), expired)
         return len(batch.messages)
 
-    async def _rebuild_missing(self, read: Collection[int]) -> bool:
-        """Rebuild the shards whose streams are gone; returns whether there were any.
+    async def _rebuild_gone(self, read: Collection[int]) -> bool:
+        """Rebuild the shards whose streams are gone or went back; returns whether there were any.
 
-        A stream that was just read is there. The others are looked at every time when nothing was read, and now and
-        then when something was: traffic on one shard must not hide that another's stream is gone.
+        A stream that was just read is there. The others are looked at now and then: traffic on one shard must not hide
+        that another's stream is gone.
         """
-        quiet = self.offsets.keys() - read
-        if not quiet or (read and time.monotonic() - self._missing_at < MISSING_S):
+        quiet = {shard: at.offset for shard, at in self.positions.items() if shard not in read}
+        if not quiet or time.monotonic() - self._gone_at < GONE_S:
             return False
-        self._missing_at = time.monotonic()
-        missing = await stream.missing(self._redis, quiet)
-        await asyncio.gather(*map(self.open, missing))
-        return bool(missing)
+        self._gone_at = time.monotonic()
+        gone = await stream.gone(self._redis, quiet)
+        await asyncio.gather(*map(self.open, gone))
+        return bool(gone)
+
+    async def _follow_servers(self, batch: Batch) -> None:
+        """Where another server took over, store what it was sent with ids that nobody reads (see `stream.repair`)."""
+        for shard, server in batch.servers.items():
+            at = self.positions[shard]
+            if server != at.server and (
+                moved := await stream.repair(self._redis, shard, at.offset, at.server, server=server, make=False)
+            ):
+                logs.event(log, logging.WARNING, "entries_moved", shard=shard, count=moved)
 
     async def _flush(self, batch: Batch, shards: Collection[int]) -> None:
         began = time.perf_counter()
@@ -133,14 +205,24 @@ class Flusher:
         except asyncpg.DataError as error:
             logs.event(log, logging.ERROR, "batch_refused", shards=sorted(shards), cause=str(error))
             outcomes = await self._store(await self._isolate(batch), shards)
-        self.offsets |= batch.offsets
         self._metrics.flush_seconds.observe(time.perf_counter() - began)
         self._metrics.flush_batch_messages.observe(len(batch.messages))
         for (_, outcome), count in outcomes.items():
             self._metrics.flushed.labels(outcome).inc(count)
-        if batch.offsets:
-            self._checkpoint("before_trim")
-            await stream.trim(self._redis, batch.offsets)
+        self._checkpoint("before_trim")
+        now = time.monotonic()
+        self._keeping.add(batch, now)
+        await self._settle(shards, self._keeping.expired(now))
+
+    async def _settle(self, shards: Collection[int], expired: dict[int, str]) -> None:
+        """Note in Redis how far these shards are stored, and trim what needs not be kept any longer."""
+        progress = {}
+        for shard in shards:
+            if at := self.positions.get(shard):
+                self.positions[shard] = at = at._replace(trimmed=expired.get(shard, at.trimmed))
+                kept = self._keeping.entries(shard)
+                progress[shard] = stream.Progress(at.offset, at.next_seq, at.trimmed, kept)
+        await stream.settle(self._redis, progress)
 
     async def _outbox_shards(self, *, asked: bool) -> set[int]:
         """The shards for which others handed events over; not looked for at every flush unless `asked`."""
@@ -150,7 +232,7 @@ class Flusher:
         rows = await self._pool.fetch(
             """SELECT shard FROM unnest($1::smallint[]) AS flushed (shard)
                 WHERE EXISTS (SELECT FROM event_outbox o WHERE o.shard = flushed.shard)""",
-            list(self.offsets),
+            list(self.positions),
         )
         return {row["shard"] for row in rows}
 
@@ -180,15 +262,29 @@ class Flusher:
                     batch.quarantined,
                 )
             await _count(connection, outcomes)
+            positions = {
+                shard: Position(
+                    batch.offsets.get(shard, at.offset), batch.servers.get(shard, at.server), seq, at.trimmed
+                )
+                for shard, seq in next_seq.items()
+                for at in [self.positions[shard]]
+            }
             await connection.execute(
-                """UPDATE shards SET stream_offset = moved.stream_offset, next_seq = moved.next_seq
-                     FROM unnest($1::smallint[], $2::text[], $3::bigint[]) AS moved (shard, stream_offset, next_seq)
+                """UPDATE shards SET stream_offset = moved.stream_offset, stream_server = moved.stream_server,
+                          next_seq = moved.next_seq
+                     FROM unnest($1::smallint[], $2::text[], $3::bytea[], $4::bigint[])
+                            AS moved (shard, stream_offset, stream_server, next_seq)
                     WHERE shards.shard = moved.shard AND shards.shard = ANY($1)""",
-                list(next_seq),
-                [batch.offsets.get(shard, self.offsets[shard]) for shard in next_seq],
-                list(next_seq.values()),
+                list(positions),
+                [at.offset for at in positions.values()],
+                [at.server for at in positions.values()],
+                [at.next_seq for at in positions.values()],
             )
             self._checkpoint("before_commit")
+        # Those that were closed meanwhile stay closed.
+        self.positions |= {shard: at for shard, at in positions.items() if shard in self.positions}
+        if rows.unknown:
+            await replies.turn_unknown_away(self._redis, rows.unknown)
         self._metrics.mapped_values_unfit.inc(rows.unfit)
         self._metrics.state_values_left_out.inc(rows.left_out)
         return outcomes
@@ -196,14 +292,20 @@ class Flusher:
     async def _lock(self, connection: Connection, shards: Collection[int]) -> tuple[dict[int, int], datetime]:
         """Hold these shards until the transaction ends: the number of each one's next event, and the time.
 
-        It is that of Postgres, by which partitions are made, so that no worker's clock leads out of them.
+        It is that of Postgres, by which partitions are made, so that no worker's clock leads out of them. Raises
+        LostShardsError for shards that another flushed, or that lie in a Postgres at an earlier point.
         """
         rows = await connection.fetch(
             """SELECT shard, stream_offset, next_seq, clock_timestamp() AS moment FROM shards
                 WHERE shard = ANY($1::smallint[]) ORDER BY shard FOR NO KEY UPDATE""",
             list(shards),
         )
-        held = {row["shard"]: row["next_seq"] for row in rows if row["stream_offset"] == self.offsets[row["shard"]]}
+        held = {
+            row["shard"]: row["next_seq"]
+            for row in rows
+            for at in [self.positions[row["shard"]]]
+            if row["stream_offset"] == at.offset and row["next_seq"] >= at.next_seq
+        }
         if len(held) < len(shards):
             raise LostShardsError(set(shards) - set(held))
         return held, rows[0]["moment"]
@@ -225,7 +327,7 @@ class Flusher:
                 good.append(message)
             except asyncpg.DataError as error:
                 bad.append(Quarantined(message.shard, message.entry_id, message.position, str(error), message.body))
-        return Batch(good, bad, batch.offsets)
+        return batch._replace(messages=good, quarantined=bad)
 
 
 async def _count(connection: Connection, outcomes: Outcomes) -> None:

@@ -17,6 +17,7 @@ from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from workers.checkpoints import Checkpoint
 from workers.flusher.flusher import Flusher, LostShardsError
+from workers.postgres_history import PostgresHistory
 
 LANES = 4
 BLOCK_MS = 200
@@ -62,14 +63,14 @@ class Lane:
                     await asyncio.sleep(pause)
         except Exception as error:
             # Each owner raises it, and takes its shard again or ends the process.
-            self._end(list(self._flusher.offsets), error)
+            self._end(list(self._flusher.positions), error)
         finally:
             self._task = None
 
     def _give_back(self) -> bool:
         """Let go of the shards that are done; returns whether any are left."""
-        self._end([shard for shard in self._flusher.offsets if self.shards[shard][0].is_set()], None)
-        return bool(self._flusher.offsets)
+        self._end([shard for shard in self._flusher.positions if self.shards[shard][0].is_set()], None)
+        return bool(self._flusher.positions)
 
     def _end(self, shards: Collection[int], error: Exception | None) -> None:
         for shard in shards:
@@ -93,11 +94,13 @@ class Lanes:
         metrics: Metrics,
         settings: WorkerSettings,
         shards: int,
+        history: PostgresHistory,
         checkpoint: Checkpoint,
     ) -> None:
         count = shards if isinstance(redis, RedisCluster) else min(shards, LANES)
         self._lanes = [
-            Lane(Flusher(pool, redis, metrics, settings, checkpoint), settings.flush_interval_s) for _ in range(count)
+            Lane(Flusher(pool, redis, metrics, settings, history, checkpoint), settings.flush_interval_s)
+            for _ in range(count)
         ]
 
     def __repr__(self) -> str:

@@ -69,7 +69,9 @@ async def merge(
             if telemetry is not None:
                 reason = Stored.DELETED if row is None or row["deleted"] else Stored.OLD_KEY
                 outcomes[message.shard, reason] += 1
-                if row is not None and row["deleted"]:
+                if row is None:
+                    rows.unknown[message.shard].add(device_id)
+                elif row["deleted"]:
                     deleted.add(device_id)
             continue
         device = devices.get(device_id)

@@ -64,20 +64,30 @@ class Quarantined(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one transaction stores. `offsets` are those of the last entries read, by shard."""
+    """What one transaction stores; by shard, what was read of its stream."""
 
     messages: list[Message]
     quarantined: list[Quarantined]
     offsets: dict[int, str]
+    """The last entry."""
+    entries: dict[int, int]
+    sizes: dict[int, int]
+    """In bytes."""
+    servers: dict[int, bytes]
+    """The last that an entry names (see schemas.entries); shards whose entries name none are left out."""
 
 
 def unpack(read: dict[int, list[Any]]) -> Batch:
     """The batch that these entries make, by shard as XREAD gives them."""
-    batch = Batch([], [], {})
+    batch = Batch([], [], {}, {}, {}, {})
     for shard, raw_entries in read.items():
+        size = 0
         for raw_id, fields in raw_entries:
-            _unpack(shard, raw_id.decode(), fields.get(entries.FIELD, b""), batch)
+            data = fields.get(entries.FIELD, b"")
+            size += len(data)
+            _unpack(shard, raw_id.decode(), data, batch)
         batch.offsets[shard] = raw_entries[-1][0].decode()
+        batch.entries[shard], batch.sizes[shard] = len(raw_entries), size
     return batch
 
 
@@ -87,6 +97,8 @@ def _unpack(shard: int, entry_id: str, data: bytes, batch: Batch) -> None:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         batch.quarantined.append(Quarantined(shard, entry_id, -1, str(error), data))
         return
+    if entry.server:
+        batch.servers[shard] = entry.server
     items = entry.items
     received_at = EPOCH + timedelta(microseconds=entry.received_at_us)
     update_time = rfc3339(received_at)

@@ -4,6 +4,7 @@
 comes late leaves it alone. What a device reports, and what a synchronized data connector gets, is read from there.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -20,13 +21,15 @@ COLUMNS = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts",
 class Rows:
     """The rows that one transaction adds to the log, each with the next number of its shard."""
 
-    __slots__ = ("_newest", "_next", "left_out", "records", "stored_at", "unfit")
+    __slots__ = ("_newest", "_next", "left_out", "records", "stored_at", "unfit", "unknown")
 
     def __init__(self, next_seq: dict[int, int], stored_at: datetime) -> None:
         self.records: list[tuple[Any, ...]] = []
         """In the order of `COLUMNS`."""
         self.unfit = 0
         """Mapped values that do not fit their event type."""
+        self.unknown: dict[int, set[str]] = defaultdict(set)
+        """Devices of which there is no row, by shard."""
         self.left_out = 0
         """Values for which their state had no room."""
         self._next = next_seq

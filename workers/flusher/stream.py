@@ -1,10 +1,12 @@
 """The ingest streams as their flusher sees them: reading, trimming, and making a shard whole again in Redis."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from schemas import keys, replies
-from schemas.redis import Redis
+from redis.asyncio.cluster import RedisCluster
+
+from schemas import entries, keys, replies
+from schemas.redis import Redis, translate
 
 
 async def read(
@@ -24,42 +26,118 @@ async def read(
     return {shards[stream.decode()]: read for stream, read in found or ()}
 
 
-async def trim(redis: Redis, offsets: Mapping[int, str]) -> None:
-    """Drop the entries up to these offsets."""
+class Progress(NamedTuple):
+    """How far a shard is stored, as its flusher notes it in Redis: `trimmed` up to which entry the stream was trimmed,
+    `kept` how many entries behind that are stored too."""
+
+    offset: str
+    next_seq: int
+    trimmed: str
+    kept: int
+
+
+async def settle(redis: Redis, progress: Mapping[int, Progress]) -> None:
+    """Note how far these shards are stored, and drop the entries up to `trimmed`."""
     pipeline = redis.pipeline(transaction=False)
-    for shard, offset in offsets.items():
-        milliseconds, number = _parts(offset)
+    for shard, note in progress.items():
+        fields: dict[Any, Any] = note._asdict()
+        pipeline.hset(keys.progress(shard), mapping=fields)
+        milliseconds, number = _parts(note.trimmed)
         pipeline.xtrim(keys.ingest(shard), minid=f"{milliseconds}-{number + 1}", approximate=False)
     await pipeline.execute()
 
 
-async def missing(redis: Redis, shards: Collection[int]) -> list[int]:
-    """The shards whose streams are gone."""
-    if await redis.exists(*map(keys.ingest, shards)) == len(shards):
-        return []
-    return [shard for shard in shards if not await redis.exists(keys.ingest(shard))]
+async def progress(redis: Redis, shard: int) -> Progress | None:
+    """What the shard's last flusher noted."""
+    noted: Any = await redis.hmget(keys.progress(shard), Progress._fields)
+    offset, next_seq, trimmed, kept = noted
+    return Progress(offset.decode(), int(next_seq), trimmed.decode(), int(kept)) if offset else None
 
 
-async def is_whole(redis: Redis, shard: int, offset: str) -> bool:
+def is_before(entry_id: str, other_id: str) -> bool:
+    """Whether one entry was added before another."""
+    return _parts(entry_id) < _parts(other_id)
+
+
+async def gone(redis: Redis, offsets: Mapping[int, str]) -> list[int]:
+    """The shards whose streams are gone, or behind these offsets."""
+    pipeline = redis.pipeline(transaction=False)
+    for shard in offsets:
+        pipeline.xinfo_stream(keys.ingest(shard))
+    found = []
+    for (shard, offset), info in zip(offsets.items(), await pipeline.execute(raise_on_error=False), strict=True):
+        if isinstance(info, Exception):
+            if not str(info).startswith("no such key"):
+                translate(info)
+            found.append(shard)
+        elif _last_id(info) < _parts(offset):
+            found.append(shard)
+    return found
+
+
+async def is_whole(redis: Redis, shard: int, offset: str, generation: int) -> bool:
     """Whether a shard's replies are complete, and its stream is there and not behind the offset."""
-    if not await redis.hexists(keys.reply(shard), replies.COMPLETE.decode()):
-        return False
+    return await replies.is_complete(redis, shard, generation) and not await gone(redis, {shard: offset})
+
+
+async def repair(redis: Redis, shard: int, offset: str, stored: bytes, *, server: bytes = b"", make: bool) -> int:
+    """Let the ids of a stream go on above the offset, and its entries that were not stored lie there.
+
+    A server that takes over without the last entries of the one before, or with a clock behind the other's, gives the
+    next entries ids up to the offset, where nobody reads. Those are the ones that name the `server` (if not given, the
+    one that is asked) behind the last that name the server whose entry was `stored` last: they are added anew.
+    Returns how many they were. A stream that is not there is made if `make` is set.
+    """
     stream = keys.ingest(shard)
-    return bool(await redis.exists(stream)) and await _last_id(redis, stream) >= _parts(offset)
+    server = server or await _server(redis, stream)
+    return int(await redis.eval(_REPAIR, 1, stream, offset, stored, server, "make" if make else ""))
 
 
-async def repair(redis: Redis, shard: int, offset: str) -> None:
-    """Let the stream exist, with ids that go on above the offset; entries that are not stored yet stay."""
-    stream = keys.ingest(shard)
-    if not await redis.exists(stream):
-        await redis.xgroup_create(stream, "opened", mkstream=True)
-        await redis.xgroup_destroy(stream, "opened")
-    if await _last_id(redis, stream) < _parts(offset):
-        await redis.execute_command("XSETID", stream, offset)
+_REPAIR = """
+    local function parts(id)
+        local milliseconds, number = string.match(id, '^(%d+)-?(%d*)$')
+        return tonumber(milliseconds), tonumber(number) or 0
+    end
+    local stream, offset, stored, server, make = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+    local below, from = {}, '-'
+    repeat
+        local page = redis.call('XRANGE', stream, from, offset, 'COUNT', 1000)
+        for _, entry in ipairs(page) do
+            local named = string.sub(entry[2][2], -#server)
+            if named == stored then below = {} elseif named == server then below[#below + 1] = entry end
+            from = '(' .. entry[1]
+        end
+    until #page < 1000
+    if redis.call('EXISTS', stream) == 0 then
+        if make == '' then return 0 end
+        redis.call('XGROUP', 'CREATE', stream, 'opened', '$', 'MKSTREAM')
+        redis.call('XGROUP', 'DESTROY', stream, 'opened')
+    end
+    local info, last = redis.call('XINFO', 'STREAM', stream), nil
+    for n = 1, #info, 2 do
+        if info[n] == 'last-generated-id' then last = info[n + 1] end
+    end
+    local last_ms, last_number = parts(last)
+    local offset_ms, offset_number = parts(offset)
+    if last_ms < offset_ms or (last_ms == offset_ms and last_number < offset_number) then
+        redis.call('XSETID', stream, offset)
+    end
+    for _, entry in ipairs(below) do
+        redis.call('XADD', stream, '*', entry[2][1], entry[2][2])
+        redis.call('XDEL', stream, entry[1])
+    end
+    return #below
+"""
+"""One script, so that no edge adds anything in between, and a worker that is killed leaves nothing half done."""
 
 
-async def _last_id(redis: Redis, stream: str) -> tuple[int, int]:
-    info: Any = await redis.xinfo_stream(stream)
+async def _server(redis: Redis, stream: str) -> bytes:
+    node = {"target_nodes": redis.get_node_from_key(stream)} if isinstance(redis, RedisCluster) else {}
+    info: Any = await redis.info("server", **node)
+    return entries.server_of(info["run_id"])
+
+
+def _last_id(info: Any) -> tuple[int, int]:
     return _parts(info["last-generated-id"].decode())
 
 

@@ -20,10 +20,10 @@ async def test_a_late_reply_to_a_greeting_is_not_taken_for_another(monkeypatch: 
         nonlocal connections
         connections += 1
         stalling = connections == 1
-        await reader.readuntil(b"fleetgate-edge\r\n")
+        await reader.readuntil(b"server\r\n")
         if stalling:
             await greeted.wait()
-        writer.write(b"+OK\r\n")
+        writer.write(b"+OK\r\n$47\r\nrun_id:%b\r\n" % (40 * b"a"))
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             if not stalling:
                 await reader.readuntil(b"PING\r\n")
@@ -46,7 +46,7 @@ async def test_a_late_reply_to_a_greeting_is_not_taken_for_another(monkeypatch: 
             pipe.send(command(b"PING"), 1, replied.set_result)
             greeted.set()
             assert await replied == [b"PONG"]
-        assert (pipe.connected, connections) == (True, 2)
+        assert (pipe.connected, connections, pipe.server) == (True, 2, bytes.fromhex(16 * "a"))
     finally:
         running.cancel()
         await asyncio.wait([running])

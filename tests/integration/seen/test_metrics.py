@@ -5,17 +5,14 @@ from typing import Any
 
 import pytest
 from edges import METRICS_TOKEN
+from flushing import flusher_of
 from owners import Owner
-from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.cli.local.embedded import EmbeddedValkey
 from schemas.logs import _Formatter
-from schemas.metrics import Metrics
 from schemas.redis import Redis
-from schemas.settings import WorkerSettings
-from tests.conftest import MASTER_KEY, SHARDS
-from workers.flusher.flusher import Flusher
+from tests.conftest import SHARDS
 
 
 async def scrape(edge: Any) -> dict[tuple[str, ...], float]:
@@ -54,8 +51,7 @@ async def test_the_ledger_adds_up_from_the_edge_to_postgres(edge: Any, acme: Own
     waiting = await scrape(edge)
     assert sum(value for (name, *_), value in waiting.items() if name == "fleetgate_backlog_entries") >= 1
     assert max(value for (name, *_), value in waiting.items() if name == "fleetgate_backlog_age_seconds") > 0
-    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
-    flusher = Flusher(edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
+    flusher = flusher_of(edge, redis_client)
     for shard in range(SHARDS):
         await flusher.open(shard)
     while await flusher.flush():

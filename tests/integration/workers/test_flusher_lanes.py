@@ -5,16 +5,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from flushing import send
+from flushing import flusher_of, send
 from owners import Owner
-from prometheus_client import CollectorRegistry
 
 from schemas import keys
-from schemas.metrics import Metrics
 from schemas.redis import Redis
-from schemas.settings import WorkerSettings
-from tests.conftest import MASTER_KEY, SHARDS
-from workers.flusher.flusher import Flusher
+from tests.conftest import SHARDS
 from workers.flusher.lanes import Lane
 from workers.shares import LostPieceError
 
@@ -22,9 +18,8 @@ from workers.shares import LostPieceError
 @pytest.fixture
 async def lane(edge: Any, redis_client: Redis) -> Lane:
     """One lane."""
-    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
-    flusher = Flusher(edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
-    return Lane(flusher, settings.flush_interval_s)
+    flusher = flusher_of(edge, redis_client)
+    return Lane(flusher, 0.05)
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
@@ -103,4 +98,4 @@ async def _equals(value: Awaitable[int], expected: int) -> bool:
 
 
 async def _length(lane: Lane) -> int:
-    return len(lane._flusher.offsets)
+    return len(lane._flusher.positions)

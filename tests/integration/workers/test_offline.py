@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from flushing import store_all
+from flushing import flusher_of, store_all
 from owners import Owner, outbox
 from prometheus_client import CollectorRegistry
 
@@ -18,10 +18,7 @@ from schemas.metrics import Metrics
 from schemas.outcomes import Refused
 from schemas.postgres import Connection
 from schemas.redis import Redis
-from schemas.settings import WorkerSettings
-from tests.conftest import MASTER_KEY
 from workers import offline as sweeping
-from workers.flusher.flusher import Flusher
 from workers.offline import GRACE, OfflineSweep
 
 NOW = datetime.now(UTC)
@@ -72,8 +69,7 @@ async def test_the_next_message_brings_it_back(
     shard = (await acme.row(device_id))["shard"]
     body = entries.pack(int(NOW.timestamp() * 1e6), [str(device_id).encode(), b"00", b'{"status":"online"}'])
     await redis_client.xadd(keys.ingest(shard), {entries.FIELD: body})
-    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY)
-    flusher = Flusher(edge.services.postgres, redis_client, Metrics(CollectorRegistry()), settings)
+    flusher = flusher_of(edge, redis_client)
     await flusher.open(shard)
     assert await flusher.flush() == 1
     assert await offline(acme, device_id) is False
