@@ -8,21 +8,21 @@ are not followed here, and whoever makes requests must not follow them either.
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeVar
 
 from aiohappyeyeballs import start_connection
 from aiohttp import TCPConnector
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from schemas.egress import DOTTED, EgressError, EgressPolicy, GuardedResolver
+from schemas.egress import DOTTED, EgressPolicy, GuardedResolver
+from workers.names import KEPT_S, Names
 
 KEEP_ALIVE_S = 4.0
 """Idle connections are closed before most servers do it (uvicorn and Node.js: 5 s), so that none is found dead."""
-NAMES_KEPT_S = 10
 LOOKUP_TIMEOUT_S = 5.0
-"""So long an attempt waits for a name; the look-up itself goes on, and the next attempt finds its answer."""
+"""So long an attempt waits for a name."""
 
 
 class Origin(NamedTuple):
@@ -44,18 +44,11 @@ class HandshakeFailure(OSError):
     """The connection was made, but broke before TLS was agreed upon."""
 
 
-class LookupFailure(OSError):
-    """A name has no address, or none could be found out."""
-
-
 _Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 
 
 class Dialer:
-    """Makes connections to permitted addresses only. Names are remembered for a moment, and looked up once at a time.
-
-    For one event loop.
-    """
+    """Makes connections to permitted addresses only. For one event loop."""
 
     def __init__(
         self,
@@ -64,19 +57,20 @@ class Dialer:
         tls: ssl.SSLContext | None = None,
         lookup_timeout_s: float = LOOKUP_TIMEOUT_S,
     ) -> None:
-        self._lookup_timeout_s = lookup_timeout_s
         self._make_socket = _socket_factory(policy)
-        self._resolver = resolver or GuardedResolver(policy)
+        self._names = Names(resolver or GuardedResolver(policy), lookup_timeout_s)
         if tls is None:
             tls = ssl.create_default_context()
             tls.set_alpn_protocols(["http/1.1"])
         self._tls = tls
-        self._lookups: dict[tuple[str, int], asyncio.Task[list[ResolveResult]]] = {}
 
-    async def dial(self, origin: Origin, protocol: Callable[[], _Protocol]) -> _Protocol:
-        """A new connection. Raises EgressError, LookupFailure, or whatever OSError connecting and TLS end in."""
+    async def dial(self, origin: Origin, protocol: Callable[[], _Protocol], tenant: Hashable = None) -> _Protocol:
+        """A new connection, for a tenant, whose names share his look-ups.
+
+        Raises EgressError, LookupFailure, or whatever OSError connecting and TLS end in.
+        """
         host, port, encrypted = origin
-        addresses = await self._addresses(host, port)
+        addresses = await self._addresses(host, port, tenant)
         try:
             made = await start_connection(addresses, happy_eyeballs_delay=0.25, socket_factory=self._make_socket)
         except RuntimeError as error:  # which uvloop may raise where others raise OSError
@@ -91,37 +85,17 @@ class Dialer:
             raise HandshakeFailure(f"The TLS handshake was cut off: {error}") from error
         return connected
 
-    async def _addresses(self, host: str, port: int) -> list[Any]:
+    async def _addresses(self, host: str, port: int, tenant: Hashable) -> list[Any]:
         if ":" in host:
             return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
         if DOTTED.fullmatch(host):
             return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
-        lookup = self._lookups.get((host, port))
-        if lookup is None:
-            lookup = self._lookups[host, port] = asyncio.create_task(self._resolver.resolve(host, port))
-            lookup.add_done_callback(lambda done: self._remember(host, port, done))
-        try:
-            async with asyncio.timeout(self._lookup_timeout_s) as waiting:
-                found = await asyncio.shield(lookup)
-        except EgressError:
-            raise
-        except TimeoutError as error:
-            if not waiting.expired():
-                raise LookupFailure(f"{host}: {error}") from error
-            raise LookupFailure(f"{host}: no name server answered within {self._lookup_timeout_s:g} s") from error
-        except (OSError, UnicodeError) as error:
-            raise LookupFailure(f"{host}: {error}") from error
+        found = await self._names.addresses(host, port, tenant)
         return [(f["family"], socket.SOCK_STREAM, f["proto"], "", (f["host"], f["port"])) for f in found]
-
-    def _remember(self, host: str, port: int, lookup: "asyncio.Task[list[ResolveResult]]") -> None:
-        if lookup.cancelled() or lookup.exception():
-            del self._lookups[host, port]
-        else:
-            asyncio.get_running_loop().call_later(NAMES_KEPT_S, self._lookups.pop, (host, port))
 
     async def close(self) -> None:
         """Look up no more names."""
-        await self._resolver.close()
+        await self._names.close()
 
 
 def _socket_factory(policy: EgressPolicy) -> Callable[[Any], socket.socket]:
@@ -144,5 +118,5 @@ def guarded_connector(policy: EgressPolicy, resolver: AbstractResolver | None = 
         socket_factory=_socket_factory(policy),
         limit=limit,
         keepalive_timeout=KEEP_ALIVE_S,
-        ttl_dns_cache=NAMES_KEPT_S,
+        ttl_dns_cache=int(KEPT_S),
     )

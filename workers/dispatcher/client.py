@@ -8,7 +8,7 @@ decompressed. Every failure of the world becomes a cause; anything else is a fau
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import StrEnum
 from ssl import SSLError
 from typing import NamedTuple
@@ -16,7 +16,8 @@ from typing import NamedTuple
 from schemas.egress import EgressError
 from workers.dispatcher.connection import Connection, ProtocolError
 from workers.dispatcher.retry import parse_retry_after
-from workers.egress import KEEP_ALIVE_S, Dialer, HandshakeFailure, LookupFailure, Origin
+from workers.egress import KEEP_ALIVE_S, Dialer, HandshakeFailure, Origin
+from workers.names import LookupFailure
 
 CONNECTION_LIFE_S = 30.0
 """However busy a connection is, so long after it was made the name is looked up again: receivers move."""
@@ -68,11 +69,14 @@ class Client:
         self._idle.clear()
         await self._dialer.close()
 
-    async def post(self, origin: Origin, request: bytes) -> Answer:
-        """Make one attempt. Raises nothing that the receiver or the network can bring about."""
+    async def post(self, origin: Origin, request: bytes, tenant: Hashable = None) -> Answer:
+        """Make one attempt, for a tenant (see `workers.names`).
+
+        Raises nothing that the receiver or the network can bring about.
+        """
         began = time.perf_counter()
         try:
-            connection = await self._exchange(origin, request)
+            connection = await self._exchange(origin, request, tenant)
         except (OSError, ProtocolError) as error:
             latency_s = min(self._timeout_s, time.perf_counter() - began)
             return Answer(cause_of(error), None, latency_s, self._sentence(error))
@@ -90,7 +94,7 @@ class Client:
         retry_after_s = parse_retry_after(connection.retry_after, self._clock())
         return Answer(Cause.STATUS, status, latency_s, text, retry_after_s)
 
-    async def _exchange(self, origin: Origin, request: bytes) -> Connection:
+    async def _exchange(self, origin: Origin, request: bytes, tenant: Hashable) -> Connection:
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         connection = self._take(origin)
         if connection is not None:
@@ -103,7 +107,7 @@ class Client:
                 # The receiver closed it while it was idle, which says nothing of this request. Should it have arrived
                 # all the same, it comes twice: deliveries may.
         async with asyncio.timeout_at(deadline):
-            connection = await self._dialer.dial(origin, Connection)
+            connection = await self._dialer.dial(origin, Connection, tenant)
         await connection.exchange(request, deadline)
         return connection
 

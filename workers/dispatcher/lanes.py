@@ -234,7 +234,8 @@ class Lanes:
         """One attempt, now."""
         if requests.origin is None:
             return Answer(Cause.EGRESS, None, 0.0, requests.target.refusal)
-        answer = await self._client.post(requests.origin, requests.make(event_id, body, self.key))
+        request = requests.make(event_id, body, self.key)
+        answer = await self._client.post(requests.origin, request, requests.target.organization_id)
         requests.heard(event_id, answer.status)
         return answer
 

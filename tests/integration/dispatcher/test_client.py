@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_failures import certificate
 
 from schemas.egress import EgressPolicy
-from workers import egress
+from workers import egress, names
 from workers.dispatcher import client as clients
 from workers.dispatcher.client import ANSWER_KEPT_CHARS, Answer, Cause, Client
 from workers.egress import Dialer, Origin
@@ -347,6 +347,35 @@ async def test_a_handshake_that_is_cut_off_and_silent_name_servers_are_told_by_t
     assert (silent.cause, "no name server answered" in silent.text) == (Cause.DNS, True)
     await client.close()
     listener.close()
+
+
+async def test_a_busy_connection_follows_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its time is over the name is looked up again, and leads elsewhere by then."""
+    addresses = {"receiver.example": "127.0.0.1"}
+
+    class Resolver:
+        async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[dict[str, Any]]:
+            found = addresses[host]
+            return [{"hostname": host, "host": found, "port": port, "family": 2, "proto": 6, "flags": 0}]
+
+        async def close(self) -> None:
+            pass
+
+    before, after = Server([OK]), Server([OK])
+    async with listening(before) as origin:
+        moved = await asyncio.start_server(after.serve, "127.0.0.2", origin.port)
+        client = Client(Dialer(EgressPolicy("127.0.0.0/8", http=True), Resolver()), 5.0)  # type: ignore[arg-type]
+        named = origin._replace(host="receiver.example")
+        await client.post(named, REQUEST)
+        addresses["receiver.example"] = "127.0.0.2"
+        await client.post(named, REQUEST)
+        assert (len(before.requests), len(after.requests)) == (2, 0)
+        monkeypatch.setattr("workers.dispatcher.client.CONNECTION_LIFE_S", -1.0)
+        monkeypatch.setattr(names, "KEPT_S", -1.0)
+        await client.post(named, REQUEST)
+        await client.close()
+        moved.close()
+    assert (len(before.requests), len(after.requests)) == (2, 1)
 
 
 async def test_a_busy_connection_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,7 @@ class Simulated:
 
     # The client
 
-    async def post(self, _: Origin, request: bytes) -> Answer:
+    async def post(self, _origin: Origin, request: bytes, _tenant: object) -> Answer:
         event_id = msgspec.json.decode(request.partition(b"\r\n\r\n")[2])["event"]["eventId"]
         self.arrived[event_id] += 1
         began = self._loop.time()

@@ -1,0 +1,122 @@
+"""Addresses of names that users gave us: looked up once at a time each, remembered, and at nobody else's cost.
+
+A name server that is silent holds a thread of the system's resolver for half a minute. So a tenant has few look-ups
+under way at once (further ones of his wait for those), and names that never had an answer leave a part of all threads
+to those that had one. Whoever had an answer is served the last one while the next is looked up, or cannot be had just
+now: only what a name server says for certain (there is no such name, its address is refused) ends it.
+"""
+
+import asyncio
+import socket
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from schemas.egress import LOOKUPS_MAX, EgressError
+
+KEPT_S = 10.0
+"""An answer is not asked for again for so long."""
+MEANWHILE_S = 0.25
+"""So long the next answer is waited for where there is one to go on with."""
+LAST_GOOD_S = 3600.0
+"""An older answer is no answer."""
+OF_TENANT = 4
+UNANSWERED_MAX = LOOKUPS_MAX * 3 // 4
+"""Look-ups under way of one tenant, and of all names without an answer yet."""
+KNOWN_MAX = 20_000
+_TEMPORARY = {socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_FAIL, socket.EAI_MEMORY}
+
+
+class LookupFailure(OSError):
+    """A name has no address, or none could be found out."""
+
+
+class _Known(NamedTuple):
+    addresses: list[ResolveResult]
+    at: float
+
+
+class Names:
+    """The names that one event loop connects to."""
+
+    def __init__(self, resolver: AbstractResolver, timeout_s: float) -> None:
+        """`timeout_s` is how long somebody waits for a first answer; the look-up itself goes on."""
+        self._resolver = resolver
+        self._timeout_s = timeout_s
+        self._known: OrderedDict[tuple[str, int], _Known] = OrderedDict()
+        self._pending: dict[tuple[str, int], tuple[asyncio.Task[list[ResolveResult]], float]] = {}
+        self._shares: dict[Hashable, tuple[asyncio.Semaphore, int]] = {}
+        self._unanswered = asyncio.Semaphore(UNANSWERED_MAX)
+
+    def __repr__(self) -> str:
+        return f"<Names known={len(self._known)} pending={len(self._pending)}>"
+
+    async def addresses(self, host: str, port: int, tenant: Hashable) -> list[ResolveResult]:
+        """The permitted addresses of a host. Raises LookupFailure, or EgressError where it has only others."""
+        loop, key = asyncio.get_running_loop(), (host, port)
+        known = self._known.get(key)
+        if known is not None and loop.time() - known.at < KEPT_S:
+            return known.addresses
+        if known is not None and loop.time() - known.at > LAST_GOOD_S:
+            known = None
+        lookup, since = self._pending.get(key) or self._begin(key, tenant, answered=known is not None)
+        wait_s = self._timeout_s if known is None else max(0.0, since + MEANWHILE_S - loop.time())
+        try:
+            async with asyncio.timeout(wait_s) as waiting:
+                return await asyncio.shield(lookup)
+        except EgressError:
+            raise
+        except (OSError, UnicodeError) as error:
+            late = isinstance(error, TimeoutError) and waiting.expired()
+            if known is not None and (late or _is_temporary(error)):
+                return known.addresses
+            reason = f"no name server answered within {self._timeout_s:g} s" if late else error
+            raise LookupFailure(f"{host}: {reason}") from error
+
+    async def close(self) -> None:
+        """Look up no more names."""
+        await self._resolver.close()
+
+    def _begin(
+        self, key: tuple[str, int], tenant: Hashable, *, answered: bool
+    ) -> tuple[asyncio.Task[list[ResolveResult]], float]:
+        lookup = asyncio.create_task(self._look_up(key, tenant, answered=answered))
+        lookup.add_done_callback(lambda done: self._remember(key, done))
+        self._pending[key] = found = lookup, asyncio.get_running_loop().time()
+        return found
+
+    async def _look_up(self, key: tuple[str, int], tenant: Hashable, *, answered: bool) -> list[ResolveResult]:
+        share, users = self._shares.get(tenant, (asyncio.Semaphore(OF_TENANT), 0))
+        self._shares[tenant] = share, users + 1
+        try:
+            async with share:
+                if answered:
+                    return await self._resolver.resolve(*key)
+                async with self._unanswered:
+                    return await self._resolver.resolve(*key)
+        finally:
+            users = self._shares[tenant][1] - 1
+            if users:
+                self._shares[tenant] = share, users
+            else:
+                del self._shares[tenant]
+
+    def _remember(self, key: tuple[str, int], lookup: "asyncio.Task[list[ResolveResult]]") -> None:
+        del self._pending[key]
+        if lookup.cancelled():
+            return
+        error = lookup.exception()
+        if error is None:
+            self._known[key] = _Known(lookup.result(), asyncio.get_running_loop().time())
+            self._known.move_to_end(key)
+            if len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
+        elif not _is_temporary(error):
+            self._known.pop(key, None)
+
+
+def _is_temporary(error: BaseException) -> bool:
+    """Whether a name server may say something else in a moment."""
+    return isinstance(error, socket.gaierror) and error.errno in _TEMPORARY
