@@ -73,8 +73,8 @@ def firmware_version(text: str | None) -> FirmwareVersion:
     return FirmwareVersion(version, None if version == text else text)
 
 
-def _semantic(told: str) -> str | None:
-    found = _TOLD.fullmatch(told)
+def _semantic(text: str) -> str | None:
+    found = _TOLD.fullmatch(text)
     if found is None:
         return None
     numbers = [number.lstrip("0") or "0" for number in found["numbers"].split(".")]

@@ -84,9 +84,9 @@ def _heard(now_ms: int, flat: list[bytes]) -> Heard | None:
     if not flat:
         return Heard(now_ms, None, None)
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    told = [tuple(map(int, value.split())) for name, value in fields.items() if name != b"!"]
-    alive = [edge for edge in told if now_ms - edge[0] <= LATE_S * 1000]
-    missing = [edge for edge in told if LATE_S * 1000 < now_ms - edge[0] <= GONE_S * 1000]
+    edges = [tuple(map(int, value.split())) for name, value in fields.items() if name != b"!"]
+    alive = [edge for edge in edges if now_ms - edge[0] <= LATE_S * 1000]
+    missing = [edge for edge in edges if LATE_S * 1000 < now_ms - edge[0] <= GONE_S * 1000]
     if missing or not alive:
         return None
     return Heard(now_ms, max(since for _, since, _ in alive), min(ahead for _, _, ahead in alive))

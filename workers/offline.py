@@ -159,9 +159,9 @@ class OfflineSweep:
             if shard not in oldest or shard not in heard:
                 self._heard_since.pop(shard, None)
             elif moment - self._heard_since.setdefault(shard, moment) >= GRACE.total_seconds():
-                told = heard[shard]
-                if told.since_ms is None or told.now_ms - told.since_ms >= GRACE / MILLISECOND:
-                    until[shard] = _until(oldest[shard], told, now)
+                edges = heard[shard]
+                if edges.since_ms is None or edges.now_ms - edges.since_ms >= GRACE / MILLISECOND:
+                    until[shard] = _until(oldest[shard], edges, now)
         self._tell(set(range(self._shards)) - heard.keys())
         return until
 

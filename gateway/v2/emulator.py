@@ -20,7 +20,7 @@ from gateway.stores.devices import deletion, emulation, locking, project_view
 from gateway.stores.devices import labels as device_labels
 from gateway.stores.devices.project_view import Filters, Order
 from gateway.v2.devices import Devices, DevicesQuery, V2Device, read_page, shown
-from gateway.v2.labels import Labels, told, too_many
+from gateway.v2.labels import Labels, as_stored, too_many
 from gateway.v2.names import DEVICE_UNKNOWN, device_in
 from schemas import ids, typed_events
 from schemas.events import EventType
@@ -73,7 +73,7 @@ async def create_emulated_device(services: Services, project: ProjectScope, body
             project.organization_id,
             project.id,
             body.type,
-            told(body.labels),
+            as_stored(body.labels),
             services.shards,
         )
     return shown(await device_in(services, ids.device_name(device_id), project.id, emulated=True), {})
@@ -99,7 +99,7 @@ async def replace_emulated_device(
             raise NotFound(DEVICE_UNKNOWN)
         if wrong := too_many(body.labels):
             raise DoesNotFit(wrong)
-        await device_labels.store(changed, locked, told(body.labels))
+        await device_labels.store(changed, locked, as_stored(body.labels))
     return await _read(services, project, device)
 
 

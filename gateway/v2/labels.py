@@ -96,7 +96,7 @@ def invalid(name: str, message: str) -> DeviceError:
     return DeviceError(name, Status("INVALID_ARGUMENT", message))
 
 
-def told(labels: Mapping[str, str]) -> dict[str, str]:
+def as_stored(labels: Mapping[str, str]) -> dict[str, str]:
     """The labels that a device has where it is given these: an empty name or description is none."""
     return {key: value for key, value in labels.items() if value or key not in NAMED}
 
@@ -120,7 +120,7 @@ async def update_labels(services: Services, project: ProjectScope, body: LabelUp
             if device is None:
                 errors.append(not_found(name))
                 continue
-            labels = told(body.applied(device.labels))
+            labels = as_stored(body.applied(device.labels))
             if wrong := too_many(labels):
                 errors.append(invalid(name, wrong))
             else:
@@ -216,7 +216,7 @@ async def _set(services: Services, project: ProjectScope, device: str, key: str,
         locked = (await device_labels.lock(changed.connection, project.id, [found.id])).get(found.id)
         if locked is None:
             raise NotFound(DEVICE_UNKNOWN)
-        labels = told({**locked.labels, key: value})
+        labels = as_stored({**locked.labels, key: value})
         if wrong := too_many(labels):
             raise DoesNotFit(wrong)
         await device_labels.store(changed, locked, labels)

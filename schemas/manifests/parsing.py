@@ -33,7 +33,7 @@ class ManifestError(ValueError):
     """A manifest that cannot be used; the text is a sentence that names file and line."""
 
 
-class Place(NamedTuple):
+class Template(NamedTuple):
     """A text of a manifest with `{name}` in it. `answers` are the names that the vendor's own answers fill."""
 
     keys: list[str]
@@ -75,7 +75,7 @@ def parse(text: str, source: str) -> Manifest:
 
 def leading(manifest: Manifest) -> set[str]:
     """Settings and credentials that say where requests go and how they are proven."""
-    return {name for place in _places(manifest) for name in PLACE.findall(place.text)}
+    return {name for template in _templates(manifest) for name in PLACE.findall(template.text)}
 
 
 def _wrong(found: dict[str, Any], manifest: Manifest) -> Iterator[tuple[list[str], str]]:
@@ -87,7 +87,7 @@ def _wrong(found: dict[str, Any], manifest: Manifest) -> Iterator[tuple[list[str
         except JMESPathError as error:
             yield keys, str(error).splitlines()[0]
     entered = {*manifest.settings, *manifest.credentials}
-    for keys, text, answers in _places(manifest):
+    for keys, text, answers in _templates(manifest):
         host = _HOST.match(text)
         for name in PLACE.findall(text):
             if name not in entered | answers:
@@ -111,55 +111,55 @@ def _wrong(found: dict[str, Any], manifest: Manifest) -> Iterator[tuple[list[str
             yield keys, "a request for each device and for_each do not go together"
 
 
-def _places(manifest: Manifest) -> Iterator[Place]:
+def _templates(manifest: Manifest) -> Iterator[Template]:
     """All texts in which `{name}` must be known; in bodies it may be the vendor's own."""
-    yield Place(["base_url"], manifest.base_url, set())
+    yield Template(["base_url"], manifest.base_url, set())
     of_steps = {name for _, step in _steps(manifest) for name in step.values}
-    yield from _places_of_authentication(manifest, of_steps)
+    yield from _templates_of_authentication(manifest, of_steps)
     for keys, listing in _listings(manifest):
         answers = set(of_steps) if listing.for_each is None else of_steps | {*listing.for_each.values}
         answers |= {"id"} if keys[0] == "telemetry" else set()
-        yield from _places_of_request(keys, listing, answers, {listing.path_parameter})
+        yield from _templates_of_request(keys, listing, answers, {listing.path_parameter})
     if manifest.detail is not None:
-        yield from _places_of_request(["detail"], manifest.detail, of_steps | {"id", *manifest.detail.values})
+        yield from _templates_of_request(["detail"], manifest.detail, of_steps | {"id", *manifest.detail.values})
 
 
-def _places_of_authentication(manifest: Manifest, of_steps: set[str]) -> Iterator[Place]:
+def _templates_of_authentication(manifest: Manifest, of_steps: set[str]) -> Iterator[Template]:
     kind = manifest.authentication
     keys = ["authentication"]
     match kind:
         case ApiKey() | Basic() | Bearer():
             texts = msgspec.structs.asdict(kind)
-            yield from (Place([*keys, name], text, set()) for name, text in texts.items() if name != "header")
+            yield from (Template([*keys, name], text, set()) for name, text in texts.items() if name != "header")
             return
         case Hmac():
-            yield Place([*keys, "secret"], kind.secret, set())
-            yield Place([*keys, "text"], kind.text, OF_A_REQUEST - {"signature"})
-            yield from (Place([*keys, "headers", name], text, OF_A_REQUEST) for name, text in kind.headers.items())
+            yield Template([*keys, "secret"], kind.secret, set())
+            yield Template([*keys, "text"], kind.text, OF_A_REQUEST - {"signature"})
+            yield from (Template([*keys, "headers", name], text, OF_A_REQUEST) for name, text in kind.headers.items())
             return
         case Login():
-            yield from _places_of_request(keys, kind, set())
-            yield from (Place([*keys, "form", name], text, set()) for name, text in kind.form.items())
+            yield from _templates_of_request(keys, kind, set())
+            yield from (Template([*keys, "form", name], text, set()) for name, text in kind.form.items())
             for text in _texts_in(kind.body):
-                yield Place([*keys, "body"], text, set())
+                yield Template([*keys, "body"], text, set())
         case _:
             for name in ("token_url", "authorize_url", "client_id", "client_secret"):
-                yield Place([*keys, name], getattr(kind, name, ""), set())
-            yield from (Place([*keys, "parameters", name], text, set()) for name, text in kind.parameters.items())
-    yield Place([*keys, "value"], kind.value, {"token"} | of_steps)
+                yield Template([*keys, name], getattr(kind, name, ""), set())
+            yield from (Template([*keys, "parameters", name], text, set()) for name, text in kind.parameters.items())
+    yield Template([*keys, "value"], kind.value, {"token"} | of_steps)
     answers: set[str] = set()
     for where, step in _steps(manifest):
-        yield from _places_of_request(where, step, answers | {"token"})
+        yield from _templates_of_request(where, step, answers | {"token"})
         answers |= {*step.values}
 
 
-def _places_of_request(
+def _templates_of_request(
     keys: list[str], request: Listing | Detail | Step | Login, answers: set[str], in_path: set[str] | None = None
-) -> Iterator[Place]:
-    yield Place([*keys, "path"], request.path, answers | (in_path or set()))
+) -> Iterator[Template]:
+    yield Template([*keys, "path"], request.path, answers | (in_path or set()))
     for member in ("query", "headers"):
         for name, text in getattr(request, member).items():
-            yield Place([*keys, member, name], text, answers)
+            yield Template([*keys, member, name], text, answers)
 
 
 def _steps(manifest: Manifest) -> Iterator[tuple[list[str], Step]]:

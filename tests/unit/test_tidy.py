@@ -35,6 +35,19 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert [name(path) for path in MODULES if path.stem in empty or empty & set(path.relative_to(ROOT).parts)] == []
 
 
+def test_words_that_stood_for_many_things_name_nothing() -> None:
+    """What has a word of its own is called by it; members of what clients read keep their names."""
+    vague, found = {"told", "Place", "keyed"}, []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.arg(arg=word) | ast.ClassDef(name=word):
+                    found += [f"{name(path)}: {word}"] if word in vague else []
+                case ast.FunctionDef(name=word) | ast.AsyncFunctionDef(name=word):
+                    found += [f"{name(path)}: {word}"] if word in vague else []
+    assert found == []
+
+
 def test_sql_stands_only_where_it_belongs() -> None:
     """In stores, in the schema, and in the worker loop or command that is its sole user."""
     statement = re.compile(r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM)\b [\w*(]")

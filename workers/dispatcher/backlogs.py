@@ -57,8 +57,8 @@ class Backlogs:
             for connector in self._roster.connectors.values()
             if (known := self._known(connector)) != connector.backlog
         }
-        told = [(connector.id, *known) for connector, known in changed.items()]
-        written = await store.keep_backlogs(await self._session.get(), told) if told else set()
+        rows = [(connector.id, *known) for connector, known in changed.items()]
+        written = await store.keep_backlogs(await self._session.get(), rows) if rows else set()
         for connector, known in changed.items():
             if connector.id in written:
                 connector.backlog = known

@@ -247,12 +247,12 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else str(value) if type(value) is int else ""
 
 
-def _life_s(told: Any) -> float:
+def _life_s(value: Any) -> float:
     """For how many seconds a token is good, by whatever the vendor says: seconds, or the moment at which it ends."""
     try:
-        if isinstance(told, str) and not told.strip().replace(".", "", 1).isdecimal():
-            told = times.of_text(told).timestamp()
-        number = float(told) if isinstance(told, str | int | float) else TOKEN_LIFE_S
+        if isinstance(value, str) and not value.strip().replace(".", "", 1).isdecimal():
+            value = times.of_text(value).timestamp()
+        number = float(value) if isinstance(value, str | int | float) else TOKEN_LIFE_S
         if number >= MOMENT_FROM:
             number = (times.of_number(number) - datetime.now(UTC)).total_seconds()
     except (ValueError, OverflowError):
