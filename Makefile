@@ -30,6 +30,9 @@ run: .venv/runtime  ## run the whole stack with a demo tenant
 test: .venv/dev  ## run the tests on real embedded servers
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
+mutants: .venv/dev  ## break each line that keeps a promise, and see its test fail (some minutes)
+	$(BIN)/python -m tests.mutants
+
 check: .venv/dev  ## format, lint, types, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -49,4 +52,4 @@ lock:  ## resolve the dependencies anew
 clean:  ## remove the environment and the caches, not the data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help run test check bench load lock clean
+.PHONY: help run test mutants check bench load lock clean

@@ -10,7 +10,7 @@ from gateway.api import page_tokens
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.principals import Principal
-from gateway.api.scopes import NOT_FOUND, ProjectScope
+from gateway.api.scopes import ProjectScope
 from gateway.api.validation import Label
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
@@ -18,7 +18,7 @@ from gateway.services import Services
 from gateway.stores.devices import project_view
 from gateway.stores.devices.project_view import Filters, Order, ProjectDevice
 from gateway.v2.any_project import ANY_PROJECT, readable
-from gateway.v2.names import device_in, label_filter
+from gateway.v2.names import DEVICE_UNKNOWN, device_in, label_filter
 from schemas import ids, rendering, typed_events
 from schemas.ids import uuid_of
 
@@ -148,11 +148,14 @@ async def list_devices(services: Services, account: Principal, project: str, que
 async def read_device(services: Services, account: Principal, project: str, device: str) -> V2Device:
     """Read one device; with `-` as project, wherever the caller may read it."""
     if project != ANY_PROJECT:
-        await ProjectScope.of(services, account, uuid_of(project), Permission.READ)
-    found = await device_in(services, device)
-    if project != ANY_PROJECT and uuid_of(project) != found.project_id:
-        raise NotFound(NOT_FOUND)
-    await ProjectScope.of(services, account, found.project_id, Permission.READ)
+        scope = await ProjectScope.of(services, account, uuid_of(project), Permission.READ)
+        found = await device_in(services, device, scope.id)
+    else:
+        found = await device_in(services, device)
+        try:
+            await ProjectScope.of(services, account, found.project_id, Permission.READ)
+        except NotFound:
+            raise NotFound(DEVICE_UNKNOWN) from None
     return shown(found, (await project_view.reported(services.postgres, services.shards, [found.id]))[found.id])
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -170,13 +171,14 @@ class Receiver:
 
 
 class MovedClock:
-    """A wall clock that tests move."""
+    """A wall clock that tests move, and nobody else: the machine's may be set while they run."""
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
+        self._began_s = time.time() - time.monotonic()
 
     def __call__(self) -> float:
-        return datetime.now(UTC).timestamp() + self.ahead_s
+        return self._began_s + time.monotonic() + self.ahead_s
 
     def moment(self) -> datetime:
         return datetime.fromtimestamp(self(), UTC)

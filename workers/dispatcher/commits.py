@@ -12,7 +12,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from schemas import logs
 from schemas.postgres import PostgresAway
@@ -140,7 +139,7 @@ class Commits:
         if now - self._idle_at >= IDLE_S:
             self._idle_at = now
             busy = {connector for connector, _ in batch}
-            since = datetime.now(UTC)
+            since = store.moment(self._clock())
             batch += [
                 (connector, progress)
                 for connector in self._roster.connectors.values()

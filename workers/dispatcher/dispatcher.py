@@ -134,7 +134,7 @@ class Dispatcher:
         feeder = Feeder(event_log, settings.postgres_dsn, roster, lanes.pump, clock)
         tail_session = Session(settings.postgres_dsn, "dispatcher tail", by_index)
         commit_session = Session(settings.postgres_dsn, "dispatcher commits")
-        tail = Tail(event_log, tail_session, roster, lanes.pump)
+        tail = Tail(event_log, tail_session, roster, lanes.pump, clock)
         commits = Commits(
             commit_session,
             roster,

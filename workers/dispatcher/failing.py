@@ -74,16 +74,15 @@ class FailingSweep:
                     )
             failing_since = await self._pool.fetchval(
                 """WITH disabled AS (
-                       UPDATE data_connectors SET status = 'SYSTEM_DISABLED', updated_at = $4 WHERE id =
+                       UPDATE data_connectors SET status = 'SYSTEM_DISABLED', updated_at = $3 WHERE id =
                            (SELECT id FROM data_connectors
-                             WHERE id = $1 AND status = 'ACTIVE' AND failing_since <= $2 AND last_attempt_at > $3
+                             WHERE id = $1 AND status = 'ACTIVE' AND failing_since <= $2
                                FOR NO KEY UPDATE SKIP LOCKED)
                        RETURNING id, failing_since)
                    INSERT INTO connector_notices (connector_id, at, kind, failing_since)
-                   SELECT id, $4, 'system_disabled', failing_since FROM disabled RETURNING failing_since""",
+                   SELECT id, $3, 'system_disabled', failing_since FROM disabled RETURNING failing_since""",
                 row["id"],
                 now - DISABLED_AFTER,
-                now - ATTEMPTED_WITHIN,
                 now,
             )
             if failing_since is not None:

@@ -173,7 +173,7 @@ class Roster:
             self.forget()
             self._read_in = generation
         if not self.shards:
-            since = datetime.now(UTC) - CLOCK_SLACK
+            since = store.moment(self._clock()) - CLOCK_SLACK
             heads = await event_log.heads(connection, await event_log.shards(connection))
             self.shards = {shard: Shard(shard, head, since) for shard, head in heads.items()}
         active = await store.active(connection)

@@ -8,7 +8,6 @@ joins only here, between two reads, so a read that is under way was made for all
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from schemas import event_log, logs
 from schemas.postgres import PostgresAway
@@ -18,6 +17,7 @@ from workers.dispatcher.queue import CLOCK_SLACK, FRESH_MAX, Cursor
 from workers.dispatcher.reading import EventLog, Span
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
+from workers.dispatcher.store import moment
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,19 @@ RETRY_S = 0.25
 class Tail:
     """The reading end that connectors share."""
 
-    def __init__(self, log: EventLog, session: Session, roster: Roster, pump: Callable[[Connector], None]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        session: Session,
+        roster: Roster,
+        pump: Callable[[Connector], None],
+        clock: Callable[[], float],
+    ) -> None:
         self._log = log
         self._session = session
         self._roster = roster
         self._pump = pump
+        self._clock = clock
 
     def __repr__(self) -> str:
         return f"<Tail {list(self._roster.shards.values())}>"
@@ -54,7 +62,7 @@ class Tail:
     async def read(self) -> bool:
         """Hand out what is new; returns whether there is more at once."""
         connection = await self._session.get()
-        since = datetime.now(UTC) - CLOCK_SLACK
+        since = moment(self._clock()) - CLOCK_SLACK
         shards = self._roster.shards
         heads = await event_log.heads(connection, shards)
         if any(heads[shard.shard] < shard.seq for shard in shards.values()):

@@ -8,7 +8,7 @@ state.
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -105,7 +105,7 @@ def _has_good_key(message: Message, row: Any) -> bool:
 
 
 async def _write(connection: Connection, devices: Collection[_Device], rows: Rows) -> None:
-    now = datetime.now(UTC)
+    now = rows.stored_at
     stored = [device.stored for device in devices]
     await states.write(connection, stored, rows.stored_at)
     if back := [one.device_id for one in stored if one.offline]:

@@ -9,12 +9,13 @@ import pytest
 import standardwebhooks
 from disruptive.errors import ConfigurationError
 from dtintegrations.data_connector.http_push import HttpPush
-from webhooks import Project, Receiver, answers, make_project, until
+from webhooks import MovedClock, Project, Receiver, answers, hangs, make_project, until
 
 from gateway.stores.connectors import ledgers
 from schemas import signing_keys
 from schemas.deliveries import LATENCY_BOUNDS_MS
 from schemas.postgres import Pool
+from workers.dispatcher.queue import FRESH_MAX
 from workers.dispatcher.request import USER_AGENT
 
 SECRET = "a secret of the length that its algorithm wants"
@@ -153,6 +154,52 @@ async def test_each_connector_of_a_project_gets_its_events_and_no_others(
     for n, ids in enumerate(happened):
         got = [r.event_id for r in receiver.received if r.path == f"/hook/{n}"]
         assert sorted(got) == sorted(2 * ids)
+
+
+async def test_a_connector_that_catches_up_gets_events_of_its_project_only(
+    project: Project, receiver: Receiver
+) -> None:
+    """Those behind the tail are read by windows, past the events of others that lie between."""
+    other = await make_project(project.pool, project.dsn)
+    projects = {"one": project, "other": other}
+    connectors = {name: await p.connector(f"{receiver.url}/{name}") for name, p in projects.items()}
+    happened: dict[str, list[str]] = {name: [] for name in projects}
+    for _ in range(10):
+        for name, each in projects.items():
+            happened[name] += await each.happen(20)
+    async with project.dispatcher():
+        for name, each in projects.items():
+            await until(lambda name=name, each=each: each.settled(connectors[name]))
+    for name, event_ids in happened.items():
+        assert sorted(r.event_id for r in receiver.received if r.path == f"/hook/{name}") == sorted(event_ids)
+
+
+async def test_events_on_both_sides_of_midnight_are_delivered(project: Project, receiver: Receiver) -> None:
+    """Also one that is stored late by a worker whose clock is behind: it lies in the day before."""
+    clock = MovedClock()
+    midnight = clock.moment().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    clock.move(seconds=midnight.timestamp() - clock() - 1)
+    connector = await project.connector(receiver.url)
+    happened: list[str] = []
+    async with project.dispatcher(clock):
+        for stored_at in (midnight - timedelta(seconds=1), midnight, midnight - timedelta(minutes=1)):
+            happened += await project.happen(8, stored_at=stored_at)
+            await until(lambda: sorted(receiver.event_ids) == sorted(happened))  # noqa: B023
+            clock.move(seconds=1)
+        assert (await until(lambda: project.settled(connector))).delivered == len(happened)
+
+
+async def test_what_a_hanging_receiver_is_owed_stays_in_the_log(project: Project, receiver: Receiver) -> None:
+    """In memory are so many events and no more, however many happen while the connector follows the tail."""
+    receiver.behave = hangs
+    connector = await project.connector(receiver.url)
+    async with project.dispatcher() as dispatcher:
+        queue = (await until(lambda: dispatcher.roster.connectors.get(connector))).queue
+        await until(lambda: all(cursor.live for cursor in queue.cursors.values()))
+        await project.happen(4 * FRESH_MAX)
+        heads = {row["shard"]: row["next_seq"] for row in await project.pool.fetch("SELECT * FROM shards")}
+        await until(lambda: {shard: s.seq for shard, s in dispatcher.roster.shards.items()} == heads)
+        assert 0 < len(queue.fresh) <= FRESH_MAX
 
 
 async def test_what_happened_before_a_connector_was_made_is_not_sent(project: Project, receiver: Receiver) -> None:

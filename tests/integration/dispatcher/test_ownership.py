@@ -112,12 +112,12 @@ async def test_two_that_both_believe_to_be_the_owner_still_count_each_event_once
 
 
 async def test_what_was_in_flight_with_a_dead_owner_is_sent_again(project: Project, receiver: Receiver) -> None:
-    """Rows set apart by a dispatcher that is gone are due at once for the next one."""
+    """Rows set apart by a dispatcher that is gone are due at once for the next one, not when their time is up."""
     connector = await project.connector(receiver.url)
     [event_id] = await project.happen()
     await project.pool.execute(
         """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at)
-           SELECT $1, shard, seq, stored_at, 'in_flight', stored_at, stored_at + interval '1 hour' FROM events""",
+           SELECT $1, shard, seq, stored_at, 'in_flight', stored_at, stored_at + interval '10 minutes' FROM events""",
         connector,
     )
     await project.pool.execute("UPDATE connector_positions p SET seq = next_seq FROM shards s WHERE s.shard = p.shard")

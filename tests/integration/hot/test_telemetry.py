@@ -2,12 +2,17 @@
 
 import asyncio
 import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from owners import Owner
+from webhooks import until
 
-from schemas import entries, ids, keys, telemetry
+from gateway.ingest import pressure
+from gateway.ingest.call_limit import WINDOW_S
+from schemas import entries, ids, keys, replies, telemetry
 from schemas.redis import Redis
 from tests.conftest import SHARDS
 
@@ -60,6 +65,71 @@ async def test_a_wrong_key_is_refused_and_nothing_is_stored(edge: Any, redis_cli
         status, answer = await post(edge, device_id, wrong, b'{"status":"online"}')
         assert (status, answer) == (401, {"error": "Unauthorized"})
     assert await stored(redis_client) == []
+
+
+async def test_a_key_of_another_version_than_the_reply_names_is_refused(edge: Any, redis_client: Redis) -> None:
+    """Old keys are told 401, and so is one that was not issued yet; the device's own and the one beside it are good."""
+    device_id, _ = device(edge)
+    given = [edge.services.access_keys.issue(device_id, version) for version in range(1, 5)]
+    reply = b"%014x%02x%02x%b.%b" % (1, 2, 3, replies.DEFAULT_RATE_LIMIT_HEX, replies.NOTHING_WAITS)
+    await redis_client.hset(keys.reply(ids.shard_of(device_id.encode(), SHARDS)), device_id, reply)
+    statuses = [(await post(edge, device_id, key, b'{"status":"online"}'))[0] for key in given]
+    assert statuses == [401, 201, 201, 401]
+
+
+async def test_calls_beyond_the_limit_are_refused_on_the_hot_path(edge: Any, redis_client: Redis) -> None:
+    """429 with Retry-After, exactly from the call after the last one that the device's reply allows."""
+    device_id, key = device(edge)
+    reply = b"%014x0000%08x.%b" % (5, 8, replies.NOTHING_WAITS)
+    await redis_client.hset(keys.reply(ids.shard_of(device_id.encode(), SHARDS)), device_id, reply)
+    headers = {"authorization": key}
+    statuses, window = [], int(time.time()) // WINDOW_S
+    while len(statuses) < 12:
+        url = f"{edge.url}/v1/devices/{device_id}/telemetry"
+        async with edge.http.post(url, data=b'{"status":"online"}', headers=headers) as response:
+            statuses.append(response.status)
+        if int(time.time()) // WINDOW_S != window:  # the count began anew
+            statuses, window = [], window + 1
+    assert statuses == [201] * 8 + [429] * 4
+    assert 1 <= int(response.headers["retry-after"]) <= WINDOW_S
+
+
+@pytest.fixture
+async def nearly_full(
+    redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[[bool], Awaitable[None]]]:
+    """Makes Redis nearly full, and gives it room again; an edge that is started afterwards looks often."""
+    monkeypatch.setattr(pressure, "INTERVAL_S", 0.01)
+    [before] = (await redis_client.config_get("maxmemory")).values()
+
+    async def set_full(full: bool) -> None:
+        used = (await redis_client.info("memory"))["used_memory"]
+        await redis_client.config_set("maxmemory", used * 20 // 19 if full else before)
+
+    yield set_full
+    await set_full(False)
+
+
+async def test_telemetry_is_shed_while_redis_is_nearly_full(
+    nearly_full: Callable[[bool], Awaitable[None]], edge: Any, redis_client: Redis
+) -> None:
+    """Past its mark, before Redis itself must refuse: 503 with a reason and the reply; room again, telemetry again."""
+    device_id, key = device(edge)
+
+    async def answered(status: int) -> Any:
+        found, answer = await post(edge, device_id, key, b'{"status":"online"}')
+        return answer if found == status else None
+
+    assert await answered(201)
+    await nearly_full(True)
+    told = await until(lambda: answered(503), 10)
+    assert told["error"] == "Telemetry is not taken at the moment: the message store is nearly full"
+    assert (told["success"], told["command"]) == (False, False)
+    taken = len(await stored(redis_client))
+    assert await answered(503)
+    assert len(await stored(redis_client)) == taken
+    await nearly_full(False)
+    assert (await until(lambda: answered(201), 10))["success"] is True
 
 
 @pytest.mark.parametrize(

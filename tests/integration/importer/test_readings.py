@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from edges import open_shards
 from flushing import store_all
 from imports import Imports
 from vendors import manifest
 
+from schemas import keys
 from schemas.redis import Redis
+from tests.conftest import SHARDS
 from workers.importer import leases
 
 ONE_BY_ONE = '[telemetry]\n[telemetry.list]\npath = "/devices/{id}"\nitems = "[@]"\n[telemetry.values]\n'
@@ -101,6 +104,19 @@ async def test_telemetry_that_fails_altogether_is_no_error_of_the_connector(
     imports.cloud.has("one", "two", "three")
     await imports.pool.execute("UPDATE cloud_connectors SET rest_until = NULL")
     assert (await imports.sync(connector))["created"] == 1
+
+
+async def test_telemetry_makes_no_stream(imports: Imports, redis_client: Redis) -> None:
+    """A shard that lost its stream is rebuilt by its owner; one that a vendor's values made would pass for whole."""
+    imports.cloud.has("one", temperature=20)
+    connector = await _ready(imports)
+    streams = [keys.ingest(shard) for shard in range(SHARDS)]
+    await redis_client.delete(*streams)
+    assert (await _poll(imports, connector))["error"] == "The message log is not ready for telemetry"
+    assert await redis_client.exists(*streams) == 0
+    await open_shards(redis_client)
+    await imports.pool.execute("UPDATE cloud_connectors SET rest_until = NULL")
+    assert (await _poll(imports, connector))["found"] == 1
 
 
 # What was told once -----------------------------------------------------------------------------------------

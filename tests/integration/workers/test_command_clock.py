@@ -126,3 +126,17 @@ async def test_the_clock_reads_what_is_due_and_nothing_else(acme: Owner, clock: 
     assert "commands_due" in str(plan)
     assert await clock.advance(NOW + timedelta(seconds=600)) == 1
     assert await acme.pool.fetchval("SELECT count(*) FROM commands WHERE due_at IS NOT NULL") == 0
+
+
+async def test_a_command_that_was_fetched_does_not_expire_as_if_it_had_not_been(
+    acme: Owner, clock: CommandClock
+) -> None:
+    """From its delivery on it has its timeout, also where that ends after the seven days."""
+    command_id = await sent(acme, await acme.device())
+    expires_at = await acme.pool.fetchval("SELECT expires_at FROM commands WHERE id = $1", command_id)
+    delivered_at = expires_at - timedelta(seconds=300)
+    await acme.pool.execute("UPDATE commands SET delivered_at = $2 WHERE id = $1", command_id, delivered_at)
+    assert await clock.advance(expires_at + timedelta(seconds=299)) == 0
+    assert await status(acme, command_id) == ("pending", None)
+    assert await clock.advance(expires_at + timedelta(seconds=300)) == 1
+    assert await status(acme, command_id) == ("failed", "Timed out after 600 s")

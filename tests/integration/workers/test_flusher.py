@@ -1,11 +1,14 @@
 """From the stream into Postgres: once, in order, whatever happens in between."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from flushing import drain, flushers, send
 from owners import Owner
+from waiting import waits_for_a_lock
+from webhooks import until
 
 from schemas import entries, keys
 from schemas.redis import Redis
@@ -122,3 +125,84 @@ async def test_what_cannot_be_decoded_is_kept_in_quarantine(edge: Any, acme: Own
     assert await values(edge) == [7]
     rows = await edge.services.postgres.fetch("SELECT position, message FROM ingest_quarantine ORDER BY id")
     assert [tuple(row) for row in rows] == [(-1, b"\xc1"), (0, bad)]
+
+
+async def test_a_redis_restored_from_an_older_copy_goes_on_above_the_offset(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """Complete and there, but behind: what is accepted from then on has ids that the offset does not cover."""
+    device_id = await acme.device()
+    shard = (await acme.row(device_id))["shard"]
+    [shards] = flushers(edge, redis_client)
+    await send(edge, device_id, telemetries={"n": 1})
+    await drain(shards)
+    ahead = "99999999999999-5"
+    await edge.services.postgres.execute("UPDATE shards SET stream_offset = $2 WHERE shard = $1", shard, ahead)
+    [again] = flushers(edge, redis_client)
+    await again[shard].open(shard)
+    info = await redis_client.xinfo_stream(keys.ingest(shard))
+    assert info["last-generated-id"].decode() == ahead
+    await send(edge, device_id, telemetries={"n": 2})
+    assert await again[shard].flush() == 1
+    assert await values(edge) == [1, 2]
+
+
+async def test_a_flusher_waits_for_whoever_holds_its_shard_and_reads_the_offset_then(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """While another is about to commit the same messages: then they are stored, and this one gives up."""
+    device_id = await acme.device()
+    shard = (await acme.row(device_id))["shard"]
+    [shards] = flushers(edge, redis_client)
+    flusher = shards[shard]
+    await flusher.open(shard)
+    await send(edge, device_id, telemetries={"n": 1})
+    async with edge.services.postgres.acquire() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("UPDATE shards SET stream_offset = '99999999999999-5' WHERE shard = $1", shard)
+        flushing = asyncio.create_task(flusher.flush())
+        await until(lambda: flushing.done() or waits_for_a_lock(acme.pool), 10)
+        await transaction.commit()
+    with pytest.raises(LostPieceError):
+        await flushing
+    assert await values(edge) == []
+
+
+async def test_when_a_device_was_last_seen_never_goes_back(edge: Any, acme: Owner, redis_client: Redis) -> None:
+    """An edge whose clock is behind, or an entry that comes late, does not make it silent."""
+    device_id = await acme.device()
+    shard = (await acme.row(device_id))["shard"]
+    [shards] = flushers(edge, redis_client)
+    name, late, early = str(device_id).encode(), 1_800_000_600_000_000, 1_800_000_000_000_000
+    for at in (late, early):
+        packed = entries.pack(at, [name, b"00", b'{"status":"online"}'])
+        await redis_client.xadd(keys.ingest(shard), {entries.FIELD: packed})
+        assert await drain(shards) == 1
+    seen = await acme.pool.fetchval("SELECT last_seen_at FROM device_state WHERE device_id = $1", device_id)
+    assert seen == datetime.fromtimestamp(late / 1e6, UTC)
+
+
+async def test_a_message_that_postgres_refuses_is_set_aside_and_the_others_of_its_batch_are_stored(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """With the reason, in quarantine; the shard goes on."""
+    device_id = await acme.device()
+    await acme.pool.execute(
+        """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF NEW.telemetries::jsonb ? 'poison' THEN
+                   RAISE EXCEPTION 'refused by a test' USING ERRCODE = 'data_exception';
+               END IF;
+               RETURN NEW;
+           END $$"""
+    )
+    await acme.pool.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON device_state FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    for telemetries in ({"n": 1}, {"n": 2, "poison": 1}, {"n": 3}):
+        await send(edge, device_id, telemetries=telemetries)
+    [shards] = flushers(edge, redis_client)
+    assert await drain(shards) == 3
+    assert await values(edge) == [1, 3]
+    rows = await acme.pool.fetch("SELECT reason, message FROM ingest_quarantine")
+    assert [(row["reason"], b"poison" in row["message"]) for row in rows] == [("refused by a test", True)]

@@ -10,6 +10,8 @@ import pytest
 from flushing import flusher_of, store_all
 from owners import Owner, outbox
 from prometheus_client import CollectorRegistry
+from waiting import waits_for_a_lock
+from webhooks import until
 
 from gateway.background import Background
 from gateway.ingest.beats import Beats
@@ -305,3 +307,20 @@ async def test_a_sweep_looks_only_at_devices_that_may_have_been_silent_for_too_l
     assert "device_state_check" in str(plan)
     assert "Sort" not in str(plan)
     assert await sweep.sweep(NOW + timedelta(minutes=10, seconds=1)) == 1
+
+
+async def test_the_sweep_waits_for_a_flusher_that_holds_the_shard(acme: Owner, sweep: OfflineSweep) -> None:
+    """A message that is being stored meanwhile counts: whoever sent it is not marked."""
+    device_id = await acme.device()
+    await seen(acme, device_id, NOW - timedelta(hours=1))
+    shard = (await acme.row(device_id))["shard"]
+    async with acme.pool.acquire() as flushing:
+        transaction = flushing.transaction()
+        await transaction.start()
+        await flushing.execute("SELECT FROM shards WHERE shard = $1 FOR NO KEY UPDATE", shard)
+        sweeping = asyncio.create_task(sweep.sweep(NOW))
+        await until(lambda: sweeping.done() or waits_for_a_lock(acme.pool), 10)
+        await flushing.execute("UPDATE device_state SET last_seen_at = $2 WHERE device_id = $1", device_id, NOW)
+        await transaction.commit()
+    assert await sweeping == 0
+    assert await offline(acme, device_id) is False

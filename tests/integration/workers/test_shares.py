@@ -26,7 +26,11 @@ class Worker:
             self.overlaps.append(piece)
         self.busy.add(piece)
         await done.wait()
+        await self.step()
         self.busy.discard(piece)
+
+    async def step(self) -> None:
+        """What it is doing when it is told to give the piece back."""
 
     async def end(self) -> None:
         self.stop.set()
@@ -68,4 +72,28 @@ async def test_a_worker_whose_session_breaks_gives_everything_up_and_comes_back(
     await until(lambda: len(worker.shares.pieces) < 4)
     await until(lambda: len(worker.shares.pieces) == 4)
     await worker.end()
+    assert Worker.overlaps == []
+
+
+async def test_a_piece_is_let_go_only_after_the_step_that_was_under_way(dsn: str, pool: Pool) -> None:
+    """Until then its lock is held, so that nobody else begins."""
+    Worker.busy, Worker.overlaps = set(), []
+    ending, ended = asyncio.Event(), asyncio.Event()
+
+    class Slow(Worker):
+        async def step(self) -> None:
+            ending.set()
+            await ended.wait()
+
+    first = Slow(dsn)
+    await until(lambda: len(first.shares.pieces) == PIECES)
+    second = Worker(dsn)
+    async with asyncio.timeout(20):
+        await ending.wait()
+    [piece] = first.busy - first.shares.pieces
+    assert not await pool.fetchval("SELECT pg_try_advisory_lock_shared($1, $2)", LOCKS, piece)
+    ended.set()
+    await until(lambda: len(second.shares.pieces) == PIECES // 2)
+    await first.end()
+    await second.end()
     assert Worker.overlaps == []

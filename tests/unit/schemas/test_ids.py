@@ -39,3 +39,16 @@ def test_the_name_of_a_device_leads_back_to_its_id() -> None:
     for new in (ids.new_id, ids.new_emulated_id):
         made = new()
         assert ids.device_of_name(ids.device_name(made)) == made
+
+
+def test_every_character_of_an_access_key_counts() -> None:
+    """One that differs in any place is refused, and so is a part of one, and more than one."""
+    keys, device_id = ids.AccessKeys("5a" * 32), str(ids.new_id())
+    key = keys.issue(device_id, 7)
+    assert keys.verify(device_id.encode(), key.encode())
+    for place, character in enumerate(key):
+        other = key[:place] + ("0" if character != "0" else "1") + key[place + 1 :]
+        assert not keys.verify(device_id.encode(), other.encode()), place
+    for length in range(32):
+        assert not keys.verify(device_id.encode(), key[:length].encode())
+    assert not keys.verify(device_id.encode(), key.encode() + b"0")

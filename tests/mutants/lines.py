@@ -1,0 +1,191 @@
+"""The lines that keep promises, each with a way to break it and the test that must fail then.
+
+A new promise adds its line here. `make mutants` breaks them one at a time; `tests/unit/test_mutants.py` looks that each
+is still there.
+"""
+
+from typing import NamedTuple
+
+UNIT, HOT, V2 = "tests/unit", "tests/integration/hot", "tests/integration/v2"
+WORKERS, DISPATCHER = "tests/integration/workers", "tests/integration/dispatcher"
+IMPORTER = "tests/integration/importer"
+
+
+class Mutant(NamedTuple):
+    """A line of a file, which occurs once in it, and what it is replaced with; the test that must notice."""
+
+    promise: str
+    file: str
+    line: str
+    broken: str
+    test: str
+
+
+MUTANTS = (
+    Mutant(
+        "every character of an access key counts",
+        "schemas/ids.py",
+        "hmac.compare_digest(version + mac.hexdigest().encode(), key)",
+        "hmac.compare_digest((version + mac.hexdigest().encode())[:30], key[:30])",
+        f"{UNIT}/schemas/test_ids.py::test_every_character_of_an_access_key_counts",
+    ),
+    Mutant(
+        "the last digits of an access key count",
+        "schemas/ids.py",
+        "hmac.compare_digest(version + mac.hexdigest().encode(), key)",
+        "hmac.compare_digest((version + mac.hexdigest().encode())[:24], key[:24])",
+        f"{UNIT}/schemas/test_ids.py::test_every_character_of_an_access_key_counts",
+    ),
+    Mutant(
+        "an old key is refused at the edge",
+        "gateway/ingest/ingest.py",
+        "elif value[26] == replies.DELETED or (value[16:18] != key_version and value[14:16] != key_version):",
+        "elif value[26] == replies.DELETED:",
+        f"{HOT}/test_telemetry.py::test_a_key_of_another_version_than_the_reply_names_is_refused",
+    ),
+    Mutant(
+        "a device's calls are limited",
+        "gateway/ingest/call_limit.py",
+        "if total > limit:",
+        "if total > 1e9:",
+        f"{HOT}/test_telemetry.py::test_calls_beyond_the_limit_are_refused_on_the_hot_path",
+    ),
+    Mutant(
+        "telemetry is shed before Redis is full",
+        "gateway/ingest/pressure.py",
+        'info["used_memory"] > limit * self._memory_ratio',
+        'info["used_memory"] > limit * 1e9',
+        f"{HOT}/test_telemetry.py::test_telemetry_is_shed_while_redis_is_nearly_full",
+    ),
+    Mutant(
+        "a data connector is read in its project",
+        "gateway/stores/connectors/data_connectors.py",
+        'WHERE project_id = $1 AND id = $2", project_id, connector_id',
+        'WHERE $1::uuid IS NOT NULL AND id = $2", project_id, connector_id',
+        f"{V2}/test_tenants.py::test_a_way_through_ones_own_project_does_not_lead_to_anothers",
+    ),
+    Mutant(
+        "a data connector is held for change in its project",
+        "gateway/stores/connectors/data_connectors.py",
+        "WHERE project_id = $1 AND id = $2 FOR NO KEY UPDATE",
+        "WHERE $1::uuid IS NOT NULL AND id = $2 FOR NO KEY UPDATE",
+        f"{V2}/test_tenants.py::test_a_way_through_ones_own_project_does_not_lead_to_anothers",
+    ),
+    Mutant(
+        "a device of another project is not told from none",
+        "gateway/v2/devices.py",
+        "found = await device_in(services, device, scope.id)",
+        "found = await device_in(services, device)",
+        f"{V2}/test_tenants.py::test_a_way_through_ones_own_project_does_not_lead_to_anothers",
+    ),
+    Mutant(
+        "a replay is of the project's events",
+        "workers/dispatcher/slices.py",
+        "WHERE project_id = $5 AND shard = s.shard AND shard = ANY($1) AND seq >= s.low AND seq < s.high\n"
+        "              AND stored_at >= s.since\n            ORDER BY project_id, shard, seq LIMIT $6",
+        "WHERE $5::uuid IS NOT NULL AND shard = s.shard AND shard = ANY($1) AND seq >= s.low AND seq < s.high\n"
+        "              AND stored_at >= s.since\n            ORDER BY project_id, shard, seq LIMIT $6",
+        f"{DISPATCHER}/test_jobs.py::test_a_replay_owes_the_events_of_its_range_types_and_project_a_slice_at_a_time",
+    ),
+    Mutant(
+        "a window is of the connector's project",
+        "workers/dispatcher/reading.py",
+        "SELECT * FROM events WHERE project_id = $5 AND shard = s.shard",
+        "SELECT * FROM events WHERE $5::uuid IS NOT NULL AND shard = s.shard",
+        f"{DISPATCHER}/test_delivery.py::test_a_connector_that_catches_up_gets_events_of_its_project_only",
+    ),
+    Mutant(
+        "what was in flight with a dead owner is due at once",
+        "workers/dispatcher/store.py",
+        'WHERE connector_id = ANY($1) AND cause = \'in_flight\'""",',
+        "WHERE connector_id = ANY($1) AND cause = 'in_flight' AND $2 < now() - interval '1 day'\"\"\",",
+        f"{DISPATCHER}/test_ownership.py::test_what_was_in_flight_with_a_dead_owner_is_sent_again",
+    ),
+    Mutant(
+        "a queue in memory is bounded",
+        "workers/dispatcher/tail.py",
+        "if len(connector.queue.fresh) >= FRESH_MAX:",
+        "if len(connector.queue.fresh) >= 1e9:",
+        f"{DISPATCHER}/test_delivery.py::test_what_a_hanging_receiver_is_owed_stays_in_the_log",
+    ),
+    Mutant(
+        "silence is not failure",
+        "workers/dispatcher/failing.py",
+        "failing_since <= $2 AND last_attempt_at > $3",
+        "failing_since <= $2 AND $3::timestamptz IS NOT NULL",
+        f"{DISPATCHER}/test_five_days.py::test_silence_is_not_failure",
+    ),
+    Mutant(
+        "a stream that is behind its offset is not whole",
+        "workers/flusher/stream.py",
+        "elif _last_id(info) < _parts(offset):",
+        "elif _last_id(info) < (0, 0):",
+        f"{WORKERS}/test_flusher.py::test_a_redis_restored_from_an_older_copy_goes_on_above_the_offset",
+    ),
+    Mutant(
+        "the offset is read under the shard's lock",
+        "workers/flusher/flusher.py",
+        "WHERE shard = ANY($1::smallint[]) ORDER BY shard FOR NO KEY UPDATE",
+        "WHERE shard = ANY($1::smallint[]) ORDER BY shard",
+        f"{WORKERS}/test_flusher.py::test_a_flusher_waits_for_whoever_holds_its_shard_and_reads_the_offset_then",
+    ),
+    Mutant(
+        "a day without a partition gets one",
+        "workers/flusher/flusher.py",
+        "            return await self._transact(batch, shards)\n\n    async def _transact",
+        "            raise\n\n    async def _transact",
+        f"{WORKERS}/test_midnight.py::test_the_first_batch_of_a_day_makes_the_partition_that_nobody_made",
+    ),
+    Mutant(
+        "what Postgres refuses is set aside alone",
+        "workers/flusher/flusher.py",
+        "outcomes = await self._store(await self._isolate(batch), shards)",
+        "raise",
+        f"{WORKERS}/test_flusher.py"
+        "::test_a_message_that_postgres_refuses_is_set_aside_and_the_others_of_its_batch_are_stored",
+    ),
+    Mutant(
+        "when a device was last seen never goes back",
+        "workers/flusher/states.py",
+        "last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at)",
+        "last_seen_at = excluded.last_seen_at",
+        f"{WORKERS}/test_flusher.py::test_when_a_device_was_last_seen_never_goes_back",
+    ),
+    Mutant(
+        "an older reply never takes the place of a newer one",
+        "schemas/replies.py",
+        "if not known or string.sub(known, 1, 16) < string.sub(ARGV[i + 1], 1, 16) then",
+        "if true then",
+        f"{WORKERS}/test_replies.py::test_an_older_reply_never_takes_the_place_of_a_newer_one",
+    ),
+    Mutant(
+        "the sweep holds the shard while it decides",
+        "workers/offline.py",
+        'FOR UPDATE", shard)\n            rows = await connection.fetch(',
+        '", shard)\n            rows = await connection.fetch(',
+        f"{WORKERS}/test_offline.py::test_the_sweep_waits_for_a_flusher_that_holds_the_shard",
+    ),
+    Mutant(
+        "a command that was fetched does not expire",
+        "schemas/migrations/0020_command_clock.sql",
+        "WHEN NEW.delivered_at IS NOT NULL THEN",
+        "WHEN NEW.delivered_at IS NOT NULL AND NEW.status <> ''pending'' THEN",
+        f"{WORKERS}/test_command_clock.py::test_a_command_that_was_fetched_does_not_expire_as_if_it_had_not_been",
+    ),
+    Mutant(
+        "a piece is let go after its work has ended",
+        "workers/shares.py",
+        "        await self._end({piece})\n"
+        '        await session.execute("SELECT pg_advisory_unlock($1, $2)", self._class, piece)\n',
+        '        await session.execute("SELECT pg_advisory_unlock($1, $2)", self._class, piece)\n'
+        "        await self._end({piece})\n",
+        f"{WORKERS}/test_shares.py::test_a_piece_is_let_go_only_after_the_step_that_was_under_way",
+    ),
+    Mutant(
+        "vendors' telemetry makes no stream",
+        "workers/importer/telemetry.py",
+        "nomkstream=True",
+        "nomkstream=False",
+        f"{IMPORTER}/test_readings.py::test_telemetry_makes_no_stream",
+    ),
+)
