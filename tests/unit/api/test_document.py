@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,8 @@ from gateway.api import openapi
 from gateway.app import ENDPOINTS
 
 SNAPSHOT = Path(__file__).parent / "operations.txt"
+CONTRACT = Path(__file__).parent / "contract.txt"
+HOW = "where the change is meant: python -m tests.unit.api.test_document, and a line in CHANGELOG.md"
 
 
 def test_no_two_structs_of_the_api_share_a_name() -> None:
@@ -38,9 +41,57 @@ def operations() -> str:
     )
 
 
+def contract() -> str:
+    """All that clients see, a line for each operation and each schema: what goes in, what comes out, which statuses."""
+    document = openapi.document(ENDPOINTS, "0")
+    lines = []
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            parameters = [
+                f"{one['in']}:{one['name']}:{_type(one['schema'])}" for one in operation.get("parameters", ())
+            ]
+            body = [f"body:{_media(operation['requestBody'])}"] if "requestBody" in operation else []
+            answers = [f"{status}:{_media(answer)}" for status, answer in operation["responses"].items()]
+            lines.append(" ".join([method.upper(), path, *sorted(parameters), *body, *answers]))
+    for name, schema in document["components"]["schemas"].items():
+        required = set(schema.get("required", ()))
+        members = [
+            f"{member}{'' if member in required else '?'}:{_type(kind)}"
+            for member, kind in schema.get("properties", {}).items()
+        ]
+        lines.append(" ".join([name, *members]) if members else f"{name} {_type(schema)}")
+    return "".join(f"{line}\n" for line in sorted(lines))
+
+
+def _media(described: dict[str, Any]) -> str:
+    return "|".join(_type(media.get("schema", {})) for media in described.get("content", {}).values())
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """A schema in a few characters, without its descriptions."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return "|".join(_type(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return "(" + ",".join(map(str, schema["enum"])) + ")"
+    if schema.get("type") == "array":
+        return f"[{_type(schema.get('items', {}))}]"
+    more = schema.get("additionalProperties")
+    if isinstance(more, dict):
+        return f"{{{_type(more)}}}"
+    limits = [f"{key}={schema[key]}" for key in sorted(schema) if key.startswith(("min", "max", "exclusive"))]
+    return ",".join([str(schema.get("format") or schema.get("type", "any")), *limits])
+
+
+def test_the_contract_is_the_one_that_clients_know() -> None:
+    """Written by `python -m tests.unit.api.test_document` as well: its difference is what the CHANGELOG must tell."""
+    assert contract() == CONTRACT.read_text(), HOW
+
+
 def test_the_operations_are_those_that_clients_know() -> None:
     """A new list is written by `python -m tests.unit.api.test_document`; a name that changes is for the CHANGELOG."""
-    assert operations() == SNAPSHOT.read_text()
+    assert operations() == SNAPSHOT.read_text(), HOW
 
 
 def test_an_operation_is_named_by_its_resource_in_whichever_file_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +106,4 @@ def test_an_operation_is_named_by_its_resource_in_whichever_file_it_lies(monkeyp
 
 if __name__ == "__main__":
     SNAPSHOT.write_text(operations())
+    CONTRACT.write_text(contract())
