@@ -40,5 +40,4 @@ class Services(Struct, frozen=True, kw_only=True):
     @property
     def url(self) -> str:
         """The base URL that devices, receivers and people are told to call."""
-        scheme = "https" if self.settings.tls_certificate else "http"
-        return self.settings.public_url or f"{scheme}://{self.settings.bind}"
+        return self.settings.url

@@ -94,6 +94,8 @@ class Stores(Keys, frozen=True, kw_only=True):
 class Shared(Stores, frozen=True, kw_only=True):
     """What edges and workers must agree on."""
 
+    bind: Annotated[_Port, Meta(description="host:port to listen on.")] = "127.0.0.1:8080"
+    tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain; turns TLS on.")] = ""
     public_url: Annotated[
         str,
         matching(
@@ -127,12 +129,15 @@ class Shared(Stores, frozen=True, kw_only=True):
         str, Meta(description="Folder with manifests of vendors' clouds, beside those that fleetgate comes with.")
     ] = ""
 
+    @property
+    def url(self) -> str:
+        """The base URL that devices, receivers and people are told to call."""
+        return self.public_url or f"{'https' if self.tls_certificate else 'http'}://{self.bind}"
+
 
 class EdgeSettings(Shared, frozen=True, kw_only=True):
     """Settings of an edge process."""
 
-    bind: Annotated[_Port, Meta(description="host:port to listen on.")] = "127.0.0.1:8080"
-    tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain; turns TLS on.")] = ""
     tls_key: Annotated[str, Meta(description="PEM file with the certificate's private key.")] = ""
     metrics_token: Annotated[
         str,

@@ -94,6 +94,8 @@ class Dialect(Struct, frozen=True):
 
     body: type[ErrorBody] | type[V2ErrorBody] | type[StreamErrorBody]
     statuses: Mapping[type[Refusal], int]
+    challenge: str
+    """How callers may prove who they are: with 401, as RFC 9110 wants it."""
     is_v2: bool
     """Whether parameters come in snake_case or camelCase, repeated for lists."""
 
@@ -108,6 +110,8 @@ class Dialect(Struct, frozen=True):
     def refused(self, refusal: Refusal) -> Response:
         """The response of a refusal."""
         headers = {} if refusal.retry_after_s is None else {"retry-after": str(refusal.retry_after_s)}
+        if isinstance(refusal, Unauthenticated):
+            headers["www-authenticate"] = self.challenge
         return self.error(self.status(refusal), refusal.text, headers)
 
     def error(self, status: int, text: str, headers: Mapping[str, str] = {}) -> Response:
@@ -116,9 +120,14 @@ class Dialect(Struct, frozen=True):
         return Response(body, status, headers={**UNCACHED, **headers}, media_type="application/json")
 
 
-PLAIN = Dialect(ErrorBody, STATUSES, is_v2=False)
-V2 = Dialect(V2ErrorBody, {**STATUSES, DoesNotFit: 400}, is_v2=True)
-V2_STREAM = Dialect(StreamErrorBody, V2.statuses, is_v2=True)
+PLAIN = Dialect(ErrorBody, STATUSES, 'Bearer realm="fleetgate"', is_v2=False)
+V2 = Dialect(
+    V2ErrorBody,
+    {**STATUSES, DoesNotFit: 400},
+    'Basic realm="fleetgate", charset="UTF-8", Bearer realm="fleetgate"',
+    is_v2=True,
+)
+V2_STREAM = Dialect(StreamErrorBody, V2.statuses, V2.challenge, is_v2=True)
 
 
 def of_path(path: str) -> Dialect:

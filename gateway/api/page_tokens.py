@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
@@ -21,6 +22,8 @@ TOKEN_CHARACTERS_MAX = 8_192
 PAGE_SIZE_MAX = 100
 ID_CHARACTERS_MAX = 255
 UNKNOWN = "Page token is not one of this list"
+XID = re.compile(r"[0-9a-v]{20}")
+UUID_TEXT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -44,6 +47,13 @@ def cut(rows: list[T], size: int, token: Callable[[T], str]) -> tuple[list[T], s
     """The page made of rows that were read with one more than `size` as limit, and the token of the next one."""
     page = rows[:size]
     return page, token(page[-1]) if len(rows) > size else ""
+
+
+def last_id(query: PageQuery, form: "re.Pattern[str]") -> str:
+    """The id that a token is, in a list in the order of ids. Raises DoesNotFit for what is no id of this form."""
+    if query.page_token and not form.fullmatch(query.page_token):
+        raise DoesNotFit(UNKNOWN)
+    return query.page_token
 
 
 def part(rows: list[T], query: PageQuery, token: Callable[[T], str]) -> tuple[list[T], str]:

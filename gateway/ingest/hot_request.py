@@ -6,7 +6,7 @@ from typing import Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from gateway.ingest.answers import HEADERS, refusal
+from gateway.ingest.answers import CHALLENGE, HEADERS, refusal
 from gateway.ingest.hot_state import HotState
 from schemas import replies
 
@@ -35,6 +35,9 @@ class Answered(Protocol):
 
     def on_response_complete(self) -> None:
         """The answer is written."""
+
+
+UNAUTHORIZED = 401
 
 
 class _Unwatched:
@@ -70,6 +73,8 @@ class HotCycle:
     def refused(self, status: int, text: str, response_map: bytes | None, retry_after_s: int | None) -> None:
         """Answer with an error, and with the response map where there is one."""
         extra = b"" if retry_after_s is None else b"Retry-After: %d\r\n" % retry_after_s
+        if status == UNAUTHORIZED:
+            extra += CHALLENGE
         self._answer(self._response(STATUS_LINE[status], refusal(text, response_map), extra))
 
     def _response(self, status_line: bytes, body: bytes, extra: bytes = b"") -> bytes:

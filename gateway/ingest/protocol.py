@@ -149,7 +149,7 @@ class HotProtocol(Connection):
             raise _RefusedHeadError("Authorization is given more than once")
         super().on_headers_complete()
         cycle: Any = self.cycle
-        cycle.transport = HeadWriter(cycle, self.transport)
+        cycle.transport = HeadWriter(cycle, self.transport, in_chunks=self.parser.get_http_version() != "1.0")
         extensions: Any = {ABORT: self.transport.abort}
         self.scope["extensions"] = extensions
 

@@ -43,7 +43,8 @@ class NewSecret(Struct, rename="camel"):
 @endpoint("GET", CONNECTORS, caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def list_connectors(services: Services, project: ProjectScope, query: PageQuery) -> DataConnectors:
     """List the data connectors of a project."""
-    found = await store.listed(services.postgres, project.id, query.page_token, query.page_size + 1)
+    after = page_tokens.last_id(query, page_tokens.XID)
+    found = await store.listed(services.postgres, project.id, after, query.page_size + 1)
     page, token = page_tokens.cut(found, query.page_size, lambda connector: connector.id)
     listed = [shown(services, connector, project) for connector in page]
     return DataConnectors(listed, token)

@@ -110,8 +110,9 @@ def role_of(roles: list[str], known: Sequence[str]) -> str:
 async def _page(
     services: Services, place: str, organization_id: UUID, project_id: UUID | None, query: MembersQuery
 ) -> Members:
+    after = page_tokens.last_id(query, page_tokens.XID)
     found = await stored.listed(
-        services.postgres, organization_id, project_id, query.member_id, query.page_token, query.page_size + 1
+        services.postgres, organization_id, project_id, query.member_id, after, query.page_size + 1
     )
     page, token = page_tokens.cut(found, query.page_size, lambda member: member.id)
     return Members([shown(place, member) for member in page], token)

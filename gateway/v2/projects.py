@@ -113,7 +113,7 @@ async def list_projects(services: Services, account: Principal, query: ProjectsQ
         single={grant.project_id for grant in account.grants if grant.project_id is not None},
         organization=query.organization.removeprefix(PREFIX),
         part=query.query,
-        after=query.page_token,
+        after=page_tokens.last_id(query, page_tokens.UUID_TEXT),
         limit=query.page_size + 1,
     )
     page, token = page_tokens.cut(found, query.page_size, lambda project: str(project.id))

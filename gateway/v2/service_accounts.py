@@ -103,7 +103,8 @@ async def _managing(
 @endpoint("GET", ACCOUNTS, caller=SERVICE_ACCOUNT, permission=Permission.READ)
 async def list_accounts(services: Services, project: ProjectScope, query: PageQuery) -> ServiceAccounts:
     """List the accounts of a project."""
-    found = await accounts.listed(services.postgres, project.id, query.page_token, query.page_size + 1)
+    after = page_tokens.last_id(query, page_tokens.XID)
+    found = await accounts.listed(services.postgres, project.id, after, query.page_size + 1)
     page, token = page_tokens.cut(found, query.page_size, lambda account: account.id)
     return ServiceAccounts([_shown(account) for account in page], token)
 

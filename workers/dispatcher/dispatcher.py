@@ -79,7 +79,7 @@ class Dispatcher:
             settings.vault(CONNECTOR_SECRETS),
             settings.vault(SIGNING_KEYS),
             policy,
-            issuer=issuer(settings.public_url or "http://127.0.0.1:8080"),
+            issuer=issuer(settings.url),
             exposed_max=settings.connector_deliveries_max,
             timeout_s=settings.delivery_timeout_s,
             clock=clock,

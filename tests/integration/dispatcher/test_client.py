@@ -266,6 +266,32 @@ async def test_connections_are_kept_with_tls_too(tmp_path: Path) -> None:
         assert server.connections == 4
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_server_that_wants_a_certificate_of_ours_is_told_by_its_cause(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """Of TLS, in the handshake or behind it, and not of a connection that broke."""
+    path = tmp_path / "receiver.pem"
+    path.write_bytes(certificate(datetime.now(UTC) + timedelta(days=1)))
+    context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=path)
+    context.load_cert_chain(path)
+    context.load_verify_locations(path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = version
+
+    def refuse(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(ssl.SSLError), context.wrap_socket(connection, server_side=True):
+            raise AssertionError
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = asyncio.create_task(asyncio.to_thread(refuse, listener))
+        async with a_client(tls=trusting) as client:
+            answer = await client.post(Origin("localhost", listener.getsockname()[1], True), REQUEST)
+        await refusing
+    assert answer.cause == Cause.TLS, answer
+
+
 async def test_a_name_is_looked_up_once_for_many_and_again_after_it_failed() -> None:
     """However many ask at once."""
     lookups = 0

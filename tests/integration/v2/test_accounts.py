@@ -1,8 +1,10 @@
 """Roles, accounts, keys and tokens, by the public client library and by hand."""
 
 import asyncio
+import base64
 import time
 from typing import Any
+from uuid import UUID
 
 import disruptive as dt
 import jwt
@@ -157,6 +159,31 @@ async def test_only_good_credentials_are_let_in(acme: Owner) -> None:
         assert (status, answer["code"]) == (401, 401), authorization
     closed = await account_of(acme, "project.user", basic=False)
     assert (await closed.ask("GET", path))[0] == 401
+
+
+@pytest.mark.parametrize("secret", ["ä:ö".encode(), b"\xff:\xff", "k:ö".encode("latin-1"), b"\0:\0"])
+async def test_credentials_of_any_bytes_are_refused(acme: Owner, secret: bytes) -> None:
+    """401 as any others."""
+    account = await account_of(acme, "project.user")
+    authorization = "Basic " + base64.b64encode(secret).decode()
+    assert (await account.ask("GET", f"/v2/projects/{acme.project_id}", authorization=authorization))[0] == 401
+
+
+async def test_every_401_names_a_challenge(acme: Owner) -> None:
+    """On the hot path, the device's API, owners' and `/v2`, written as clients look for it."""
+    device = f"/v1/devices/{UUID(int=1)}"
+    for method, path in (
+        ("POST", f"{device}/telemetry"),
+        ("GET", device),
+        ("GET", "/core/v1/organization/devices"),
+        ("GET", "/v2/projects"),
+        ("GET", f"/v2/projects/{acme.project_id}/devices:stream"),
+    ):
+        async with acme.http.request(method, acme.url + path, json={}, headers={"authorization": "x"}) as answer:
+            assert answer.status == 401, path
+            names = [name for name, _ in answer.raw_headers]
+            assert names.count(b"WWW-Authenticate") == 1, path
+            assert 'realm="fleetgate"' in answer.headers["WWW-Authenticate"]
 
 
 async def test_an_assertion_must_be_the_accounts_own(acme: Owner) -> None:

@@ -145,6 +145,40 @@ async def test_what_cannot_be_sent_to_is_refused_when_it_is_saved(acme: Owner, d
     assert (await developer.ask("PATCH", connectors(acme, connector, "?update_mask=nothing"), {}))[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("", {"httpConfig": {"signature_secret": "secret"}}),
+        ("", {"display_name": "A"}),
+        ("", {"delivery": {"maxInflight": 1}}),
+        ("?update_mask=", {}),
+        ("?update_mask=,", {}),
+        ("?update_mask=displayName&update_mask=labels", {}),
+        ("?update_mask=displayName&updateMask=labels", {}),
+        ("?mask=displayName", {}),
+    ],
+    ids=str,
+)
+async def test_nothing_that_is_given_is_ignored(acme: Owner, developer: Account, query: str, body: Any) -> None:
+    """400, with what it was that nobody knows."""
+    made = await make(developer, acme)
+    connector = made["name"].rpartition("/")[2]
+    assert (await developer.ask("PATCH", connectors(acme, connector, query), body))[0] == 400
+    assert (await developer.ask("GET", connectors(acme, connector)))[1] == made
+
+
+@pytest.mark.parametrize("listed", ["dataconnectors", "members", "serviceaccounts", ""])
+async def test_a_page_token_that_is_none_of_a_list_is_refused(acme: Owner, listed: str) -> None:
+    """In every list in the order of ids; a list must not end early because somebody mistyped."""
+    boss = await account_of(acme, "organization.admin")
+    path = f"/v2/projects/{acme.project_id}/{listed}" if listed else "/v2/projects"
+    assert (await boss.ask("GET", path))[0] == 200
+    for token in ("garbage", "%ff", "x" * 20, str(acme.project_id).upper()):
+        assert (await boss.ask("GET", f"{path}?page_token={token}"))[0] == 400, token
+    last = str(acme.project_id) if not listed else "0" * 20
+    assert (await boss.ask("GET", f"{path}?page_token={last}"))[0] == 200
+
+
 async def test_a_secret_of_standard_webhooks_is_one_that_their_libraries_take(acme: Owner, developer: Account) -> None:
     """Refused with a sentence where they would refuse it, when it is set, rotated, or signs them from now on."""
     made = await make(developer, acme)

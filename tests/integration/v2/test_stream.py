@@ -376,6 +376,26 @@ async def test_a_stream_ends_when_its_account_may_no_longer_read(acme: Owner) ->
         assert (await end(kept))["code"] == 404
 
 
+async def test_a_client_of_http_1_0_gets_no_chunks(acme: Owner) -> None:
+    """But the lines as they are, until the connection ends; as a proxy that speaks 1.0 inwards passes them on."""
+    user = await account_of(acme, "project.user")
+    host, _, port = acme.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    path = f"{stream_path(acme)}?ping_interval=1s"
+    writer.write(f"GET {path} HTTP/1.0\r\nHost: x\r\nAuthorization: {user.basic}\r\n\r\n".encode())
+    async with asyncio.timeout(WAIT_S):
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert b"chunked" not in head
+        assert b"connection: close" in head
+        for _ in range(2):
+            assert msgspec.json.decode(await reader.readline())["result"]["event"]["eventType"] == "ping"
+        await acme.pool.execute("DELETE FROM service_account_keys WHERE id = $1", user.key_id)
+        *_, last = (await reader.read()).splitlines()
+    assert msgspec.json.decode(last)["error"]["code"] == 401
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_deleted_key_ends_its_streams(acme: Owner) -> None:
     """With 401, after which the client does not try again."""
     user = await account_of(acme, "project.user")

@@ -5,8 +5,8 @@ import inspect
 import pytest
 
 from gateway import refusals
-from gateway.api.dialects import PLAIN, STATUSES, V2, V2_STREAM, of_path
-from gateway.refusals import DoesNotFit, NotFound, Refusal, Unavailable
+from gateway.api.dialects import PLAIN, STATUSES, V2, V2_STREAM, Dialect, of_path
+from gateway.refusals import DoesNotFit, NotFound, Refusal, Unauthenticated, Unavailable
 
 
 def test_every_kind_of_refusal_has_a_status() -> None:
@@ -33,6 +33,20 @@ def test_retry_after_is_a_header() -> None:
     """Where it is known when to come back, and only there."""
     assert PLAIN.refused(Unavailable("Later", retry_after_s=7)).headers["retry-after"] == "7"
     assert "retry-after" not in PLAIN.refused(Unavailable("Later")).headers
+
+
+@pytest.mark.parametrize(
+    ("dialect", "challenge"),
+    [
+        (PLAIN, 'Bearer realm="fleetgate"'),
+        (V2, 'Basic realm="fleetgate", charset="UTF-8", Bearer realm="fleetgate"'),
+        (V2_STREAM, 'Basic realm="fleetgate", charset="UTF-8", Bearer realm="fleetgate"'),
+    ],
+)
+def test_401_says_how_to_authenticate(dialect: Dialect, challenge: str) -> None:
+    """Java, wget and curl give up without; no other refusal has one."""
+    assert dialect.refused(Unauthenticated("Who?")).headers["www-authenticate"] == challenge
+    assert "www-authenticate" not in dialect.refused(NotFound("No")).headers
 
 
 @pytest.mark.parametrize("path", ["/v2", "/v2/", "/v2/nothing", "/emulator/v2/nothing"])
