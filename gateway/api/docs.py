@@ -6,7 +6,9 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from gateway.api.openapi import fields, type_name
+from gateway.api.openapi import fields, inner_structs, type_name
+
+JSON, FORM, STREAM = "application/json", "application/x-www-form-urlencoded", "text/event-stream"
 
 _STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); --soft: color-mix(in srgb,
@@ -60,7 +62,7 @@ CONTENT_SECURITY_POLICY = (
 
 def page(document: dict[str, Any]) -> str:
     """The page of an OpenAPI document."""
-    components = document["components"]["schemas"]
+    known = document["components"]
     calls = [
         (operation["tags"][0], path, method.upper(), operation)
         for path, methods in document["paths"].items()
@@ -71,7 +73,7 @@ def page(document: dict[str, Any]) -> str:
     for tag, group in groupby(calls, key=lambda call: call[0]):
         name = tag.replace(": ", "-").replace(" ", "-")
         links.append(f'<a href="#{escape(name)}">{escape(tag)}</a>')
-        drawn = "".join(_call(path, method, operation, components) for _, path, method, operation in group)
+        drawn = "".join(_call(path, method, operation, known) for _, path, method, operation in group)
         sections.append(f'<section id="{escape(name)}"><h2>{escape(tag)}</h2>{drawn}</section>')
     info = document["info"]
     return (
@@ -84,31 +86,49 @@ def page(document: dict[str, Any]) -> str:
     )
 
 
-def _call(path: str, method: str, operation: dict[str, Any], components: dict[str, Any]) -> str:
-    who = ", ".join(name for option in operation.get("security", []) for name in option) or "no credential"
+def _call(path: str, method: str, operation: dict[str, Any], known: dict[str, Any]) -> str:
+    components = known["schemas"]
+    names = [name for option in operation.get("security", []) for name in option]
+    who = " or ".join(names) or "no credential"
     parts = [f"<p>{_prose(operation.get('description', ''))}</p>" if "description" in operation else ""]
+    parts += [f"<p>{escape(name)}: {_prose(known['securitySchemes'][name]['description'])}</p>" for name in names]
     parameters = [
         (item["name"], type_name(item["schema"], components), item["required"], f"in the {item['in']}")
         for item in operation["parameters"]
     ]
     parts.append(_table("Parameters", parameters))
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-    if body:
-        parts.append(_table(f"Request: {type_name(body, components)}", fields(body, components)))
+    content = operation.get("requestBody", {}).get("content", {})
+    parts.append(_body("Request", content, components))
     statuses = []
     for status, response in operation["responses"].items():
-        schema = response.get("content", {}).get("application/json", {}).get("schema")
-        statuses.append((status, type_name(schema, components) if schema else "", False, response["description"]))
-        if schema and status.startswith("2"):
-            parts.append(_table(f"Answer: {type_name(schema, components)}", fields(schema, components)))
+        answer = response.get("content", {})
+        schemas = [media["schema"] for media in answer.values() if "schema" in media]
+        shown = type_name(schemas[0], components) if schemas else ""
+        statuses.append((status, shown, False, response["description"]))
+        if status.startswith("2"):
+            parts.append(_body("Answer", answer, components))
     parts.append(_table("Statuses", statuses))
-    parts.append(f"<pre>{escape(_curl(path, method, operation, who))}</pre>")
+    schemes = [known["securitySchemes"][name] for name in names]
+    parts.append(f"<pre>{escape(_curl(path, method, operation, names, schemes, components))}</pre>")
     words = f"{method} {path} {operation['summary']}".lower()
     return (
         f'<details id="{escape(operation["operationId"])}" data-words="{escape(words)}"><summary>'
         f'<span class="who">{escape(who)}</span><span class="method {method}">{method}</span>'
         f"<code>{escape(path)}</code><br>{_prose(operation['summary'])}</summary><div>{''.join(parts)}</div></details>"
     )
+
+
+def _body(title: str, content: dict[str, Any], components: dict[str, Any]) -> str:
+    """What a body holds, with the structs that it is made of, whatever its media type is."""
+    kinds = [kind for kind in content if kind != JSON]
+    form = f" ({' or '.join(kinds)})" if kinds else ""
+    schemas = [media["schema"] for media in content.values() if "schema" in media]
+    if not schemas:
+        return f"<p>{escape(title)}: bytes{escape(form)}</p>" if content else ""
+    tables = [_table(f"{title}: {type_name(schemas[0], components)}{form}", fields(schemas[0], components))]
+    inner = inner_structs(schemas[0], components)
+    tables += [_table(name, fields(components[name], components)) for name in inner]
+    return "".join(tables)
 
 
 def _table(title: str, rows: list[tuple[str, str, bool, str]]) -> str:
@@ -121,13 +141,38 @@ def _table(title: str, rows: list[tuple[str, str, bool, str]]) -> str:
     return f"<table><tr><th colspan=3>{escape(title)}{drawn}</table>"
 
 
-def _curl(path: str, method: str, operation: dict[str, Any], who: str) -> str:
-    lines = [f"curl -X {method} $URL{path.replace('{', '$').replace('}', '')}"]
-    if "security" in operation:
-        lines.append(f'-H "Authorization: ${who.upper()}_KEY"')
-    if "requestBody" in operation:
+def _curl(
+    path: str,
+    method: str,
+    operation: dict[str, Any],
+    names: list[str],
+    schemes: list[dict[str, Any]],
+    components: dict[str, Any],
+) -> str:
+    """The call as a command, with variables for what the caller must fill in."""
+    content = operation.get("requestBody", {}).get("content", {})
+    streams = any(kind == STREAM for response in operation["responses"].values() for kind in response["content"])
+    lines = [f'curl {"-N " if streams else ""}-X {method} "$URL{path.replace("{", "${")}"']
+    if FORM in content:
+        members = fields(content[FORM]["schema"], components)
+        lines += [f'--data-urlencode "{name}=${name.upper()}"' for name, *_ in members]
+    elif JSON in content:
         lines.append("-d @body.json")
+    elif content:
+        lines.append("--data-binary @body")
+    shown = [_credential(name, scheme) for name, scheme in zip(names, schemes, strict=True)]
+    if shown:
+        lines.append("  # or ".join(shown))
     return " \\\n  ".join(lines)
+
+
+def _credential(name: str, scheme: dict[str, Any]) -> str:
+    """How curl is given the credential of a security scheme."""
+    if scheme["type"] == "apiKey":
+        return f'-H "{scheme["name"]}: ${name.upper()}_KEY"'
+    if scheme["scheme"] == "basic":
+        return '-u "$KEY_ID:$SECRET"'
+    return '-H "Authorization: Bearer $TOKEN"'
 
 
 def _prose(text: str) -> str:

@@ -234,6 +234,28 @@ def fields(schema: dict[str, Any], components: dict[str, Any]) -> list[tuple[str
     ]
 
 
+def inner_structs(schema: dict[str, Any], components: dict[str, Any]) -> list[str]:
+    """The structs that the members of a schema are made of, at any depth, outer ones first."""
+    found: dict[str, None] = {}
+
+    def walk(part: Any, *, outermost: bool = False) -> None:
+        if isinstance(part, list):
+            for item in part:
+                walk(item)
+        elif isinstance(part, dict) and "$ref" in part:
+            name = _name(part)
+            if name not in found and "properties" in components[name]:
+                if not outermost:
+                    found[name] = None
+                walk(components[name]["properties"])
+        elif isinstance(part, dict):
+            for item in part.values():
+                walk(item)
+
+    walk(schema, outermost=True)
+    return list(found)
+
+
 def type_name(schema: dict[str, Any], components: dict[str, Any]) -> str:
     """A schema in a few words."""
     if "$ref" in schema:

@@ -16,6 +16,7 @@ tests/unit/api/test_data_connector_settings.py fails until all of them know it.
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -321,7 +322,7 @@ def apply_masked(draft: Draft, change: Change, mask: str) -> None:
 
 
 def shown(services: Services, connector: Connector, scope: ProjectScope) -> DataConnector:
-    """A connector as the caller may see it: secret and headers only if it may change them."""
+    """A connector as the caller may see it: what is a secret, or may be, only if it may change it."""
     vault = services.settings.vault(CONNECTOR_SECRETS)
     may_change = Permission.DEVELOP in scope.permissions
     secret = vault.open(connector.secret, connector.id).decode() if may_change else ""
@@ -333,7 +334,7 @@ def shown(services: Services, connector: Connector, scope: ProjectScope) -> Data
         events=connector.event_types,
         labels=connector.labels,
         http_config=HttpConfig(
-            url=connector.url,
+            url=connector.url if may_change else without_secrets(connector.url),
             signature_secret=secret,
             headers=store.open_headers(vault, connector) if may_change else {},
         ),
@@ -345,3 +346,11 @@ def shown(services: Services, connector: Connector, scope: ProjectScope) -> Data
         ),
         failing_since=None if connector.failing_since is None else rfc3339(connector.failing_since),
     )
+
+
+def without_secrets(url: str) -> str:
+    """Where a URL leads to. What stands before the host and behind it is a secret for many a receiver, and left out."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    rest = "/…" if parts.path.strip("/") or parts.query or parts.fragment else parts.path
+    return f"{parts.scheme}://{host}{rest}"

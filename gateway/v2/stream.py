@@ -14,6 +14,7 @@ does best to connect again have code 503.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -68,10 +69,26 @@ class StreamQuery(Struct, kw_only=True):
     ping_interval: PingInterval | None = None
 
 
-class Said(Struct):
-    """One line of a stream."""
+class StreamedEvent(Struct, rename="camel"):
+    """An event as history has it; or a `ping`, of which the project is the target and that has no data."""
 
-    result: dict[str, Any]
+    event_id: str
+    target_name: str
+    event_type: str
+    data: dict[str, Any] | None
+    timestamp: datetime
+
+
+class Told(Struct):
+    """What happened."""
+
+    event: StreamedEvent
+
+
+class Said(Struct):
+    """One line of a stream, or the data of one server-sent event; the last may be an error instead."""
+
+    result: Told
 
 
 def _filter(query: StreamQuery) -> WatchFilter:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from gateway.cli import servers
 from gateway.cli.arguments import count
-from gateway.cli.local import demo
+from gateway.cli.local import demo, log_files
 from gateway.cli.local.embedded import EmbeddedPostgres, EmbeddedValkey, Server, free_port
 from gateway.cli.local.supervision import answering, keep, keep_server
 from gateway.cli.migrate import migrate
@@ -100,13 +100,17 @@ async def _serve(
     async with asyncio.TaskGroup() as group:
 
         def child(name: str, command: list[str], *fds: int) -> None:
-            group.create_task(keep(command, environment, _log(home, name), stop, fds), name=name)
+            group.create_task(keep(command, environment, log_files.begun(home, name), stop, fds), name=name)
 
         def simulator(name: str, *words: str) -> None:
             # Devices, receivers and vendors are told what they would be told elsewhere: none of our secrets.
             outside = {known: value for known, value in environment.items() if not known.startswith(PREFIX)}
-            group.create_task(keep([*_COMMAND, name, *words], outside, _log(home, name), stop), name=name)
+            group.create_task(keep([*_COMMAND, name, *words], outside, log_files.begun(home, name), stop), name=name)
 
+        def logs() -> list[Path]:
+            return [*(home / "log").glob("*.log"), *(server.log for server in embedded)]
+
+        group.create_task(log_files.keep_short(logs, stop), name="logs")
         for server in embedded:
             group.create_task(keep_server(server, stop), name=server.name)
         for n in range(arguments.edges):
@@ -239,16 +243,6 @@ def _secrets(path: Path) -> dict[str, str]:
         known |= {name: secrets.token_hex(32) for name in sorted(missing)}
         write_secret(path, known)
     return known
-
-
-def _log(home: Path, name: str) -> Path:
-    """The log file of a child; the one of the previous start is kept beside it."""
-    folder = home / "log"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{name}.log"
-    if path.exists():
-        path.replace(path.with_suffix(".log.1"))
-    return path
 
 
 async def _until_ready(base_url: str, home: Path, stop: asyncio.Event) -> None:

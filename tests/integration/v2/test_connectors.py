@@ -205,7 +205,9 @@ async def test_secrets_are_for_those_who_may_change_them(acme: Owner, developer:
     connector = made["name"].rpartition("/")[2]
     user = await account_of(acme, "project.user")
     _, seen = await user.ask("GET", connectors(acme, connector))
-    assert seen["httpConfig"] == {"url": URL, "signatureSecret": "", "headers": {}}
+    assert seen["httpConfig"] == {"url": "https://receiver.example.com/…", "signatureSecret": "", "headers": {}}
+    _, listed = await user.ask("GET", connectors(acme))
+    assert listed["dataConnectors"] == [seen]
     row = await acme.pool.fetchrow("SELECT secret, headers FROM data_connectors")
     assert b"s3cret" not in row["secret"] + row["headers"]
     status, rotated = await developer.ask(

@@ -21,6 +21,7 @@ from gateway.v2.data_connector_settings import (
     OtherTypes,
     Setting,
     shown,
+    without_secrets,
 )
 from schemas.egress import EgressPolicy
 from schemas.secrets import Vault
@@ -132,3 +133,19 @@ def _differences(before: Any, after: Any) -> set[str]:
         elif one != other:
             paths.add(name)
     return paths
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example.com", "https://hooks.example.com"),
+        ("https://hooks.example.com/", "https://hooks.example.com/"),
+        ("https://user:pass@hooks.example.com:8443", "https://hooks.example.com:8443"),
+        ("https://a@b@hooks.example.com/services/T0/B1/secret", "https://hooks.example.com/…"),
+        ("https://[2001:db8::1]:8443?sig=secret", "https://[2001:db8::1]:8443/…"),
+        ("https://hooks.example.com/#secret", "https://hooks.example.com/…"),
+    ],
+)
+def test_of_a_url_whoever_only_reads_sees_the_host(url: str, shown: str) -> None:
+    """Users, paths, queries and fragments are where receivers keep their secrets."""
+    assert without_secrets(url) == shown
