@@ -15,6 +15,7 @@ from gateway.cli.local.embedded import EmbeddedPostgres
 from gateway.stores import models
 from schemas import postgres, postgres_errors
 from schemas.postgres import Connection, Pool, PostgresAway, PostgresBusy, PostgresTimeout, batches
+from schemas.settings import SettingsError
 
 DEADLINE_S = 10
 
@@ -441,3 +442,37 @@ def test_a_driver_that_lost_its_place_is_away() -> None:
     """The connection broke in mid-COPY, whether or not it is known to be closed by then."""
     for lost in (False, True):
         assert postgres_errors.meaning(asyncpg.InternalClientError("state"), lost=lost) is PostgresAway
+
+
+async def test_a_pooler_that_refuses_settings_is_named() -> None:
+    """It answers the start of a connection as pgbouncer does; that is no outage to wait for."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        length = int.from_bytes(await reader.readexactly(4), "big")
+        start = await reader.readexactly(length - 4)
+        if start[:4] == (80877103).to_bytes(4, "big"):  # whether it speaks TLS
+            writer.write(b"N")
+            length = int.from_bytes(await reader.readexactly(4), "big")
+            await reader.readexactly(length - 4)
+        fields = b"SFATAL\0C08P01\0Munsupported startup parameter: jit\0\0"
+        writer.write(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(SettingsError, match="a pooler"):
+        await postgres.connect(f"postgresql://nobody@127.0.0.1:{port}/none", "tests")
+    server.close()
+
+
+async def test_two_connections_that_are_one_session_are_refused(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a pooler in transaction mode; two sessions are fine."""
+    await postgres.check_sessions(dsn)
+    shared = await postgres.connect(dsn, "tests")
+
+    async def again(*_: object) -> Connection:
+        return shared
+
+    monkeypatch.setattr(postgres, "connect", again)
+    with pytest.raises(SettingsError, match="a pooler"):
+        await postgres.check_sessions(dsn)

@@ -25,6 +25,7 @@ from gateway.api.callers.access_tokens import AUDIENCE, issue_token, token_key
 from gateway.ingest.connection import ABORT
 from gateway.v2 import stream
 from gateway.v2.stream import _GoneError, _Sender
+from schemas import keys
 from schemas.postgres import Pool
 from schemas.redis import Redis
 from tests.conftest import MASTER_KEY
@@ -143,6 +144,26 @@ async def test_every_stored_event_is_streamed_once_in_order_and_nothing_from_bef
     async with streaming(user) as third:
         await store(6)
         assert await numbers(third, 1) == [6]
+
+
+async def test_a_log_that_went_back_goes_on(edge: Any, acme: Owner, redis_client: Redis) -> None:
+    """PostgreSQL and Redis both forgot the last events: their numbers are given again, and what is new is streamed."""
+    device_id = await acme.device()
+    shard = (await acme.row(device_id))["shard"]
+    async with streaming(await account_of(acme, "project.user")) as lines:
+        for n in range(3):
+            await send(edge, device_id, telemetries={"n": n})
+            await store_all(edge, redis_client)
+        assert await numbers(lines, 3) == [0, 1, 2]
+        await redis_client.delete(keys.progress(shard))
+        await acme.pool.execute("DELETE FROM events WHERE shard = $1", shard)
+        await acme.pool.execute("UPDATE shards SET next_seq = 1 WHERE shard = $1", shard)
+        async with asyncio.timeout(WAIT_S):
+            while edge.services.events._places[shard] > 1:
+                await asyncio.sleep(0.01)
+        await send(edge, device_id, telemetries={"n": 3})
+        await store_all(edge, redis_client)
+        assert await numbers(lines, 1) == [3]
 
 
 async def test_filters_let_pass_what_they_say(edge: Any, acme: Owner, redis_client: Redis) -> None:
