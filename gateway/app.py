@@ -76,8 +76,8 @@ from gateway.v2 import devices as project_devices
 from gateway.v2 import projects as visible_projects
 from schemas import logs, postgres, redis
 from schemas.egress import EgressPolicy, GuardedResolver
-from schemas.ids import AccessKeys
 from schemas.manifests import catalog
+from schemas.master_keys import MasterKeys
 from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings, SettingsError
 
@@ -182,7 +182,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
     try:
         await postgres.check_sessions(settings.postgres_dsn)
         installation = await postgres.installation(pool)
-        postgres.check_master_key(installation, settings.master_key)
+        master_keys = MasterKeys.fitting(installation.generations, settings)
     except BaseException:  # an edge that does not start leaves nothing open
         pool.terminate()
         await client.aclose()
@@ -191,7 +191,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         logs.event(log, logging.WARNING, "manifest_skipped", provider=provider, cause=error)
     resolver = GuardedResolver(EgressPolicy(settings.egress_allow, http=settings.egress_http))
     shards = installation.shards
-    access_keys = AccessKeys(settings.master_key)
+    access_keys = master_keys.access_keys()
     call_limit = CallLimit(client, shards)
     ingest = Ingest(
         Nodes(settings.redis_url, client, shards),
@@ -217,6 +217,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         postgres=pool,
         redis=client,
         access_keys=access_keys,
+        master_keys=master_keys,
         shards=shards,
         ingest=ingest,
         call_limit=call_limit,

@@ -7,6 +7,7 @@ import random
 
 RETRY_AFTER_S = (1, 5)
 """Least and most seconds a caller is asked to wait when the gateway cannot take its call; jitter spreads a fleet."""
+UNKNOWN_MASTER_KEY = "This edge was not given the newest master key yet, try again"
 
 
 class Refusal(Exception):

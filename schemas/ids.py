@@ -125,36 +125,71 @@ def event_id(stored_at_s: int, shard: int, seq: int) -> str:
     return _xid((stored_at_s << 64 | shard << 48 | seq) << 4)
 
 
-KEY_VERSIONS_MAX = 255
+GENERATIONS_MAX, VERSIONS_OF_GENERATION = 4, 64
+"""Generations of the master key that may be in use at once, and versions that a device's key may have in each."""
+_HEX_DIGITS = b"0123456789abcdef"
+
+
+class UnknownGeneration(Exception):
+    """A key is of a generation whose master key this process was not given."""
 
 
 class AccessKeys:
-    """Makes and checks the access keys of devices."""
+    """Makes and checks the access keys of devices.
 
-    def __init__(self, master_key: str) -> None:
-        self._mac = hashlib.blake2b(key=bytes.fromhex(master_key), digest_size=15, person=b"fg access key")
+    A key's version says which generation of the master key it is of: the first digit tells its slot of four.
+    """
+
+    def __init__(self, *master_keys: str, following: int | None = None) -> None:
+        """Master keys by slot, empty ones none; `following` is the slot of the next generation."""
+        macs = [
+            hashlib.blake2b(key=bytes.fromhex(key), digest_size=15, person=b"fg access key") if key else None
+            for key in (*master_keys, *[""] * (GENERATIONS_MAX - len(master_keys)))
+        ]
+        in_slot = len(_HEX_DIGITS) // GENERATIONS_MAX
+        self._macs = {_HEX_DIGITS[n : n + 1]: mac for n in range(16) if (mac := macs[n // in_slot]) is not None}
+        self._slots = macs
+        self._awaited = b""
+        if following is not None and macs[following] is None:
+            self._awaited = _HEX_DIGITS[following * in_slot : (following + 1) * in_slot]
 
     def __repr__(self) -> str:
         return "<AccessKeys>"
 
     def issue(self, device_id: str, version: int) -> str:
-        """The access key of one device: 32 hex characters."""
+        """The access key of one device: 32 hex characters. Raises UnknownGeneration."""
+        master = self._slots[version // VERSIONS_OF_GENERATION]
+        if master is None:
+            raise UnknownGeneration
         text = f"{version:02x}"
-        mac = self._mac.copy()
+        mac = master.copy()
         mac.update(f"{device_id}{text}".encode())
         return text + mac.hexdigest()
 
     def verify(self, device_id: bytes, key: bytes) -> bool:
         """Whether `key` is this device's key of the version that it names. Constant time."""
+        master = self._macs.get(key[:1])
+        if master is None:
+            return False
         version = key[:2]
-        mac = self._mac.copy()
+        mac = master.copy()
         mac.update(device_id + version)
         return len(key) == 32 and hmac.compare_digest(version + mac.hexdigest().encode(), key)
 
+    def awaits(self, key: bytes) -> bool:
+        """Whether a key may be of the next generation, whose master key this process was not given: it cannot say."""
+        return len(key) == 32 and key[:1] in self._awaited
 
-def next_key_version(version: int) -> int | None:
-    """The version of the key that follows one of this version; None when there are no more."""
-    return version + 1 if version < KEY_VERSIONS_MAX else None
+
+def next_key_version(version: int, generation: int) -> int | None:
+    """The version of the key that follows one of this version, under a generation of the master key.
+
+    None when the generation has no more.
+    """
+    first = generation % GENERATIONS_MAX * VERSIONS_OF_GENERATION
+    if not first <= version < first + VERSIONS_OF_GENERATION:
+        return first
+    return version + 1 if version + 1 < first + VERSIONS_OF_GENERATION else None
 
 
 def fingerprint(master_key: str) -> bytes:

@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from schemas import ids
+from schemas.master_keys import Generation
 from schemas.postgres_errors import (
     COMMAND_TIMEOUT_S,
     RAISED,
@@ -209,10 +210,11 @@ async def _apply(connection: Connection, name: str, text: str, checksum: str) ->
 
 
 class Installation(NamedTuple):
-    """What was fixed when the database was first migrated."""
+    """What all processes of an installation must know of it."""
 
     shards: int
-    key_fingerprint: bytes
+    generations: tuple[Generation, ...]
+    """Those of the master key, oldest first."""
 
 
 async def installation(executor: Any) -> Installation:
@@ -227,13 +229,8 @@ async def installation(executor: Any) -> Installation:
     if missing:
         names = ", ".join(path.stem for path in missing)
         raise SettingsError(f"the database lacks the migrations {names}: run `fleetgate migrate`")
-    row = await executor.fetchrow("SELECT shards, key_fingerprint FROM installation")
-    return Installation(row["shards"], row["key_fingerprint"])
-
-
-def check_master_key(found: Installation, master_key: str) -> None:
-    """Raises SettingsError when this is not the key that the fleet's access keys were derived from."""
-    if ids.fingerprint(master_key) != found.key_fingerprint:
-        raise SettingsError(
-            "FLEETGATE_MASTER_KEY is not the key of this database: with it every device would be turned away"
-        )
+    shards = await executor.fetchval("SELECT shards FROM installation")
+    rows = await executor.fetch(
+        "SELECT generation, fingerprint, retired_at IS NOT NULL AS retired FROM master_keys ORDER BY generation"
+    )
+    return Installation(shards, tuple(Generation(*row) for row in rows))

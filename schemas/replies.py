@@ -189,8 +189,7 @@ async def rebuild(connection: Connection, redis: Redis, shard: int, page: int = 
         reading = batches(
             connection,
             _COLUMNS
-            + """WHERE d.shard = $1 AND (d.reply_revision > 0 OR d.key_version > 0 OR d.space_data_version > 0
-                     OR m.rate_limit <> $2)
+            + """WHERE d.shard = $1 AND (d.reply_revision > 0 OR d.space_data_version > 0 OR m.rate_limit <> $2)
                  AND (d.deleted_at IS NULL OR d.deleted_at > now() - $3::text::interval)""",
             shard,
             DEFAULT_RATE_LIMIT,

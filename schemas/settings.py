@@ -45,6 +45,16 @@ MasterKey = Annotated[
     _Secret, Meta(description="64 hex digits; every device's access key is derived from it (secret).")
 ]
 
+MoreMasterKeys = Annotated[
+    str,
+    matching(
+        "^([0-9a-f]{64}(,[0-9a-f]{64})*)?$",
+        "must be keys of 64 hex digits in lower case, separated by commas",
+        description="Further master keys (secret), comma-separated: those of other generations that are in use, and "
+        "the next one (see docs/security.md).",
+    ),
+]
+
 
 class SettingsError(Exception):
     """A setting is missing, unknown or malformed; the text says which one and what to change."""
@@ -54,6 +64,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     """What keys and secrets are derived from and sealed with."""
 
     master_key: MasterKey
+    master_keys_more: MoreMasterKeys = ""
     secrets_key: Annotated[
         str,
         matching(
@@ -72,9 +83,14 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
 
+    @property
+    def master_keys(self) -> tuple[str, ...]:
+        """All master keys, in no order that means anything."""
+        return tuple(dict.fromkeys((self.master_key, *filter(None, self.master_keys_more.split(",")))))
+
     def vault(self, purpose: str) -> Vault:
         """What seals the secrets of one purpose."""
-        return Vault(self.secrets_key or self.master_key, purpose, self.secrets_key_previous, self.master_key)
+        return Vault(self.secrets_key or self.master_key, purpose, self.secrets_key_previous, *self.master_keys)
 
 
 class Stores(Keys, frozen=True, kw_only=True):
@@ -291,11 +307,10 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
     ] = 100_000
 
 
-class MigrateSettings(msgspec.Struct, frozen=True, kw_only=True):
+class MigrateSettings(Keys, frozen=True, kw_only=True):
     """Settings of `fleetgate migrate`."""
 
     postgres_dsn: Dsn
-    master_key: MasterKey
     shards: Annotated[
         int, Meta(ge=1, le=256, description="Number of shards; fixed when the database is first migrated.")
     ] = 32

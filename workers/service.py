@@ -10,6 +10,7 @@ import logging
 
 from schemas import logs, postgres, redis
 from schemas.deliveries import SLOT_LOCKS, SLOTS
+from schemas.master_keys import MasterKeys
 from schemas.metrics import Metrics
 from schemas.postgres import Pool, PostgresAway
 from schemas.settings import WorkerSettings
@@ -84,7 +85,7 @@ async def _shards(pool: Pool, settings: WorkerSettings, stop: asyncio.Event) -> 
         try:
             await postgres.check_sessions(settings.postgres_dsn)
             found = await postgres.installation(pool)
-            postgres.check_master_key(found, settings.master_key)
+            MasterKeys.fitting(found.generations, settings)
             return found.shards
         except PostgresAway as error:
             logs.event(log, logging.WARNING, "postgres_away", cause=str(error))

@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 from gateway.cli.servers import Servers, ServersError, connect, find
 from schemas import postgres, redis
 from schemas.manifests import catalog
+from schemas.master_keys import MasterKeys
 from schemas.redis import RedisAway
 from schemas.settings import PREFIX, WILDCARDS, SettingsError
 
@@ -205,7 +206,7 @@ async def _postgres(servers: Servers) -> AsyncIterator[Finding]:
             yield found
         try:
             installation = await postgres.installation(connection)
-            postgres.check_master_key(installation, servers.master_key)
+            MasterKeys.fitting(installation.generations, servers)
         except SettingsError as error:
             yield Finding(False, f"Postgres: {error}")
             return

@@ -7,6 +7,7 @@ import asyncpg
 
 from gateway.cli.servers import ServersError, connect
 from schemas import postgres
+from schemas.master_keys import MasterKeys
 from schemas.settings import MigrateSettings, listing, load
 
 
@@ -38,7 +39,7 @@ async def migrate(settings: MigrateSettings) -> list[str]:
     connection = await connect(settings.postgres_dsn, "migrate")
     try:
         applied = await postgres.migrate(connection, shards=settings.shards, master_key=settings.master_key)
-        postgres.check_master_key(await postgres.installation(connection), settings.master_key)
+        MasterKeys.fitting((await postgres.installation(connection)).generations, settings)
         return applied
     except asyncpg.InsufficientPrivilegeError as error:
         raise ServersError(f"Postgres does not let this user make the schema: {error}") from None

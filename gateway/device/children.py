@@ -12,7 +12,7 @@ from msgspec import Struct
 from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.validation import Label
-from gateway.device.registration import access_key, new_device
+from gateway.device.registration import new_device
 from gateway.refusals import NotFound, Unauthenticated
 from gateway.services import Services
 from gateway.stores.change import change
@@ -77,9 +77,9 @@ async def register_child(services: Services, device: DeviceCaller, body: NewChil
         if new.sn or new.mac:
             before = await registrations.unheard(changed.connection, new)
             if before is not None:
-                return RegisteredChild(before.id, services.access_keys.issue(str(before.id), before.key_version))
-        await registrations.insert(changed, new, ownership)
-    return RegisteredChild(new.id, access_key(services, new.id))
+                return RegisteredChild(before.id, services.access_key(before.id, before.key_version))
+        version = await registrations.insert(changed, new, ownership)
+        return RegisteredChild(new.id, services.access_key(new.id, version))
 
 
 @endpoint("GET", "/v1/devices/{device_id}/children", caller=DEVICE)

@@ -164,7 +164,8 @@ async def _register(
                 parent = await registrations.lock_parent(connection, body.parent_id)
                 if parent is None or parent[0] != model.vendor_id:
                     raise DoesNotFit(registrations.PARENT_UNKNOWN)
-            await registrations.insert(changed, new, UNCLAIMED)
+            version = await registrations.insert(changed, new, UNCLAIMED)
+            key = services.access_key(new.id, version)
     except DoesNotFit as refused:
         if refused.text not in registrations.TAKEN.values():
             raise
@@ -172,8 +173,8 @@ async def _register(
         if before is None:
             await registrations.note_return(connection, new, address)
             raise
-        return Registered(before.id, services.access_keys.issue(str(before.id), before.key_version), url, url)
-    return Registered(new.id, access_key(services, new.id), url, url)
+        return Registered(before.id, services.access_key(before.id, before.key_version), url, url)
+    return Registered(new.id, key, url, url)
 
 
 def new_device(
@@ -208,11 +209,6 @@ def new_device(
         details=validation.details(details),
         vouched_for=vouched_for,
     )
-
-
-def access_key(services: Services, device_id: UUID) -> str:
-    """The access key of a new device."""
-    return services.access_keys.issue(str(device_id), 0)
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (register, register_many)

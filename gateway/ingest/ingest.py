@@ -118,6 +118,7 @@ class Ingest:
         self.shed: list[Refused | None] = [None] * shards
         self._nodes = nodes
         self._verify = access_keys.verify
+        self._awaits = access_keys.awaits
         self._limit = call_limit
         self._room = state_room
         self._metrics = metrics
@@ -160,8 +161,14 @@ class Ingest:
         """
         if self._verify(device_id, key):
             self.offer_trusted(receiver, device_id, key[:2], body, message, more)
+            return
+        self._metrics.received.inc(1 + len(more))
+        if self._awaits(key):
+            again_s = refusals.retry_after_s()
+            self._refuse(
+                receiver, 503, refusals.UNKNOWN_MASTER_KEY, Refused.UNAUTHORIZED, again_s, messages=1 + len(more)
+            )
         else:
-            self._metrics.received.inc(1 + len(more))
             self._refuse(receiver, 401, "Unauthorized", Refused.UNAUTHORIZED, messages=1 + len(more))
 
     def knows(self, device_id: bytes, key: bytes) -> bool:

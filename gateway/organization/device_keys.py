@@ -75,7 +75,7 @@ async def rotate_key_as_vendor(services: Services, partner: VendorScope, device_
 async def _rotated(services: Services, changed: Change, device_id: UUID, body: bytes) -> NewAccessKey:
     asked = bodies.decode(_rotation, body) if body else Rotation()
     rotated = await rotation.rotate(changed, device_id, timedelta(seconds=asked.overlap_s))
-    key = services.access_keys.issue(str(device_id), rotated.version)
+    key = services.access_key(device_id, rotated.version)
     return NewAccessKey(device_id, key, rotated.version, rotated.previous_until)
 
 

@@ -21,7 +21,6 @@ from gateway.v2 import update_masks
 from gateway.v2.update_masks import UpdateQuery
 from schemas.events import rfc3339
 from schemas.postgres import Connection
-from schemas.secrets import derived_secret
 
 
 class ServiceAccount(Struct, rename="camel"):
@@ -177,7 +176,8 @@ async def create_key(services: Services, project: ProjectScope, account: str) ->
     """Make a key; keep the secret, it is not shown again."""
     async with _managing(services, project, account) as (connection, owner):
         key = await accounts.create_key(connection, owner.id)
-    return KeyWithSecret(_key(project.id, owner.id, *key), derived_secret(services.settings.master_key, key[0]))
+        secret = services.account_secret(await accounts.generation(connection, key[0]), key[0])
+    return KeyWithSecret(_key(project.id, owner.id, *key), secret)
 
 
 @endpoint(

@@ -19,7 +19,6 @@ from gateway.api.texts import is_text
 from gateway.refusals import Malformed, UnknownCoding
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts
-from schemas.secrets import derived_secret
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 PATH = "/oauth2/token"
@@ -67,17 +66,18 @@ async def issue(services: Services, request: Request) -> Token:
     if account is None or not await _is_signed(services, request, assertion, account):
         return _refuse("invalid_grant", "The assertion is not good")  # type: ignore[no-any-return]
     now_s = int(services.clock().timestamp())
-    token = issue_token(services.settings.master_key, account.id, account.key_id, now_s)
+    token = issue_token(services.master_keys.of(account.generation), account.id, account.key_id, now_s)
     return Token(token, "Bearer", TOKEN_LIFE_S)
 
 
 async def _is_signed(
     services: Services, request: Request, assertion: str, account: service_accounts.AccountOfKey
 ) -> bool:
+    secret = services.account_secret(account.generation, account.key_id)
     home = await service_accounts.home(services.postgres, account.id)
     claims = read_claims(
         assertion,
-        derived_secret(services.settings.master_key, account.key_id),
+        secret,
         audience=_audiences(services, request),
         required=("iss",),
         issuer=service_accounts.email_of(account.id, home),

@@ -212,6 +212,27 @@ async def test_a_service_account_is_made_rotated_and_deleted(command: Admin, poo
     assert (await command.run("service-accounts", "rotate", made["id"]))[0] == 1
 
 
+async def test_the_master_key_is_rotated(command: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the next key beside the first one; the first is retired when nothing is of it, and needed no more."""
+    organization = (await command.json("organizations", "create", "Acme"))["id"]
+    project = (await command.json("projects", "create", "--organization", organization, "Main"))["id"]
+    account = await command.json("service-accounts", "create", "--project", project, "Reader")
+    code, _, told = await command.run("master-keys", "rotate")
+    assert (code, "FLEETGATE_MASTER_KEYS_MORE" in told) == (1, True)
+    monkeypatch.setenv("FLEETGATE_MASTER_KEYS_MORE", "6b" * 32)
+    assert (await command.json("master-keys", "rotate"))["generation"] == 1
+    listed = await command.json("master-keys", "list")
+    assert [(one["generation"], one["account_keys"]) for one in listed] == [(0, 1), (1, 0)]
+    code, _, told = await command.run("master-keys", "retire", 0)
+    assert (code, "0 devices and 1 keys" in told) == (1, True)
+    rotated = await command.json("service-accounts", "rotate", account["id"])
+    assert rotated["key"] == derived_secret("6b" * 32, rotated["key_id"])
+    assert (await command.json("master-keys", "retire", 0))["generation"] == 0
+    monkeypatch.setenv("FLEETGATE_MASTER_KEY", "6b" * 32)
+    monkeypatch.delenv("FLEETGATE_MASTER_KEYS_MORE")
+    assert (await command.json("service-accounts", "rotate", account["id"]))["email"] == account["email"]
+
+
 async def test_connectors_are_looked_after_by_hand(command: Admin, pool: Pool) -> None:
     """List, show, sync, disable, enable, confirm and delete; what makes no sense is a sentence."""
     organization = (await command.json("organizations", "create", "Acme"))["id"]

@@ -8,7 +8,7 @@ The account and its key are looked up at every call, so one that is deleted is r
 
 import base64
 import binascii
-import hmac
+from typing import NamedTuple
 from zlib import crc32
 
 from starlette.requests import Request
@@ -22,7 +22,6 @@ from gateway.refusals import Unauthenticated, Unavailable
 from gateway.services import Services
 from gateway.stores.accounts import service_accounts
 from schemas import keys
-from schemas.secrets import derived_secret
 
 UNAUTHENTICATED = "Authenticate with the key of a service account, or with a token"
 EXPIRED = "The token has expired. Connect again with a new one"
@@ -31,8 +30,8 @@ CALLS_WINDOW_S = 5
 
 async def authenticate(services: Services, request: Request) -> Principal:
     """The account behind a request. Raises Unauthenticated, or TooMany when it calls too often."""
-    key_id, by_secret = _presented(services, request)
-    principal = None if key_id is None else await _principal(services, key_id, by_secret=by_secret)
+    presented = _presented(services, request)
+    principal = None if presented is None else await _principal(services, presented)
     if principal is None:
         raise Unauthenticated(UNAUTHENTICATED)
     await call_pace.take_turn(
@@ -50,36 +49,53 @@ async def check_again(services: Services, request: Request, scope: ProjectScope,
     Raises Unauthenticated when its key is gone, NotPermitted or NotFound when its role is, Unavailable when its token
     has expired.
     """
-    key_id, by_secret = _presented(services, request)
-    principal = await _principal(services, scope.principal.key_id, by_secret=by_secret)
+    presented = _presented(services, request)
+    if presented is None:
+        if await service_accounts.of_key(services.postgres, scope.principal.key_id) is None:
+            raise Unauthenticated(UNAUTHENTICATED)
+        raise Unavailable(EXPIRED)
+    principal = await _principal(services, presented)
     if principal is None:
         raise Unauthenticated(UNAUTHENTICATED)
-    if key_id is None:
-        raise Unavailable(EXPIRED)
     await ProjectScope.of(services, principal, scope.id, permission)
 
 
-async def _principal(services: Services, key_id: str, *, by_secret: bool) -> Principal | None:
-    """The account of a key; None when either is gone, or the account does not allow the secret itself."""
-    account = await service_accounts.of_key(services.postgres, key_id)
-    if account is None or (by_secret and not account.basic_auth_enabled):
+class _Presented(NamedTuple):
+    """The key that a request proves to have: under which generation's master key, and whether by the secret itself."""
+
+    key_id: str
+    generation: int
+    by_secret: bool
+
+
+async def _principal(services: Services, presented: _Presented) -> Principal | None:
+    """The account of a key; None when either is gone, or the account does not allow the secret itself.
+
+    A proof under another generation's master key than the key is of is none: that may be the one that was stolen.
+    """
+    account = await service_accounts.of_key(services.postgres, presented.key_id)
+    if account is None or account.generation != presented.generation:
+        return None
+    if presented.by_secret and not account.basic_auth_enabled:
         return None
     return Principal(account.id, account.key_id, None, tuple(Grant(*grant) for grant in account.grants))
 
 
-def _presented(services: Services, request: Request) -> tuple[str | None, bool]:
-    """The id of the key that a request proves to have, and whether it did so by the secret itself."""
+def _presented(services: Services, request: Request) -> _Presented | None:
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "basic":
         try:
             key_id, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
-            return None, True
-        expected = derived_secret(services.settings.master_key, key_id)
-        return (key_id if hmac.compare_digest(secret.encode(), expected.encode()) else None), True
+            return None
+        generation = services.master_keys.generation_of(key_id, secret)
+        return None if generation is None else _Presented(key_id, generation, True)
     if scheme.lower() == "bearer":
-        return read_token(services.settings.master_key, value.strip()), False
-    return None, False
+        for generation, master_key in services.master_keys.items():
+            token_of = read_token(master_key, value.strip())
+            if token_of is not None:
+                return _Presented(token_of, generation, False)
+    return None
 
 
 SERVICE_ACCOUNT = CallerKind(

@@ -11,8 +11,12 @@ from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.accounts import credentials, members, sealed_secrets, service_accounts
 from gateway.stores.accounts.service_accounts import email_of
 from gateway.stores.tenants import organizations, projects
+from schemas import postgres
+from schemas.master_keys import MasterKeys
 from schemas.postgres import Connection
-from schemas.secrets import SecretError, derived_secret
+from schemas.secrets import SecretError
+
+NEWEST_LACKING = "FLEETGATE_MASTER_KEYS_MORE lacks the newest master key"
 
 
 def add(things: Things) -> None:
@@ -60,14 +64,7 @@ async def _revoke_api_key(connection: Connection, arguments: argparse.Namespace)
 
 
 async def _rotate_api_key(connection: Connection, arguments: argparse.Namespace) -> Any:
-    organization_id = await credentials.organization_of_api_key(connection, arguments.id)
-    was = await credentials.read_api_key(connection, organization_id, arguments.id)
-    await credentials.revoke_api_key(connection, organization_id, arguments.id)
-    minted = await credentials.mint_and_store(
-        connection, was.kind, owner_id=organization_id, name=was.name, role=was.role
-    )
-    made = {"id": minted.id, "kind": was.kind, "role": was.role, "name": was.name, "key": minted.text}
-    return {**made, "revoked": arguments.id}
+    return await credentials.rotate_api_key(connection, arguments.id)
 
 
 async def _create_account(connection: Connection, arguments: argparse.Namespace) -> Any:
@@ -90,7 +87,11 @@ async def _create_account(connection: Connection, arguments: argparse.Namespace)
 
 async def _account_key(connection: Connection, account_id: str, project_id: UUID) -> dict[str, Any]:
     key_id, _ = await service_accounts.create_key(connection, account_id)
-    secret = derived_secret(find().master_key, key_id)
+    found = await postgres.installation(connection)
+    master_keys = MasterKeys.fitting(found.generations, find())
+    secret = master_keys.secret(await service_accounts.generation(connection, key_id), key_id)
+    if secret is None:
+        raise DoesNotFit(NEWEST_LACKING)
     return {"id": account_id, "email": email_of(account_id, project_id), "key_id": key_id, "key": secret}
 
 

@@ -144,10 +144,8 @@ async def _purge_hardware_key(connection: Connection, arguments: argparse.Namesp
 
 
 async def _rotate_hardware_key(connection: Connection, arguments: argparse.Namespace) -> Any:
-    model_id = await credentials.model_of_hardware_key(connection, arguments.id)
-    name = await credentials.revoke_hardware_key(connection, model_id, arguments.id)
-    minted = await credentials.mint_and_store(connection, "hardware", owner_id=model_id, name=name)
-    return {"id": minted.id, "name": name, "key": minted.text, "revoked": arguments.id}
+    made = await credentials.rotate_hardware_key(connection, arguments.id)
+    return {"id": made.id, "name": made.name, "key": made.key, "revoked": made.revoked}
 
 
 def _field(text: str) -> CommandField:

@@ -20,8 +20,9 @@ from gateway.stores.devices import registration
 from gateway.stores.tenants import organizations, projects, spaces
 from schemas import postgres
 from schemas.cloud import Credentials
+from schemas.master_keys import MasterKeys
 from schemas.postgres import Connection
-from schemas.secrets import CONNECTOR_SECRETS, VENDOR_CREDENTIALS, derived_secret
+from schemas.secrets import CONNECTOR_SECRETS, VENDOR_CREDENTIALS
 from schemas.settings import Keys, SettingsError
 
 ORGANIZATION, PROJECT, SPACE, MODEL = "Demo", "Demo fleet", "Headquarters", "Demo device"
@@ -132,7 +133,10 @@ async def _account(connection: Connection, organization_id: UUID, project_id: UU
         await members.add(connection, organization_id, None, "organization.admin", service_account_id=found.id)
     known = await service_accounts.keys(connection, found.id)
     key_id, _ = known[0] if known else await service_accounts.create_key(connection, found.id)
-    return DemoAccount(key_id, derived_secret(keys.master_key, key_id), email_of(found.id, project_id))
+    master_keys = MasterKeys.fitting((await postgres.installation(connection)).generations, keys)
+    secret = master_keys.secret(await service_accounts.generation(connection, key_id), key_id)
+    assert secret is not None, "the stack's edges would not have started"
+    return DemoAccount(key_id, secret, email_of(found.id, project_id))
 
 
 async def _connector(connection: Connection, project_id: UUID, keys: Keys) -> tuple[str, str]:

@@ -138,6 +138,39 @@ async def revoke_api_key(connection: Executor, organization_id: UUID, key_id: UU
         raise NotFound(UNKNOWN_API_KEY)
 
 
+class RotatedKey(Struct):
+    """A new key in place of one that ended; `key` is shown this once."""
+
+    id: UUID
+    kind: str
+    name: str
+    role: str | None
+    key: str
+    revoked: UUID
+
+
+async def rotate_api_key(connection: Executor, key_id: UUID) -> RotatedKey:
+    """A new API key that may do the same, in place of one that ends. Raises NotFound."""
+    organization_id = await organization_of_api_key(connection, key_id)
+    was = await read_api_key(connection, organization_id, key_id)
+    await revoke_api_key(connection, organization_id, key_id)
+    return await _in_place_of(connection, key_id, was.kind, organization_id, was.name, was.role)
+
+
+async def rotate_hardware_key(connection: Executor, key_id: UUID) -> RotatedKey:
+    """A new hardware key of the same model, in place of one that ends. Raises NotFound."""
+    model_id = await model_of_hardware_key(connection, key_id)
+    name = await revoke_hardware_key(connection, model_id, key_id)
+    return await _in_place_of(connection, key_id, "hardware", model_id, name, None)
+
+
+async def _in_place_of(
+    connection: Executor, revoked: UUID, kind: str, owner_id: UUID, name: str, role: str | None
+) -> RotatedKey:
+    minted = await mint_and_store(connection, kind, owner_id=owner_id, name=name, role=role)
+    return RotatedKey(minted.id, kind, name, role, minted.text, revoked)
+
+
 async def hardware_keys(
     connection: Executor, model_id: UUID, offset: int = 0, limit: int | None = None
 ) -> list[HardwareKey]:

@@ -34,6 +34,8 @@ class AccountOfKey(Struct):
 
     id: str
     key_id: str
+    generation: int
+    """Of the master key that the key's secret is derived from."""
     basic_auth_enabled: bool
     grants: list[RoleIn]
 
@@ -52,7 +54,7 @@ class ServiceAccount(Struct):
 async def of_key(connection: Executor, key_id: str) -> AccountOfKey | None:
     """The account of a living key."""
     rows = await connection.fetch(
-        """SELECT a.id, k.id AS key_id, a.basic_auth_enabled, m.organization_id, m.project_id, m.role
+        """SELECT a.id, k.id AS key_id, k.generation, a.basic_auth_enabled, m.organization_id, m.project_id, m.role
              FROM service_account_keys k JOIN service_accounts a ON a.id = k.service_account_id
              LEFT JOIN memberships m ON m.service_account_id = a.id WHERE k.id = $1""",
         key_id,
@@ -60,7 +62,8 @@ async def of_key(connection: Executor, key_id: str) -> AccountOfKey | None:
     if not rows:
         return None
     grants = [(row["organization_id"], row["project_id"], row["role"]) for row in rows if row["role"]]
-    return AccountOfKey(rows[0]["id"], rows[0]["key_id"], rows[0]["basic_auth_enabled"], grants)
+    found = rows[0]
+    return AccountOfKey(found["id"], found["key_id"], found["generation"], found["basic_auth_enabled"], grants)
 
 
 async def home(connection: Executor, account_id: str) -> UUID:
@@ -186,6 +189,12 @@ async def create_key(connection: Executor, account_id: str) -> tuple[str, dateti
     if row is None:
         raise Conflict(f"A service account has at most {KEYS_MAX} keys")
     return row["id"], row["created_at"]
+
+
+async def generation(connection: Executor, key_id: str) -> int:
+    """The generation of the master key that a key's secret is derived from."""
+    found: int = await connection.fetchval("SELECT generation FROM service_account_keys WHERE id = $1", key_id)
+    return found
 
 
 async def keys(connection: Executor, account_id: str) -> list[tuple[str, datetime]]:

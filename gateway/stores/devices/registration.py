@@ -129,18 +129,19 @@ async def check_room(connection: Connection, parent_id: UUID) -> None:
         raise DoesNotFit(TOO_MANY_CHILDREN)
 
 
-async def insert(change: Change, new: NewDevice, ownership: Ownership) -> None:
-    """Store a new device as its owner's, or as nobody's.
+async def insert(change: Change, new: NewDevice, ownership: Ownership) -> int:
+    """Store a new device as its owner's, or as nobody's; returns the version of its first key.
 
     Raises DoesNotFit when its serial number or Cloud ID is taken, NotFound when its model was deleted just now.
     """
     claimed = ownership.project_id is not None
     try:
-        await change.connection.execute(
+        key_version: int = await change.connection.fetchval(
             """INSERT INTO devices (id, shard, model_id, hardware_key_id, parent_id, sn, mac, cloud_id, name, sub_model,
                                     firmware_version, firmware_told, details, registered_at, organization_id,
                                     project_id, space_id, claimed_at, space_data_version, vouched_for)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)""",
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+            RETURNING key_version""",
             new.id,
             new.shard,
             new.model.id,
@@ -172,6 +173,7 @@ async def insert(change: Change, new: NewDevice, ownership: Ownership) -> None:
     if claimed or new.model.rate_limit != DEFAULT_RATE_LIMIT:
         # Else its first reply is that of a device for which nothing waits.
         change.touched(new.id)
+    return key_version
 
 
 class Unheard(NamedTuple):

@@ -29,13 +29,13 @@ class RotatedKey(Struct, frozen=True):
 async def rotate(change: Change, device_id: UUID, overlap: timedelta) -> RotatedKey:
     """Give a device a new key. Without an overlap the one before ends at once. Raises NotFound, Conflict."""
     was = await change.connection.fetchrow(
-        """SELECT key_version, previous_key_version, previous_key_good FROM devices
+        """SELECT key_version, previous_key_version, previous_key_good, key_generation() AS generation FROM devices
             WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE""",
         device_id,
     )
     if was is None:
         raise NotFound(UNKNOWN)
-    version = next_key_version(was["key_version"])
+    version = next_key_version(was["key_version"], was["generation"])
     if version is None:
         raise Conflict(TOO_OFTEN)
     until = change.moment + overlap if overlap else None
