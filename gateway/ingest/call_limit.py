@@ -29,25 +29,26 @@ class CallLimit:
         self._window = 0
         self._calls: dict[bytes, int] = {}
         self._shared: set[bytes] = set()
-        self._limits: dict[bytes, int] = {}
+        self.own: dict[bytes, int] = {}
+        """Limits that differ from the default."""
 
     def __repr__(self) -> str:
-        return f"<CallLimit devices={len(self._calls)} own_limits={len(self._limits)}>"
+        return f"<CallLimit devices={len(self._calls)} own_limits={len(self.own)}>"
 
     def learn(self, device_id: bytes, limit: int) -> None:
         """Remember a limit that differs from the default, as found in the device's prepared reply."""
-        if len(self._limits) >= LEARNED_MAX:
-            self._limits.clear()
-        self._limits[device_id] = limit
+        if len(self.own) >= LEARNED_MAX:
+            self.own.clear()
+        self.own[device_id] = limit
 
     def forget(self, device_id: bytes) -> None:
         """The device is back at the default limit."""
-        self._limits.pop(device_id, None)
+        self.own.pop(device_id, None)
 
     def take(self, device_id: bytes) -> int:
         """Count one call here: 0 when that is all it needs, else its ordinal, for `count_shared` to decide."""
         calls = self._calls[device_id] = self._calls.get(device_id, 0) + 1
-        return 0 if calls * _SHARE <= self._limits.get(device_id, DEFAULT_RATE_LIMIT) else calls
+        return 0 if calls * _SHARE <= self.own.get(device_id, DEFAULT_RATE_LIMIT) else calls
 
     def tick(self) -> None:
         """Begin a new window when its time has come; to be called at least once a second."""

@@ -65,7 +65,7 @@ class HotCycle:
 
     def accepted(self, response_map: bytes) -> None:
         """Answer 201 with the response map."""
-        if self.keep_alive and response_map is replies.NOTHING_WAITS:
+        if self.keep_alive and response_map == replies.NOTHING_WAITS:
             self._answer(self.protocol.hot.nothing_waits)
         else:
             self._answer(self._response(_ACCEPTED, response_map))

@@ -4,9 +4,8 @@
                                                                      │ at most three round trips a node at a time,
     receiver ◀── its own reply, or a refusal with a reason ◀─────────┘ each carrying all that gathered meanwhile
 
-For each shard a round trip holds ``XADD NOMKSTREAM {shard}:ingest`` with all its messages in one entry, and
-``HMGET {shard}:reply`` with the prepared reply of each of its devices. Batches grow with load by themselves; there is
-no timer. Redis answers after its fsync (with ``appendfsync always``), and only then does a receiver hear "accepted".
+Batches and round trips are those of `round_trips`. Redis answers after its fsync (with ``appendfsync always``), and
+only then does a receiver hear "accepted".
 
 What fails, fails towards "not accepted": a lost connection, a full Redis or disk, a shard that is being rebuilt, or
 too much that waits all end as a refusal with a reason, and the device sends again. A device that was refused while a
@@ -17,36 +16,25 @@ refusal, so commands and config reach them all the same.
 """
 
 import asyncio
-import logging
 import time
-from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Protocol
-
-import hiredis
 
 from gateway import refusals
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.nodes import Nodes
-from gateway.ingest.pipe import Pipe, Replies, command
+from gateway.ingest.round_trips import Batch, Receiver, RoundTrips
 from gateway.ingest.state_room import StateRoom
-from schemas import entries, keys, logs, replies, telemetry
+from schemas import replies, telemetry
 from schemas.ids import AccessKeys, shard_of
 from schemas.metrics import Metrics
 from schemas.outcomes import Refused
 from schemas.redis import RedisAway
 from schemas.telemetry import Telemetry
 
-log = logging.getLogger(__name__)
-
-BATCH_MESSAGES_MAX = 1_000
-BATCH_BYTES_MAX = 4 * 1024 * 1024
-ROUND_TRIPS_MAX = 3
-"""Round trips under way at a time to one node. One left the edge waiting for the fsync of its own last batch; with 64
-connections two gave 5 % and three 15 % more requests, four no more than three."""
-WAIT_MS = 1_000
-"""How long a round trip waits for replicas, where it does."""
+_FIRST_KEY = b"00"
+_USUAL = _FIRST_KEY + replies.DEFAULT_RATE_LIMIT_HEX + b"."
+"""What the header of nearly every prepared reply ends in: compared at once."""
 
 SENTENCES = {
     Refused.SHED_MEMORY: "Telemetry is not taken at the moment: the message store is nearly full",
@@ -58,45 +46,6 @@ SENTENCES = {
     Refused.REDIS_REPLICAS: "The message store's replicas do not follow",
     Refused.REBUILDING: "The message store is being rebuilt",
 }
-
-
-class Receiver(Protocol):
-    """Gets the outcome of a message, or of several that are one call. Exactly one of its methods is called, once."""
-
-    def accepted(self, response_map: bytes) -> None:
-        """The message is on disk; `response_map` is the JSON for the device."""
-
-    def refused(self, status: int, text: str, response_map: bytes | None, retry_after_s: int | None) -> None:
-        """The message was not accepted. `response_map` is there when it is known all the same."""
-
-
-class _Batch:
-    """Messages of one shard that travel together."""
-
-    __slots__ = ("items", "messages", "opened_at", "receivers", "size")
-
-    def __init__(self) -> None:
-        self.items: list[bytes] = []
-        self.receivers: list[tuple[Receiver, bytes, bytes, Refused | None, int]] = []
-        """Who waits, for the messages of which device, whether they are shed, and how many they are."""
-        self.messages = 0
-        self.size = 0
-        self.opened_at = time.perf_counter()
-
-    def take(self, device_id: bytes, key_version: bytes, body: bytes) -> None:
-        """Take one message."""
-        self.items += (device_id, key_version, body)
-        self.size += len(body)
-
-
-class _Lane:
-    """One node's pipe with the shards it serves, and when each round trip under way departed."""
-
-    def __init__(self, pipe: Pipe) -> None:
-        self.pipe = pipe
-        self.shards: list[int] = []
-        self.under_way: deque[float] = deque()
-        self.scheduled = False
 
 
 class Ingest:
@@ -124,25 +73,18 @@ class Ingest:
         self._metrics = metrics
         self._shards = shards
         self._pending_max = pending_max
-        self._timeout_s = timeout_s
-        self._replicas_min = replicas_min
-        self._wait = command(b"WAIT", b"%d" % replicas_min, b"%d" % WAIT_MS) if replicas_min else b""
-        self._pending: list[deque[_Batch]] = [deque() for _ in range(shards)]
-        self._waiting = 0
-        self._lanes: list[_Lane | None] = [None] * shards
+        self._trips = RoundTrips(
+            nodes, metrics, self._deliver, shards=shards, timeout_s=timeout_s, replicas_min=replicas_min
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._now = datetime.now(UTC)
-        self._loop = asyncio.get_running_loop()
-        self._stream = [keys.ingest(shard).encode() for shard in range(shards)]
-        self._reply = [keys.reply(shard).encode() for shard in range(shards)]
 
     def __repr__(self) -> str:
-        return f"<Ingest shards={self._shards} waiting={self._waiting}>"
+        return f"<Ingest {self._trips!r}>"
 
     def is_connected(self, shard: int) -> bool:
         """Whether there is a connection to the node of this shard."""
-        lane = self._lanes[shard]
-        return lane is not None and lane.pipe.connected
+        return self._trips.is_connected(shard)
 
     # Offering messages
 
@@ -191,7 +133,7 @@ class Ingest:
                 message = telemetry.decode(body, self._now)
             else:
                 telemetry.check(message, len(body), self._now)
-            messages = [message]
+            messages = [message] if more else []
             for later in more:
                 checked += 1
                 messages.append(telemetry.decode(later, self._now))
@@ -202,10 +144,12 @@ class Ingest:
             self._refuse(receiver, error.status, text, reason, messages=1 + len(more))
             return
         ordinal = self._limit.take(device_id)
-        if not self._room.doubts(device_id, messages):
-            messages = []
-        if ordinal or messages:
-            submitting = self._submit_checked(receiver, device_id, key_version, body, more, ordinal, messages)
+        if more:
+            doubted = messages if self._room.doubts(device_id, messages) else []
+        else:
+            doubted = [message] if self._room.doubts_one(device_id, message) else messages
+        if ordinal or doubted:
+            submitting = self._submit_checked(receiver, device_id, key_version, body, more, ordinal, doubted)
             task = asyncio.create_task(submitting)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -221,8 +165,8 @@ class Ingest:
     def seen(self, device_id: bytes, key_version: bytes) -> None:
         """Note that a device made a call other than telemetry. Best effort: not waited for."""
         shard = shard_of(device_id, self._shards)
-        if self.shed[shard] is None and self._waiting < self._pending_max:
-            self._open(shard).take(device_id, key_version, b"")
+        if self.shed[shard] is None and self._trips.waiting < self._pending_max:
+            self._trips.open(shard).take(device_id, key_version, b"")
 
     async def _submit_checked(
         self,
@@ -258,14 +202,14 @@ class Ingest:
         self, receiver: Receiver, device_id: bytes, key_version: bytes, body: bytes, more: Sequence[bytes]
     ) -> None:
         messages = 1 + len(more) if more else 1
-        if self._waiting >= self._pending_max:
+        if self._trips.waiting >= self._pending_max:
             self._metrics.received.inc(1 + len(more))
             self._refuse_later(receiver, Refused.SHED_PENDING, messages=messages)
             return
         shard = shard_of(device_id, self._shards)
-        self._waiting += messages
+        self._trips.waiting += messages
         shed = self.shed[shard]
-        batch = self._open(shard)
+        batch = self._trips.open(shard)
         if not shed:
             batch.take(device_id, key_version, body)
             for later in more:
@@ -273,95 +217,9 @@ class Ingest:
         batch.messages += messages
         batch.receivers.append((receiver, device_id, key_version, shed, messages))
 
-    def _open(self, shard: int) -> _Batch:
-        """The batch of a shard that takes more messages; its departure is arranged."""
-        pending = self._pending[shard]
-        if not pending or pending[-1].messages >= BATCH_MESSAGES_MAX or pending[-1].size >= BATCH_BYTES_MAX:
-            pending.append(_Batch())
-            lane = self._lanes[shard]
-            if lane is None:
-                self._loop.call_soon(self._fail_pending, shard)
-            elif len(lane.under_way) < ROUND_TRIPS_MAX and not lane.scheduled:
-                lane.scheduled = True
-                self._loop.call_soon(self._depart, lane)
-        return pending[-1]
-
-    # Round trips
-
-    def _depart(self, lane: _Lane) -> None:
-        """Send the next batch of each of the lane's shards in one round trip."""
-        lane.scheduled = False
-        if not lane.pipe.connected:
-            for shard in lane.shards:
-                self._fail_pending(shard)
-            return
-        if len(lane.under_way) >= ROUND_TRIPS_MAX:
-            return
-        received_at_us = time.time_ns() // 1000
-        parts: list[bytes] = []
-        travelling: list[tuple[int, _Batch]] = []
-        expected = messages = 0
-        for shard in lane.shards:
-            if not self._pending[shard]:
-                continue
-            batch = self._pending[shard].popleft()
-            travelling.append((shard, batch))
-            if batch.items:
-                packed = entries.pack(received_at_us, batch.items, lane.pipe.server)
-                stream = self._stream[shard]
-                parts.append(
-                    b"*6\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$10\r\nNOMKSTREAM\r\n$1\r\n*\r\n$1\r\nb\r\n$%d\r\n%b\r\n"
-                    % (len(stream), stream, len(packed), packed)
-                )
-                expected += 1
-            if batch.receivers:
-                reply = self._reply[shard]
-                count = len(batch.receivers)
-                parts.append(b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$1\r\n!" % (count + 3, len(reply), reply))
-                parts += [b"\r\n$36\r\n" + device_id for _, device_id, _, _, _ in batch.receivers]
-                parts.append(b"\r\n")
-                expected += 1
-                messages += batch.messages
-        if not travelling:
-            return
-        if self._wait:
-            parts.append(self._wait)
-            expected += 1
-        lane.under_way.append(time.monotonic())
-        self._metrics.edge_batch_messages.observe(messages)
-        lane.pipe.send(b"".join(parts), expected, lambda answer: self._arrive(lane, travelling, answer))
-
-    def _arrive(self, lane: _Lane, travelling: list[tuple[int, _Batch]], answer: Replies) -> None:
-        """Tell every receiver of a round trip how its message ended, and send what gathered meanwhile."""
-        lane.under_way.popleft()
-        place = 0
-        alone = bool(self._wait) and answer is not None and self._lacks_replicas(answer[-1])
-        for shard, batch in travelling:
-            self._waiting -= batch.messages
-            added = maps = None
-            if answer is None:
-                reason: Refused | None = Refused.REDIS_AWAY
-            else:
-                reason = None
-                if batch.items:
-                    added, place = answer[place], place + 1
-                    reason = self._reason(shard, added) or (Refused.REDIS_REPLICAS if alone else None)
-                if batch.receivers:
-                    maps, place = answer[place], place + 1
-                    if isinstance(maps, hiredis.ReplyError) or maps[0] is None:
-                        reason = self._reason(shard, maps if isinstance(maps, hiredis.ReplyError) else None)
-                        maps = None
-            if batch.receivers:
-                self._deliver(batch, maps, reason)
-        self._depart(lane)
-
-    def _lacks_replicas(self, waited: object) -> bool:
-        """Whether too few replicas have what was sent, by the answer to WAIT."""
-        return not isinstance(waited, int) or waited < self._replicas_min
-
-    def _deliver(self, batch: _Batch, maps: list[bytes | None] | None, failed: Refused | None) -> None:
+    def _deliver(self, batch: Batch, maps: list[bytes | None] | None, failed: Refused | None) -> None:
         accepted = 0
-        limit = self._limit
+        limit, room = self._limit, self._room
         self._metrics.received.inc(batch.messages)
         if maps is None:
             assert failed is not None
@@ -374,19 +232,17 @@ class Ingest:
             value = maps[place]
             if value is None:
                 response_map = replies.NOTHING_WAITS
-            elif value[26] == replies.DELETED or (value[16:18] != key_version and value[14:16] != key_version):
+            elif value[16:27] == _USUAL and key_version == _FIRST_KEY:
+                if limit.own:
+                    limit.forget(device_id)
+                if room.full:
+                    room.forget(device_id)
+                response_map = value[27:]
+            elif self._learn(value, device_id, key_version):
+                response_map = value[27:]
+            else:
                 self._refuse(receiver, 401, "Unauthorized", Refused.UNAUTHORIZED, messages=messages)
                 continue
-            else:
-                if value[18:26] == replies.DEFAULT_RATE_LIMIT_HEX:
-                    limit.forget(device_id)
-                else:
-                    limit.learn(device_id, int(value[18:26], 16))
-                if value[26] == replies.FULL:
-                    self._room.learn(device_id)
-                elif self._room.full:
-                    self._room.forget(device_id)
-                response_map = value[27:]
             reason = failed or shed
             if reason is None:
                 accepted += messages
@@ -397,32 +253,19 @@ class Ingest:
             self._metrics.accepted.inc(accepted)
         self._metrics.observe_telemetry(time.perf_counter() - batch.opened_at, accepted)
 
-    def _reason(self, shard: int, reply: object) -> Refused | None:
-        """Why Redis did not do what it was asked; None when it did."""
-        if reply is None:
-            return Refused.REBUILDING
-        if not isinstance(reply, hiredis.ReplyError):
-            return None
-        text = str(reply)
-        if text.startswith("OOM"):
-            return Refused.REDIS_FULL
-        if text.startswith("MISCONF"):
-            return Refused.REDIS_DISK
-        if text.startswith(("MOVED", "ASK", "CLUSTERDOWN", "READONLY", "TRYAGAIN")):
-            self._nodes.moved.set()
-        lane = self._lanes[shard]
-        if text.startswith("READONLY") and lane is not None:
-            # A primary no more: the address may lead to the new one, this connection never will.
-            lane.pipe.abort()
-        logs.event(log, logging.WARNING, "redis_refused", shard=shard, cause=text)
-        return Refused.REDIS_AWAY
-
-    def _fail_pending(self, shard: int) -> None:
-        for batch in self._pending[shard]:
-            self._waiting -= batch.messages
-            if batch.receivers:
-                self._deliver(batch, None, Refused.REDIS_AWAY)
-        self._pending[shard].clear()
+    def _learn(self, value: bytes, device_id: bytes, key_version: bytes) -> bool:
+        """Take in what a prepared reply says of its device; False when this key is none of its."""
+        if value[26] == replies.DELETED or (value[16:18] != key_version and value[14:16] != key_version):
+            return False
+        if value[18:26] == replies.DEFAULT_RATE_LIMIT_HEX:
+            self._limit.forget(device_id)
+        else:
+            self._limit.learn(device_id, int(value[18:26], 16))
+        if value[26] == replies.FULL:
+            self._room.learn(device_id)
+        else:
+            self._room.forget(device_id)
+        return True
 
     # Refusals
 
@@ -451,30 +294,12 @@ class Ingest:
     async def run(self) -> None:
         """Keep the pipes up and what they serve current, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._nodes.run(self._relane), name="redis nodes")
+            group.create_task(self._nodes.run(self._trips.relane), name="redis nodes")
             group.create_task(self._tick(), name="ingest tick")
-
-    def _relane(self) -> None:
-        """Follow the nodes: which pipe serves which shard now."""
-        lanes: dict[Pipe, _Lane] = {lane.pipe: lane for lane in self._lanes if lane is not None}
-        for lane in lanes.values():
-            lane.shards = []
-        for shard, pipe in enumerate(self._nodes.pipes):
-            if pipe is None:
-                self._lanes[shard] = None
-                self._fail_pending(shard)
-            else:
-                lane = self._lanes[shard] = lanes.setdefault(pipe, _Lane(pipe))
-                lane.shards.append(shard)
-        for lane in lanes.values():
-            self._depart(lane)
 
     async def _tick(self) -> None:
         while True:
             self._now = datetime.now(UTC)
             self._limit.tick()
-            now = time.monotonic()
-            for lane in {lane for lane in self._lanes if lane is not None}:
-                if lane.under_way and now - lane.under_way[0] > self._timeout_s:
-                    lane.pipe.abort()
+            self._trips.end_late()
             await asyncio.sleep(0.5)
