@@ -27,3 +27,7 @@ STATE_BYTES = Bounds(4_096, 65_536, 1_048_576)
 """Bytes of a device's state as JSON."""
 PAGE_BYTES_MAX = 4 * 1024 * 1024
 """Of the JSON in one page of a list."""
+SPACE_PATH_BYTES_MAX = 2_000
+"""Of a space's full path. An index entry of PostgreSQL holds at most about 2,700 bytes."""
+SPACE_DEPTH_MAX = 32
+"""Names of a space's full path."""

@@ -72,7 +72,10 @@ async def _addresses(_: Servers) -> AsyncIterator[Finding]:
 
 async def _manifests(_: Servers) -> AsyncIterator[Finding]:
     """Those of the folder that this environment names: edges and workers skip what they cannot use."""
-    found = catalog.load(os.environ.get(f"{PREFIX}MANIFESTS", ""))
+    folder = os.environ.get(f"{PREFIX}MANIFESTS", "")
+    if folder and not os.path.isdir(folder):
+        yield Finding(False, f"{PREFIX}MANIFESTS is no folder that can be read: {folder}")
+    found = catalog.load(folder)
     for provider, error in found.broken.items():
         yield Finding(False, f"The manifest {provider} is skipped, and its connectors do not run: {error}")
     if not found.broken:

@@ -12,6 +12,7 @@ from uuid import UUID
 from schemas import device_trees, ids, outbox
 from schemas.life_cycle import DeviceClaimed, DeviceExcluded, DeviceRegistered, DeviceRestored, LabelsChanged
 from schemas.postgres import Connection, batches
+from workers.importer import spaces
 from workers.importer.comparing import Changes, counted
 from workers.importer.loading import STATEMENT_S
 
@@ -42,7 +43,7 @@ async def apply(connection: Connection, target: Target, changes: Changes, now: d
         await connection.execute("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE", target.project_id)
     await _settle(connection, target, changes)
     await _exclude(connection, target, now)
-    await _make_spaces(connection, target)
+    await spaces.make(connection, target.space_id, follow=target.follow_spaces)
     await _update(connection, target, now)
     await _renumber(connection, target)
     if target.follow_spaces:
@@ -108,11 +109,25 @@ async def _update(connection: Connection, target: Target, now: datetime) -> None
 async def _renumber(connection: Connection, target: Target) -> None:
     """Serial numbers follow the vendor's too. One that another device of the model has is kept as a fact only."""
     await connection.execute(
-        """CREATE TEMPORARY TABLE renumbered ON COMMIT DROP AS
-           SELECT ch.device_id, ch.serial, row_number() OVER (PARTITION BY ch.serial ORDER BY ch.vendor_id) AS place
-             FROM changed ch JOIN devices d ON d.id = ch.device_id
+        """CREATE TEMPORARY TABLE numbered ON COMMIT DROP AS
+           SELECT ch.device_id, ch.vendor_id, ch.serial, d.sn FROM changed ch JOIN devices d ON d.id = ch.device_id
             WHERE ch.serial IS NOT NULL AND d.sn IS DISTINCT FROM ch.serial AND d.organization_id = $1
               AND d.deleted_at IS NULL""",
+        target.organization_id,
+        timeout=STATEMENT_S,
+    )
+    # Who had to do without a number that one of these gives up gets it now.
+    await connection.execute(
+        """CREATE TEMPORARY TABLE renumbered ON COMMIT DROP AS
+           SELECT device_id, serial, row_number() OVER (PARTITION BY serial ORDER BY vendor_id) AS place
+             FROM (SELECT device_id, vendor_id, serial FROM numbered
+                    UNION ALL
+                   SELECT c.device_id, c.vendor_id, c.serial FROM numbered n JOIN cloud_devices c ON c.serial = n.sn
+                     JOIN devices d ON d.id = c.device_id
+                    WHERE c.connector_id = $1 AND c.excluded IS NULL AND d.sn IS NULL AND d.organization_id = $2
+                      AND d.deleted_at IS NULL
+                      AND NOT EXISTS (SELECT FROM changed ch WHERE ch.device_id = c.device_id)) q""",
+        target.connector_id,
         target.organization_id,
         timeout=STATEMENT_S,
     )
@@ -211,41 +226,3 @@ async def _create(connection: Connection, target: Target, now: datetime) -> None
     )
     for event in (DeviceRegistered(), DeviceClaimed(space_id=target.space_id)):
         await outbox.append_to_each(connection, event, now, "SELECT device_id FROM fresh")
-
-
-async def _make_spaces(connection: Connection, target: Target) -> None:
-    """The tree below the target space, as far as changes need it, into the temporary table `places`."""
-    await connection.execute("CREATE TEMPORARY TABLE places (path text, space_id uuid) ON COMMIT DROP")
-    moved = "OR space <> space_was" if target.follow_spaces else ""
-    rows = await connection.fetch(
-        f"SELECT DISTINCT space FROM changed WHERE (device_id IS NULL {moved}) AND space <> ''"
-    )
-    known: dict[str, UUID] = {"": target.space_id}
-    for path in sorted(row["space"] for row in rows):
-        above = ""
-        for name in path.split("/"):
-            here = f"{above}/{name}" if above else name
-            if here not in known:
-                known[here] = await _space(connection, known[above], name)
-            above = here
-    if target.follow_spaces:
-        rows = await connection.fetch(
-            """SELECT DISTINCT ch.space_was, s.id FROM changed ch JOIN spaces top ON top.id = $1
-                 JOIN spaces s ON s.project_id = top.project_id AND s.full_path = top.full_path || '/' || ch.space_was
-                WHERE ch.space <> ch.space_was AND ch.space_was <> ''""",
-            target.space_id,
-        )
-        known |= {row["space_was"]: row["id"] for row in rows}
-    await connection.copy_records_to_table("places", records=[item for item in known.items() if item[0]])
-
-
-async def _space(connection: Connection, parent_id: UUID, name: str) -> UUID:
-    found: UUID = await connection.fetchval(
-        """INSERT INTO spaces (id, project_id, parent_id, name, full_path)
-           SELECT $1, project_id, id, $3, full_path || '/' || $3 FROM spaces WHERE id = $2
-           ON CONFLICT (project_id, full_path) DO UPDATE SET name = excluded.name RETURNING id""",
-        ids.new_id(),
-        parent_id,
-        name,
-    )
-    return found

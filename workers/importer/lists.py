@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from schemas.manifests.manifest import Listing, NoPaging, OffsetPaging, PagePaging
+from schemas.manifests.manifest import CursorPaging, Listing, NoPaging, OffsetPaging, PagePaging
 from schemas.manifests.texts import filled, filled_json
 from workers.importer import paging
 from workers.importer.expressions import ExpressionError, Items, getter
@@ -29,7 +29,8 @@ ITEMS_AT_ONCE = 1000
 NO_SUCH_PAGE = (400, 404, 410, 416, 422)
 """How vendors answer a page number beyond the last."""
 _NOTHING = Answer(None, CIMultiDictProxy(CIMultiDict()))
-_DIGITS = re.compile("[0-9]{1,18}")
+_TOTAL = re.compile(r"(?:[a-z]* ?[0-9*-]{1,40}/)?([0-9]{1,18})")
+"""A number as text, or `devices 0-99/1234` as `Content-Range` has it."""
 
 
 class Part(NamedTuple):
@@ -92,6 +93,7 @@ class Reading:
                 raise VendorError(f"The vendor's list has no end after {PAGES_MAX} pages")
             answer = await self._page(here)
             if answer is None:
+                self._need_total()
                 return
             self.pages += 1
             items, rows, unfiltered = self._read(answer)
@@ -102,6 +104,8 @@ class Reading:
             behind = paging.following(
                 kind, here, answer.body, answer.headers, rows=rows, counted=self._counted, total=self.total
             )
+            if behind is None:
+                self._look_back(answer)
             if behind is not None and not isinstance(kind, PagePaging | OffsetPaging):
                 self._note(f"{behind.url} {behind.moving}".encode(), "The vendor's list leads in a circle")
             here = behind
@@ -141,14 +145,28 @@ class Reading:
         self._seen.add(digest)
 
     def _note_total(self, total: Any) -> None:
-        if total is None and self._totals:
-            return  # on the first page only
+        """Some tell it on the first page only, or on the last."""
         number = _number(total)
-        if number is None:
-            raise VendorError(
-                f"The vendor's answer has no number at `{self._listing.total or self._listing.total_header}`"
-            )
-        self._totals.add(number)
+        if number is not None:
+            self._totals.add(number)
+        elif total is not None:
+            self._need_total(told=False)
+
+    def _need_total(self, *, told: bool = True) -> None:
+        """Raises VendorError unless a total was told where the manifest says that there is one."""
+        if self._listing.counts and not (told and self._totals):
+            place = self._listing.total or self._listing.total_header
+            raise VendorError(f"The vendor's answer has no number at `{place}`")
+
+    def _look_back(self, answer: Answer) -> None:
+        """What the last page says of the whole. Raises VendorError."""
+        if answer.body is not None:
+            self._need_total()
+        kind = self._listing.paging
+        if isinstance(kind, NoPaging) and answer.status == 206:
+            raise VendorError("The vendor answered 206, a part of its list, and the manifest has no paging")
+        if isinstance(kind, NoPaging | CursorPaging) and paging.next_link(answer.headers.getall("Link", ())):
+            self.doubt = self.doubt or "the vendor names a next page that the manifest does not ask for"
 
     def _found(self, answer: Answer) -> list[Any] | None:
         """The items of a page, None where it has no list."""
@@ -229,7 +247,9 @@ def printed(value: Any) -> bytes:
 
 
 def _number(value: Any) -> int | None:
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
+    if isinstance(value, str) and (found := _TOTAL.fullmatch(value)):
+        return int(found[1])
+    if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 

@@ -70,6 +70,7 @@ class Answer(NamedTuple):
 
     body: Any
     headers: Headers
+    status: int = 200
 
 
 class Raw(NamedTuple):
@@ -115,10 +116,12 @@ class Requests:
         while True:
             await self._pace()
             raw = await attempt()
-            if raw.status in (429, 503) and waits < WAITS_MAX:
-                asked_s = retry_after.seconds(
-                    raw.headers.getall("Retry-After", ()), raw.headers.get("Date"), datetime.now(UTC)
-                )
+            asked_s = None
+            if raw.status >= 400 and raw.status != 401:
+                lines, date = raw.headers.getall("Retry-After", ()), raw.headers.get("Date")
+                asked_s = retry_after.seconds(lines, date, datetime.now(UTC))
+            # Some say 403 or 500 to whoever comes too often: that they name a time tells it from a refusal.
+            if (asked_s is not None or raw.status in (429, 503)) and waits < WAITS_MAX:
                 await self._pause(asked_s or 2.0**waits)
                 waits += 1
                 continue
@@ -182,11 +185,13 @@ def _check(raw: Raw, method: str, url: str) -> None:
 
 def decoded(raw: Raw, method: str, url: str) -> Answer:
     """The JSON that a good answer holds. Raises VendorError."""
+    if raw.status == 202:
+        raise VendorError(f"The vendor answered 202 to {method} {shown(url)}: it is not ready", status=202)
     if raw.status == 204:
         return Answer(None, raw.headers)
     kind = raw.headers.get("Content-Type", "nothing in particular")
     try:
-        return Answer(decoding.decode(raw.body, kind), raw.headers)
+        return Answer(decoding.decode(raw.body, kind), raw.headers, raw.status)
     except decoding.TooLargeError as error:
         raise VendorError(f"The vendor's answer to {method} {shown(url)} is too large: {error}") from None
     except ValueError as error:

@@ -111,7 +111,9 @@ def _path(text: str, known: Mapping[str, str]) -> str:
 def joined(base: str, reference: str) -> str:
     """A URL that a vendor named, from where it named it. Raises VendorError when it leads to another host."""
     try:
-        here, there = URL(base), URL(base).join(URL(reference))
+        here, there = URL(base), URL(base).join(URL(reference)).with_fragment(None)
+        if (here.scheme, there.scheme) == ("https", "http") and there.is_default_port():
+            there = there.with_scheme("https")  # as a program names itself that knows nothing of the proxy before it
         elsewhere = (there.scheme, there.host, there.port) != (here.scheme, here.host, here.port)
     except ValueError:
         raise VendorError("The vendor named a next page that is not a URL") from None

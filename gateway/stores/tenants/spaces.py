@@ -16,7 +16,7 @@ from msgspec import Struct
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.change import Change
 from gateway.stores.tenants import projects
-from schemas import ids
+from schemas import bounds, ids
 from schemas.postgres import Connection, Executor
 
 UNSORTED = "Unsorted"
@@ -25,10 +25,9 @@ UNKNOWN = "Space not found"
 PARENT_UNKNOWN = "Parent id: no such space in this project"
 SPACE_UNKNOWN = "Space id: no such space"
 PATH_TAKEN = "Name has already been taken in this place"
-PATH_BYTES_MAX = 2_000
-"""An index entry of PostgreSQL holds at most about 2,700 bytes."""
+PATH_BYTES_MAX = bounds.SPACE_PATH_BYTES_MAX
 PATH_TOO_LONG = f"Full path would be longer than {PATH_BYTES_MAX} bytes"
-DEPTH_MAX = 32
+DEPTH_MAX = bounds.SPACE_DEPTH_MAX
 
 TemperatureUnits = Literal["celsius", "fahrenheit"]
 

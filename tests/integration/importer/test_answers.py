@@ -10,7 +10,7 @@ from aiohttp import web
 from imports import Imports
 from vendors import manifest
 
-from workers.importer import decoding, leases, requests, retry_after
+from workers.importer import decoding, leases, requests, retry_after, vendor
 
 
 def _write(imports: Imports, kind: str = "page", *, total: bool = False, changed: tuple[str, str] = ("", "")) -> None:
@@ -277,6 +277,24 @@ async def test_a_next_link_may_be_long(imports: Imports, kind: str) -> None:
     imports.cloud.before = before
     run = await imports.sync(await imports.connector())
     assert (run["error"], run["found"]) == (None, 2)
+
+
+def test_a_next_link_that_forgets_the_proxy_stays_on_tls() -> None:
+    """Programs behind one name themselves with http; a fragment is none of the vendor's business."""
+    assert vendor.joined("https://api.example/a", "http://api.example/b?page=2#x") == "https://api.example/b?page=2"
+    for elsewhere in ("http://api.example:8080/b", "http://other.example/b", "ftp://api.example/b"):
+        with pytest.raises(vendor.VendorError, match="another host"):
+            vendor.joined("https://api.example/a", elsewhere)
+
+
+@pytest.mark.parametrize("status", [403, 500, 502])
+async def test_whoever_names_a_time_asks_for_a_pause(imports: Imports, status: int) -> None:
+    """And refuses no credentials, whatever the number is."""
+    imports.cloud.before = lambda *_: web.Response(status=status, headers={"Retry-After": "3600"})
+    connector = await imports.connector()
+    run = await imports.sync(connector)
+    assert run["error"] == "The vendor asks for a pause of 3600 s"
+    assert (await imports.shown(connector))["status"] == "Active"
 
 
 @pytest.mark.parametrize("vendor_id", ["a/b", "a?b=c", "a#b", "50%", "a b", "a%2Fb", "æ", "a+b", "a;b", "//x"])

@@ -1,5 +1,6 @@
 """What a sync does, row by row of the contract's table, and the safety that is beyond it."""
 
+import secrets
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -312,6 +313,18 @@ async def test_items_that_are_no_devices_are_skipped_and_reported(imports: Impor
     }
     odd = await imports.acme.call("GET", f"/devices/{devices['nul']['device_id']}")
     assert (odd["sn"], odd["mac"], odd["space"]["full_path"].endswith("/x-y/z")) == ("7", None, True)
+
+
+async def test_a_path_that_is_too_long_for_a_space_ends_where_it_fits(imports: Imports) -> None:
+    """One device does not stop the list."""
+    names = [secrets.token_hex(120) for _ in range(16)]
+    imports.cloud.devices = [{"id": "long", "space": "/".join(names)}, {"id": "one", "space": "Oslo"}]
+    connector = await imports.connector()
+    assert (await imports.sync(connector))["created"] == 2
+    paths = await imports.pool.fetch("SELECT s.full_path FROM devices d JOIN spaces s ON s.id = d.space_id")
+    assert any(row["full_path"].endswith("/Oslo") for row in paths)
+    assert max(row["full_path"].count("/") for row in paths) > 5
+    assert (await imports.sync(connector))["moved"] == 0
 
 
 async def test_two_devices_of_one_serial_number_are_both_imported(imports: Imports) -> None:

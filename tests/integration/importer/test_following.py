@@ -56,6 +56,17 @@ async def test_serial_numbers_follow_the_vendors(
 OTHERS = {f"d{n}": f"S{n}" for n in range(5)}
 
 
+async def test_a_number_that_one_device_gives_up_goes_to_the_one_that_had_to_do_without(imports: Imports) -> None:
+    """Two had the same; the vendor's list of the second is as it was."""
+    imports.cloud.has("one", "two", serial="S")
+    connector = await imports.connector()
+    await imports.sync(connector)
+    imports.cloud.devices[0]["serial"] = "T"
+    await imports.sync(connector)
+    rows = await imports.pool.fetch("SELECT name, sn FROM devices ORDER BY name")
+    assert [tuple(row) for row in rows] == [("One", "T"), ("Two", "S")]
+
+
 async def test_a_unit_that_is_enrolled_again_is_the_same_device(imports: Imports) -> None:
     """Same serial number, the old id is gone: it goes on with its history, and the run says so."""
     connector = await imports.connector()

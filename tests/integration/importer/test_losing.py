@@ -161,6 +161,49 @@ def test_items_and_rows_of_a_page(expression: str, answer: Any, found: tuple[Any
     assert (items.find(answer), len(items.rows(answer))) == found
 
 
+@pytest.mark.parametrize("told", [lambda n: n, float, str, lambda n: f"devices 0-2/{n}"])
+@pytest.mark.parametrize("page", [1, 2])
+async def test_a_total_counts_whenever_and_however_it_is_told(imports: Imports, told: Any, page: int) -> None:
+    """On the first page or the last; as text, or as `Content-Range` has it."""
+    _write(imports, "page", total=True)
+    imports.cloud.has("one", "two", "three", "four")
+    wanted = 4
+
+    def before(request: web.Request, _: int) -> Any:
+        number = int(request.query["page"])
+        rows = imports.cloud.devices[number * 3 - 3 : number * 3]
+        return web.json_response({"devices": rows, **({"total": told(wanted)} if number == page else {})})
+
+    imports.cloud.before = before
+    connector = await imports.connector()
+    assert (await imports.sync(connector))["created"] == 4
+    wanted = 5
+    assert "the vendor counts 5 devices and listed 4" in (await imports.sync(connector))["error"]
+
+
+@pytest.mark.parametrize("kind", ["none", "cursor"])
+async def test_a_next_page_that_nobody_asks_for_excludes_nothing(imports: Imports, kind: str) -> None:
+    """The manifest knows of no `Link`, but the vendor's list goes on there."""
+    _write(imports, kind)
+    imports.cloud.has("one", "two", "three")
+    connector = await imports.connector()
+    await imports.sync(connector)
+    rows = [{"id": "one"}]
+    headers = {"Link": '</devices?page=2>; rel="next"'}
+    imports.cloud.before = lambda *_: web.json_response({"devices": rows}, headers=headers)
+    run = await imports.sync(connector)
+    assert (run["error"], run["excluded"]) == (None, 0)
+    assert run["details"]["nothing_excluded"] == ["the vendor names a next page that the manifest does not ask for"]
+
+
+@pytest.mark.parametrize("status", [202, 206])
+async def test_an_answer_that_is_a_part_or_none_yet_fails_the_run(imports: Imports, status: int) -> None:
+    """It looks like a list."""
+    _write(imports, "none")
+    imports.cloud.before = lambda *_: web.json_response({"devices": []}, status=status)
+    assert str(status) in (await imports.sync(await imports.connector()))["error"]
+
+
 async def test_a_total_that_is_told_once_counts(imports: Imports) -> None:
     """On the first page only, as some vendors do."""
     _write(imports, "offset", total=True)

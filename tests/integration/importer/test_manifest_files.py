@@ -64,6 +64,8 @@ async def test_doctor_names_what_is_skipped(imports: Imports, monkeypatch: pytes
     _break(imports, "broken", "not TOML")
     [finding] = [finding async for finding in doctor._manifests(servers)]
     assert (finding.good, "broken.toml" in finding.text) == (False, True)
+    monkeypatch.setenv("FLEETGATE_MANIFESTS", "/nowhere")
+    assert [finding.good async for finding in doctor._manifests(servers)] == [False, True]
 
 
 async def test_a_manifest_that_breaks_stops_its_own_connectors_in_words_and_goes_on_when_mended(
