@@ -150,11 +150,11 @@ class Reading:
         if number is not None:
             self._totals.add(number)
         elif total is not None:
-            self._need_total(told=False)
+            self._need_total(counted=False)
 
-    def _need_total(self, *, told: bool = True) -> None:
+    def _need_total(self, *, counted: bool = True) -> None:
         """Raises VendorError unless a total was told where the manifest says that there is one."""
-        if self._listing.counts and not (told and self._totals):
+        if self._listing.counts and not (counted and self._totals):
             place = self._listing.total or self._listing.total_header
             raise VendorError(f"The vendor's answer has no number at `{place}`")
 
