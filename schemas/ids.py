@@ -28,10 +28,13 @@ class _Ascending:
 
     def __init__(self, random_bits: int) -> None:
         self._random_bits = random_bits
-        self._latest = 0
+        self._latest = self._time = 0
 
     def next(self, time_: int) -> int:
-        number = time_ << self._random_bits | secrets.randbits(self._random_bits)
+        number = 0
+        if time_ > self._time:
+            self._time = time_
+            number = time_ << self._random_bits | secrets.randbits(self._random_bits)
         if number <= self._latest:
             number = self._latest + 1 + secrets.randbits(32)
         self._latest = number

@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._head_bytes = self._body_bytes = 0
         self._beginning = b""
-        """The first bytes of the answer."""
+        """What came of the answer, until there is enough of it to read its first line."""
         self.made_at = self._loop.time()
         self.idle_since = 0.0
         """Loop times."""
@@ -151,8 +151,8 @@ class Connection(asyncio.Protocol):
         if self.complete:
             self.abort()
             return
-        if len(self._beginning) < _STATUS_LINE_BYTES:
-            self._beginning += data[:_STATUS_LINE_BYTES]
+        if not self.status and len(self._beginning) < _STATUS_LINE_BYTES:
+            self._beginning = self._beginning + data if self._beginning else data
         try:
             for start in range(0, len(data), _SLICE_BYTES):
                 piece = data[start : start + _SLICE_BYTES]
@@ -195,6 +195,7 @@ class Connection(asyncio.Protocol):
         if status < 200 and status != 101:
             return
         self.status = status
+        self._beginning = b""
         if self._headed is not None and not self._headed.done():
             self._headed.set_result(None)
 

@@ -54,6 +54,7 @@ class Pace:
         "_least_s",
         "_max",
         "_measuring",
+        "_quick_s",
         "_rejected",
         "_round",
         "_rounds",
@@ -78,7 +79,10 @@ class Pace:
         self._least_at = 0.0
         self._measuring = False
         self._round = 0
-        self._sample = (float(lanes_max), timeout_s, 1)
+        self._quick_s = QUICK * timeout_s
+        self._sample: tuple[float, float, int] | None = None
+        """Of the answers of this round: how many queued beside the one that fewest did, its latency, and with how many
+        it was under way."""
         self._rounds = 0
         self._explored_after = EXPLORED_ROUNDS
         self._rejected = 0
@@ -166,15 +170,18 @@ class Pace:
 
     def _count(self, now: float, began: float, latency_s: float, beside: int) -> None:
         """One more answer of this round, with enough under way to tell something."""
-        quick_s = QUICK * self._timeout_s
-        latency_s = max(latency_s, quick_s)
-        queued = max(0.0, beside * (1 - max(self._least_s, quick_s) / latency_s))
-        self._sample = min(self._sample, (queued, latency_s, beside))
+        quick_s = self._quick_s
+        if latency_s <= quick_s:
+            queued, latency_s = 0.0, quick_s
+        else:
+            queued = max(0.0, beside * (1 - max(self._least_s, quick_s) / latency_s))
+        least = self._sample
+        if least is None or queued < least[0] or (queued == least[0] and (latency_s, beside) < least[1:]):
+            self._sample = least = queued, latency_s, beside
         self._round += 1
         if self._round >= int(self._allowed):
-            queued, latency_s, beside = self._sample
-            self._round, self._sample = 0, (self._max, self._timeout_s, 1)
-            self._end_round(now, began, queued, latency_s, beside)
+            self._round, self._sample = 0, None
+            self._end_round(now, began, *least)
 
     def _end_round(self, now: float, began: float, queued: float, latency_s: float, beside: int) -> None:
         least, most = max(QUEUED_MIN, beside / 4), max(QUEUED_MAX, beside / 2)
