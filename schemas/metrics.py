@@ -102,6 +102,12 @@ class Metrics:
         self.devices_offline = Counter(
             "fleetgate_devices_went_offline", "Devices the sweep found offline.", registry=registry
         )
+        self.retention_ended = Counter(
+            "fleetgate_retention_ended",
+            "Rows that were deleted because they were kept for long enough, by what they were.",
+            ["what"],
+            registry=registry,
+        )
         self.commands_ended = Counter(
             "fleetgate_commands_ended", "Commands ended by a worker, by cause.", ["cause"], registry=registry
         )

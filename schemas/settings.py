@@ -24,6 +24,7 @@ _Secret = Annotated[str, matching(r"^[0-9a-f]{64}$", "must be 64 hex digits in l
 _Ratio = Annotated[float, Meta(gt=0, le=1)]
 _Seconds = Annotated[float, Meta(gt=0, le=86400)]
 _Count = Annotated[int, Meta(ge=1)]
+_Days = Annotated[int, Meta(ge=1, le=3650)]
 Dsn = Annotated[
     str,
     matching(
@@ -257,7 +258,20 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
         ),
     ] = "flusher,dispatcher,importer,upkeep"
     retention_days: Annotated[
-        int, Meta(ge=1, le=3650, description="Days the event log is kept; older partitions are dropped.")
+        int,
+        Meta(
+            ge=1,
+            le=3650,
+            description="Days the event log is kept; older partitions are dropped, up to seven days later where a data "
+            "connector still owes events of them.",
+        ),
+    ] = 31
+    commands_days: Annotated[_Days, Meta(description="Days that commands are kept after their end.")] = 90
+    incidents_days: Annotated[_Days, Meta(description="Days that incidents are kept after they were closed.")] = 365
+    quarantine_days: Annotated[_Days, Meta(description="Days that messages which cannot be stored are kept.")] = 90
+    deleted_devices_days: Annotated[
+        _Days,
+        Meta(description="Days after which nothing is kept of a deleted device but what turns its key away."),
     ] = 31
     flush_messages_max: Annotated[int, Meta(ge=1, le=100_000, description="Most messages in one transaction.")] = 5_000
     flush_interval_s: Annotated[
@@ -340,6 +354,12 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 GROUPS: tuple[type[msgspec.Struct], ...] = (EdgeSettings, WorkerSettings, MigrateSettings, UpSettings, AgentSettings)
 
+AT_MOST = (
+    ("connector_deliveries_max", "deliveries_max"),
+    ("state_keys_max", "state_bytes_max"),
+)
+"""Settings of which the first can be no more than the second."""
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -363,11 +383,15 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
         elif field.required:
             raise SettingsError(f"{name} is not set")
     try:
-        return msgspec.convert(given, group, strict=False)
+        settings = msgspec.convert(given, group, strict=False)
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `$.")
         name = PREFIX + path.rstrip("`").upper()
         raise SettingsError(f"{name} is not usable: {complaint_of(text, patterns_of(group))}") from None
+    for small, large in AT_MOST:
+        if getattr(settings, small, 0) > getattr(settings, large, sys.maxsize):
+            raise SettingsError(f"{PREFIX}{small.upper()} must be no more than {PREFIX}{large.upper()}")
+    return settings
 
 
 def table() -> str:

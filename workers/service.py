@@ -14,7 +14,7 @@ from schemas.master_keys import MasterKeys
 from schemas.metrics import Metrics
 from schemas.postgres import Pool, PostgresAway
 from schemas.settings import WorkerSettings
-from workers import command_clock, janitor, key_overlaps, postgres_history, replies
+from workers import command_clock, janitor, key_overlaps, postgres_history, replies, retention
 from workers.checkpoints import Checkpoint
 from workers.command_clock import CommandClock
 from workers.dispatcher.dispatcher import Dispatcher
@@ -25,6 +25,7 @@ from workers.key_overlaps import KeyOverlaps
 from workers.offline import OfflineSweep
 from workers.postgres_history import PostgresHistory
 from workers.replies import ReplyRefresher
+from workers.retention import Retention
 from workers.schedule import every
 from workers.shares import Shares
 
@@ -59,6 +60,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 group.create_task(importer.run(stop), name="importer")
             if "upkeep" in roles:
                 refresher = ReplyRefresher(pool, client)
+                keeper = Retention(pool, metrics, settings, shards)
                 tidier = Janitor(pool, settings.retention_days)
                 swept = Shares(settings.postgres_dsn, "offline sweep", SWEEP_LOCKS, shards, _until_done)
                 sweeper = OfflineSweep(pool, client, metrics, shards, owned=lambda: swept.pieces)
@@ -67,6 +69,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
                 group.create_task(every(key_overlaps.INTERVAL_S, overlaps.end, stop), name="key overlaps")
                 group.create_task(every(janitor.INTERVAL_S, tidier.tidy, stop), name="janitor")
+                group.create_task(every(retention.INTERVAL_S, keeper.tidy, stop), name="retention")
                 group.create_task(swept.run(stop), name="offline sweep shards")
                 group.create_task(every(settings.sweep_interval_s, sweeper.sweep, stop), name="offline sweep")
                 group.create_task(every(command_clock.INTERVAL_S, clock.advance, stop), name="command clock")

@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 from flushing import send, store_all
 from owners import Owner
+from prometheus_client import CollectorRegistry
 
-from schemas import keys
+from schemas import ids, keys
+from schemas.metrics import Metrics
 from schemas.postgres import Pool, PostgresBusy
 from schemas.redis import Redis
+from schemas.settings import WorkerSettings
 from workers.janitor import Janitor
 from workers.replies import ReplyRefresher
+from workers.retention import Retention
 
 
 async def test_a_change_whose_author_died_still_reaches_the_device(edge: Any, acme: Owner, redis_client: Redis) -> None:
@@ -72,3 +76,86 @@ async def test_a_clock_that_is_set_ends_nothing(edge: Any, acme: Owner, redis_cl
     await acme.pool.execute(f"DROP TABLE events_{datetime.now(UTC):%Y%m%d}")
     assert await store_all(edge, redis_client) == 1
     assert await acme.pool.fetchval("SELECT count(*) FROM events WHERE type = 'telemetry'") == 1
+
+
+async def test_what_has_ended_goes_after_its_days_and_nothing_else(acme: Owner, pool: Pool) -> None:
+    """Commands, incidents and quarantine; what is open, or ended a moment ago, stays."""
+    now = datetime.now(UTC)
+    old, fresh = now - timedelta(days=2), now - timedelta(hours=1)
+    device_id = await acme.device()
+    for number, (status, ended) in enumerate([("done", old), ("failed", fresh), ("pending", None)]):
+        await pool.execute(
+            """INSERT INTO commands (id, device_id, name, friendly_name, status, timeout_s, created_at, expires_at,
+                                     finished_at) VALUES ($1, $2, $3, 'R', $4, 600, $5, now(), $6)""",
+            ids.new_id(),
+            device_id,
+            str(number),
+            status,
+            old,
+            ended,
+        )
+        await pool.execute(
+            """INSERT INTO incidents (id, device_id, issue, title, opened_at, closed_at)
+               VALUES ($1, $2, $3, 'T', $4, $5)""",
+            ids.new_id(),
+            device_id,
+            str(number),
+            old,
+            ended,
+        )
+        await pool.execute(
+            """INSERT INTO ingest_quarantine (shard, entry_id, position, reason, message, stored_at)
+               VALUES ($1, $2, 0, 'r', 'm', $3)""",
+            number % 2,
+            str(number),
+            ended or old,
+        )
+    settings = WorkerSettings(
+        postgres_dsn="", redis_url="", master_key="", commands_days=1, incidents_days=1, quarantine_days=1
+    )
+    await Retention(pool, Metrics(CollectorRegistry()), settings, 4).tidy()
+    assert [row["name"] for row in await pool.fetch("SELECT name FROM commands ORDER BY 1")] == ["1", "2"]
+    assert [row["issue"] for row in await pool.fetch("SELECT issue FROM incidents ORDER BY 1")] == ["1", "2"]
+    assert [row["entry_id"] for row in await pool.fetch("SELECT entry_id FROM ingest_quarantine")] == ["1"]
+
+
+async def test_of_a_device_deleted_long_ago_only_what_turns_its_key_away_is_left(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """Its commands, incidents, state, name and settings are gone; others' are not."""
+    gone, kept = await acme.device(name="Gone", details={"a": 1}), await acme.device(name="Kept")
+    for device_id in (gone, kept):
+        await send(edge, device_id, telemetries={"n": 1})
+    await store_all(edge, redis_client)
+    await acme.pool.execute("UPDATE devices SET deleted_at = now() - interval '32 days' WHERE id = $1", gone)
+    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key="")
+    await Retention(acme.pool, Metrics(CollectorRegistry()), settings, 4).tidy()
+    rows = await acme.pool.fetch("SELECT name, details, deleted_at IS NULL AS lives FROM devices ORDER BY name")
+    assert [tuple(row) for row in rows] == [("", {}, False), ("Kept", {}, True)]
+    assert [row["device_id"] for row in await acme.pool.fetch("SELECT device_id FROM device_state")] == [kept]
+    async with edge.http.post(
+        f"{edge.url}/v1/devices/{gone}/command",
+        json={},
+        headers={"authorization": edge.services.access_keys.issue(str(gone), 0)},
+    ) as answer:
+        assert answer.status == 401
+
+
+async def test_a_partition_that_a_connector_owes_events_of_is_kept_for_some_days_more(
+    edge: Any, acme: Owner, redis_client: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the retention; in the end it goes, and the log says how many events were not sent."""
+    now = datetime.now(UTC)
+    today = f"events_{now:%Y%m%d}"
+    await acme.pool.execute(
+        "INSERT INTO data_connectors (id, project_id, status, url) VALUES ($2, $1, 'ACTIVE', 'https://x')",
+        acme.project_id,
+        ids.new_xid(),
+    )
+    await send(edge, await acme.device(), telemetries={"n": 1})
+    await store_all(edge, redis_client)
+    janitor = Janitor(acme.pool, 1)
+    assert today not in await janitor.tidy(now + timedelta(days=3))
+    assert today not in await janitor.tidy(now + timedelta(days=8))
+    assert today in await janitor.tidy(now + timedelta(days=10))
+    assert "events_dropped_unsent" in caplog.text

@@ -38,6 +38,15 @@ def test_a_setting_that_does_not_fit_is_told_in_words() -> None:
     assert str(raised.value) == "FLEETGATE_MASTER_KEY is not usable: must be 64 hex digits in lower case"
 
 
+def test_settings_that_do_not_fit_each_other_are_told_by_name() -> None:
+    """Before anything starts."""
+    given = {"POSTGRES_DSN": "postgres://a", "REDIS_URL": "redis://a", "MASTER_KEY": "0" * 64}
+    given |= {"STATE_KEYS_MAX": "5000", "STATE_BYTES_MAX": "4096"}
+    with pytest.raises(settings.SettingsError) as raised:
+        settings.load(settings.WorkerSettings, {f"FLEETGATE_{name}": value for name, value in given.items()})
+    assert str(raised.value) == "FLEETGATE_STATE_KEYS_MAX must be no more than FLEETGATE_STATE_BYTES_MAX"
+
+
 class Box(Struct):
     """A struct with every place that a pattern can stand in."""
 

@@ -1,0 +1,100 @@
+"""Deletes what has ended and was kept for long enough; each has a setting of its own.
+
+    commands       that are done, failed or aborted, so many days after that
+    incidents      that are closed, so many days after that
+    quarantine     messages that could not be stored, so many days after they came
+    devices        that were deleted: their commands, incidents, states, names and settings go, so many days later; the
+                   row stays, since it is what turns their keys away, and their owner may read their history
+
+The event log has partitions, which are dropped whole (see `workers.janitor`). Everything goes in small transactions
+that leave alone what somebody else has locked.
+"""
+
+import logging
+from datetime import datetime, timedelta
+
+from schemas import logs
+from schemas.metrics import Metrics
+from schemas.postgres import Connection, Pool
+from schemas.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 600.0
+ROWS_MAX = 1_000
+"""In one transaction."""
+
+_COMMANDS = """
+    DELETE FROM commands WHERE id IN (
+        SELECT id FROM commands WHERE finished_at < $1 ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+"""
+_INCIDENTS = """
+    DELETE FROM incidents WHERE id IN (
+        SELECT id FROM incidents WHERE closed_at < $1 ORDER BY closed_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+"""
+# Ids of a shard grow with time: its oldest rows come first.
+_QUARANTINE = """
+    DELETE FROM ingest_quarantine WHERE shard = $3 AND id IN (
+        SELECT id FROM (SELECT id, stored_at FROM ingest_quarantine WHERE shard = $3 ORDER BY id LIMIT $2) AS oldest
+         WHERE stored_at < $1)
+"""
+_DELETED = """
+    SELECT id, shard FROM devices WHERE deleted_at < $1 AND NOT emptied
+     ORDER BY deleted_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+
+class Retention:
+    """Deletes in turn. Several may run."""
+
+    def __init__(self, pool: Pool, metrics: Metrics, settings: WorkerSettings, shards: int) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._settings = settings
+        self._shards = shards
+
+    async def tidy(self, now: datetime | None = None) -> None:
+        """Delete all that is too old. `now` stands for the clock of Postgres."""
+        now = now or await self._pool.fetchval("SELECT now()")
+        settings = self._settings
+        await self._delete("commands", _COMMANDS, now - timedelta(days=settings.commands_days))
+        await self._delete("incidents", _INCIDENTS, now - timedelta(days=settings.incidents_days))
+        for shard in range(self._shards):
+            await self._delete("quarantine", _QUARANTINE, now - timedelta(days=settings.quarantine_days), shard)
+        before, emptied = now - timedelta(days=settings.deleted_devices_days), ROWS_MAX
+        while emptied == ROWS_MAX:
+            async with self._pool.acquire() as connection, connection.transaction():
+                emptied = await _empty_deleted(connection, before)
+            self._count("devices", emptied)
+
+    async def _delete(self, what: str, statement: str, before: datetime, *shard: int) -> None:
+        deleted = ROWS_MAX
+        while deleted == ROWS_MAX:
+            deleted = int((await self._pool.execute(statement, before, ROWS_MAX, *shard)).rpartition(" ")[2])
+            self._count(what, deleted)
+
+    def _count(self, what: str, rows: int) -> None:
+        if rows:
+            self._metrics.retention_ended.labels(what).inc(rows)
+            logs.event(log, logging.INFO, "retention_ended", what=what, rows=rows)
+
+
+async def _empty_deleted(connection: Connection, before: datetime) -> int:
+    rows = await connection.fetch(_DELETED, before, ROWS_MAX)
+    device_ids, shards = [row["id"] for row in rows], [row["shard"] for row in rows]
+    if not rows:
+        return 0
+    await connection.execute("DELETE FROM commands WHERE device_id = ANY($1::uuid[])", device_ids)
+    await connection.execute("DELETE FROM incidents WHERE device_id = ANY($1::uuid[])", device_ids)
+    for table in ("device_state", "device_reported"):
+        await connection.execute(
+            f"DELETE FROM {table} WHERE shard = ANY($1::smallint[]) AND device_id = ANY($2::uuid[])", shards, device_ids
+        )
+    await connection.execute(
+        """UPDATE devices SET emptied = true, name = '', description = '', labels = '{}', details = '{}', config = '{}',
+                  cloud_settings = '{}', host_address = NULL, sub_model = NULL, asked_back_at = NULL,
+                  asked_back_address = NULL, asked_back_firmware = NULL
+            WHERE id = ANY($1::uuid[])""",
+        device_ids,
+    )
+    return len(rows)
