@@ -1,5 +1,6 @@
 """What the documentation shows is so."""
 
+import ast
 import hashlib
 import importlib
 import re
@@ -9,6 +10,7 @@ import jwt
 import pytest
 
 from gateway.cli.simulated.receiver import verified
+from schemas.settings import GROUPS, variables
 from schemas.signing import checksums, symmetric_token
 
 ROOT = Path(__file__).parent.parent.parent
@@ -74,3 +76,16 @@ def test_the_architecture_names_files_that_exist() -> None:
     paths = set(re.findall(r"`((?:gateway|workers|schemas|tests|docs)/[\w/.]*)`", ARCHITECTURE))
     assert len(paths) > 15
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+def test_the_security_page_lists_every_promise_in_the_words_of_its_tests() -> None:
+    """A line for each file of the folder, with the first line of its docstring; and settings that there are."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    listed = dict(re.findall(r"^\| (.+) \| \[.+\]\(\.\./tests/security/(test_\w+)\.py\) \|$", page, re.MULTILINE))
+    files = (ROOT / "tests" / "security").glob("test_*.py")
+    promises = {(ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()[0]: file.stem for file in files}
+    assert listed == promises
+    known = {name for group in GROUPS for name in variables(group)}
+    assert set(re.findall(r"FLEETGATE_[A-Z_]+", page)) <= known
+    links = re.findall(r"\]\((\S+?)(?:#\S+)?\)", page)
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
