@@ -4,6 +4,7 @@ A permission is what a call needs in its scope (see `gateway.api.scopes`), a rol
 All APIs use these and no other.
 """
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Literal, get_args
 from uuid import UUID
@@ -79,6 +80,12 @@ KEY_ROLES: dict[str, tuple[Role, ...]] = {
     "partner": tuple(role for role in get_args(Role) if ROLES[role].reach == "vendor"),
 }
 """Roles that an API key of a kind may have."""
+
+
+def least_role(permission: Permission, roles: Sequence[Role]) -> Role:
+    """The least of these roles that grants a permission."""
+    return next(role for role in roles if permission in ROLES[role].permissions)
+
 
 NAMES: dict[Permission, tuple[str, ...]] = {
     Permission.BELONG: (),

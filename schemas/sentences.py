@@ -1,5 +1,6 @@
 """What a decoder complains of, as a sentence for the caller: which member, and what is wrong with it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,8 @@ import msgspec
 from msgspec import Meta, inspect
 
 _MATCHING = "Expected `str` matching regex "
+_NOT_CHOSEN, _CHOICES = "Invalid enum value", "choices at "
+_INDEX = re.compile(r"\[(?:\.\.\.|\d+)\]")
 
 
 def matching(pattern: str, sentence: str, **limits: Any) -> Meta:
@@ -15,7 +18,9 @@ def matching(pattern: str, sentence: str, **limits: Any) -> Meta:
 
 
 def sentence(error: msgspec.ValidationError, patterns: Mapping[str, str | None] = {}) -> str:
-    """A decoder's complaint as a sentence. `patterns` are those of the decoded type, as `patterns_of` finds them."""
+    """A decoder's complaint as a sentence. `patterns` are those of the decoded type, as `patterns_of` finds them, and
+    its choices, as `choices_of` does.
+    """
     text, _, path = str(error).partition(" - at `$")
     if text.endswith("out of range"):
         return "A number is out of range"
@@ -25,7 +30,8 @@ def sentence(error: msgspec.ValidationError, patterns: Mapping[str, str | None] 
     unknown = text.removeprefix("Object contains unknown field `")
     if unknown != text:
         return f"{named(path, unknown.rstrip('`'))} is not known here"
-    wrong = complaint_of(text, patterns)
+    choices = patterns.get(_CHOICES + _place(path)) if text.startswith(_NOT_CHOSEN) else None
+    wrong = choices or complaint_of(text, patterns)
     member = named(path, "")
     return f"{member}: {wrong}" if member else wrong
 
@@ -72,3 +78,39 @@ def patterns_of(kind: Any) -> dict[str, str | None]:
 
     walk(inspect.type_info(kind), {})
     return found
+
+
+def choices_of(kind: Any) -> dict[str, str]:
+    """What may be chosen where a type has a closed list of words, as sentences, by where in the type that is."""
+    found: dict[str, str] = {}
+
+    def walk(info: Any, place: str, within: frozenset[type]) -> None:
+        match info:
+            case inspect.Metadata():
+                walk(info.type, place, within)
+            case inspect.EnumType():
+                choose(place, [member.value for member in info.cls])
+            case inspect.LiteralType():
+                choose(place, [value for value in info.values if value])
+            case inspect.StructType() if info.cls not in within:
+                for field in info.fields:
+                    walk(field.type, f"{place}.{field.encode_name}", within | {info.cls})
+            case inspect.UnionType():
+                for option in info.types:
+                    walk(option, place, within)
+            case inspect.CollectionType():
+                walk(info.item_type, f"{place}[]", within)
+            case inspect.DictType():
+                walk(info.value_type, f"{place}[]", within)
+
+    def choose(place: str, words: list[Any]) -> None:
+        if words:
+            first, last = ", ".join(map(str, words[:-1])), str(words[-1])
+            found[_CHOICES + place] = f"must be {first} or {last}" if first else f"must be {last}"
+
+    walk(inspect.type_info(kind), "", frozenset())
+    return found
+
+
+def _place(path: str) -> str:
+    return _INDEX.sub("[]", path.rstrip("`"))

@@ -87,7 +87,7 @@ def decode(
         kind = Malformed if "unknown field" in str(error) else DoesNotFit
         raise kind(sentence(error, patterns)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Malformed("Body is not valid JSON") from None
+        raise Malformed("Body is not valid JSON" if data.strip() else "Body is missing: this call takes JSON") from None
     except RecursionError:
         raise Malformed("Body is nested too deeply") from None
     check_body(data, body, decoder.type)

@@ -50,7 +50,7 @@ from schemas import logs
 from schemas.ids import uuid_of
 from schemas.postgres import PostgresAway
 from schemas.redis import RedisAway
-from schemas.sentences import patterns_of, sentence
+from schemas.sentences import choices_of, patterns_of, sentence
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Endpoint:
             pattern: text
             for kind in (self.body, self.query)
             if kind not in (None, bytes)
-            for pattern, text in patterns_of(kind).items()
+            for pattern, text in (patterns_of(kind) | choices_of(kind)).items()
         }
         known = {*self.in_path, *self.scopes, *self._principals, "services", "request"}
         assert set(hints) <= known, f"{path}: {set(hints) - known} are in no place of the request"

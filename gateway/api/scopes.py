@@ -4,6 +4,7 @@ An endpoint takes a scope as a parameter and names the permission that it needs 
 learns nothing, not even that it exists (NotFound); who has one that is not enough is told so (NotPermitted).
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,14 +12,14 @@ from msgspec import Struct
 from starlette.requests import Request
 
 from gateway.api.principals import Principal
-from gateway.permissions import Permission
+from gateway.permissions import KEY_ROLES, MEMBER_ROLES, Permission, Role, least_role
 from gateway.refusals import NotFound, NotPermitted, Unauthenticated
 from gateway.services import Services
-from gateway.stores.tenants import projects
+from gateway.stores.tenants import organizations, projects
 from schemas.ids import uuid_of
 
 NOT_FOUND = "Not found"
-NOT_PERMITTED = "The account's role does not permit this"
+NOT_PERMITTED = "The caller's role does not permit this: it takes {}"
 
 
 class Scope(Struct, frozen=True):
@@ -68,8 +69,8 @@ class ProjectScope(Scope, frozen=True):
         """Raises NotFound for a project where the caller has no role at all, NotPermitted where that is not enough."""
         organization_id = project_id and await projects.organization_of(services.postgres, project_id)
         if project_id is None or organization_id is None:
-            raise NotFound(NOT_FOUND)
-        demand(principal.permissions(organization_id, project_id), permission)
+            raise NotFound(projects.UNKNOWN)
+        demand(principal.permissions(organization_id, project_id), permission, projects.UNKNOWN)
         return cls(project_id, principal, organization_id)
 
 
@@ -93,8 +94,8 @@ class OrganizationScope(Scope, frozen=True):
     def of(cls, principal: Principal, organization_id: UUID | None, permission: Permission) -> "OrganizationScope":
         """Raises NotFound for an organization where the caller has no role, NotPermitted where that is not enough."""
         if organization_id is None:
-            raise NotFound(NOT_FOUND)
-        demand(principal.permissions(organization_id, None), permission)
+            raise NotFound(organizations.UNKNOWN)
+        demand(principal.permissions(organization_id, None), permission, organizations.UNKNOWN)
         return cls(organization_id, principal)
 
 
@@ -106,7 +107,7 @@ class VendorScope(Scope, frozen=True):
         cls, services: Services, request: Request, name: str, principal: Principal, permission: Permission
     ) -> "VendorScope":
         organization_id = _own(principal)
-        demand(principal.permissions_as_vendor(organization_id), permission)
+        demand(principal.permissions_as_vendor(organization_id), permission, roles=KEY_ROLES["partner"])
         return cls(organization_id, principal)
 
 
@@ -116,9 +117,17 @@ def _own(principal: Principal) -> UUID:
     return principal.organization_id
 
 
-def demand(permissions: frozenset[Permission], permission: Permission) -> None:
-    """Raises NotFound when there are none at all, NotPermitted when this one is not among them."""
+def demand(
+    permissions: frozenset[Permission],
+    permission: Permission,
+    unknown: str = NOT_FOUND,
+    roles: Sequence[Role] = MEMBER_ROLES,
+) -> None:
+    """Raises NotFound when there are none at all, NotPermitted when this one is not among them.
+
+    `roles` are those that may be given there, the least one first.
+    """
     if not permissions:
-        raise NotFound(NOT_FOUND)
+        raise NotFound(unknown)
     if permission not in permissions:
-        raise NotPermitted(NOT_PERMITTED)
+        raise NotPermitted(NOT_PERMITTED.format(least_role(permission, roles)))

@@ -3,7 +3,6 @@
 from uuid import UUID
 
 from gateway.api.principals import Principal
-from gateway.api.scopes import NOT_FOUND
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
@@ -28,5 +27,5 @@ async def readable(
     wanted = [id_of("projects", name) for name in names or ()] or visible
     chosen = [project_id for project_id in wanted if project_id in visible]
     if not chosen or len(chosen) < len(wanted):
-        raise NotFound(NOT_FOUND)
+        raise NotFound(projects.UNKNOWN)
     return [project_id for project_id in chosen if project_id is not None]

@@ -10,14 +10,14 @@ from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.page_tokens import PageQuery
 from gateway.api.principals import Principal
-from gateway.api.scopes import NOT_FOUND, OrganizationScope, ProjectScope
+from gateway.api.scopes import OrganizationScope, ProjectScope
 from gateway.api.validation import Label, Latitude, Longitude, Name, check_place
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound, NotPermitted
 from gateway.services import Services
 from gateway.stores.devices.labels import LABELS_MAX
 from gateway.stores.tenants import project_deletion, projects, visible_projects
-from gateway.stores.tenants.projects import Location
+from gateway.stores.tenants.projects import UNKNOWN, Location
 from gateway.stores.tenants.visible_projects import VisibleProject
 from gateway.v2 import update_masks
 from gateway.v2.labels import Labels, LabelSets, Status
@@ -129,6 +129,8 @@ async def list_projects(services: Services, account: Principal, query: ProjectsQ
 async def create_project(services: Services, account: Principal, body: NewProject) -> V2Project:
     """Make a project."""
     organization_id = id_of("organizations", body.organization)
+    if organization_id is None:
+        raise DoesNotFit("Organization must be organizations/<id>, as GET /v2/organizations names it")
     scope = OrganizationScope.of(account, organization_id, Permission.ORGANIZE)
     made = await projects.create(services.postgres, scope.id, body.display_name, _location(body.location), body.labels)
     return await _read(services, made.id)
@@ -227,7 +229,7 @@ def _shown(project: VisibleProject) -> V2Project:
 async def _read(services: Services, project_id: UUID) -> V2Project:
     found = await visible_projects.read(services.postgres, project_id)
     if found is None:
-        raise NotFound(NOT_FOUND)
+        raise NotFound(UNKNOWN)
     return _shown(found)
 
 

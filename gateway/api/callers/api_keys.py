@@ -12,6 +12,10 @@ from gateway.stores.accounts import credentials
 from schemas import ids, keys
 
 CALLS_WINDOW_S = 5
+UNAUTHENTICATED: dict[KeyKind, str] = {
+    "organization": "Authenticate with an organization key, fgo_…, in the header Authorization",
+    "partner": "Authenticate with a partner key, fgp_…, in the header Authorization",
+}
 
 
 async def authenticate(services: Services, request: Request, kind: KeyKind) -> Principal:
@@ -21,10 +25,10 @@ async def authenticate(services: Services, request: Request, kind: KeyKind) -> P
     """
     presented = ids.present(presented_key(request))
     if presented is None or presented.kind != kind:
-        raise Unauthenticated
+        raise Unauthenticated(UNAUTHENTICATED[kind])
     key = await credentials.live_api_key(services.postgres, presented.id, kind)
     if key is None or not ids.same(presented.digest, key.digest):
-        raise Unauthenticated
+        raise Unauthenticated(UNAUTHENTICATED[kind])
     key_of_calls = keys.of_caller(services.shards, "key", str(presented.id))
     await call_pace.take_turn(
         services, key_of_calls, calls_max=services.settings.api_key_calls_max, window_s=CALLS_WINDOW_S

@@ -15,6 +15,7 @@ from gateway.refusals import DoesNotFit, NotFound
 from schemas import ids
 from schemas.postgres import Connection, Executor
 
+UNKNOWN = "Organization not found"
 SHORT_CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 SHORT_CODE_CHARACTERS = 6
 SHORT_CODE_TAKEN = "Short code has already been taken, or is the beginning of another one, or begins with one"
@@ -85,7 +86,7 @@ async def read(connection: Executor, organization_id: UUID) -> Organization:
         organization_id,
     )
     if row is None:
-        raise NotFound("Organization not found")
+        raise NotFound(UNKNOWN)
     return Organization(**row)
 
 

@@ -9,6 +9,7 @@ from owners import Owner
 
 import gateway.organization
 import gateway.partner
+from gateway.api.callers.api_keys import UNAUTHENTICATED
 from gateway.api.endpoint import Endpoint
 from gateway.permissions import KEY_ROLES
 from schemas import ids
@@ -122,7 +123,7 @@ async def test_no_call_is_answered_without_a_key_of_its_kind(acme: Owner, globex
         for key in ("", "nonsense", "é" * 40, revoked[own_kind], device_key, other_kind_key, wrong_secret):
             body = bodies(globex).get(endpoint.function.__name__)
             answer = await globex.ask(endpoint.method, address(endpoint, given), body, key)
-            assert answer == (401, {"error": "Unauthorized"}), (endpoint, key)
+            assert answer == (401, {"error": UNAUTHENTICATED[own_kind]}), (endpoint, key)
     assert await everything(acme.pool) == before
 
 
@@ -262,7 +263,7 @@ async def test_api_keys_are_shown_once_listed_and_revoked_but_not_by_themselves(
     status, _ = await acme.call("DELETE", f"/api_keys/{made['id']}", key=made["key"])
     assert status == 422
     assert await acme.call("DELETE", f"/api_keys/{made['id']}") == {"success": True}
-    assert await acme.call("GET", "/projects", key=made["key"]) == (401, "Unauthorized")
+    assert await acme.call("GET", "/projects", key=made["key"]) == (401, UNAUTHENTICATED["organization"])
     assert (await acme.call("POST", "/api_keys", {"kind": "device", "name": "x"}))[0] == 422
 
 

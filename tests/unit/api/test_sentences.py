@@ -1,6 +1,7 @@
 """What callers are told of a text that does not fit."""
 
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Literal
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from gateway.api.endpoint import Endpoint
 from gateway.app import ENDPOINTS
 from schemas import settings, typed_events
 from schemas.manifests.manifest import Manifest
-from schemas.sentences import matching, patterns_of, sentence
+from schemas.sentences import choices_of, matching, patterns_of, sentence
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=repr)
@@ -75,3 +76,45 @@ def test_a_sentence_names_the_member_and_what_is_wrong(body: str, told: str) -> 
     with pytest.raises(msgspec.ValidationError) as raised:
         msgspec.json.decode(body, type=Box)
     assert sentence(raised.value, patterns_of(Box)) == told
+
+
+class Colour(StrEnum):
+    """A closed list of words."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+class Paint(Struct, rename="camel"):
+    """A struct with every place that a choice can stand in."""
+
+    main_colour: Colour | None = None
+    kind: Literal["matt", ""] = ""
+    coats: list[Literal["one", "two", "three"]] = []
+    by_room: dict[str, Colour] = {}
+    below: "Paint | None" = None
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('{"mainColour":"green"}', "MainColour: must be red or blue"),
+        ('{"kind":"gloss"}', "Kind: must be matt"),
+        ('{"coats":["one","four"]}', "Coats[1]: must be one, three or two"),
+        ('{"byRoom":{"hall":"green"}}', "ByRoom[...]: must be red or blue"),
+        ('{"below":{"kind":"x"}}', "Below.kind: Invalid enum value 'x'"),
+    ],
+)
+def test_of_a_closed_list_the_words_are_told_that_may_be_chosen(body: str, told: str) -> None:
+    """Wherever it stands, but for structs that hold themselves."""
+    with pytest.raises(msgspec.ValidationError) as raised:
+        msgspec.json.decode(body, type=Paint)
+    assert sentence(raised.value, choices_of(Paint)) == told
+
+
+def test_every_call_tells_the_words_of_its_closed_lists() -> None:
+    """In bodies and in queries."""
+    [create] = [e for e in ENDPOINTS if (e.method, e.path) == ("POST", "/core/v1/organization/api_keys")]
+    assert create.patterns["choices at .kind"] == "must be organization or partner"
+    [listed] = [e for e in ENDPOINTS if e.path.endswith("/commands") and e.method == "GET" and "partner" in e.path]
+    assert "in_progress" in str(listed.patterns["choices at .status"])
