@@ -7,6 +7,7 @@ is still there.
 from typing import NamedTuple
 
 UNIT, HOT, V2 = "tests/unit", "tests/integration/hot", "tests/integration/v2"
+BACK = "tests/faults/test_going_back.py"
 WORKERS, DISPATCHER = "tests/integration/workers", "tests/integration/dispatcher"
 IMPORTER = "tests/integration/importer"
 
@@ -124,25 +125,53 @@ MUTANTS = (
     ),
     Mutant(
         "the offset is read under the shard's lock",
-        "workers/flusher/flusher.py",
+        "workers/flusher/storing.py",
         "WHERE shard = ANY($1::smallint[]) ORDER BY shard FOR NO KEY UPDATE",
         "WHERE shard = ANY($1::smallint[]) ORDER BY shard",
         f"{WORKERS}/test_flusher.py::test_a_flusher_waits_for_whoever_holds_its_shard_and_reads_the_offset_then",
     ),
     Mutant(
         "a day without a partition gets one",
-        "workers/flusher/flusher.py",
-        "            return await self._transact(batch, shards)\n\n    async def _transact",
+        "workers/flusher/storing.py",
+        "            return await self._transact(batch, positions)\n\n    async def _transact",
         "            raise\n\n    async def _transact",
         f"{WORKERS}/test_midnight.py::test_the_first_batch_of_a_day_makes_the_partition_that_nobody_made",
     ),
     Mutant(
         "what Postgres refuses is set aside alone",
-        "workers/flusher/flusher.py",
-        "outcomes = await self._store(await self._isolate(batch), shards)",
+        "workers/flusher/storing.py",
+        "return await self._store(await self._isolate(batch), positions)",
         "raise",
         f"{WORKERS}/test_flusher.py"
         "::test_a_message_that_postgres_refuses_is_set_aside_and_the_others_of_its_batch_are_stored",
+    ),
+    Mutant(
+        "numbers of events are not given twice where Postgres went back",
+        "workers/flusher/flusher.py",
+        "SET next_seq = greatest(next_seq, $2)",
+        "SET next_seq = least(next_seq, $2)",
+        f"{BACK}::test_postgres_restored_to_an_earlier_point_loses_nothing_that_is_kept",
+    ),
+    Mutant(
+        "a Postgres at an earlier point begins a new generation",
+        "workers/postgres_history.py",
+        "went_back = now.identity != known.identity or now.heartbeat <= known.heartbeat",
+        "went_back = now.identity != known.identity",
+        f"{BACK}::test_a_device_that_registered_in_the_span_that_is_gone_registers_again",
+    ),
+    Mutant(
+        "entries with ids below the offset are moved above it",
+        "workers/flusher/stream.py",
+        "elseif named == server then below[#below + 1] = entry end",
+        "elseif false then below[#below + 1] = entry end",
+        f"{BACK}::test_redis_succeeded_by_one_with_a_clock_behind_loses_nothing_it_acknowledged",
+    ),
+    Mutant(
+        "a primary that is one no more is left",
+        "gateway/ingest/round_trips.py",
+        "this connection never will.\n            lane.pipe.abort()",
+        "this connection never will.\n            pass",
+        f"{BACK}::test_redis_succeeded_by_one_with_a_clock_behind_loses_nothing_it_acknowledged",
     ),
     Mutant(
         "when a device was last seen never goes back",

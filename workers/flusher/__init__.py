@@ -3,7 +3,8 @@
     stream     XREAD of all shards of a lane, from their stored offsets
     messages   entries ─▶ messages; what cannot be decoded ─▶ quarantine
     merge      messages ─▶ device state, events
-    flusher    one transaction: offsets compared and set, events, state, ledger; then the streams are trimmed
+    storing    one transaction: offsets compared and set, events, state, ledger
+    flusher    which entries are read and stored; then the streams are trimmed, or kept for a while (keeping)
     lanes      which shards are flushed together
 
 The offset of a shard moves in the transaction that stores the rows it covers. A flusher that was overtaken (a zombie)

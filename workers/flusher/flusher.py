@@ -7,57 +7,30 @@ nothing. Where shards lie on several servers those of one flusher should lie on 
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Collection
-from datetime import datetime
-from typing import NamedTuple
-
-import asyncpg
 
 from schemas import logs, replies
 from schemas.metrics import Metrics
-from schemas.outcomes import Stored
-from schemas.postgres import PARTITIONS_AHEAD_DAYS, Connection, Pool
+from schemas.postgres import Connection, Pool
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from workers.checkpoints import Checkpoint
 from workers.flusher import stream
 from workers.flusher.keeping import Keeping
-from workers.flusher.merge import Outcomes, merge
-from workers.flusher.messages import Batch, Message, Quarantined, unpack
+from workers.flusher.messages import Batch, unpack
 from workers.flusher.models import Models
-from workers.flusher.rows import Rows
 from workers.flusher.states import Limits
+from workers.flusher.storing import Position, Storing
 from workers.postgres_history import PostgresHistory
-from workers.shares import LostPieceError
 
 log = logging.getLogger(__name__)
 
 ENTRIES_MAX = 500
 """Of one shard in one read."""
-OUTBOX_MAX = 5_000
 OUTBOX_S = 0.2
 """How soon an event of the outbox reaches the log when all is quiet."""
 GONE_S = 0.5
 """How often streams without new entries are looked for."""
-
-
-class LostShardsError(LostPieceError):
-    """Others flushed these shards: nothing of the batch was stored."""
-
-    def __init__(self, shards: Collection[int]) -> None:
-        super().__init__(f"shards {sorted(shards)} were flushed by another worker")
-        self.shards = shards
-
-
-class Position(NamedTuple):
-    """Where a shard is: the last entry that is stored, the server it was sent to, the number of the next event, and the
-    last entry that was trimmed."""
-
-    offset: str
-    server: bytes
-    next_seq: int
-    trimmed: str
 
 
 class Flusher:
@@ -86,7 +59,8 @@ class Flusher:
         self._busy_shards = 1
         self._outbox_at = 0.0
         self._gone_at = 0.0
-        self._models = Models(Limits(settings.state_keys_max, settings.state_bytes_max))
+        models = Models(Limits(settings.state_keys_max, settings.state_bytes_max))
+        self._storing = Storing(pool, models, checkpoint)
 
     def __repr__(self) -> str:
         return f"<Flusher {self.positions}>"
@@ -200,13 +174,15 @@ class Flusher:
 
     async def _flush(self, batch: Batch, shards: Collection[int]) -> None:
         began = time.perf_counter()
-        try:
-            outcomes = await self._store(batch, shards)
-        except asyncpg.DataError as error:
-            logs.event(log, logging.ERROR, "batch_refused", shards=sorted(shards), cause=str(error))
-            outcomes = await self._store(await self._isolate(batch), shards)
+        moved, rows, outcomes = await self._storing.store(batch, {shard: self.positions[shard] for shard in shards})
+        # Those that were closed meanwhile stay closed.
+        self.positions |= {shard: at for shard, at in moved.items() if shard in self.positions}
+        if rows.unknown:
+            await replies.turn_unknown_away(self._redis, rows.unknown)
         self._metrics.flush_seconds.observe(time.perf_counter() - began)
         self._metrics.flush_batch_messages.observe(len(batch.messages))
+        self._metrics.mapped_values_unfit.inc(rows.unfit)
+        self._metrics.state_values_left_out.inc(rows.left_out)
         for (_, outcome), count in outcomes.items():
             self._metrics.flushed.labels(outcome).inc(count)
         self._checkpoint("before_trim")
@@ -235,111 +211,3 @@ class Flusher:
             list(self.positions),
         )
         return {row["shard"] for row in rows}
-
-    async def _store(self, batch: Batch, shards: Collection[int]) -> Outcomes:
-        try:
-            return await self._transact(batch, shards)
-        except asyncpg.CheckViolationError:
-            # A new day has begun, or the clock of Postgres was set, and nobody made the day's partition yet.
-            await self._pool.execute("SELECT create_event_partitions($1)", PARTITIONS_AHEAD_DAYS)
-            return await self._transact(batch, shards)
-
-    async def _transact(self, batch: Batch, shards: Collection[int]) -> Outcomes:
-        outcomes: Outcomes = Counter()
-        async with self._pool.acquire() as connection, connection.transaction():
-            next_seq, moment = await self._lock(connection, shards)
-            rows = Rows(next_seq, moment)
-            await merge(connection, batch.messages, self._models, rows, outcomes)
-            await rows.take_outbox(connection, shards, OUTBOX_MAX)
-            self._checkpoint("before_copy")
-            await rows.write(connection)
-            for quarantined in batch.quarantined:
-                outcomes[quarantined.shard, Stored.QUARANTINED] += 1
-            if batch.quarantined:
-                await connection.executemany(
-                    """INSERT INTO ingest_quarantine (shard, entry_id, position, reason, message)
-                       VALUES ($1, $2, $3, $4, $5)""",
-                    batch.quarantined,
-                )
-            await _count(connection, outcomes)
-            positions = {
-                shard: Position(
-                    batch.offsets.get(shard, at.offset), batch.servers.get(shard, at.server), seq, at.trimmed
-                )
-                for shard, seq in next_seq.items()
-                for at in [self.positions[shard]]
-            }
-            await connection.execute(
-                """UPDATE shards SET stream_offset = moved.stream_offset, stream_server = moved.stream_server,
-                          next_seq = moved.next_seq
-                     FROM unnest($1::smallint[], $2::text[], $3::bytea[], $4::bigint[])
-                            AS moved (shard, stream_offset, stream_server, next_seq)
-                    WHERE shards.shard = moved.shard AND shards.shard = ANY($1)""",
-                list(positions),
-                [at.offset for at in positions.values()],
-                [at.server for at in positions.values()],
-                [at.next_seq for at in positions.values()],
-            )
-            self._checkpoint("before_commit")
-        # Those that were closed meanwhile stay closed.
-        self.positions |= {shard: at for shard, at in positions.items() if shard in self.positions}
-        if rows.unknown:
-            await replies.turn_unknown_away(self._redis, rows.unknown)
-        self._metrics.mapped_values_unfit.inc(rows.unfit)
-        self._metrics.state_values_left_out.inc(rows.left_out)
-        return outcomes
-
-    async def _lock(self, connection: Connection, shards: Collection[int]) -> tuple[dict[int, int], datetime]:
-        """Hold these shards until the transaction ends: the number of each one's next event, and the time.
-
-        It is that of Postgres, by which partitions are made, so that no worker's clock leads out of them. Raises
-        LostShardsError for shards that another flushed, or that lie in a Postgres at an earlier point.
-        """
-        rows = await connection.fetch(
-            """SELECT shard, stream_offset, next_seq, clock_timestamp() AS moment FROM shards
-                WHERE shard = ANY($1::smallint[]) ORDER BY shard FOR NO KEY UPDATE""",
-            list(shards),
-        )
-        held = {
-            row["shard"]: row["next_seq"]
-            for row in rows
-            for at in [self.positions[row["shard"]]]
-            if row["stream_offset"] == at.offset and row["next_seq"] >= at.next_seq
-        }
-        if len(held) < len(shards):
-            raise LostShardsError(set(shards) - set(held))
-        return held, rows[0]["moment"]
-
-    async def _isolate(self, batch: Batch) -> Batch:
-        """Find the messages that Postgres refuses, by trying each alone and rolling back."""
-        good: list[Message] = []
-        bad = list(batch.quarantined)
-        for message in batch.messages:
-            try:
-                async with self._pool.acquire() as connection:
-                    trial = connection.transaction()
-                    await trial.start()
-                    try:
-                        rows = Rows({message.shard: 0}, message.received_at)
-                        await merge(connection, [message], self._models, rows, Counter())
-                    finally:
-                        await trial.rollback()
-                good.append(message)
-            except asyncpg.DataError as error:
-                bad.append(Quarantined(message.shard, message.entry_id, message.position, str(error), message.body))
-        return batch._replace(messages=good, quarantined=bad)
-
-
-async def _count(connection: Connection, outcomes: Outcomes) -> None:
-    if not outcomes:
-        return
-    counted = sorted(outcomes.items())
-    await connection.execute(
-        """INSERT INTO ingest_ledger (shard, outcome, count)
-           SELECT o.shard, o.outcome, o.count
-             FROM unnest($1::smallint[], $2::text[], $3::bigint[]) AS o (shard, outcome, count)
-           ON CONFLICT (shard, outcome) DO UPDATE SET count = ingest_ledger.count + excluded.count""",
-        [shard for (shard, _), _ in counted],
-        [outcome for (_, outcome), _ in counted],
-        [count for _, count in counted],
-    )

@@ -16,7 +16,8 @@ from schemas.postgres import Pool
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from workers.checkpoints import Checkpoint
-from workers.flusher.flusher import Flusher, LostShardsError
+from workers.flusher.flusher import Flusher
+from workers.flusher.storing import LostShardsError
 from workers.postgres_history import PostgresHistory
 
 LANES = 4
