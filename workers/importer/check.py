@@ -19,14 +19,16 @@ from schemas.cloud import Credentials
 from schemas.egress import EgressError, EgressPolicy
 from schemas.manifests import parsing
 from schemas.manifests.authentication import AuthorizationCode
-from schemas.manifests.manifest import Field, Manifest
+from schemas.manifests.manifest import Field, Manifest, Telemetry
 from schemas.manifests.parsing import ManifestError
 from schemas.settings import PREFIX
-from workers.importer.collection import Collection, key_of
+from workers.importer.collection import Collection, key_of, whole
 from workers.importer.details import Details
 from workers.importer.devices import Listed, Mapper, Skipped
 from workers.importer.expressions import ExpressionError, strict_getter
+from workers.importer.lists import Reading
 from workers.importer.readings import Reader
+from workers.importer.telemetry import asks_each
 from workers.importer.vendor import Vendor, VendorError
 
 SHOWN = 20
@@ -103,9 +105,9 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
             count += len(part.items)
             seen.update(key_of(mapper, item) for item in part.unfiltered or part.items)
             for item in part.items:
-                whole = await details.added(item) if len(rows) < SHOWN else item
-                misfits = misfits or _misfits(manifest, whole)
-                found = whole if isinstance(whole, Skipped) else mapper.read(whole)
+                detailed = await details.added(item) if len(rows) < SHOWN else item
+                misfits = misfits or _misfits(manifest, detailed)
+                found = detailed if isinstance(detailed, Skipped) else mapper.read(detailed)
                 if isinstance(found, Skipped):
                     first_skipped = first_skipped or item
                     skipped[found.reason] += 1
@@ -114,6 +116,9 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
                     rows.append((*(value or "" for value in found), _words(message)))
             print(f"{count} items so far", file=sys.stderr)
         collection.check(len(seen), count - len(seen))
+        if telemetry is not None and telemetry.list is not None:
+            values_of = await _telemetry(vendor, telemetry, [row[0] for row in rows])
+            rows = [(*row[:-1], values_of.get(row[0], "")) for row in rows]
     finally:
         await vendor.close()
     _print(rows)
@@ -127,7 +132,28 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
     if not rows:
         print("fleetgate admin connectors check: no device could be read", file=sys.stderr)
         return 1
+    if telemetry is not None and telemetry.list is not None and not any(row[-1] for row in rows):
+        print("fleetgate admin connectors check: no telemetry could be read", file=sys.stderr)
+        return 1
     return 0
+
+
+async def _telemetry(vendor: Vendor, telemetry: Telemetry, vendor_ids: list[str]) -> dict[str, str]:
+    """Telemetry that has a request of its own, in few words, by the vendor's id: of the first device, or of all."""
+    assert telemetry.list is not None
+    reader = Reader(vendor.manifest, telemetry)
+    found: dict[str, str] = {}
+    if asks_each(telemetry.list):
+        for first in vendor_ids[:1]:
+            async for part in Reading(vendor, telemetry.list, {"id": first}).parts():
+                found |= {first: _words(reader.message(part.items[0]))} if part.items else {}
+        return found
+    async for part in Collection(vendor, telemetry.list, whole).parts():
+        for item in part.items:
+            vendor_id = reader.vendor_id(item)
+            if vendor_id is not None and vendor_id in vendor_ids:
+                found[vendor_id] = _words(reader.message(item))
+    return found
 
 
 def _misfits(manifest: Manifest, item: Any) -> list[str]:
@@ -138,6 +164,8 @@ def _misfits(manifest: Manifest, item: Any) -> list[str]:
     expressions = {f"device.{name}": value for name, value in asdict(manifest.device).items() if value}
     if telemetry is not None and telemetry.list is None:
         expressions |= {f"telemetry.values.{name}": value for name, value in telemetry.values.items()}
+        own = {"online": telemetry.online, "time": telemetry.time}
+        expressions |= {f"telemetry.{name}": value for name, value in own.items() if value}
     found = []
     for name, expression in expressions.items():
         try:

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from schemas import entries, keys
+from schemas.manifests.manifest import Listing
 from schemas.postgres import Executor
 from schemas.redis import Redis, RedisAway
 from workers.importer import imported, lists
@@ -34,6 +35,11 @@ class Failed(Struct):
         return f"{self.count} of {self.of} devices tell no telemetry. {self.first}" if self.count else None
 
 
+def asks_each(listing: Listing) -> bool:
+    """Whether it takes a request for each device."""
+    return any(ONE_BY_ONE in text for text in (listing.path, *listing.query.values()))
+
+
 async def collect(
     vendor: Vendor, connector: Connector, executor: Executor, redis: Redis, now: datetime
 ) -> tuple[int, Failed]:
@@ -46,7 +52,7 @@ async def collect(
     listing = telemetry.list or vendor.manifest.list
     reader = Reader(vendor.manifest, telemetry)
     count, failed = 0, Failed()
-    if not any(ONE_BY_ONE in text for text in (listing.path, *listing.query.values())):
+    if not asks_each(listing):
         async for part in Collection(vendor, listing, whole).parts():
             vendor_items = {vendor_id: item for item in part.items if (vendor_id := reader.vendor_id(item)) is not None}
             count += await _store(executor, redis, connector, reader, vendor_items, now)

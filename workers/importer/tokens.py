@@ -81,7 +81,9 @@ class Tokens:
         kept = bool(known.access_token) and time.time() < known.expires_at - RENEW_S
         if not kept:
             await self._get_token(self._kind)
-        if not self._kind.steps or known.found is not None:
+        # What a manifest of before has found may not be what this one needs.
+        needed = {name for step in self._kind.steps for name in step.values}
+        if not self._kind.steps or (known.found is not None and needed <= known.found.keys()):
             return
         try:
             await self._make_steps(self._kind.steps)

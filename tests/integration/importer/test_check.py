@@ -89,3 +89,20 @@ async def test_a_list_that_is_not_complete_fails(cloud: VendorCloud) -> None:
     cloud.total = 3
     code, _, told = await check(cloud, changed=('items = "devices"', 'items = "devices"\ntotal = "total"'))
     assert (code, "the vendor counts 3 devices and listed 2" in told) == (1, True)
+
+
+@pytest.mark.parametrize("path", ["/values", "/devices/{id}"])
+async def test_telemetry_with_a_request_of_its_own_is_read_too(cloud: VendorCloud, path: str) -> None:
+    """And a check that finds none of it fails."""
+    value: Any = 21.5
+    cloud.has("one", "two")
+    cloud.before = lambda request, _: (
+        None if request.path == "/devices" else web.json_response([{"id": "one", "temperature": value}])
+    )
+    own = f'[telemetry.list]\npath = "{path}"\nitems = "@"\n[telemetry.values]'
+    changed = ('online = "online"\n[telemetry.values]', own)
+    code, table, _ = await check(cloud, changed=changed)
+    assert (code, table.splitlines()[1].split()[-2:]) == (0, ["temperature", "21.5"])
+    value = None
+    code, _, told = await check(cloud, changed=changed)
+    assert (code, "no telemetry could be read" in told) == (1, True)
