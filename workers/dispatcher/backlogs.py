@@ -51,6 +51,10 @@ class Backlogs:
             await self._session.drop()
             raise
 
+    async def close(self) -> None:
+        """Close its connection, when it runs no more."""
+        await self._session.drop()
+
     async def _write(self) -> None:
         changed = {
             connector: known

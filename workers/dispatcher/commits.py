@@ -18,7 +18,7 @@ from schemas.postgres import PostgresAway
 from workers.checkpoints import Checkpoint
 from workers.dispatcher import store
 from workers.dispatcher.connector import Connector
-from workers.dispatcher.queue import Progress
+from workers.dispatcher.progress import Progress
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
 
@@ -89,6 +89,10 @@ class Commits:
             if not self._waiting:
                 self._something.clear()
                 await self._wait(self._something, 10 * PAUSE_S)
+
+    async def close(self) -> None:
+        """Close its connection, when it runs no more."""
+        await self._session.drop()
 
     async def _wait(self, event: asyncio.Event, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

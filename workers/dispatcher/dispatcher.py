@@ -5,9 +5,8 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from ssl import SSLContext
-from typing import Any
 
 from aiohttp.abc import AbstractResolver
 
@@ -17,12 +16,13 @@ from schemas.metrics import Metrics
 from schemas.postgres import PostgresAway
 from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
 from schemas.settings import WorkerSettings
-from schemas.signing import SigningKey, issuer
+from schemas.signing import issuer
 from workers.checkpoints import Checkpoint
 from workers.dispatcher import backlogs, failing, journal, stalls, surplus
 from workers.dispatcher.backlogs import Backlogs
 from workers.dispatcher.client import Client
 from workers.dispatcher.commits import Commits
+from workers.dispatcher.configurations import Configurations
 from workers.dispatcher.failing import FailingSweep
 from workers.dispatcher.feeder import Feeder
 from workers.dispatcher.governor import Governor
@@ -30,13 +30,15 @@ from workers.dispatcher.jobs import Jobs
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.lanes import Lanes
 from workers.dispatcher.reading import EventLog, by_index
+from workers.dispatcher.refresher import Refresher
+from workers.dispatcher.requesting import Requesting
 from workers.dispatcher.retry import Random
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
 from workers.dispatcher.stalls import StallSweep
 from workers.dispatcher.surplus import SurplusSweep
 from workers.dispatcher.tail import Tail
-from workers.dispatcher.trials import Trials
+from workers.dispatcher.test_events import TestEvents
 from workers.egress import Dialer
 from workers.schedule import every
 
@@ -74,16 +76,15 @@ class Dispatcher:
         self._slots: set[int] = set()
         self._handed_over = asyncio.Event()
         self._handed_over.set()
-        self.roster = Roster(
-            settings.postgres_dsn,
+        self._generation = generation
+        self.roster = Roster()
+        self.configurations = Configurations(
             settings.vault(CONNECTOR_SECRETS),
-            settings.vault(SIGNING_KEYS),
             policy,
             issuer=issuer(settings.url),
             exposed_max=settings.connector_deliveries_max,
             timeout_s=settings.delivery_timeout_s,
             clock=clock,
-            generation=generation,
         )
         self.sweep: FailingSweep | None = None
         """While it runs: warns of connectors that keep failing, and disables them after five days."""
@@ -129,69 +130,65 @@ class Dispatcher:
         )
         governor = Governor(max(1, settings.connector_deliveries_max // 2))
         notes = Journal(pool, self._metrics)
-        lanes = Lanes(client, notes, governor, settings.deliveries_max, clock=clock, random=self._chance)
-        event_log = EventLog()
-        feeder = Feeder(event_log, settings.postgres_dsn, roster, lanes.pump, clock)
-        tail_session = Session(settings.postgres_dsn, "dispatcher tail", by_index)
-        commit_session = Session(settings.postgres_dsn, "dispatcher commits")
-        tail = Tail(event_log, tail_session, roster, lanes.pump, clock)
+        event_log, requesting, dsn = EventLog(), Requesting(), settings.postgres_dsn
+        # Lanes, commits and the feeder wake each other; none does before all are there.
+        lanes = Lanes(
+            client,
+            notes,
+            governor,
+            settings.deliveries_max,
+            done=lambda connector: commits.mark(connector),
+            low=lambda connector: feeder.look(connector),
+            spawn=requesting.spawn,
+            clock=clock,
+            random=self._chance,
+        )
         commits = Commits(
-            commit_session,
+            Session(dsn, "dispatcher commits"),
             roster,
             lanes.pump,
             timeout_s=settings.delivery_timeout_s,
             clock=clock,
             checkpoint=self._checkpoint,
         )
-        self.sweep = sweep = FailingSweep(pool, roster, self._metrics, clock)
-        self.stalls = stalled = StallSweep(pool, roster, lanes, self._metrics, clock)
-        lanes.done, lanes.low = commits.mark, feeder.look
-
+        feeder = Feeder(event_log, dsn, roster, lanes.pump, requesting.spawn, clock)
+        tail = Tail(event_log, Session(dsn, "dispatcher tail", by_index), roster, lanes.pump, clock)
+        jobs = Jobs(Session(dsn, "dispatcher jobs", by_index), roster)
+        kept = Backlogs(Session(dsn, "dispatcher backlogs", by_index), event_log, roster, clock)
+        test_events = TestEvents(pool, roster, self.configurations, lanes, notes, clock)
         surplus_sweep = SurplusSweep(pool, roster, settings.connector_waiting_max)
-        trials = Trials(pool, roster, lanes, notes, clock)
-        jobs_session = Session(settings.postgres_dsn, "dispatcher jobs", by_index)
-        jobs = Jobs(jobs_session, roster)
-
-        backlogs_session = Session(settings.postgres_dsn, "dispatcher backlogs", by_index)
-        kept = Backlogs(backlogs_session, event_log, roster, clock)
+        self.sweep = sweep = FailingSweep(pool, roster, lanes.pump, self._metrics, clock)
+        self.stalls = stalled = StallSweep(pool, roster, lanes, self._metrics, clock)
 
         def on_notification(served: bool) -> None:
             jobs.wake()
             if not served:
-                trials.wake()
+                test_events.wake()
 
-        roster.on_notification = on_notification
-
-        def on_key(key: SigningKey) -> None:
-            lanes.key = key
-            for connector in list(roster.connectors.values()):
-                lanes.pump(connector)
-
-        roster.pump, roster.on_key = lanes.pump, on_key
+        refresher = Refresher(
+            dsn,
+            roster,
+            self.configurations,
+            settings.vault(SIGNING_KEYS),
+            lanes,
+            on_notification,
+            clock=clock,
+            generation=self._generation,
+        )
 
         async def write_notes() -> None:
             await notes.write(clock())
 
         ending = asyncio.Event()
 
-        async def requests() -> None:
-            """Until cancelled, and with it every request that is still under way."""
-            async with asyncio.TaskGroup() as group:
-
-                def spawn(work: Coroutine[Any, Any, None]) -> None:
-                    group.create_task(work)
-
-                lanes.spawn = feeder.spawn = spawn
-                await asyncio.Event().wait()
-
         try:
             async with asyncio.TaskGroup() as group:
-                requesting = group.create_task(requests(), name="dispatcher requests")
+                requests = group.create_task(requesting.run(), name="dispatcher requests")
                 group.create_task(governor.run(ending, lanes.raised), name="dispatcher governor")
                 group.create_task(tail.run(ending), name="dispatcher tail")
-                group.create_task(roster.run(ending), name="dispatcher roster")
+                group.create_task(refresher.run(ending), name="dispatcher roster")
                 group.create_task(feeder.run(ending), name="dispatcher feeder")
-                group.create_task(trials.run(ending), name="dispatcher tests")
+                group.create_task(test_events.run(ending), name="dispatcher tests")
                 group.create_task(jobs.run(ending), name="dispatcher jobs")
                 group.create_task(commits.run(ending), name="dispatcher commits")
                 group.create_task(every(journal.INTERVAL_S, write_notes, ending), name="dispatcher journal")
@@ -202,19 +199,17 @@ class Dispatcher:
                 await stop.wait()
                 await self._handed_over.wait()
                 ending.set()
-                roster.wake()
+                roster.outdated.set()
                 commits.wake()
-                trials.wake()
+                test_events.wake()
                 jobs.wake()
-                requesting.cancel()
+                requests.cancel()
             with contextlib.suppress(PostgresAway):
                 while await notes.write(clock()):
                     pass
         finally:
             await client.close()
             await feeder.close()
-            await tail_session.drop()
-            await commit_session.drop()
-            await jobs_session.drop()
-            await backlogs_session.drop()
+            for loop in (tail, commits, jobs, kept):
+                await loop.close()
             await pool.close()

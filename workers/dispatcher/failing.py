@@ -11,6 +11,7 @@ from datetime import timedelta
 from schemas import logs
 from schemas.metrics import Metrics
 from schemas.postgres import Pool
+from workers.dispatcher.connector import Connector
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.store import moment
 
@@ -27,9 +28,17 @@ NOTICES_KEPT = 20
 class FailingSweep:
     """Looks after the connectors of this process."""
 
-    def __init__(self, pool: Pool, roster: Roster, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        roster: Roster,
+        pump: Callable[[Connector], None],
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
         self._pool = pool
         self._roster = roster
+        self._pump = pump
         self._metrics = metrics
         self._clock = clock
 
@@ -41,7 +50,7 @@ class FailingSweep:
         now = moment(self._clock())
         for connector in self._roster.connectors.values():
             if connector.pace.probing and connector.queue.expire(now.timestamp(), connector.target):
-                self._roster.pump(connector)
+                self._pump(connector)
         candidates = await self._pool.fetch(
             """SELECT id FROM data_connectors
                 WHERE id = ANY($1) AND status = 'ACTIVE' AND failing_since <= $2 AND last_attempt_at > $3""",

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from schemas.postgres import PostgresAway
 from workers.dispatcher import store
 from workers.dispatcher.connector import Connector
-from workers.dispatcher.lanes import Spawn
 from workers.dispatcher.queue import DUE_MAX
 from workers.dispatcher.reading import EventLog, Span, by_index
+from workers.dispatcher.requesting import Spawn
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
 
@@ -41,9 +41,9 @@ class Feeder:
         dsn: str,
         roster: Roster,
         pump: Callable[[Connector], None],
+        spawn: Spawn,
         clock: Callable[[], float],
     ) -> None:
-        self.spawn: Spawn = asyncio.create_task
         self._log = log
         self._rows = Session(dsn, "dispatcher queues", by_index)
         self._windows: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
@@ -51,6 +51,7 @@ class Feeder:
             self._windows.put_nowait(Session(dsn, "dispatcher windows", by_index))
         self._roster = roster
         self._pump = pump
+        self._spawn = spawn
         self._clock = clock
         self._due = asyncio.Event()
 
@@ -58,7 +59,7 @@ class Feeder:
         """Read a window for it, if it wants one and is not reading yet; rows that are due follow."""
         if connector.hungry():
             connector.reading = True
-            self.spawn(self._read(connector))
+            self._spawn(self._read(connector))
         if connector.expecting():
             self._due.set()
 

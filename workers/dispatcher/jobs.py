@@ -54,6 +54,10 @@ class Jobs:
                 async with asyncio.timeout(RECHECK_S):
                     await self._told.wait()
 
+    async def close(self) -> None:
+        """Close its connection, when it runs no more."""
+        await self._session.drop()
+
     async def turn(self) -> bool:
         """One slice for each connector that has a job; returns whether anything was done."""
         connection = await self._session.get()

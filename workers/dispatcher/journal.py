@@ -19,7 +19,7 @@ from schemas.deliveries import ATTEMPTS_KEPT, LATENCY_BOUNDS_MS, MINUTES_KEPT
 from schemas.metrics import LAG_BUCKETS_S, LATENCY_BUCKETS_S, Metrics
 from schemas.postgres import Pool
 from workers.dispatcher.client import Answer
-from workers.dispatcher.queue import Delivery
+from workers.dispatcher.delivery import Delivery
 from workers.dispatcher.store import columns, moment
 
 log = logging.getLogger(__name__)

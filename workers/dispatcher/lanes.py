@@ -17,19 +17,19 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 
 from schemas.signing import SigningKey
 from workers.dispatcher.client import Answer, Cause, Client
 from workers.dispatcher.connector import Connector
+from workers.dispatcher.delivery import Delivery, End
 from workers.dispatcher.governor import Governor
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.pace import Pace, is_overload
-from workers.dispatcher.queue import Delivery, End
 from workers.dispatcher.request import Requests
+from workers.dispatcher.requesting import Spawn
 from workers.dispatcher.retry import Random, delay_s
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,6 @@ TIMER_S = 0.001
 LIVE_AGE_S = 1.0
 """An event older than this is no longer live: the last of a backlog, say."""
 
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
 Note = Callable[[Connector], None]
 
 
@@ -71,18 +70,20 @@ class Lanes:
         governor: Governor,
         lanes_max: int,
         *,
+        done: Note,
+        low: Note,
+        spawn: Spawn,
         clock: Callable[[], float],
         random: Random,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`done` is called when a connector has something to commit, `low` when its queue could take more."""
         self.in_flight = 0
-        self.key: SigningKey | None = None
+        self.spawn = spawn
+        self._key: SigningKey | None = None
         """Makes asymmetric signatures; connectors that want them wait until it is there."""
-        self.spawn: Spawn = asyncio.create_task
-        self.done: Note = lambda _: None
-        """Called when a connector has something to commit."""
-        self.low: Note = lambda _: None
-        """Called when a connector's queue could take more."""
+        self._done = done
+        self._low = low
         self._client = client
         self._journal = journal
         self._governor = governor
@@ -99,10 +100,14 @@ class Lanes:
     def __repr__(self) -> str:
         return f"<Lanes in_flight={self.in_flight} of {self._max}>"
 
+    def sign_with(self, key: SigningKey) -> None:
+        """The key of asymmetric signatures from now on."""
+        self._key = key
+
     def pump(self, connector: Connector) -> None:
         """Begin what may begin now."""
         queue, pace = connector.queue, connector.pace
-        if connector.closed or connector.leaving or (connector.target.asymmetric and self.key is None):
+        if connector.closed or connector.leaving or (connector.target.asymmetric and self._key is None):
             return
         now = self._monotonic()
         while queue.tests and (delivery := queue.take_test(now)) is not None:
@@ -123,9 +128,9 @@ class Lanes:
             if lanes < pace.lanes and queue.has_work():
                 self._capped.add(connector)
         if queue.uncommitted():
-            self.done(connector)
+            self._done(connector)
         if connector.hungry() or connector.expecting():
-            self.low(connector)
+            self._low(connector)
 
     def _wake_at(self, connector: Connector, delay_s: float) -> None:
         """Look at it again when its pause is over."""
@@ -147,7 +152,7 @@ class Lanes:
         """Whether it could send something and nothing under way will make it do so. Never, between two callbacks."""
         if connector.closed or connector.leaving or connector.waking is not None or not connector.queue.has_work():
             return False
-        if connector.target.asymmetric and self.key is None:
+        if connector.target.asymmetric and self._key is None:
             return False
         if connector.id in self._queued:
             return not self.in_flight
@@ -234,7 +239,7 @@ class Lanes:
         """One attempt, now."""
         if requests.origin is None:
             return Answer(Cause.EGRESS, None, 0.0, requests.target.refusal)
-        request = requests.make(event_id, body, self.key)
+        request = requests.make(event_id, body, self._key)
         answer = await self._client.post(requests.origin, request, requests.target.organization_id)
         requests.heard(event_id, answer.status)
         return answer
@@ -255,7 +260,7 @@ class Lanes:
                 wait_s = delay_s(delivery.attempts + 1, answer.retry_after_s, self._random)
                 connector.queue.finish(delivery, End.FAILED, min(now_s + wait_s, expires_at))
         self._journal.note(connector.id, delivery, answer, now_s)
-        self.done(connector)
+        self._done(connector)
 
     def _adapt(self, pace: Pace, delivery: Delivery, answer: Answer, now: float) -> None:
         """Let the connector's limit follow what became of an attempt."""

@@ -12,12 +12,12 @@ takes long would hold up what is done behind it, so it is set apart: the transac
 """
 
 from collections import deque
-from datetime import datetime, timedelta
-from enum import Enum, StrEnum
-from typing import TypeAlias
-from uuid import UUID
+from datetime import datetime
 
 from workers.dispatcher.body import Event
+from workers.dispatcher.cursors import CLOCK_SLACK, Cursor
+from workers.dispatcher.delivery import Delivery, End, Kind, Stage
+from workers.dispatcher.progress import Progress
 from workers.dispatcher.request import Target
 
 FRESH_MAX = 256
@@ -29,148 +29,6 @@ SUSPECTS_EVERY = 8
 STRAGGLER_S = 1.0
 PRESSED_STRAGGLER_S = 0.05
 """A request is set apart after this; sooner where it holds up enough work to matter."""
-CLOCK_SLACK = timedelta(days=1)
-"""How far a clock may jump back before events would be looked for in too few partitions."""
-
-
-Kind: TypeAlias = tuple[UUID | None, str]
-"""A device and a type of event."""
-
-
-class Stage(Enum):
-    """Where a delivery is on its way."""
-
-    QUEUED = 1
-    IN_FLIGHT = 2
-    DONE = 3
-
-
-class End(StrEnum):
-    """What became of a delivery. All but FAILED and SKIPPED are final and counted."""
-
-    DELIVERED = "delivered"
-    EXPIRED = "expired"
-    DROPPED = "dropped"
-    FAILED = "failed"
-    """To be tried again: it waits apart."""
-    SKIPPED = "skipped"
-    """No longer wanted when its turn came: never accepted."""
-
-
-class Delivery:
-    """One event owed to one connector. Times are seconds since 1970, `began` is monotonic (0: not begun)."""
-
-    __slots__ = (
-        "apart",
-        "attempts",
-        "began",
-        "beside",
-        "body",
-        "end",
-        "event",
-        "event_id",
-        "next_at",
-        "owed_since",
-        "stage",
-        "test",
-        "waiting_id",
-    )
-
-    def __init__(self, event: Event | None, owed_since: float) -> None:
-        self.event = event
-        self.event_id = event.id if event else ""
-        self.body: bytes | None = None
-        self.owed_since = owed_since
-        self.waiting_id = 0
-        self.attempts = 0
-        self.test = False
-        self.stage = Stage.QUEUED
-        self.end = End.SKIPPED
-        self.began = 0.0
-        self.beside = 0
-        """Requests of its connector that were under way when it began, itself included."""
-        self.next_at = 0.0
-        self.apart = False
-
-    def __repr__(self) -> str:
-        return f"<Delivery {self.event!r} {self.stage.name} attempts={self.attempts}>"
-
-
-def _kind(delivery: Delivery) -> Kind:
-    event = delivery.event
-    return (None, "") if event is None else (event.device_id, event.type)
-
-
-class Shard:
-    """How far the tail has read one shard's log, for all connectors that follow it."""
-
-    __slots__ = ("seq", "shard", "stored_at")
-
-    def __init__(self, shard: int, seq: int, stored_at: datetime) -> None:
-        self.shard = shard
-        self.seq = seq
-        self.stored_at = stored_at
-
-    def __repr__(self) -> str:
-        return f"<Shard {self.shard} at {self.seq}>"
-
-
-class Cursor:
-    """A connector's place in the log of one shard. While it is `live` the tail reads for it."""
-
-    __slots__ = ("_read", "committed", "live", "queue", "stored_at", "tail")
-
-    def __init__(self, seq: int, stored_at: datetime, tail: Shard) -> None:
-        self.committed = seq
-        self.stored_at = stored_at
-        self.tail = tail
-        self.live = False
-        self.queue: deque[Delivery] = deque()
-        self._read = seq
-
-    @property
-    def read(self) -> int:
-        """The next event to read."""
-        return self.tail.seq if self.live else self._read
-
-    def fall_behind(self, seq: int) -> None:
-        """Leave the tail: the next event to read is this."""
-        self.live = False
-        self._read = seq
-
-    def place(self) -> int:
-        """The first event that is not done with."""
-        first = self.queue[0].event if self.queue else None
-        return self.read if first is None else first.seq
-
-
-class Progress:
-    """What one commit tells of one connector."""
-
-    __slots__ = (
-        "accepted",
-        "apart",
-        "delivered",
-        "dropped",
-        "ended",
-        "expired",
-        "exposed",
-        "failed",
-        "positions",
-        "retried",
-    )
-
-    def __init__(self) -> None:
-        self.accepted = self.delivered = self.expired = self.dropped = 0
-        self.exposed = 0
-        self.positions: list[tuple[int, int, datetime]] = []
-        self.apart: list[Delivery] = []
-        self.failed: list[Delivery] = []
-        self.ended: list[Delivery] = []
-        self.retried: list[Delivery] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.positions or self.ended or self.retried or self.apart or self.failed)
 
 
 class Queue:
@@ -250,7 +108,7 @@ class Queue:
         if self._suspects and self._turn % SUSPECTS_EVERY and not self.pressed():
             for source in sources:
                 for place, delivery in enumerate(source):
-                    if _kind(delivery) not in self._suspects:
+                    if delivery.kind not in self._suspects:
                         del source[place]
                         return delivery
         if self._may_retry():
@@ -293,11 +151,11 @@ class Queue:
         delivery.attempts += 1
         delivery.next_at = next_at
         if end is End.FAILED:
-            self._suspects[_kind(delivery)] = None
+            self._suspects[delivery.kind] = None
             if len(self._suspects) > SUSPECTS_MAX:
                 del self._suspects[next(iter(self._suspects))]
         elif self._suspects:
-            self._suspects.pop(_kind(delivery), None)
+            self._suspects.pop(delivery.kind, None)
         self._finish(delivery, end)
 
     def _finish(self, delivery: Delivery, end: End) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from schemas.device_models import DeviceModels
 from schemas.postgres import Connection, Executor
 from workers.dispatcher.body import Event
-from workers.dispatcher.queue import Delivery
+from workers.dispatcher.delivery import Delivery
 from workers.dispatcher.retry import CAP_S
 
 _EVENT = "e.shard, e.seq, e.stored_at, e.type, e.device_id, e.project_id, e.ts, e.data::text, e.labels::text"

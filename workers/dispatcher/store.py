@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.postgres import Connection, Executor
 from workers.checkpoints import Checkpoint
-from workers.dispatcher.queue import Delivery, Progress
+from workers.dispatcher.delivery import Delivery
+from workers.dispatcher.progress import Progress
 
 if TYPE_CHECKING:
     from workers.dispatcher.connector import Connector
@@ -142,7 +143,7 @@ async def overdue(
     return {row["id"] for row in rows}
 
 
-class Test(NamedTuple):
+class TestEvent(NamedTuple):
     """A test event of a connector that is not ACTIVE; `connector` is its row."""
 
     id: int
@@ -159,7 +160,7 @@ async def tested(executor: Executor) -> list[str]:
     return [row["connector_id"] for row in rows]
 
 
-async def claim_tests(executor: Executor, connector_ids: Iterable[str]) -> list[Test]:
+async def claim_tests(executor: Executor, connector_ids: Iterable[str]) -> list[TestEvent]:
     """Take the test events of these connectors, as far as no queue holds them. They are gone from then on."""
     rows = await executor.fetch(
         """WITH claimed AS (
@@ -173,7 +174,7 @@ async def claim_tests(executor: Executor, connector_ids: Iterable[str]) -> list[
              JOIN projects p ON p.id = c.project_id""",
         list(connector_ids),
     )
-    return [Test(row["waiting_id"], row["body"].encode(), row) for row in rows]
+    return [TestEvent(row["waiting_id"], row["body"].encode(), row) for row in rows]
 
 
 async def keep_backlogs(executor: Executor, known: Sequence[tuple[str, int, datetime | None]]) -> set[str]:

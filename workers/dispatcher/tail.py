@@ -13,7 +13,8 @@ from schemas import event_log, logs
 from schemas.postgres import PostgresAway
 from workers.dispatcher.body import Event
 from workers.dispatcher.connector import Connector
-from workers.dispatcher.queue import CLOCK_SLACK, FRESH_MAX, Cursor
+from workers.dispatcher.cursors import CLOCK_SLACK, Cursor
+from workers.dispatcher.queue import FRESH_MAX
 from workers.dispatcher.reading import EventLog, Span
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
@@ -59,6 +60,10 @@ class Tail:
             if not more:
                 await asyncio.sleep(INTERVAL_S)
 
+    async def close(self) -> None:
+        """Close its connection, when it runs no more."""
+        await self._session.drop()
+
     async def read(self) -> bool:
         """Hand out what is new; returns whether there is more at once."""
         connection = await self._session.get()
@@ -68,7 +73,7 @@ class Tail:
         if any(heads[shard.shard] < shard.seq for shard in shards.values()):
             logs.event(logger, logging.ERROR, "log_went_back", heads=heads)
             self._roster.forget()
-            self._roster.wake()
+            self._roster.outdated.set()
             return False
         self._join()
         spans = [

@@ -12,8 +12,8 @@ from schemas.deliveries import ATTEMPTS_KEPT
 from schemas.metrics import Metrics
 from workers.dispatcher import journal
 from workers.dispatcher.client import Answer, Cause
+from workers.dispatcher.delivery import Delivery
 from workers.dispatcher.journal import Journal
-from workers.dispatcher.queue import Delivery
 
 
 async def busy(project: Project, count: int) -> tuple[Journal, list[str]]:

@@ -19,10 +19,12 @@ from yarl import URL
 
 from workers.dispatcher.client import Answer, Cause
 from workers.dispatcher.connector import Connector, Health
+from workers.dispatcher.cursors import Cursor, Shard
+from workers.dispatcher.delivery import Delivery
 from workers.dispatcher.governor import Governor
 from workers.dispatcher.lanes import Lanes
 from workers.dispatcher.pace import Pace
-from workers.dispatcher.queue import DUE_MAX, FRESH_MAX, Cursor, Delivery, Queue, Shard
+from workers.dispatcher.queue import DUE_MAX, FRESH_MAX, Queue
 from workers.dispatcher.request import Requests
 from workers.egress import Origin
 
@@ -108,11 +110,13 @@ class Simulated:
             self,  # type: ignore[arg-type]
             Governor(LANES_MAX),
             deliveries_max,
+            done=self._commit,
+            low=lambda _: None,
+            spawn=self._spawn,
             clock=lambda: NOW_S + loop.time(),
             random=self.chance.random,
             monotonic=loop.time,
         )
-        self.lanes.done = self._commit
         to = msgspec.structs.replace(target(retry_window_s=43200), url=URL("http://receiver.example/"))
         self.tail = Shard(0, 1, event(1).stored_at)
         self.connector = Connector(
@@ -127,7 +131,6 @@ class Simulated:
             Health(None),
         )
         self._tasks: set[asyncio.Task[None]] = set()
-        self.lanes.spawn = self._spawn
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

@@ -24,4 +24,4 @@ STORES = {"postgres_dsn": "postgresql://x", "redis_url": "redis://x", "master_ke
 def test_the_issuer_of_a_token_is_that_of_the_discovery_document(settings: dict[str, str]) -> None:
     """Also where no public URL is set: edges and workers make the same of the same settings."""
     made = Dispatcher(WorkerSettings(**STORES, **settings), Metrics(CollectorRegistry()))
-    assert made.roster.issuer == EdgeSettings(**STORES, **settings).url + PREFIX
+    assert made.configurations.issuer == EdgeSettings(**STORES, **settings).url + PREFIX

@@ -25,9 +25,15 @@ async def test_only_what_is_new_counts_as_live(age_s: float, catching_up: bool, 
         return NOW_S
 
     governor, to = Governor(LIMIT), target()
-    lanes = Lanes(None, None, governor, 100, clock=clock, random=lambda: 0.5)  # type: ignore[arg-type]
     begun: list[Coroutine[Any, Any, None]] = []
-    lanes.spawn = begun.append
+    lanes = Lanes(
+        *(None, None, governor, 100),  # type: ignore[arg-type]
+        done=lambda _: None,
+        low=lambda _: None,
+        spawn=begun.append,
+        clock=clock,
+        random=lambda: 0.5,
+    )
     made = queue()
     offer(made, event(5, age_s=age_s))
     connector = Connector("c", UUID(int=0), 0, 0, to, Requests(to, "", clock), Pace(LIMIT), made, Health(None))

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from schemas.ids import new_id
 from workers.dispatcher.body import Event
-from workers.dispatcher.queue import CLOCK_SLACK, Cursor, Delivery, End, Queue, Shard, Stage
+from workers.dispatcher.cursors import CLOCK_SLACK, Cursor, Shard
+from workers.dispatcher.delivery import Delivery, End, Stage
+from workers.dispatcher.queue import Queue
 from workers.dispatcher.request import Target
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)

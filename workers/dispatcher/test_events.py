@@ -9,10 +9,10 @@ from collections.abc import Callable
 from schemas import logs
 from schemas.postgres import Pool, PostgresAway
 from workers.dispatcher import store
+from workers.dispatcher.configurations import Configurations
+from workers.dispatcher.delivery import Delivery
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.lanes import Lanes, event_id_of
-from workers.dispatcher.queue import Delivery
-from workers.dispatcher.request import Requests
 from workers.dispatcher.roster import Roster, slot_of
 
 log = logging.getLogger(__name__)
@@ -21,12 +21,21 @@ RECHECK_S = 5.0
 """A notification may have been lost with its connection."""
 
 
-class Trials:
+class TestEvents:
     """Sends the test events of this process's slots that wait for nobody else."""
 
-    def __init__(self, pool: Pool, roster: Roster, lanes: Lanes, journal: Journal, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        roster: Roster,
+        configurations: Configurations,
+        lanes: Lanes,
+        journal: Journal,
+        clock: Callable[[], float],
+    ) -> None:
         self._pool = pool
         self._roster = roster
+        self._configurations = configurations
         self._lanes = lanes
         self._journal = journal
         self._clock = clock
@@ -50,8 +59,8 @@ class Trials:
             except PostgresAway as error:
                 logs.event(log, logging.WARNING, "tests_deferred", cause=repr(error))
 
-    async def _send(self, row: store.Test) -> None:
-        target = self._roster.target(row.connector)
+    async def _send(self, row: store.TestEvent) -> None:
+        target = self._configurations.target(row.connector)
         if target is None:
             return
         delivery = Delivery(None, self._clock())
@@ -60,6 +69,6 @@ class Trials:
         delivery.attempts = 1
         delivery.event_id = event_id_of(row.body)
         delivery.began = time.monotonic()
-        requests = Requests(target, self._roster.issuer, self._clock)
+        requests = self._configurations.requests(target)
         answer = await self._lanes.send(requests, delivery.event_id, row.body)
         self._journal.note(row.connector["id"], delivery, answer, self._clock())

@@ -1,0 +1,154 @@
+"""Brings the roster up to date: who is to be served, with which configuration, signed by which key.
+
+A trigger tells of every change of a connector, so it holds for the next attempt; and because a notification can be lost
+with its connection, everything is compared once a second as well.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas import event_log, logs, signing_keys
+from schemas.postgres import Connection, PostgresAway
+from schemas.secrets import Vault
+from schemas.signing import SigningKey
+from workers.dispatcher import store
+from workers.dispatcher.configurations import Configurations
+from workers.dispatcher.cursors import CLOCK_SLACK, Cursor, Shard
+from workers.dispatcher.lanes import Lanes
+from workers.dispatcher.roster import Roster, slot_of
+from workers.dispatcher.session import Session
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "data_connectors"
+COMPARE_S = 1.0
+COALESCE_S = 0.01
+LOAD_MAX = 200
+KEY_S = 60.0
+RETRY_S = 0.25
+
+
+class Refresher:
+    """Follows changes of connectors."""
+
+    def __init__(
+        self,
+        dsn: str,
+        roster: Roster,
+        configurations: Configurations,
+        key_vault: Vault,
+        lanes: Lanes,
+        on_notification: Callable[[bool], None],
+        *,
+        clock: Callable[[], float],
+        generation: Callable[[], int],
+    ) -> None:
+        """`on_notification` is called when somebody changed a connector or put work into its queue, with whether it is
+        served here.
+        """
+        self._roster = roster
+        self._configurations = configurations
+        self._key_vault = key_vault
+        self._lanes = lanes
+        self._on_notification = on_notification
+        self._clock = clock
+        self._generation = generation
+        self._read_in = generation()
+        """The generation of Postgres (see `workers.postgres_history`) in which all this was read."""
+        self._session = Session(dsn, "dispatcher roster", self._listen)
+        self._key: SigningKey | None = None
+        self._key_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Refresher {self._roster!r}>"
+
+    async def _listen(self, connection: Connection) -> None:
+        await connection.add_listener(CHANNEL, self._told)
+        self._roster.outdated.set()
+
+    def _told(self, _connection: Any, _pid: int, _channel: str, what: object) -> None:
+        connector_id, _, status = str(what).partition(" ")
+        connector = self._roster.connectors.get(connector_id)
+        self._on_notification(connector is not None)
+        if connector is not None:
+            connector.due_in(0)
+            if status not in ("", "ACTIVE"):
+                self._roster.remove(connector)
+        if status:
+            self._roster.outdated.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep up with changes until `stop` is set."""
+        outdated = self._roster.outdated
+        while not stop.is_set():
+            outdated.clear()
+            try:
+                await self.refresh()
+            except PostgresAway as error:
+                logs.event(log, logging.WARNING, "roster_deferred", cause=repr(error))
+                await self._session.drop()
+                await asyncio.sleep(RETRY_S)
+            try:
+                await asyncio.wait_for(outdated.wait(), COMPARE_S)
+                await asyncio.sleep(COALESCE_S)
+            except TimeoutError:
+                continue
+        await self._session.drop()
+
+    async def refresh(self) -> None:
+        """Bring connectors and configurations up to date."""
+        connection, roster = await self._session.get(), self._roster
+        if self._read_in != (generation := self._generation()):
+            roster.forget()
+            self._read_in = generation
+        if not roster.shards:
+            since = store.moment(self._clock()) - CLOCK_SLACK
+            heads = await event_log.heads(connection, await event_log.shards(connection))
+            roster.shards = {shard: Shard(shard, head, since) for shard, head in heads.items()}
+        active = await store.active(connection)
+        for connector in list(roster.connectors.values()):
+            known = active.get(connector.id)
+            if known is None or known.starts != connector.starts:
+                roster.remove(connector)
+        changed = [c.id for c in roster.connectors.values() if active[c.id].revision != c.target.revision]
+        for row in await store.configurations(connection, changed) if changed else ():
+            self._configure(row)
+        missing = roster.missing(active)
+        for n in range(0, len(missing), LOAD_MAX):
+            await self._load(connection, missing[n : n + LOAD_MAX])
+        await self._refresh_key(connection)
+
+    def _configure(self, row: Any) -> None:
+        connector, target = self._roster.connectors.get(row["id"]), self._configurations.target(row)
+        if connector is not None and target is not None:
+            self._configurations.configure(connector, target)
+            self._lanes.pump(connector)
+
+    async def _load(self, connection: Connection, connector_ids: list[str]) -> None:
+        rows = await store.take_over(connection, connector_ids, store.moment(self._clock()))
+        cursors: dict[str, dict[int, Cursor]] = {}
+        for place in await store.positions(connection, connector_ids):
+            cursor = Cursor(place["seq"], place["stored_at"], self._roster.shards[place["shard"]])
+            cursors.setdefault(place["connector_id"], {})[place["shard"]] = cursor
+        for row in rows:
+            target = self._configurations.target(row)
+            if target is None or slot_of(row["id"]) not in self._roster.slots:
+                continue
+            connector = self._configurations.connector(row, target, cursors.get(row["id"], {}))
+            self._roster.add(connector)
+            self._lanes.pump(connector)
+
+    async def _refresh_key(self, connection: Connection) -> None:
+        connectors = list(self._roster.connectors.values())
+        wanted = any(connector.target.asymmetric for connector in connectors)
+        if not wanted or (self._key is not None and time.monotonic() - self._key_at < KEY_S):
+            return
+        self._key = await signing_keys.signing_key(connection, self._key_vault, datetime.now(UTC))
+        self._key_at = time.monotonic()
+        self._lanes.sign_with(self._key)
+        for connector in connectors:
+            self._lanes.pump(connector)
