@@ -1,4 +1,4 @@
-"""Rules of the SQL: every statement on the data plane names its shard and joins no other table.
+"""Rules of the SQL: statements on the data plane name their shard and join nothing; devices are locked in order.
 
 So the data plane can be spread over several servers by shard (see migration 0004). What stands in a statement is read
 from string literals; parts that are put in from elsewhere are literals themselves, and keep the rule by themselves.
@@ -143,3 +143,38 @@ def test_a_statement_that_breaks_the_rule_is_found(statement: str) -> None:
 def test_a_statement_that_keeps_the_rule_is_left_alone(statement: str) -> None:
     """Arrays of parameters are no table, and rows may be copied out."""
     assert faults(statement) == []
+
+
+LOCKED_BEFORE = {
+    "schemas/device_trees.py",
+    "gateway/stores/devices/claiming.py",
+    "gateway/stores/devices/deletion.py",
+    "workers/importer/diff.py",
+}
+"""They change several devices after `lock_trees`, or a statement of their own that keeps the order."""
+_LOCKS = re.compile(r"\b(?:FROM|JOIN|UPDATE)\s+devices\b.*?\bFOR (?:NO KEY UPDATE|UPDATE|SHARE)\b", re.DOTALL)
+_CHANGES = re.compile(r"\bUPDATE\s+devices\b")
+_ONE = re.compile(r"\bWHERE (?:\w\.)?id = (?:\$\d+|NEW\.id|CASE)")
+_IN_ORDER = re.compile(r"\bORDER BY (?:\w\.)?id\s+FOR\b|\bSKIP LOCKED\b")
+
+
+def out_of_turn(statement: str) -> bool:
+    """Whether a statement locks several devices in no order."""
+    several = _LOCKS.search(statement) or _CHANGES.search(statement)
+    return several is not None and not _ONE.search(statement) and not _IN_ORDER.search(statement)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_several_devices_are_locked_in_the_order_of_their_ids(path: Path) -> None:
+    """Or without waiting; see `gateway.stores.devices.locking` for why."""
+    source = path.read_text()
+    found = [text for text in literals(source) if out_of_turn(text)]
+    if str(path.relative_to(ROOT)) in LOCKED_BEFORE:
+        assert "lock_trees(" in source or any(_IN_ORDER.search(text) for text in literals(source))
+    else:
+        assert found == []
+
+
+def test_functions_of_the_database_lock_devices_in_order_too() -> None:
+    """A trigger changes the devices of a model, or one."""
+    assert [name for name, body in functions().items() for text in body.split(";") if out_of_turn(text)] == []
