@@ -16,7 +16,7 @@ import asyncio
 import sys
 from typing import NamedTuple
 
-from bench import connectors, delivery, end_to_end, flush, history, idle, mass, neighbour, sync, telemetry
+from bench import connectors, delivery, end_to_end, flush, history, idle, mass, neighbour, sync, telemetry, tenants
 from bench.results import Report
 from bench.rig import rig
 
@@ -29,6 +29,7 @@ WORKLOADS = (
     "end_to_end",
     "delivery",
     "connectors",
+    "tenants",
     "sync",
     "history",
 )
@@ -82,6 +83,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "connectors" in only:
         async with rig(few) as servers:
             await connectors.run(servers, report, rounds=fewer_rounds, seconds=2 * each_s, behind=size.behind)
+    if "tenants" in only:
+        async with rig(1_000) as servers:
+            await tenants.run(servers, report, rounds=fewer_rounds, seconds=2 * each_s, events=size.events // 10)
     if "sync" in only:
         async with rig(min(10_000, devices)) as servers:
             await sync.run(servers, report, rounds=fewer_rounds, devices=devices)

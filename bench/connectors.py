@@ -7,11 +7,11 @@ devices, its ledger is read without end.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from statistics import median
 
+from bench.beside import Beside, compare
 from bench.field import Field, field, worker
 from bench.results import Report
 from bench.rig import SHARDS, UNDER_TEST, Rig
@@ -24,8 +24,6 @@ SETTLED_S = 1.0
 """Of this load come before anything is measured."""
 COPIED = 1_000_000
 """Events made in one transaction."""
-
-Beside = Callable[[], AbstractAsyncContextManager[None]]
 
 
 async def run(rig: Rig, report: Report, *, rounds: int, seconds: float, behind: int) -> None:
@@ -44,26 +42,17 @@ async def run(rig: Rig, report: Report, *, rounds: int, seconds: float, behind: 
             "its ledger read": tenant.ledger,
         }
 
-        async def measure(beside: Beside) -> float:
+        async def measure() -> float:
             made.forget()
-            async with beside():
-                await made.trickle([neighbour], RATE, seconds)
-                await asyncio.sleep(0.2)
+            await made.trickle([neighbour], RATE, seconds)
+            await asyncio.sleep(0.2)
             return float(made.seen()["/timed/neighbour"]["p99_ms"])
 
         async with worker(rig, valkey, "dispatcher", UNDER_TEST):
             await made.trickle([neighbour], RATE, SETTLED_S)
             await made.until(int(RATE * SETTLED_S * 0.9), "/timed/")
             await asyncio.sleep(SETTLED_S)
-            for name, beside in besides.items():
-                alone, together = [], []
-                for _ in range(rounds):
-                    alone.append(await measure(contextlib.nullcontext))
-                    together.append(await measure(beside))
-                without, with_it = median(alone), median(together)
-                shown = f"p99 {without:.0f} → {with_it:.0f} ms"
-                report.add("connectors", f"a neighbour beside {name}", shown, alone=alone, together=together)
-                report.ratio(f"neighbour_p99_beside_{name.replace(' ', '_')}", with_it / without, at_most=1.2)
+            await compare(report, "connectors", besides, measure, rounds=rounds, at_most=1.2)
 
 
 class _Tenant:

@@ -210,9 +210,9 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     pending_messages_max: Annotated[
         _Count, Meta(description="Messages waiting in one edge process for Redis; more get 503.")
     ] = 20_000
-    api_key_calls_max: Annotated[_Count, Meta(description="Calls that one API key may make in 10 s; more get 429.")] = (
-        1_000
-    )
+    api_key_calls_max: Annotated[
+        int, Meta(ge=5, le=1_000_000, description="Calls that one API key may make in 5 s; beyond, as for accounts.")
+    ] = 500
     organization_share: Annotated[
         _Ratio,
         Meta(

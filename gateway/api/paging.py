@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 REMEMBERED_S = 3600
 PAGE_MAX = 1_000_000
-OFFSET_MAX = 50_000
-"""Rows that a page may lie behind those that are known; in the log they cost some 50 ms."""
+OFFSET_MAX = 10_000
+"""Rows that a page may lie behind those that are known; in the log they cost some 10 ms."""
 TOO_DEEP = "Page lies too deep to begin with: read the pages in order, or narrow the list by its filters"
 PER_PAGE = 50
 PER_PAGE_MAX = 100

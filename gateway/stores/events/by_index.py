@@ -6,20 +6,23 @@ that shows a hundred. Read by index a page costs what it shows.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from schemas.bounds import PAGE_BYTES_MAX
 from schemas.postgres import Connection, Pool, fetch_some
 from schemas.postgres_errors import Record
 from schemas.telemetry import AHEAD_MAX
 
+T = TypeVar("T")
+
 SETTINGS = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
 STORED_SLACK = AHEAD_MAX + timedelta(hours=1)
 """An event's own time is at most this much later than the time it was stored; so old partitions are left alone."""
 
-ROWS_FIRST = 50
+ROWS_FIRST, ROWS_MAX = 50, 100
+"""Of one fetch: between two of them the event loop is free for others."""
 
 
 @contextlib.asynccontextmanager
@@ -30,21 +33,21 @@ async def reading(pool: Pool) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def page(pool: Pool, statement: str, *arguments: Any) -> list[Record]:
-    """The rows of a statement with their `data` as text: all, or so many that they are more than a page holds.
+async def page(pool: Pool, made_of: Callable[[Record], T], statement: str, *arguments: Any) -> list[T]:
+    """What is made of the rows of a statement with their `data` as text: of all, or so many as more than fill a page.
 
     They are fetched some at a time, as many as by the size of those before them should fill the page.
     """
-    found: list[Record] = []
+    found: list[T] = []
     characters = 0
 
     def take(rows: list[Record]) -> int:
         nonlocal characters
-        found.extend(rows)
+        found.extend(map(made_of, rows))
         characters += sum(len(row["data"]) for row in rows)
         if characters > PAGE_BYTES_MAX and len(found) > 1:
             return 0
-        return max(1, (PAGE_BYTES_MAX - characters) * len(found) // characters + 1)
+        return max(1, min(ROWS_MAX, (PAGE_BYTES_MAX - characters) * len(found) // characters + 1))
 
     async with reading(pool) as connection:
         await fetch_some(connection, statement, *arguments, first=ROWS_FIRST, take=take)

@@ -61,8 +61,9 @@ async def page(
     if before is not None:
         arguments += before
         conditions += BEFORE.format(len(arguments) - 1, len(arguments))
-    rows = await by_index.page(pool, PAGE.format(conditions=conditions), *arguments)
-    return [_event(row, project_id, device_id) for row in rows]
+    return await by_index.page(
+        pool, lambda row: _event(row, project_id, device_id), PAGE.format(conditions=conditions), *arguments
+    )
 
 
 def _event(row: Any, project_id: UUID, device_id: UUID) -> StoredEvent:

@@ -161,7 +161,7 @@ async def _read(
                AND e.ts >= $1 AND e.stored_at >= $2 AND e.ts < $3{where}
              ORDER BY e.ts DESC, e.shard DESC, e.seq DESC LIMIT {take}) found
          ORDER BY ts DESC, shard DESC, seq DESC OFFSET ${len(arguments) - 1} LIMIT ${len(arguments)}"""
-    return [_listed(row) for row in await by_index.page(pool, statement, *arguments)]
+    return await by_index.page(pool, _listed, statement, *arguments)
 
 
 def _listed(row: asyncpg.Record) -> ListedMessage:
