@@ -13,7 +13,7 @@ from gateway.cli.local.embedded import EmbeddedValkey, free_port
 from schemas import keys, postgres, redis
 from tests.conftest import SHARDS
 from tests.faults.proxy import Proxy
-from tests.faults.stack import Load, Stack, assert_stored_once, assert_told_of_command, send_command
+from tests.faults.stack import RECOVERY_S, Load, Stack, assert_stored_once, assert_told_of_command, send_command
 
 DELIVERING = {"FLEETGATE_EGRESS_ALLOW": "127.0.0.0/8", "FLEETGATE_EGRESS_HTTP": "true"}
 AHEAD_MS = 3_600_000
@@ -84,6 +84,7 @@ async def test_postgres_restored_to_an_earlier_point_loses_nothing_that_is_kept(
             await assert_told_of_command(stack, device_id, command_id)
             await stack.call("DELETE", f"/core/v1/organization/devices/{device_id}/commands/{command_id}")
     await assert_stored_once_of(stack, load)
+    numbers: dict[str, int] = await stack.query("SELECT json_object_agg(shard, next_seq) FROM shards")
     backup.restore()
     async with Load(stack) as later:
         later.sent = load.sent
@@ -92,13 +93,22 @@ async def test_postgres_restored_to_an_earlier_point_loses_nothing_that_is_kept(
     await assert_stored_once_of(stack, later)
     await worker.logged("shard_went_back")
     await worker.logged("postgres_went_back")
+    for shard, next_seq in numbers.items():
+        given_twice = await stack.query(
+            """SELECT count(*) FROM events
+                WHERE shard = $1 AND seq < $2 AND (data->'telemetry'->'telemetries'->>'n')::int >= $3""",
+            int(shard),
+            next_seq,
+            load.sent,
+        )
+        assert given_twice == 0
     command_id = await send_command(stack, device_id)
     await assert_told_of_command(stack, device_id, command_id, soon=True)
 
     async def all_delivered() -> bool:
         return later.acknowledged <= delivered
 
-    await until(all_delivered, 40)
+    await until(all_delivered, RECOVERY_S)
 
 
 async def test_what_was_trimmed_is_said_to_be_lost(stack: Stack) -> None:
@@ -141,7 +151,7 @@ async def test_redis_succeeded_by_one_with_a_clock_behind_loses_nothing_it_ackno
             infos = [await first.info("replication"), await second.info("replication")]
             return bool(infos[1]["master_link_status"] == "up" and infos[0]["master_repl_offset"])
 
-        await until(replicated, 40)
+        await until(replicated, RECOVERY_S)
         # From here on the successor hears nothing more, and its ids lie an hour below the first one's.
         await second.execute_command("REPLICAOF", "NO", "ONE")
         for shard in range(SHARDS):
@@ -178,7 +188,7 @@ async def assert_stored(stack: Stack, load: Load) -> None:
             or ()
         )
 
-    await until(stored, 40)
+    await until(stored, RECOVERY_S)
 
 
 async def assert_stored_once_of(stack: Stack, load: Load) -> None:
@@ -206,7 +216,7 @@ async def test_a_device_that_registered_in_the_span_that_is_gone_registers_again
     async def beats() -> bool:
         return await stack.query("SELECT heartbeat FROM installation") > heartbeat + 1
 
-    await until(beats, 40)
+    await until(beats, RECOVERY_S)
     backup.restore()
     path = f"/v1/devices/{registered['id']}/telemetry"
 
@@ -214,7 +224,7 @@ async def test_a_device_that_registered_in_the_span_that_is_gone_registers_again
         status, _, _ = await stack.call("POST", path, {"status": "online"}, registered["access_key"])
         return status == 401
 
-    await until(turned_away, 40)
+    await until(turned_away, RECOVERY_S)
     status, again, _ = await stack.call("POST", "/v1/devices", unit, "")
     assert status == 201, again
 
@@ -235,10 +245,10 @@ async def test_a_2xx_waits_for_replicas_where_it_is_told_to(stack: Stack) -> Non
             assert status == 201 or answer["error"] == "The message store's replicas do not follow"
             return status == wanted
 
-        await until(lambda: answered(201), 40)
+        await until(lambda: answered(201), RECOVERY_S)
         replica.stop()
-        await until(lambda: answered(503), 40)
+        await until(lambda: answered(503), RECOVERY_S)
         replica.start()
-        await until(lambda: answered(201), 40)
+        await until(lambda: answered(201), RECOVERY_S)
     finally:
         replica.stop()

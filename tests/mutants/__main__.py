@@ -19,7 +19,7 @@ from tests.mutants.lines import MUTANTS, Mutant
 ROOT = Path(__file__).parent.parent.parent
 PARTS = ("gateway", "workers", "schemas", "tests", "docs", "pyproject.toml", "README.md")
 """What tests need."""
-TEST_S = 60
+TEST_S = 120
 NOTICED = 1
 """What pytest returns when tests failed; anything else says that they did not run."""
 
