@@ -14,7 +14,7 @@ from gateway.stores.devices import locking
 from gateway.stores.devices.locking import UNKNOWN
 from gateway.stores.tenants import spaces
 from schemas import device_trees
-from schemas.postgres import Executor
+from schemas.postgres import Connection, Executor
 
 
 class Moved(NamedTuple):
@@ -36,9 +36,9 @@ async def move(
 ) -> Moved:
     """Put a device into a space, or leave it there.
 
-    `owner_id` owns the device, and from then on `to_organization_id` where that is another one. A device that comes
-    into another project is told of in both. Raises NotFound when the device is not the owner's, or not in
-    `from_project_id`; DoesNotFit when the space is not the new owner's.
+    `owner_id` owns the device, and from then on `to_organization_id` where that is another one: then it parts from
+    devices above and below it that stay. A device that comes into another project is told of in both. Raises NotFound
+    when the device is not the owner's, or not in `from_project_id`; DoesNotFit when the space is not the new owner's.
     """
     new_owner_id = to_organization_id or owner_id
     # Looked for before anything is locked: to the caller an unknown device comes before an unknown space.
@@ -57,10 +57,25 @@ async def move(
         to_organization_id=new_owner_id,
     )
     moved = [one.device_id for one in trees]
+    if new_owner_id != owner_id:
+        await _part(change.connection, device.id, moved, owner_id, new_owner_id)
     for one in trees:
         change.record_all(one.events(change.moment))
     change.touched(*moved)
     return Moved(device.project_id, to_project_id, moved)
+
+
+async def _part(connection: Connection, device_id: UUID, moved: list[UUID], owner_id: UUID, new_owner_id: UUID) -> None:
+    """Let no device be below one of another owner, which would be handed its commands and could delete it."""
+    await connection.execute(
+        """UPDATE devices d SET parent_id = NULL
+            WHERE d.id = $1 AND EXISTS (SELECT FROM devices p WHERE p.id = d.parent_id AND p.organization_id <> $4)
+               OR d.parent_id = ANY($2::uuid[]) AND d.organization_id = $3 AND d.deleted_at IS NULL""",
+        device_id,
+        moved,
+        owner_id,
+        new_owner_id,
+    )
 
 
 async def space_of_parent(connection: Executor, parent_id: UUID, owner_id: UUID) -> UUID | None:
