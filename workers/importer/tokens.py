@@ -31,7 +31,7 @@ TOKEN_LIFE_MAX_S = 365 * 86400.0
 MOMENT_FROM = 10**9
 """A life this long is the moment at which it ends, in seconds or milliseconds since 1970."""
 RENEW_S = 60.0
-"""A token is renewed this long before it expires."""
+"""A token is renewed this long before it expires; one that lives less than twice as long, in the middle of its life."""
 _JSON = {"Accept": "application/json"}
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _T = TypeVar("_T")
@@ -168,7 +168,8 @@ class Tokens:
             raise VendorError("The token endpoint answered without a token", unauthorized=True)
         known.access_token, known.code, known.verifier = token, "", ""
         known.refresh_token = refresh or known.refresh_token
-        known.expires_at = time.time() + _life_s(life)
+        life_s = _life_s(life)
+        known.expires_at = time.time() + max(life_s, RENEW_S + life_s / 2)
         known.found = None
         self._steps.clear()
         await self._keep(known)
@@ -256,7 +257,7 @@ def _life_s(value: Any) -> float:
             value = times.of_text(value).timestamp()
         number = float(value) if isinstance(value, str | int | float) else TOKEN_LIFE_S
         if number >= MOMENT_FROM:
-            number = (times.of_number(number) - datetime.now(UTC)).total_seconds()
+            number = max((times.of_number(number) - datetime.now(UTC)).total_seconds(), 0.0)
     except (ValueError, OverflowError):
         return TOKEN_LIFE_S
     return number if 0 <= number <= TOKEN_LIFE_MAX_S else TOKEN_LIFE_S
