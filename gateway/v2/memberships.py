@@ -22,7 +22,7 @@ RESOURCE = "members"
 MEMBERS_MAX = 1_000
 REFUSED = {403: "The caller does not administer one of the projects.", 404: "There is no such project or account."}
 
-Place = tuple[UUID, str]
+MemberPosition = tuple[UUID, str]
 
 
 class MembershipsQuery(Struct, kw_only=True):
@@ -65,7 +65,7 @@ async def list_members_of_all_projects(services: Services, account: Principal, q
     """List the members of all projects of an organization that the caller may read."""
     project_ids = await readable(services, account, query.organization)
     scope = (query.organization, query.member_id)
-    after = page_tokens.unseal(scope, query.page_token, Place)
+    after = page_tokens.unseal(scope, query.page_token, MemberPosition)
     found = await stored.listed_in(services.postgres, project_ids, query.member_id, after, query.page_size + 1)
     page = found[: query.page_size]
     token = page_tokens.seal(scope, [page[-1].project_id, page[-1].id]) if len(found) > len(page) else ""
