@@ -10,7 +10,8 @@ What a function takes says what it needs:
 * a parameter of the type that the endpoint's `caller` is (a device, a principal): whoever calls, proven (else 401).
 * a parameter whose type is a scope (project, organization, vendor): where the caller has the endpoint's `permission`
   (else 404 or 403). The path names it as the parameter is called, or it is the caller's own.
-* `body`: decoded from JSON into its type (400 when malformed, 422 when it does not fit); `bytes` is the raw body.
+* `body`: decoded from JSON into its type (400 when malformed, 422 when it does not fit); `bytes` is the raw body. A
+  POST of which nothing is required may have none.
 * `query`: a struct decoded from the query string (422 when it does not fit).
 * any other parameter: the member of the path with that name, a UUID (404 when it is none) or a string (which may
   hold slashes where the path says `{name:path}`).
@@ -117,6 +118,7 @@ class Endpoint:
         self._encoder = msgspec.json.Encoder()
         self.exact = caller is not None and caller.exact
         self._members = self._exact_members() if self.exact and self._decoder is not None else None
+        self.body_optional = self.exact and method == "POST" and _asks_for_nothing(self.body)
         self._parameters = {} if self.query is None else _parameters(self.query)
         self.patterns = {
             pattern: text
@@ -226,6 +228,8 @@ class Endpoint:
 
     def _decoded_body(self, data: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
         check = None if self._members is None else self._members.check
+        if self.body_optional and not data.strip():
+            data = b"{}"
         return bodies.decode(decoder, data, self.patterns, check)
 
     def _exact_members(self) -> Members:
@@ -296,6 +300,15 @@ def _tenant(principal: Any, given: Mapping[str, Any]) -> UUID | str | None:
 
 def _is_scope(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Scope)
+
+
+def _asks_for_nothing(body: Any) -> bool:
+    """Whether a struct has no member that must be there: nothing at all is one of its kind, too."""
+    return (
+        isinstance(body, type)
+        and issubclass(body, msgspec.Struct)
+        and not any(field.required for field in msgspec.structs.fields(body))
+    )
 
 
 def _parameters(query: type[msgspec.Struct]) -> dict[str, bool]:

@@ -129,7 +129,7 @@ def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -
         operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     elif endpoint.described_body is not None:
         content = {endpoint.body_media_type: {"schema": schema_of(endpoint.described_body)}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": not endpoint.body_optional, "content": content}
     error = endpoint.dialect.body
     for status, described in sorted(_refusals(endpoint).items()):
         shape = ErrorBody if status == HEAD_TOO_LARGE else error

@@ -4,10 +4,8 @@ from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta, Struct
 
-from gateway.api import bodies
 from gateway.api.callers.api_keys import ORGANIZATION_KEY, PARTNER_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.scopes import OrganizationScope, VendorScope
@@ -24,13 +22,10 @@ ERRORS = {
 }
 
 
-class Rotation(Struct, forbid_unknown_fields=True):
+class Rotation(Struct):
     """For how long the key before stays good, unless the new one is used earlier; 0 ends it at once."""
 
     overlap_s: Annotated[int, Meta(ge=0, le=OVERLAP_S_MAX)] = OVERLAP_S
-
-
-_rotation = msgspec.json.Decoder(Rotation)
 
 
 class NewAccessKey(Struct):
@@ -47,10 +42,11 @@ class NewAccessKey(Struct):
     "/core/v1/organization/devices/{device_id}/rotate_key",
     caller=ORGANIZATION_KEY,
     permission=Permission.ADMINISTER,
-    described_body=Rotation,
     errors=ERRORS,
 )
-async def rotate_key(services: Services, organization: OrganizationScope, device_id: UUID, body: bytes) -> NewAccessKey:
+async def rotate_key(
+    services: Services, organization: OrganizationScope, device_id: UUID, body: Rotation
+) -> NewAccessKey:
     """Give a device a new key. The one before is good until the device uses the new one, or the time is over."""
     async with change(services) as changed:
         await locking.lock(changed.connection, organization.id, device_id)
@@ -62,19 +58,19 @@ async def rotate_key(services: Services, organization: OrganizationScope, device
     "/core/v1/partner/devices/{device_id}/rotate_key",
     caller=PARTNER_KEY,
     permission=Permission.ADMINISTER,
-    described_body=Rotation,
     errors=ERRORS,
 )
-async def rotate_key_as_vendor(services: Services, partner: VendorScope, device_id: UUID, body: bytes) -> NewAccessKey:
+async def rotate_key_as_vendor(
+    services: Services, partner: VendorScope, device_id: UUID, body: Rotation
+) -> NewAccessKey:
     """Give a device of the partner's models a new key, as its owner could, or while it has none."""
     async with change(services) as changed:
         await locking.check_of_vendor(changed.connection, partner.id, device_id)
         return await _rotated(services, changed, device_id, body)
 
 
-async def _rotated(services: Services, changed: Change, device_id: UUID, body: bytes) -> NewAccessKey:
-    asked = bodies.decode(_rotation, body) if body else Rotation()
-    rotated = await rotation.rotate(changed, device_id, timedelta(seconds=asked.overlap_s))
+async def _rotated(services: Services, changed: Change, device_id: UUID, body: Rotation) -> NewAccessKey:
+    rotated = await rotation.rotate(changed, device_id, timedelta(seconds=body.overlap_s))
     key = services.access_key(device_id, rotated.version)
     return NewAccessKey(device_id, key, rotated.version, rotated.previous_until)
 

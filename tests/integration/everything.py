@@ -221,7 +221,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
         bodies={
             "/emulator/v2/projects/{project}/devices/{device}:publish": {"temperature": {"value": 21.5}},
             f"{organization}/devices/claim": unsorted,
-            f"{organization}/spaces/find_or_create": {"project_id": str(acme.project_id), "name": "Cellar/Shelf"},
+            f"{organization}/spaces/find_or_create": {"project_id": str(acme.project_id), "name": "Loft/Shelf"},
             f"{organization}/devices/{{device_id}}/commands": {"command": "reboot"},
             "/v2/organizations/{organization}/members": leads | {"email": "another@example.org"},
             "/v2/projects:batchUpdate": {"projects": [in_project[4:]], "addLabels": {"floor": "2"}},

@@ -45,3 +45,13 @@ async def test_devices_may_say_what_is_not_known(edge: Any, acme: Owner) -> None
     telemetry = {"telemetries": {"a": 1}, "bogus": 1}
     status, _ = await acme.ask("POST", f"/v1/devices/{made['id']}/telemetry?bogus=1", telemetry, made["access_key"])
     assert status == 201
+
+
+async def test_where_nothing_is_required_nothing_need_be_sent(acme: Owner) -> None:
+    """A service account can be made by a bare POST; what needs a member says which, and that a body is missing."""
+    boss = await account_of(acme, "organization.admin")
+    accounts = f"/v2/projects/{acme.project_id}/serviceaccounts"
+    async with acme.http.post(acme.url + accounts, headers={"authorization": boss.basic}) as answer:
+        assert (answer.status, (await answer.json())["displayName"]) == (200, "")
+    async with acme.http.post(f"{acme.url}/v2/projects", headers={"authorization": boss.basic}) as answer:
+        assert (answer.status, "Body is missing" in (await answer.json())["error"]) == (400, True)

@@ -37,3 +37,12 @@ def test_every_change_by_a_tenant_asks_for_more_than_to_read() -> None:
     reading = (Permission.BELONG, Permission.READ)
     assert [e for e in ENDPOINTS if e.method != "GET" and e.permission in reading] == []
     assert [e for e in ENDPOINTS if e.path.startswith("/core/") and e.permission is None] == []
+
+
+def test_a_post_of_which_nothing_is_required_may_have_no_body() -> None:
+    """And no other: a change that says nothing, or a claim without a proof, is a slip."""
+    optional = {f"{one.method} {one.path}" for one in ENDPOINTS if one.body_optional}
+    assert "POST /core/v1/organization/devices/{device_id}/rotate_key" in optional
+    assert "POST /v2/projects/{project}/serviceaccounts" in optional
+    assert not [call for call in optional if not call.startswith("POST ")]
+    assert "POST /core/v1/organization/devices/claim" not in optional
