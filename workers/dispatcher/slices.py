@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from schemas.events import EventType
 from schemas.postgres import Connection
 
-EVENTS = 5_000
+EVENTS = 2_000
 """Events of the log that one slice looks at, shared by its shards; at least `EVENTS_OF_SHARD_MIN` of each."""
-EVENTS_OF_SHARD_MIN = 100
-DEVICES = 1_000
-ROWS = 2_000
+EVENTS_OF_SHARD_MIN = 50
+DEVICES = 400
+ROWS = 1_000
 """Waiting rows that one slice ends."""
 DUE_MAX = 5_000
 """A job puts nothing more into a queue in which so many rows are due: it goes on at the pace of the receiver."""
