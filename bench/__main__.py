@@ -16,7 +16,20 @@ import asyncio
 import sys
 from typing import NamedTuple
 
-from bench import connectors, delivery, end_to_end, flush, history, idle, mass, neighbour, sync, telemetry, tenants
+from bench import (
+    connectors,
+    delivery,
+    end_to_end,
+    flush,
+    history,
+    idle,
+    mass,
+    neighbour,
+    sync,
+    telemetry,
+    tenants,
+    upkeep,
+)
 from bench.results import Report
 from bench.rig import rig
 
@@ -32,6 +45,7 @@ WORKLOADS = (
     "tenants",
     "sync",
     "history",
+    "upkeep",
 )
 FEW = 300_000
 """Devices of the workloads that do not depend on how many there are."""
@@ -73,6 +87,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "neighbour" in only:
         async with rig(1_000) as servers:
             await neighbour.run(servers, report, seconds=2 * each_s)
+    if "upkeep" in only:
+        async with rig(devices) as servers:
+            await upkeep.run(servers, report)
     if "end_to_end" in only:
         report.progress(f"registering {devices:,} devices")
         async with rig(devices) as servers:
