@@ -178,7 +178,7 @@ def _documents() -> tuple[bytes, bytes]:
 @contextlib.asynccontextmanager
 async def _services(settings: EdgeSettings, metrics: Metrics, background: Background) -> AsyncIterator[State]:
     pool = await postgres.create_pool(settings.postgres_dsn, "edge", settings.postgres_pool)
-    client = redis.connect(settings.redis_url)
+    client = redis.connect(settings.redis_url, settings.redis_ca)
     try:
         await postgres.check_sessions(settings.postgres_dsn)
         installation = await postgres.installation(pool)
@@ -194,7 +194,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
     access_keys = master_keys.access_keys()
     call_limit = CallLimit(client, shards)
     ingest = Ingest(
-        Nodes(settings.redis_url, client, shards),
+        Nodes(settings.redis_url, client, shards, settings.redis_ca),
         access_keys,
         call_limit,
         StateRoom(pool, shards, settings.state_keys_max, settings.state_bytes_max),

@@ -13,6 +13,7 @@ Errors are translated where they enter. What a command raises depends on what ha
 """
 
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Never
 
@@ -21,6 +22,8 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as SingleRedis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterNode, ClusterPipeline, RedisCluster
+
+from schemas.settings import SettingsError
 
 Redis = SingleRedis | RedisCluster
 """Either client: both take the same commands as long as every key of a command has the same shard."""
@@ -118,14 +121,25 @@ def plain_url(url: str) -> tuple[str, bool]:
     return f"{scheme.removesuffix(CLUSTER)}://{rest}", scheme.endswith(CLUSTER)
 
 
-def connect(url: str) -> Redis:
-    """A client for `url`. Nothing is sent before its first command.
+def authorities(ca: str) -> ssl.SSLContext:
+    """What checks a server's certificate: the authorities in this file, or the system's. Raises SettingsError."""
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"FLEETGATE_REDIS_CA is not usable: {ca}: {error.strerror or error}") from None
+
+
+def connect(url: str, ca: str = "") -> Redis:
+    """A client for `url`, with `ca` as in `authorities`. Nothing is sent before its first command.
 
     A command that is not answered within `TIMEOUT_S` fails, since a host that vanishes says nothing: one that blocks on
     purpose must block for less.
     """
     plain, cluster = plain_url(url)
     options: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": TIMEOUT_S}
+    if ca and plain.startswith("rediss:"):
+        authorities(ca)
+        options["ssl_ca_certs"] = ca
     if cluster:
         client = _Cluster.from_url(plain, **options)
         connection_class = _failing_as_lost(client.connection_kwargs["connection_class"])

@@ -42,6 +42,10 @@ RedisUrl = Annotated[
         "redis+cluster:// or rediss+cluster:// for a cluster (secret: may hold a password).",
     ),
 ]
+RedisCa = Annotated[
+    str,
+    Meta(description="PEM file with the authorities that may vouch for a rediss:// server; default: the system's."),
+]
 MasterKey = Annotated[
     _Secret, Meta(description="64 hex digits; every device's access key is derived from it (secret).")
 ]
@@ -99,6 +103,7 @@ class Stores(Keys, frozen=True, kw_only=True):
 
     postgres_dsn: Dsn
     redis_url: RedisUrl
+    redis_ca: RedisCa = ""
     postgres_pool: Annotated[int, Meta(ge=2, le=200, description="Most Postgres connections of one process.")] = 10
     log_level: Annotated[
         str,

@@ -39,7 +39,7 @@ RETRY_S = 1.0
 async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, checkpoint: Checkpoint) -> None:
     """Run all loops of this worker's roles until `stop` is set. Raises SettingsError when the master key is another."""
     pool = await postgres.create_pool(settings.postgres_dsn, "worker", settings.postgres_pool)
-    client = redis.connect(settings.redis_url)
+    client = redis.connect(settings.redis_url, settings.redis_ca)
     roles = settings.worker_roles.split(",")
     try:
         shards = await _shards(pool, settings, stop)

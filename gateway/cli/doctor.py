@@ -83,7 +83,7 @@ async def _manifests(_: Servers) -> AsyncIterator[Finding]:
 
 
 async def _redis(servers: Servers) -> AsyncIterator[Finding]:
-    client = redis.connect(servers.redis_url)
+    client = redis.connect(servers.redis_url, servers.redis_ca)
     try:
         nodes = await _by_node(client, "INFO")
         try:

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.cli.secret_file import write_secret
 from schemas import postgres
-from schemas.settings import PREFIX, Dsn, Keys, RedisUrl, SettingsError, UpSettings, load, variables
+from schemas.settings import PREFIX, Dsn, Keys, RedisCa, RedisUrl, SettingsError, UpSettings, load, variables
 
 POSTGRES_VERSION_MIN = 15
 
@@ -23,6 +23,7 @@ class Servers(Keys, frozen=True, kw_only=True):
 
     postgres_dsn: Dsn
     redis_url: RedisUrl
+    redis_ca: RedisCa = ""
 
 
 NAMES = tuple(variables(Servers))

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import structs
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import parse_url
 
@@ -24,7 +25,7 @@ REMAP_S = 0.5
 class Nodes:
     """`pipes[shard]` is the pipe to the node of that shard, None while nobody knows the node."""
 
-    def __init__(self, url: str, redis: Redis, shards: int) -> None:
+    def __init__(self, url: str, redis: Redis, shards: int, ca: str = "") -> None:
         self.pipes: list[Pipe | None] = [None] * shards
         self.moved = asyncio.Event()
         self._redis = redis
@@ -39,6 +40,7 @@ class Nodes:
             password=options.get("password"),
             database=int(options.get("db", 0)),
             tls=plain.startswith("rediss:"),
+            ca=ca,
         )
 
     def __repr__(self) -> str:
@@ -67,7 +69,7 @@ class Nodes:
         nodes = await nodes_of(self._redis, map(keys.ingest, range(len(self.pipes))))
         at = self._address
         return [
-            Address(host=node.host, port=int(node.port), username=at.username, password=at.password, tls=at.tls)
+            structs.replace(at, host=node.host, port=int(node.port), path="", database=0)
             for node in nodes
             if node is not None
         ]

@@ -8,7 +8,6 @@ authenticates and comes back by itself; while it is away, `connected` is False a
 import asyncio
 import logging
 import random
-import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -17,6 +16,7 @@ import hiredis
 from msgspec import Struct
 
 from schemas import entries, logs
+from schemas.redis import authorities
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Address(Struct, frozen=True, kw_only=True):
     password: str | None = None
     database: int = 0
     tls: bool = False
+    ca: str = ""
 
     def __repr__(self) -> str:
         return f"<Address {self.path or f'{self.host}:{self.port}'}>"
@@ -99,7 +100,7 @@ class Pipe(asyncio.Protocol):
     async def _connect(self) -> None:
         self._lost.clear()
         loop, at = asyncio.get_running_loop(), self.address
-        context = ssl.create_default_context() if at.tls else None
+        context = authorities(at.ca) if at.tls else None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if at.path:

@@ -18,8 +18,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from edges import RunningEdge, open_shards, running_edge
+from redis.asyncio import Redis as SingleRedis
 
+from gateway.ingest.nodes import Nodes
+from schemas import redis
 from schemas.redis import Redis
+from schemas.settings import SettingsError
 
 
 async def test_an_idle_connection_is_closed_after_the_set_time(dsn: str, redis_url: str, redis_client: Redis) -> None:
@@ -220,6 +224,20 @@ async def test_a_renewed_certificate_is_served_to_new_connections(
             standing.writer.write(standing.head() + BODY)
             assert (await standing.answer())[0] == 201
         standing.writer.close()
+
+
+async def test_a_private_authority_may_vouch_for_redis(tmp_path: Path) -> None:
+    """Given as a file, for the hot path and all else alike; one that cannot be read is told at start."""
+    certificate, _ = _self_signed(tmp_path)
+    url = "rediss://127.0.0.1:1"
+    client = redis.connect(url, str(certificate))
+    assert isinstance(client, SingleRedis)
+    assert client.connection_pool.connection_kwargs["ssl_ca_certs"] == str(certificate)
+    [address] = {*await Nodes(url, client, 1, str(certificate))._addresses()}
+    assert (address.tls, address.ca) == (True, str(certificate))
+    assert len(redis.authorities(address.ca).get_ca_certs()) == 1
+    with pytest.raises(SettingsError, match="FLEETGATE_REDIS_CA is not usable"):
+        redis.connect(url, str(tmp_path / "missing.pem"))
 
 
 def _self_signed(folder: Path) -> tuple[Path, Path]:
