@@ -44,6 +44,10 @@ class Rotating:
                 statuses.append(answer.status)
         return statuses
 
+    async def counted(self) -> dict[str, int]:
+        """How the messages ended that were stored or dropped."""
+        return dict(await self.owner.pool.fetch("SELECT outcome, sum(count)::int FROM ingest_ledger GROUP BY 1"))
+
     async def flush(self) -> None:
         """Store what was taken, and write the replies that became other ones."""
         await store_all(self.edge, self.redis)
@@ -75,9 +79,22 @@ async def test_the_old_key_is_good_until_the_new_one_is_used(rotating: Rotating)
     assert await rotating.doors(rotating.old) == TURNED_AWAY
     assert await rotating.doors(new) == GOOD
     await rotating.flush()
-    counted = dict(await rotating.owner.pool.fetch("SELECT outcome, sum(count)::int FROM ingest_ledger GROUP BY 1"))
+    counted = await rotating.counted()
     assert counted.pop("stored") >= 4 * 2
     assert counted.keys() <= {"rejected_old_key"}
+
+
+async def test_what_a_key_sends_after_its_end_is_not_stored(rotating: Rotating) -> None:
+    """An edge writes a message to the log while it looks up that it must turn it away: the log proves nothing."""
+    await rotating.rotate()
+    await rotating.owner.pool.execute(
+        "UPDATE devices SET previous_key_good = false, previous_key_until = now() - interval '1 minute' WHERE id = $1",
+        rotating.device_id,
+    )
+    await rotating.flush()
+    assert await rotating.doors(rotating.old) == TURNED_AWAY
+    await rotating.flush()
+    assert await rotating.counted() == {"rejected_old_key": 2}
 
 
 async def test_a_call_other_than_telemetry_uses_the_new_key_too(rotating: Rotating) -> None:
@@ -95,7 +112,7 @@ async def test_the_time_ends_the_old_key_whether_the_new_one_is_used_or_not(rota
     stolen = await rotating.rotate(overlap_s=0)
     assert await rotating.doors(rotating.old) == TURNED_AWAY
     await rotating.flush()
-    counted = dict(await rotating.owner.pool.fetch("SELECT outcome, sum(count)::int FROM ingest_ledger GROUP BY 1"))
+    counted = await rotating.counted()
     assert (counted.get("stored", 0), counted.get("rejected_old_key")) == (0, 2)
     await rotating.rotate(overlap_s=60)
     assert await rotating.doors(stolen) == GOOD
