@@ -1,8 +1,8 @@
 """Long work on connectors' queues, in slices: replays, synchronizations, the end of what disabled connectors owed.
 
-The jobs of this process's slots take turns, of each connector the oldest; whatever they are, they get no more than half
-of one connection's time, so that Postgres and the loop are left to deliveries. Two processes may hold a slot for a
-moment: a slice locks its job, and finds the place where the other has left it.
+The jobs of this process's slots take turns, of each connector the oldest; whatever they are, they get no more than a
+third of one connection's time, so that Postgres and the loop are left to deliveries. Two processes may hold a slot for
+a moment: a slice locks its job, and finds the place where the other has left it.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 RECHECK_S = 1.0
 """A connector was held, a queue full, or a notification lost with its connection: then jobs are looked at again."""
+PAUSES = 2
+"""So many times as long as a slice took nothing is done after it."""
 PAUSE_MIN_S = 0.002
 RETRY_S = 0.25
 
@@ -70,5 +72,5 @@ class Jobs:
             if done.ended:
                 logs.event(log, logging.INFO, "job_done", connector=connector_id, job=job_id)
             worked = worked or done.worked
-            await asyncio.sleep(max(PAUSE_MIN_S, time.monotonic() - began))
+            await asyncio.sleep(max(PAUSE_MIN_S, PAUSES * (time.monotonic() - began)))
         return worked
