@@ -108,7 +108,7 @@ async def test_malformed_requests_get_400_and_lose_nothing(stack: Stack, edge: P
         (b'{"status":"online","override":"yes"}', 422),
         (b"\xff\xfe{}", 400),
         (b'{"telemetries":{"a":"\xff"}}', 400),
-        (b'{"telemetries":{"a":"\\ud800"}}', 400),
+        (b'{"telemetries":{"a":"\\ud800"}}', 422),
         (b'"online"', 422),
         (b"null", 422),
         (b'{"telemetries":{"a":"' + b"x" * 1001 + b'"}}', 422),
@@ -154,7 +154,8 @@ async def test_a_slow_loris_is_shown_the_door(stack: Stack, edge: Process) -> No
         b"POST /v1/devices/",
         b"POST /v1/devices HTTP/1.1\r\nHost: x\r\n",
         b"POST /v1/devices HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
-        f"POST /v1/devices/{device_id}/telemetry HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode(),
+        b"POST /v1/devices/%b/telemetry HTTP/1.1\r\nHost: x\r\nAuthorization: %b\r\nContent-Length: 100\r\n\r\n{"
+        % (device_id.encode(), stack.access_key(device_id).encode()),
     ]
     async with Load(stack, 4) as load:
         answers = await asyncio.gather(*(raw(stack, start, end=False) for start in starts))

@@ -145,7 +145,14 @@ async def test_a_total_that_does_not_match_fails_the_run(imports: Imports) -> No
     assert await imports.devices(connector) == {}
 
 
-@pytest.mark.parametrize("total", ["²", "9" * 5000, None, True, "", [1]])
+async def test_a_total_that_is_never_told_fails_the_run(imports: Imports) -> None:
+    """It may come on the last page only, but it must come."""
+    (imports.cloud.folder / "acme.toml").write_text(manifest("page", total=True))
+    imports.cloud.before = lambda *_: web.json_response({"devices": [], "total": None})
+    assert "has no number at `total`" in (await imports.sync(await imports.connector()))["error"]
+
+
+@pytest.mark.parametrize("total", ["²", "9" * 5000, True, "", [1]])
 async def test_a_total_that_is_no_number_fails_the_run(imports: Imports, total: Any) -> None:
     (imports.cloud.folder / "acme.toml").write_text(manifest("page", total=True))
     imports.cloud.before = lambda *_: web.json_response({"devices": [{"id": 1}], "total": total})
