@@ -288,15 +288,18 @@ class Project:
         )
         stop, done = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(made.run(stop))
-            for slot in range(SLOTS if owning else 0):
-                group.create_task(made.own(slot, done))
+            tasks = [group.create_task(made.run(stop))]
+            tasks += [group.create_task(made.own(slot, done)) for slot in range(SLOTS if owning else 0)]
             try:
                 yield made
                 assert made.stalls is None or made.stalls.overlooked() == []
             finally:
                 done.set()
                 stop.set()
+                _, left = await asyncio.wait(tasks, timeout=WAIT_S)
+                for task in left:
+                    task.cancel()
+                assert not left, "the dispatcher does not end"
         assert metrics.connectors_stalled._value.get() == 0
 
     @property

@@ -24,6 +24,10 @@ from workers.importer import decoding, retry_after
 ANSWER_BYTES_MAX = 32 * 1024 * 1024
 REQUEST_S = 30.0
 ATTEMPTS = 3
+FAILED_PAUSE_S = 0.5
+"""Before the second attempt; twice as long before the third."""
+BUSY_PAUSE_S = 1.0
+"""For a vendor that asks for patience and does not say how much; each time twice as long."""
 WAIT_MAX_S = 60.0
 """A vendor that asks for more patience than this is asked again with a later run."""
 WAITS_MAX = 5
@@ -122,12 +126,12 @@ class Requests:
                 asked_s = retry_after.seconds(lines, date, datetime.now(UTC))
             # Some say 403 or 500 to whoever comes too often: that they name a time tells it from a refusal.
             if (asked_s is not None or raw.status in (429, 503)) and waits < WAITS_MAX:
-                await self._pause(asked_s or 2.0**waits)
+                await self._pause(asked_s or BUSY_PAUSE_S * 2.0**waits)
                 waits += 1
                 continue
             if raw.status >= 500 and failures + 1 < ATTEMPTS and self._every_s <= WAIT_MAX_S:
                 failures += 1
-                await asyncio.sleep(2.0 ** (failures - 1) / 2)
+                await asyncio.sleep(FAILED_PAUSE_S * 2.0 ** (failures - 1))
                 continue
             _check(raw, method, url)
             return raw

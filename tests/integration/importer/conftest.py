@@ -15,7 +15,15 @@ from schemas.postgres import Pool
 from schemas.redis import Redis
 from schemas.secrets import VENDOR_CREDENTIALS, Vault
 from tests.conftest import MASTER_KEY, SHARDS
+from workers.importer import requests
 from workers.importer.runs import Runs
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody asked for is not waited for."""
+    monkeypatch.setattr(requests, "FAILED_PAUSE_S", 0.001)
+    monkeypatch.setattr(requests, "BUSY_PAUSE_S", 0.001)
 
 
 @pytest.fixture
