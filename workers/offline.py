@@ -45,14 +45,14 @@ GRACE = timedelta(seconds=120)
 """The longest usual pause between two messages of a device: what it gets after it could not be heard."""
 
 
-class _Place(NamedTuple):
+class _Progress(NamedTuple):
     """How far a sweep has come in a shard, in the order of `check_at`."""
 
     check_at: datetime
     device_id: UUID
 
 
-_START = _Place(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+_START = _Progress(datetime.min.replace(tzinfo=UTC), UUID(int=0))
 """Before all; asyncpg reads and writes this time as -infinity."""
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -106,11 +106,11 @@ class OfflineSweep:
         self,
         connection: Connection,
         shard: int,
-        after: _Place,
+        after: _Progress,
         until: datetime,
         thresholds: Mapping[UUID, timedelta],
         now: datetime,
-    ) -> tuple[int, _Place | None]:
+    ) -> tuple[int, _Progress | None]:
         """Look at the next devices of a shard: how many were marked, and where to go on if there are more."""
         rows = await connection.fetch(
             """SELECT device_id, last_seen_at, check_at FROM device_state
@@ -138,7 +138,7 @@ class OfflineSweep:
         if later:
             await _look_later(connection, shard, later)
         last = rows[-1]
-        return marked, _Place(last["check_at"], last["device_id"]) if len(rows) == DEVICES_MAX else None
+        return marked, _Progress(last["check_at"], last["device_id"]) if len(rows) == DEVICES_MAX else None
 
     async def _stored_until(self, now: datetime | None) -> Mapping[int, datetime]:
         """For each shard whose devices could be heard for long enough: up to when everything it accepted is stored."""

@@ -55,8 +55,8 @@ class StateRoom:
 
     def doubts_one(self, device_id: bytes, message: Telemetry) -> bool:
         """As `doubts`, for a single message."""
-        told = message.telemetries
-        return (told is not UNSET and len(told) > self._keys_max) or device_id in self.full
+        values = message.telemetries
+        return (values is not UNSET and len(values) > self._keys_max) or device_id in self.full
 
     async def check(self, device_id: bytes, messages: Sequence[Telemetry]) -> None:
         """Raises DoesNotFit when these messages would take the state beyond its limits."""
