@@ -8,7 +8,8 @@ Redis hash ``{shard}:edges``, field = a name that an edge gives itself, value = 
 
 An edge that cannot take telemetry (it is frozen, cut off, shedding, or its clock jumps) leaves a gap. An edge that ends
 takes its field away; the field ``!`` stays, and says that there were edges. Who judges devices by their silence asks
-`heard` first. Nothing here depends on the clock of the process that asks.
+`heard` first, and measures it up to the latest beat that all edges have told: whether one was frozen since is not known
+yet. Nothing here depends on the clock of the process that asks.
 """
 
 from collections.abc import Collection
@@ -19,32 +20,34 @@ from redis.asyncio.cluster import RedisCluster
 from schemas import keys
 from schemas.redis import Redis
 
-BEAT_S = 5.0
-LATE_S = 20
-"""An edge that was silent for longer left a gap."""
-GONE_S = 300
+BEAT_S = 2.0
+LATE_S = 6.0
+"""An edge that was silent for longer left a gap. Well below the shortest offline threshold: a shorter freeze is taken
+for the silence of devices."""
+GONE_S = 300.0
 """An edge that is silent for longer does not come back: devices have found another one, if there is one."""
-JUMP_S = 10
+JUMP_S = 10.0
 """An edge whose clock moved by more against that of Redis dates messages otherwise than before."""
 
 _NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
 _TELL = (
     _NOW
-    + f"""
+    + """
+local late, gone, jump = ARGV[3] * 1000, ARGV[4] * 1000, ARGV[5] * 1000
 local others, since, ahead = false, 0, ARGV[2] - now
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
     if all[i] ~= '!' and all[i] ~= ARGV[1] then
         local age = now - string.match(all[i + 1], '^%d+')
-        if age <= {LATE_S * 1000} then others = true end
-        if age > {GONE_S * 1000} then redis.call('HDEL', KEYS[1], all[i]) end
+        if age <= late then others = true end
+        if age > gone then redis.call('HDEL', KEYS[1], all[i]) end
     end
 end
 local mine = redis.call('HGET', KEYS[1], ARGV[1])
 if mine then
     local beat, began, was = string.match(mine, '^(%d+) (%d+) (-?%d+)$')
     since = began
-    if now - beat > {LATE_S * 1000} or math.abs(ahead - was) > {JUMP_S * 1000} then since = now end
+    if now - beat > late or math.abs(ahead - was) > jump then since = now end
 elseif #all > 0 and not others then
     since = now
 end
@@ -55,16 +58,17 @@ _ASK = _NOW + "return {now, redis.call('HGETALL', KEYS[1])}"
 
 
 class Heard(NamedTuple):
-    """How well devices of a shard can be heard. `since_ms`, `ahead_ms` as above; None where no edge ever told."""
+    """How well devices of a shard can be heard: up to the oldest beat of all edges, since when without a gap, dated by
+    which clock. `since_ms`, `ahead_ms` are None where no edge ever told."""
 
-    now_ms: int
+    until_ms: int
     since_ms: int | None
     ahead_ms: int | None
 
 
 async def tell(redis: Redis, shards: Collection[int], name: str, own_ms: int) -> None:
     """Tell that the edge of this name, whose clock says `own_ms`, takes telemetry of these shards. Raises RedisAway."""
-    await _run(redis, _TELL, shards, name, own_ms)
+    await _run(redis, _TELL, shards, name, own_ms, LATE_S, GONE_S, JUMP_S)
 
 
 async def leave(redis: Redis, shards: Collection[int], name: str) -> None:
@@ -89,7 +93,8 @@ def _heard(now_ms: int, flat: list[bytes]) -> Heard | None:
     missing = [edge for edge in edges if LATE_S * 1000 < now_ms - edge[0] <= GONE_S * 1000]
     if missing or not alive:
         return None
-    return Heard(now_ms, max(since for _, since, _ in alive), min(ahead for _, _, ahead in alive))
+    beats, since, ahead = zip(*alive, strict=True)
+    return Heard(min(beats), max(since), min(ahead))
 
 
 async def _run(redis: Redis, script: str, shards: Collection[int], *words: Any) -> list[Any]:

@@ -1,10 +1,11 @@
 """The offline sweep: finds devices that are silent for longer than their model's threshold.
 
 Only a silence that could have been broken counts. It is measured up to the moment that all which a shard accepted is
-stored: now when its stream is empty, else the time of its oldest entry; so a flusher that lags, or a Postgres that was
-away, makes no device offline. When telemetry could not be taken (the shard was being rebuilt, Redis was away, edges
-were frozen, shedding or gone, a clock was set, this process has just begun) devices first get time to be heard again.
-What edges tell of themselves is in `schemas.presence`; their clocks date messages, so silence is measured by theirs.
+stored: the last beat of its edges when its stream is empty, else the time of its oldest entry; so a flusher that lags,
+or a Postgres that was away, makes no device offline. When telemetry could not be taken (the shard was being rebuilt,
+Redis was away, edges were frozen, shedding or gone, a clock was set, this process has just begun) devices first get
+time to be heard again. What edges tell of themselves is in `schemas.presence`; their clocks date messages, so silence
+is measured by theirs.
 
 A device is looked at when its silence may be long enough: `check_at`, which the flusher moves on now and then while the
 device is heard (see `workers.flusher.states`), and the sweep when it finds that the device was. So a sweep costs what
@@ -160,7 +161,7 @@ class OfflineSweep:
                 self._heard_since.pop(shard, None)
             elif moment - self._heard_since.setdefault(shard, moment) >= GRACE.total_seconds():
                 edges = heard[shard]
-                if edges.since_ms is None or edges.now_ms - edges.since_ms >= GRACE / MILLISECOND:
+                if edges.since_ms is None or edges.until_ms - edges.since_ms >= GRACE / MILLISECOND:
                     until[shard] = _until(oldest[shard], edges, now)
         self._tell(set(range(self._shards)) - heard.keys())
         return until
@@ -244,11 +245,11 @@ async def _models(connection: Connection, device_ids: Sequence[UUID]) -> dict[UU
 
 
 def _until(oldest: Sequence[Any], heard: Heard, now: datetime | None) -> datetime:
-    """The time of a shard's oldest entry, or now, by the clocks that date messages."""
+    """The time of a shard's oldest entry, or of its edges' last beat, by the clocks that date messages."""
     ahead = MILLISECOND * (heard.ahead_ms or 0) if now is None else timedelta()
     if oldest:
         entry_id: bytes = oldest[0][0]
         return EPOCH + MILLISECOND * int(entry_id.partition(b"-")[0]) + ahead
     if now is not None:
         return now
-    return datetime.now(UTC) if heard.ahead_ms is None else EPOCH + MILLISECOND * heard.now_ms + ahead
+    return datetime.now(UTC) if heard.ahead_ms is None else EPOCH + MILLISECOND * heard.until_ms + ahead

@@ -130,9 +130,10 @@ class Stack:
         await self.until_answers("/livez", process)
         return process
 
-    async def worker(self, *words: str, **settings: str) -> Process:
+    async def worker(self, *words: str, prelude: str = "", **settings: str) -> Process:
         """Start a worker; without the importer, which is a second process, unless the settings say so."""
-        return await self._start("workers", *words, **{"FLEETGATE_WORKER_ROLES": WITHOUT_IMPORTER} | settings)
+        settings = {"FLEETGATE_WORKER_ROLES": WITHOUT_IMPORTER} | settings
+        return await self._start("workers", *words, prelude=prelude, **settings)
 
     async def _start(self, module: str, *words: str, prelude: str = "", **settings: str) -> Process:
         number = next(self._numbers)
