@@ -47,7 +47,7 @@ KEY_VERSION_END, RATE_LIMIT_END = 18, 26
 
 
 class ResponseMap(msgspec.Struct):
-    """What waits for a device. All versions only ever grow."""
+    """What waits for a device. All versions only ever grow, but that of the firmware: it follows what is released."""
 
     success: bool = True
     config_version: int = 0
@@ -77,6 +77,7 @@ _COLUMNS = """
     SELECT d.id, d.shard, d.reply_revision, d.key_version, d.deleted_at IS NOT NULL AS deleted, d.config_version,
            d.open_commands > 0 AS command, d.info_version, d.space_data_version, m.rate_limit,
            d.state_full_at IS NOT NULL AS is_full, (SELECT generation FROM installation) AS generation,
+           d.latest_fw_version, d.latest_fw_file_id,
            CASE WHEN d.previous_key_good THEN d.previous_key_version ELSE d.key_version END AS other_version
       FROM devices d JOIN device_models m ON m.id = d.model_id
 """
@@ -108,6 +109,8 @@ def render(row: Any) -> bytes:
                 command=row["command"],
                 info_version=row["info_version"],
                 space_data_version=row["space_data_version"],
+                latest_fw_version=row["latest_fw_version"],
+                latest_fw_file_id=row["latest_fw_file_id"],
             )
         )
     mark = b"x" if row["deleted"] else b"f" if row["is_full"] else b"."
@@ -189,7 +192,8 @@ async def rebuild(connection: Connection, redis: Redis, shard: int, page: int = 
         reading = batches(
             connection,
             _COLUMNS
-            + """WHERE d.shard = $1 AND (d.reply_revision > 0 OR d.space_data_version > 0 OR m.rate_limit <> $2)
+            + """WHERE d.shard = $1 AND (d.reply_revision > 0 OR d.space_data_version > 0 OR m.rate_limit <> $2
+                                        OR d.latest_fw_file_id IS NOT NULL)
                  AND (d.deleted_at IS NULL OR d.deleted_at > now() - $3::text::interval)""",
             shard,
             DEFAULT_RATE_LIMIT,

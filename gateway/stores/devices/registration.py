@@ -136,12 +136,12 @@ async def insert(change: Change, new: NewDevice, ownership: Ownership) -> int:
     """
     claimed = ownership.project_id is not None
     try:
-        key_version: int = await change.connection.fetchval(
+        row = await change.connection.fetchrow(
             """INSERT INTO devices (id, shard, model_id, hardware_key_id, parent_id, sn, mac, cloud_id, name, sub_model,
                                     firmware_version, firmware_told, details, registered_at, organization_id,
                                     project_id, space_id, claimed_at, space_data_version, vouched_for)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
-            RETURNING key_version""",
+            RETURNING key_version, latest_fw_file_id IS NOT NULL AS has_update""",
             new.id,
             new.shard,
             new.model.id,
@@ -170,9 +170,11 @@ async def insert(change: Change, new: NewDevice, ownership: Ownership) -> int:
     if ownership.space_id is not None:
         registered = DeviceRegistered(parent_id=new.parent_id, space_id=ownership.space_id)
         change.record(new.id, registered)
-    if claimed or new.model.rate_limit != DEFAULT_RATE_LIMIT:
+    assert row is not None
+    if claimed or new.model.rate_limit != DEFAULT_RATE_LIMIT or row["has_update"]:
         # Else its first reply is that of a device for which nothing waits.
         change.touched(new.id)
+    key_version: int = row["key_version"]
     return key_version
 
 

@@ -48,7 +48,10 @@ async def lock(connection: Connection, device_id: UUID) -> SelfReport:
 
 
 async def update(change: Change, device_id: UUID, was: SelfReport, now: SelfReport) -> None:
-    """Store what a locked device says of itself; a new name counts up `info_version`."""
+    """Store what a locked device says of itself; a new name counts up `info_version`.
+
+    Another firmware may be offered other firmware.
+    """
     renamed = now.name != was.name
     await change.connection.execute(
         """UPDATE devices SET name = $2, firmware_version = $3, sub_model = $4, details = $5, host_address = $6,
@@ -69,7 +72,7 @@ async def update(change: Change, device_id: UUID, was: SelfReport, now: SelfRepo
         now.firmware_told,
     )
     labels.record_name(change, device_id, was.name, now.name)
-    if renamed:
+    if renamed or now.firmware_version != was.firmware_version:
         change.touched(device_id)
 
 
