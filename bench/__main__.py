@@ -6,6 +6,7 @@
     python -m bench --smoke              a moment of each: that all of it runs here; its figures say nothing
     python -m bench --only end_to_end --seconds 600     a million devices once a minute, for ten minutes
     python -m bench --only connectors --behind 20000000  a neighbour of a connector that is as far behind
+    python -m bench --only outages --outage 600          receivers that go away for up to ten minutes: half an hour
     python -m bench --only history --events 100000000   a hundred million behind a page: 60 GB of disk, half an hour
 
 Results go to bench/results/; latest.json holds the named ratios.
@@ -25,6 +26,7 @@ from bench import (
     idle,
     mass,
     neighbour,
+    outages,
     sync,
     telemetry,
     tenants,
@@ -42,6 +44,7 @@ WORKLOADS = (
     "end_to_end",
     "delivery",
     "connectors",
+    "outages",
     "tenants",
     "sync",
     "history",
@@ -53,7 +56,7 @@ FEW = 300_000
 
 class Size(NamedTuple):
     """How much is measured: rounds, and seconds of each; devices, seconds end to end, events behind a page and behind a
-    connector."""
+    connector, the longest outage of a receiver."""
 
     rounds: int
     round_s: float
@@ -61,11 +64,12 @@ class Size(NamedTuple):
     end_to_end_s: float
     events: int
     behind: int
+    outage_s: float
 
 
-FULL = Size(5, 5.0, 1_000_000, 60, 10_000_000, 1_000_000)
-QUICK = Size(1, 2.0, 100_000, 10, 1_000_000, 50_000)
-SMOKE = Size(1, 0.2, 5_000, 2, 200_000, 5_000)
+FULL = Size(5, 5.0, 1_000_000, 60, 10_000_000, 1_000_000, 60)
+QUICK = Size(1, 2.0, 100_000, 10, 1_000_000, 50_000, 10)
+SMOKE = Size(1, 0.2, 5_000, 2, 200_000, 5_000, 1)
 
 
 async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
@@ -100,6 +104,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "connectors" in only:
         async with rig(few) as servers:
             await connectors.run(servers, report, rounds=fewer_rounds, seconds=2 * each_s, behind=size.behind)
+    if "outages" in only:
+        async with rig(1_000) as servers:
+            await outages.run(servers, report, rounds=fewer_rounds, longest_s=size.outage_s)
     if "tenants" in only:
         async with rig(1_000) as servers:
             await tenants.run(servers, report, rounds=fewer_rounds, seconds=2 * each_s, events=size.events // 10)
@@ -131,6 +138,7 @@ def main() -> int:
     parser.add_argument("--devices", type=int, help="devices end to end and in a sync (default 1,000,000)")
     parser.add_argument("--events", type=int, help="events in the log whose history is read (default 10,000,000)")
     parser.add_argument("--behind", type=int, help="events that a data connector is behind (default 1,000,000)")
+    parser.add_argument("--outage", type=float, help="the longest outage of a receiver in seconds (default 60)")
     arguments = parser.parse_args()
     size: Size = arguments.size
     size = size._replace(
@@ -138,6 +146,7 @@ def main() -> int:
         end_to_end_s=arguments.seconds or size.end_to_end_s,
         events=arguments.events or size.events,
         behind=arguments.behind or size.behind,
+        outage_s=arguments.outage or size.outage_s,
     )
     asyncio.run(_run(arguments.only or list(WORKLOADS), size, arguments.rate, kept=arguments.size is not SMOKE))
     return 0

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -40,15 +40,15 @@ class Field:
         )
         return (await projects.create(self.pool, organization_id, name)).id
 
-    async def connector(self, project_id: UUID, path: str) -> str:
-        """A signed connector."""
+    async def connector(self, project_id: UUID, path: str, *, port: int | None = None) -> str:
+        """A signed connector, to the receiver or to another port."""
         connector_id = ids.new_xid()
         secret = Vault(MASTER_KEY, CONNECTOR_SECRETS).seal(SECRET.encode(), connector_id)
         await self.pool.execute(
             "INSERT INTO data_connectors (id, project_id, status, url, secret) VALUES ($1, $2, 'ACTIVE', $3, $4)",
             connector_id,
             project_id,
-            self.url + path,
+            (self.url if port is None else f"http://127.0.0.1:{port}") + path,
             secret,
         )
         self.connectors.append(connector_id)
@@ -84,8 +84,12 @@ class Field:
                     timeout=600,
                 )
 
-    async def trickle(self, project_ids: list[UUID], rate: int, seconds: float) -> None:
-        """So many events a second, of each project in turn, stored in small transactions as a flusher does it."""
+    async def trickle(
+        self, project_ids: list[UUID], rate: int, seconds: float, tell: Callable[[UUID, str], None] | None = None
+    ) -> None:
+        """So many events a second, of each project in turn, stored in small transactions as a flusher does it.
+
+        `tell` is called with project and id of each before it can be sent."""
         device_ids = [UUID(device_id) for device_id in self.rig.device_ids[:1000]]
         columns = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data")
         loop = asyncio.get_running_loop()
@@ -107,6 +111,9 @@ class Field:
                 await connection.copy_records_to_table(
                     "events", columns=columns, records=[(shard, seq + n, *row) for n, row in enumerate(rows)]
                 )
+                if tell is not None:
+                    for n, row in enumerate(rows):
+                        tell(row[3], ids.event_id(int(stored_at.timestamp()), shard, seq + n))
             await asyncio.sleep(0.02)
 
     async def until_flushed(self, valkey: EmbeddedValkey) -> None:

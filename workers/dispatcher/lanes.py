@@ -257,7 +257,8 @@ class Lanes:
             if delivery.test or now_s >= expires_at:
                 connector.queue.finish(delivery, End.EXPIRED)
             else:
-                wait_s = delay_s(delivery.attempts + 1, answer.retry_after_s, self._random)
+                cap_s = connector.pace.retry_cap_s(answer.status)
+                wait_s = delay_s(delivery.attempts + 1, answer.retry_after_s, self._random, cap_s)
                 connector.queue.finish(delivery, End.FAILED, min(now_s + wait_s, expires_at))
         self._journal.note(connector.id, delivery, answer, now_s)
         self._done(connector)

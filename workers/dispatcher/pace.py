@@ -18,7 +18,7 @@ speed, and those it rejected wait apart. A run of attempts without one is taken 
 events that break it, probes find the others, since they prefer what was not tried yet.
 """
 
-from workers.dispatcher.retry import Random, ceiling_s
+from workers.dispatcher.retry import CAP_S, Random, ceiling_s
 
 START_LANES = 2
 RUN_OF_FAILURES = 8
@@ -41,6 +41,11 @@ REJECTED_RUN = 8
 def is_overload(status: int) -> bool:
     """Whether an answer tells of the endpoint, and not of the event that it was sent."""
     return status == 429 or status >= 500
+
+
+def is_away(status: int | None) -> bool:
+    """Whether nobody looked at the event: there was no answer, or one of somebody in between."""
+    return status is None or 502 <= status <= 504
 
 
 class Pace:
@@ -108,6 +113,11 @@ class Pace:
     def retry_lanes(self) -> int:
         """How many of the lanes may be used for what failed before."""
         return max(1, self.lanes // 4) if self._rejected >= REJECTED_RUN else self.lanes
+
+    def retry_cap_s(self, status: int | None) -> float:
+        """The longest pause of an event that failed so: what a dead endpoint did not look at is tried with the next
+        probes, else one that is owed little would be found only after the longest pause of its events."""
+        return PROBE_CAP_S if self.probing and is_away(status) else CAP_S
 
     def limit(self, lanes_max: int) -> None:
         """So many lanes may be under way at most, from now on."""

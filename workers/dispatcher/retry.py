@@ -19,9 +19,9 @@ def ceiling_s(failures: int) -> float:
     return float(min(CAP_S, FIRST_S * 2 ** min(failures - 1, 20)))
 
 
-def delay_s(failures: int, retry_after_s: float | None, random: Random) -> float:
+def delay_s(failures: int, retry_after_s: float | None, random: Random, cap_s: float = CAP_S) -> float:
     """Seconds until the next try."""
-    return max(random() * ceiling_s(failures), retry_after_s or 0.0)
+    return max(random() * min(cap_s, ceiling_s(failures)), retry_after_s or 0.0)
 
 
 def parse_retry_after(value: str | None, now_s: float) -> float | None:

@@ -55,6 +55,45 @@ def test_outages_at_random_under_load_are_each_drained_in_time(seed: int) -> Non
     simulate(scenario)
 
 
+@pytest.mark.parametrize("owed", [1, 3, 8, 20])
+@pytest.mark.parametrize("away", [None, 503])
+def test_a_receiver_that_is_owed_little_is_found_as_soon(owed: int, away: int | None) -> None:
+    """An event that it did not look at for an hour does not wait for its own longest pause."""
+
+    async def scenario() -> None:
+        back = False
+
+        async def serve(_: bytes) -> int:
+            if back:
+                return 200
+            if away is None:
+                raise ConnectionRefusedError
+            return away
+
+        made = Simulated(serve, seed=owed)
+        made.happen(owed)
+        await asyncio.sleep(3600)
+        back = True
+        await asyncio.wait_for(made.drained(), 2 * PROBE_CAP_S)
+
+    simulate(scenario)
+
+
+def test_an_event_that_breaks_its_receiver_waits_longer_and_longer() -> None:
+    """500 may be of the event itself: it is tried ever more seldom, though the receiver is taken for dead."""
+
+    async def scenario() -> None:
+        async def serve(_: bytes) -> int:
+            return 500
+
+        made = Simulated(serve)
+        made.happen(1)
+        await asyncio.sleep(12 * 3600)
+        assert made.arrived.total() < 12 * 3600 / PROBE_CAP_S / 2
+
+    simulate(scenario)
+
+
 def test_a_pause_that_ends_with_nothing_new_is_noticed() -> None:
     """More is owed than memory holds, nothing else happens, and the timer fires before the pause is over."""
 
