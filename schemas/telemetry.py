@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from schemas import times
+from schemas import nul, times
 
 BODY_BYTES_MAX = 128 * 1024
 STRING_BYTES_MAX = 1_000
@@ -81,11 +81,19 @@ def parse_as(body: bytes, decoder: "msgspec.json.Decoder[T]", kind: type[T]) -> 
 def decode(body: bytes, now: datetime) -> Telemetry:
     """Decode and check one message. Raises TelemetryError; a message that comes back can be stored."""
     message = parse(body)
-    check(message, len(body), now)
+    _check(message, len(body), now)
     return message
 
 
-def check(message: Telemetry, size: int, now: datetime) -> None:
+def admit(body: bytes, now: datetime) -> Telemetry:
+    """As `decode`, at the door, where U+0000 is refused: earlier versions took it, and what they took is stored."""
+    message = decode(body, now)
+    if nul.says_nul(body):
+        raise TelemetryError(422, nul.sentence(body.removeprefix(BYTE_ORDER_MARK)))
+    return message
+
+
+def _check(message: Telemetry, size: int, now: datetime) -> None:
     """Check what decoding alone does not, of a message of `size` bytes. Raises TelemetryError."""
     if message.timestamp is not None:
         message.timestamp = _checked_time(message.timestamp, now)

@@ -25,7 +25,7 @@ from gateway.ingest.ingest import Ingest
 from gateway.refusals import DoesNotFit, Malformed, TooLarge, Unauthenticated
 from gateway.services import Services
 from gateway.stores.devices import children
-from schemas import telemetry
+from schemas import nul, telemetry
 from schemas.replies import ResponseMap
 from schemas.telemetry import Telemetry
 
@@ -211,13 +211,15 @@ async def _read_of_many(services: Services, request: Request, device_id: str) ->
 
 
 def _check(body: bytes, items: dict[str, Raw], by_device: list[DeviceMessages]) -> None:
-    """Raises DoesNotFit for too many messages, and for a device that stands in the map twice.
+    """Raises DoesNotFit for too many messages, for a device that stands in the map twice, and for U+0000 in its id.
 
     A decoder keeps the last of two members of one name; that there were two shows in the length of a compact body, and
     else by another parser.
     """
     if sum(len(one.messages) for one in by_device) > MESSAGES_MAX:
         raise DoesNotFit(f"At most {MESSAGES_MAX} messages are sent at once")
+    if any(nul.NUL in name for name in items):
+        raise DoesNotFit(nul.sentence_of(""))
     names = [one.device_id for one in by_device]
     if len(body) != 1 + sum(len(_encoder.encode(name)) + len(raw) + 2 for name, raw in items.items()):
         names = [name.lower() for name in _names(body)]

@@ -94,15 +94,14 @@ class Ingest:
         device_id: bytes,
         key: bytes,
         body: bytes,
-        message: Telemetry | None = None,
         more: Sequence[bytes] = (),
     ) -> None:
-        """Take one message of a device that presents `key` (an access key); `message` is the body, if decoded.
+        """Take one message of a device that presents `key` (an access key).
 
         With `more` messages they are one call of the device, and are stored together or not at all.
         """
         if self._verify(device_id, key):
-            self.offer_trusted(receiver, device_id, key[:2], body, message, more)
+            self.offer_trusted(receiver, device_id, key[:2], body, more)
             return
         self._metrics.received.inc(1 + len(more))
         if self._awaits(key):
@@ -123,20 +122,16 @@ class Ingest:
         device_id: bytes,
         key_version: bytes,
         body: bytes,
-        message: Telemetry | None = None,
         more: Sequence[bytes] = (),
     ) -> None:
         """As `offer`, for a device that was authenticated in another way (a child, by its parent)."""
         checked = 0
         try:
-            if message is None:
-                message = telemetry.decode(body, self._now)
-            else:
-                telemetry.check(message, len(body), self._now)
+            message = telemetry.admit(body, self._now)
             messages = [message] if more else []
             for later in more:
                 checked += 1
-                messages.append(telemetry.decode(later, self._now))
+                messages.append(telemetry.admit(later, self._now))
         except telemetry.TelemetryError as error:
             self._metrics.received.inc(1 + len(more))
             reason = Refused.TOO_LARGE if error.status == 413 else Refused.MALFORMED

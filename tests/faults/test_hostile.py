@@ -115,8 +115,9 @@ async def test_malformed_requests_get_400_and_lose_nothing(stack: Stack, edge: P
         (b" " * 131_073, 413),
         # Members twice: the last one counts, as in every JSON library that devices use.
         (b'{"status":"error","status":"online","telemetries":{"n":1,"n":2}}', 201),
-        # What Postgres cannot hold as text is a string like any other in JSON.
-        (b'{"telemetries":{"a":"\\u0000"}}', 201),
+        # What Postgres cannot hold as text; and a backslash with five characters behind it.
+        (b'{"telemetries":{"a":"\\u0000"}}', 422),
+        (b'{"telemetries":{"a":"\\\\u0000"}}', 201),
     ],
     ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else str(value),
 )

@@ -13,7 +13,8 @@ import msgspec
 
 from schemas import times
 from schemas.manifests.manifest import Manifest, Telemetry
-from schemas.telemetry import INTEGER_MAX, INTEGER_MIN, STRING_BYTES_MAX, TelemetryError, decode
+from schemas.nul import NUL
+from schemas.telemetry import INTEGER_MAX, INTEGER_MIN, STRING_BYTES_MAX, TelemetryError, admit
 from workers.importer.devices import Mapper
 from workers.importer.expressions import getter
 
@@ -82,7 +83,7 @@ def _checked(message: dict[str, Any], now: datetime) -> bytes | None:
     """The message as a device would send it; None when it is none that a device could."""
     body = _encoder.encode(message)
     try:
-        decode(body, now)
+        admit(body, now)
     except TelemetryError:
         return None
     return body
@@ -95,7 +96,7 @@ def _digest(message: dict[str, Any]) -> bytes:
 def _value(value: Any) -> Any:
     """A value that a device could send; None for any other, which costs the device's other values nothing."""
     if isinstance(value, str):
-        text = value.encode("utf-8", "replace")
+        text = value.replace(NUL, "").encode("utf-8", "replace")
         return text.decode() if len(text) <= STRING_BYTES_MAX else None
     if isinstance(value, bool):
         return value

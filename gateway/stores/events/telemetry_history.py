@@ -20,7 +20,7 @@ from schemas.postgres import Pool
 from schemas.telemetry import DeviceStatus
 from schemas.times import EPOCH
 
-# A string of the device may hold \u0000, which PostgreSQL stores in a json column and cannot take apart.
+# Strings stored by earlier versions may hold \u0000, which PostgreSQL keeps in a json column and cannot take apart.
 _STATUS = r"replace(e.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status'"
 
 Position = tuple[datetime, int, int]

@@ -216,3 +216,16 @@ async def test_a_value_that_no_device_could_send_costs_nothing_else(imports: Imp
     )
     run = await _poll(imports, await _ready(imports))
     assert (run["error"], run["found"]) == (None, 1)
+
+
+async def test_texts_of_vendors_are_stored_without_what_no_text_may_hold(imports: Imports, redis_client: Redis) -> None:
+    """U+0000 goes, as it goes from names; the rest of the text stays."""
+    _write(imports, '[telemetry]\n[telemetry.values]\na = "a"\n')
+    imports.cloud.before = lambda request, _: web.Response(
+        text='{"devices": [%s]}'
+        % (r'{"id": "1", "name": "X", "a": "b\u0000c"}' if request.query["page"] == "1" else ""),
+        content_type="application/json",
+    )
+    assert (await _poll(imports, await _ready(imports)))["found"] == 1
+    assert (await _stored(imports, redis_client))[0] == 1
+    assert '"a":"bc"' in await imports.pool.fetchval("SELECT data::text FROM events WHERE type = 'telemetry'")

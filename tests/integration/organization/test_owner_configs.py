@@ -41,4 +41,4 @@ async def test_a_config_that_does_not_fit_is_refused(acme: Owner) -> None:
     assert (await acme.call("PUT", path, {"config": [1]}))[0] == 422
     assert (await acme.call("PUT", path, {"config": {"a": deep}}))[0] == 422
     assert (await acme.call("PUT", path, {"config": {"a": "x" * 140_000}}))[0] == 413
-    assert (await acme.call("PUT", path, {"config": {"a": "\0"}}))["config"] == {"a": "\0"}
+    assert (await acme.call("PUT", path, {"config": {"a": "\0"}}))[0] == 422
