@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -36,7 +37,6 @@ from schemas.settings import WorkerSettings
 from workers.importer.importer import Importer
 
 LIMIT = 1.5
-ASKERS = 20
 SLOW_CONNECTORS, WAITING_S = 20, 0.01
 HOARDED = 300
 """Streams that are asked for, by accounts with ten each."""
@@ -89,7 +89,7 @@ async def run(rig: Rig, report: Report, *, rounds: int, seconds: float, events: 
     url, _ = rig.edge(valkey, REST)
     await until_ready(url)
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as http:
-        callers = _Callers(http, pool, other, neighbour, seconds)
+        callers = _Callers(url, http, pool, other, neighbour, seconds)
         await callers.listing()  # to warm up
         besides = {"a deep-paging key": callers.deep_pages}
         await compare(report, "tenants", besides, callers.listing, rounds=rounds, at_most=LIMIT, decimals=1)
@@ -165,8 +165,9 @@ class _Callers:
     """The two of them at the edge."""
 
     def __init__(
-        self, http: aiohttp.ClientSession, pool: Pool, other: Tenant, neighbour: Tenant, seconds: float
+        self, url: str, http: aiohttp.ClientSession, pool: Pool, other: Tenant, neighbour: Tenant, seconds: float
     ) -> None:
+        self._url = url
         self._http = http
         self._pool = pool
         self._other = other
@@ -192,18 +193,17 @@ class _Callers:
     async def deep_pages(self) -> AsyncIterator[None]:
         """The other asks for pages that lie deep, as fast as it is answered."""
 
-        async def ask(steps: Any) -> None:
-            headers = {"authorization": self._other.key}
-            while True:
-                path = f"/core/v1/organization/devices/histories?{next(steps)}"
-                async with self._http.get(path, headers=headers) as answer:
-                    await answer.read()
-                    if "retry-after" in answer.headers:
-                        await asyncio.sleep(0.1)  # less than it is told to
-
-        async with _all_the_while(ask(itertools.cycle(STEPS)) for _ in range(ASKERS)):
-            await asyncio.sleep(self._seconds)
+        paths = [f"/core/v1/organization/devices/histories?{step}" for step in STEPS]
+        command = [sys.executable, "-m", "bench.asker", self._url, self._other.key, *paths]
+        asker = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert asker.stdout is not None
+        try:
+            await asker.stdout.readline()
+            await asyncio.sleep(self._seconds)  # what it may do at once is behind it
             yield
+        finally:
+            asker.terminate()
+            await asker.wait()
 
     async def streaming(self) -> float:
         """Events of the neighbour happen at an even rate, and come by its stream."""

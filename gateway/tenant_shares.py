@@ -1,11 +1,17 @@
-"""Fair shares of an edge's Postgres connections: calls of one organization hold a part of them at most.
+"""Fair shares of an edge's time: calls of one organization hold a part of its Postgres connections at most, and what
+takes long of them is done one after the other, with rests between.
 
     20 slow calls of one organization ──▶ its 3 of 10 connections; the other 17 wait in their own queue
+    20 long reads of one organization ──▶ one at a time; the time it took three times over is left to others
     a call of anybody else            ──▶ finds a connection, as if they were not there
 
 A call takes a place of its organization before its function runs, when its body is read and its caller proven, and
-gives it back when the answer is known. What does not get one within `WAIT_S`, or finds `WAITING_MAX` before it, is
-refused. Devices take none: their calls are short, and limited one by one.
+gives it back when the answer is known. A long read, a list that is large, deep or searched, waits its turn before it
+takes one, so short calls of the same organization do not wait behind it. What gets no place within `WAIT_S`, or finds
+`WAITING_MAX` before it, is refused. Devices take none: their calls are short, and limited one by one.
+
+A connection is not all that a long read takes: it is work of Postgres and of the edge's one event loop. Hence the
+rests, which keep an organization that reads all it can below a quarter of either.
 """
 
 import asyncio
@@ -13,22 +19,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from gateway.refusals import TooMany, retry_after_s
+from gateway.refusals import Refusal, TooMany, retry_after_s
 from schemas.metrics import Metrics
 
 WAIT_S = 5.0
 WAITING_MAX = 200
 """Of one organization; each holds a connection of a client and a decoded body."""
+REST = 3
+"""So many times what a long read took passes before the next of its organization."""
+REST_S_MAX = 5.0
+REFUSED_REST_S = 0.05
+"""The rest behind a long read that was refused: it took no time, and those that ask for it ask again at once."""
 BUSY = "Too many calls of the organization are under way: wait for some of them"
 
 
 class _Places:
-    """Of one organization: as many as it may hold, and how many calls have one or wait for one."""
+    """Of one organization: as many as it may hold, whose turn it is for long reads, and how many calls hold a place,
+    wait or rest."""
 
-    __slots__ = ("calls", "free")
+    __slots__ = ("calls", "free", "turn")
 
     def __init__(self, places: int) -> None:
         self.free = asyncio.Semaphore(places)
+        self.turn = asyncio.Semaphore(1)
         self.calls = 0
 
 
@@ -47,24 +60,63 @@ class TenantShares:
     @asynccontextmanager
     async def place(self, tenant: UUID | str) -> AsyncIterator[None]:
         """Hold a place of this organization. Raises TooMany."""
-        known = self._tenants.get(tenant) or self._tenants.setdefault(tenant, _Places(self.places))
-        if known.calls >= self.places + WAITING_MAX:
-            raise self._busy()
-        known.calls += 1
+        known = self._enter(tenant)
         try:
-            try:
-                async with asyncio.timeout(self._wait_s):
-                    await known.free.acquire()
-            except TimeoutError:
-                raise self._busy() from None
+            await self._within(known.free)
             try:
                 yield
             finally:
                 known.free.release()
         finally:
-            known.calls -= 1
-            if not known.calls:
-                del self._tenants[tenant]
+            self._leave(tenant, known)
+
+    @asynccontextmanager
+    async def long_read(self, tenant: UUID | str) -> AsyncIterator[None]:
+        """Hold a place in this organization's turn for a long read. Raises TooMany."""
+        known = self._enter(tenant)
+        loop = asyncio.get_running_loop()
+        rest_s = 0.0
+        try:
+            await self._within(known.turn)
+        except BaseException:
+            self._leave(tenant, known)
+            raise
+        try:
+            await self._within(known.free)
+            began = loop.time()
+            try:
+                yield
+            except Refusal:
+                rest_s = REFUSED_REST_S
+                raise
+            finally:
+                known.free.release()
+                rest_s = min(max(rest_s, REST * (loop.time() - began)), REST_S_MAX)
+        finally:
+            loop.call_later(rest_s, self._rested, tenant, known)
+
+    def _enter(self, tenant: UUID | str) -> _Places:
+        known = self._tenants.get(tenant) or self._tenants.setdefault(tenant, _Places(self.places))
+        if known.calls >= self.places + WAITING_MAX:
+            raise self._busy()
+        known.calls += 1
+        return known
+
+    def _leave(self, tenant: UUID | str, known: _Places) -> None:
+        known.calls -= 1
+        if not known.calls:
+            del self._tenants[tenant]
+
+    def _rested(self, tenant: UUID | str, known: _Places) -> None:
+        known.turn.release()
+        self._leave(tenant, known)
+
+    async def _within(self, semaphore: asyncio.Semaphore) -> None:
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await semaphore.acquire()
+        except TimeoutError:
+            raise self._busy() from None
 
     def _busy(self) -> TooMany:
         self._metrics.limited.labels("organization").inc()

@@ -120,6 +120,7 @@ class Endpoint:
         self._members = self._exact_members() if self.exact and self._decoder is not None else None
         self.body_optional = self.exact and method == "POST" and _asks_for_nothing(self.body)
         self._parameters = {} if self.query is None else _parameters(self.query)
+        self._may_be_long = hasattr(self.query, "is_long")
         self.patterns = {
             pattern: text
             for kind in (self.body, self.query)
@@ -197,7 +198,8 @@ class Endpoint:
         if tenant is None:
             answer = await self.function(**given)
         else:
-            async with services.shares.place(tenant):
+            is_long = self._may_be_long and given["query"].is_long()
+            async with services.shares.long_read(tenant) if is_long else services.shares.place(tenant):
                 answer = await self.function(**given)
         if isinstance(answer, Response):
             return answer

@@ -34,6 +34,8 @@ PAGE_MAX = 1_000_000
 OFFSET_MAX = 10_000
 """Rows that a page may lie behind those that are known; in the log they cost some 10 ms."""
 TOO_DEEP = "Page lies too deep to begin with: read the pages in order, or narrow the list by its filters"
+SHORT_ROWS = 200
+"""The first so many rows of a list are read beside other calls; what reaches further is a long read."""
 PER_PAGE = 50
 PER_PAGE_MAX = 100
 
@@ -49,6 +51,10 @@ class PageQuery(Struct, kw_only=True):
 
     page: PageNumber = 1
     per_page: Annotated[int, Meta(ge=1, le=PER_PAGE_MAX)] = PER_PAGE
+
+    def is_long(self) -> bool:
+        """Whether reading it takes a turn among the long reads of its organization (see `gateway.tenant_shares`)."""
+        return reaches_far(self.page, self.per_page)
 
 
 class Page(Struct, Generic[T]):
@@ -67,6 +73,11 @@ class Window(Struct, frozen=True):
     limit: int
 
 
+def reaches_far(page: int, per_page: int) -> bool:
+    """Whether a page lies deep in its list, or is long itself."""
+    return page * per_page > SHORT_ROWS
+
+
 _boundary = msgspec.json.Decoder(Boundary)
 _encode = msgspec.json.Encoder().encode
 
@@ -78,12 +89,14 @@ async def read_page(
     per_page: int,
     read: Callable[[Window], Awaitable[list[T]]],
     boundary: Callable[[T], Boundary],
+    size: Callable[[T], int] = lambda row: len(_encode(row)),
 ) -> Page[T]:
-    """One page of the list that `scope` (caller, route, filters) tells apart from all others."""
+    """One page of the list that `scope` (caller, route, filters) tells apart from all others; `size` is of a row as
+    JSON."""
     after = None if page == 1 else await _recall(services, _digest(scope, page, per_page))
     offset = _offset(page, per_page) if after is None else 0
     rows = await read(Window(after, offset, per_page + 1))
-    fit = fitting(len(_encode(row)) for row in rows[:per_page])
+    fit = fitting(map(size, rows[:per_page]))
     result = Page(rows[:fit], len(rows) > fit, page + 1 if len(rows) > fit else None)
     if result.has_next_page:
         remembered = await _remember(services, _digest(scope, page + 1, per_page), boundary(result.items[-1]))

@@ -56,6 +56,10 @@ class CommandsQuery(Struct, kw_only=True):
     page: PageNumber = 1
     per_page: Annotated[int, Meta(ge=1, le=PER_PAGE_MAX)] = PER_PAGE
 
+    def is_long(self) -> bool:
+        """See `paging.PageQuery`."""
+        return paging.reaches_far(self.page, self.per_page)
+
 
 @endpoint(
     "POST",

@@ -1,11 +1,12 @@
 """The telemetry history of the owner's devices."""
 
 import re
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 from gateway.api import paging
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
@@ -43,6 +44,10 @@ class RangeQuery(Struct, kw_only=True):
     until: Moment | None = field(default=None, name="to")
     page: PageNumber = 1
     per_page: Annotated[int, Meta(ge=1, le=PER_PAGE_MAX)] = PER_PAGE
+
+    def is_long(self) -> bool:
+        """See `paging.PageQuery`."""
+        return paging.reaches_far(self.page, self.per_page)
 
     def range(self, now: datetime) -> tuple[datetime, datetime]:
         """Begin and end. Raises DoesNotFit."""
@@ -116,8 +121,21 @@ async def list_histories(
 
     filters = (query.device_id, query.space_id, query.name, query.status)
     scope = ("histories", owner, query.since, query.until, *filters)
-    found = await paging.read_page(services, scope, query.page, query.per_page, read, boundary=ListedMessage.position)
-    return Page([one.item for one in found.items], found.has_next_page, found.next_page)
+    return await history_page(services, scope, query, read)
+
+
+async def history_page(
+    services: Services,
+    scope: tuple[object, ...],
+    query: RangeQuery,
+    read: Callable[[Window], Awaitable[list[ListedMessage]]],
+) -> Page[HistoryItem]:
+    """A page of messages that the caller may see; each is made into JSON once, where it is read."""
+    found = await paging.read_page(
+        services, scope, query.page, query.per_page, read, ListedMessage.position, size=lambda one: len(one.json)
+    )
+    items: list[Any] = [Raw(one.json) for one in found.items]
+    return Page(items, found.has_next_page, found.next_page)
 
 
 ENDPOINTS = (list_histories,)

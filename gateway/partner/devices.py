@@ -14,7 +14,7 @@ from gateway.api.scopes import VendorScope
 from gateway.api.validation import Name
 from gateway.identifiers import normalized_mac
 from gateway.organization.commands import CommandsQuery, command_page
-from gateway.organization.histories import RangeQuery
+from gateway.organization.histories import RangeQuery, history_page
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
@@ -173,8 +173,7 @@ async def list_history(
         )
 
     scope = ("partner history", device_id, query.since, query.until)
-    found = await paging.read_page(services, scope, query.page, query.per_page, read, boundary=ListedMessage.position)
-    return Page([one.item for one in found.items], found.has_next_page, found.next_page)
+    return await history_page(services, scope, query, read)
 
 
 ENDPOINTS = (list_devices, read_device, delete_device, read_telemetries, read_config, list_commands, list_history)

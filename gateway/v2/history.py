@@ -10,6 +10,7 @@ from gateway.api import page_tokens
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.page_bytes import fitting
+from gateway.api.paging import SHORT_ROWS
 from gateway.api.scopes import ProjectScope
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
@@ -36,6 +37,10 @@ class HistoryQuery(Struct, kw_only=True):
     end_time: datetime | None = None
     page_size: Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_MAX
     page_token: Annotated[str, Meta(max_length=page_tokens.TOKEN_CHARACTERS_MAX)] = ""
+
+    def is_long(self) -> bool:
+        """See `paging.PageQuery`."""
+        return self.page_size > SHORT_ROWS
 
     def range(self, now: datetime) -> tuple[datetime, datetime]:
         """Begin and end. Raises DoesNotFit."""

@@ -50,18 +50,20 @@ class _Stored(Struct):
 
 
 _stored = msgspec.json.Decoder(_Stored)
+_encode = msgspec.json.Encoder().encode
 
 
 class ListedMessage(Struct):
-    """A message with its position in the list."""
+    """A message as JSON (a `HistoryItem`), with its position in the list."""
 
-    item: HistoryItem
+    json: bytes
+    ts: datetime
     shard: int
     seq: int
 
     def position(self) -> list[str | int]:
         """The position as plain numbers, time in µs since 1970."""
-        return [(self.item.timestamp - EPOCH) // timedelta(microseconds=1), self.shard, self.seq]
+        return [(self.ts - EPOCH) // timedelta(microseconds=1), self.shard, self.seq]
 
 
 def position(numbers: list[Any]) -> Position:
@@ -175,4 +177,4 @@ def _listed(row: asyncpg.Record) -> ListedMessage:
         telemetries=message.telemetries,  # type: ignore[arg-type]  # their JSON stays as it is
         message=message.message,
     )
-    return ListedMessage(item, row["shard"], row["seq"])
+    return ListedMessage(_encode(item), row["ts"], row["shard"], row["seq"])
