@@ -106,13 +106,12 @@ def _check(message: Telemetry, size: int, now: datetime) -> None:
                 raise TelemetryError(422, _too_long(key))
 
 
-def _checked_time(timestamp: datetime, now: datetime) -> datetime:
+def _checked_time(timestamp: datetime, now: datetime) -> datetime | None:
+    """The time that a message tells. One before 1970 is that of a clock which was never set: it counts as none."""
     timestamp = times.aware(timestamp)
     if timestamp > now + AHEAD_MAX:
         raise TelemetryError(422, "Timestamp is more than 24 hours in the future")
-    if timestamp < EARLIEST:
-        raise TelemetryError(422, "Timestamp is before 1970-01-01T00:00:00Z")
-    return timestamp
+    return timestamp if timestamp >= EARLIEST else None
 
 
 def _too_long(key: str) -> str:

@@ -77,6 +77,17 @@ def test_numbers_that_cannot_be_kept_are_refused(text: str, sentence: str) -> No
         "1795749000.0",
         "1795749000000",
         "1.795749e12",
+        "1795749000000000",
+        "1795749000000000000",
+        '"1795749000"',
+        '"1795749000.000"',
+        '"1795749000000"',
+        '"1795749000000000"',
+        '"1795749000000000000"',
+        '"2026-11-27 03:10:00 UTC"',
+        '"2026-11-27T03:10:00 GMT"',
+        '"2026-11-27 03:10:00 +0000 UTC"',
+        '"2026-11-26T22:10:00\u221205:00"',
     ],
 )
 def test_a_time_is_read_as_clients_print_it(told: str) -> None:
@@ -84,6 +95,33 @@ def test_a_time_is_read_as_clients_print_it(told: str) -> None:
     message = telemetry.decode(b'{"status":"online","timestamp":%b}' % told.encode(), NOW)
     assert message.timestamp == WHOLE_MINUTE
     assert message.timestamp.tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    ("told", "moment"),
+    [
+        ("2026-11-26T24:00:00Z", datetime(2026, 11, 27, tzinfo=UTC)),
+        ("2026-11-26T24:00", datetime(2026, 11, 27, tzinfo=UTC)),
+        ("20261126T240000.000Z", datetime(2026, 11, 27, tzinfo=UTC)),
+        ("2026-11-26T24:00+01:00", datetime(2026, 11, 26, 23, tzinfo=UTC)),
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("2017-01-01T05:29:60.5+05:30", datetime(2017, 1, 1, 0, 0, 0, 500000, UTC)),
+        ("2025-10-26T02:30:00+02:00", datetime(2025, 10, 26, 0, 30, tzinfo=UTC)),
+        ("2025-10-26T02:30:00+01:00", datetime(2025, 10, 26, 1, 30, tzinfo=UTC)),
+    ],
+)
+def test_midnight_leap_seconds_and_the_hour_that_comes_twice(told: str, moment: datetime) -> None:
+    """24:00 is the next day's midnight, a leap second the second after it, and an offset says which hour it is."""
+    assert telemetry.decode(b'{"status":"online","timestamp":"%b"}' % told.encode(), NOW).timestamp == moment
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["-1", '"1969-12-31T23:59:59Z"', '"1970-01-01T00:00:00+01:00"', '"0001-01-01T00:00:00+14:00"'],
+)
+def test_a_clock_that_was_never_set_counts_as_none(told: str) -> None:
+    """Its messages are stored as of their arrival, as those before the registration are ordered."""
+    assert telemetry.decode(b'{"status":"online","timestamp":%b}' % told.encode(), NOW).timestamp is None
 
 
 @pytest.mark.parametrize(
@@ -113,7 +151,13 @@ def test_fractions_of_a_second_are_kept_to_the_microsecond(told: str, microsecon
         ("1e300", telemetry.TIME_UNKNOWN),
         ("1e999", telemetry.TIME_UNKNOWN),
         ("1" * 400, telemetry.TIME_UNKNOWN),
-        ("-1", "Timestamp is before 1970-01-01T00:00:00Z"),
+        ("-99999999999", telemetry.TIME_UNKNOWN),
+        ('"2026-11-26T24:00:01Z"', telemetry.TIME_UNKNOWN),
+        ('"2026-11-27T03:10:60Z"', telemetry.TIME_UNKNOWN),
+        ('"9999-12-31T24:00:00Z"', telemetry.TIME_UNKNOWN),
+        ('"0001-01-01T23:59:60+14:00"', telemetry.TIME_UNKNOWN),
+        ('"2026-11-27T03:10:00 CET"', telemetry.TIME_UNKNOWN),
+        ('"12345678"', telemetry.TIME_UNKNOWN),
         ("1795921800", "Timestamp is more than 24 hours in the future"),
         ('"9999-12-31T23:59Z"', "Timestamp is more than 24 hours in the future"),
     ],
