@@ -23,6 +23,7 @@ from gateway.background import Background
 from gateway.connect import authorization, invitation
 from gateway.device import children, config, device, registration, space, telemetry
 from gateway.device import commands as device_commands
+from gateway.device import licenses as device_licenses
 from gateway.event_tail import EventTail, StreamLimits
 from gateway.ingest.beats import Beats
 from gateway.ingest.call_limit import CallLimit
@@ -47,12 +48,15 @@ from gateway.organization import (
     hardware_keys,
     histories,
     info,
+    licenses,
     models,
     partners,
     projects,
     spaces,
 )
 from gateway.partner import devices as partner_devices
+from gateway.partner import license_keys
+from gateway.partner import licenses as partner_licenses
 from gateway.services import Services
 from gateway.tenant_shares import TenantShares
 from gateway.v2 import claims as project_claims
@@ -89,6 +93,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *telemetry.ENDPOINTS,
     *children.ENDPOINTS,
     *device_commands.ENDPOINTS,
+    *device_licenses.ENDPOINTS,
     *config.ENDPOINTS,
     *device.ENDPOINTS,
     *space.ENDPOINTS,
@@ -101,6 +106,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *device_keys.ENDPOINTS,
     *commands.ENDPOINTS,
     *configs.ENDPOINTS,
+    *licenses.ENDPOINTS,
     *spaces.ENDPOINTS,
     *models.ENDPOINTS,
     *command_definitions.ENDPOINTS,
@@ -109,6 +115,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *projects.ENDPOINTS,
     *api_keys.ENDPOINTS,
     *partner_devices.ENDPOINTS,
+    *partner_licenses.ENDPOINTS,
+    *license_keys.ENDPOINTS,
     *tokens.ENDPOINTS,
     *roles.ENDPOINTS,
     *organizations.ENDPOINTS,

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from schemas.events import EventType, rfc3339
+from schemas.licenses import Action, LicenseState, Word
 
 CommandStatus = Literal["scheduled", "pending", "in_progress", "done", "failed", "aborted"]
 
@@ -118,6 +119,32 @@ class CommandUpdated(LifeCycle, kw_only=True, frozen=True):
     def of_row(cls, row: Any) -> "CommandUpdated":
         """The event of a row of `commands` that was just written."""
         return cls(command_id=row["id"], name=row["name"], status=row["status"], message=row["message"])
+
+
+class LicenseUpdated(LifeCycle, kw_only=True, frozen=True):
+    """A licence of it took a step: assigned, applied, changed, revoked, expired; available when the device is gone."""
+
+    TYPE = EventType.LICENSE_UPDATED
+
+    license_id: UUID
+    name: str
+    state: Word
+    action: Action | None
+    error: str | None
+    expires_at: datetime | None
+
+    @classmethod
+    def of_row(cls, row: Any) -> "LicenseUpdated":
+        """The event of a row of `licenses` that was just written."""
+        state = LicenseState(row["state"])
+        return cls(
+            license_id=row["id"],
+            name=row["name"],
+            state=state.word,
+            action=state.action,
+            error=row["error"],
+            expires_at=row["expires_at"],
+        )
 
 
 class ConfigChanged(LifeCycle, kw_only=True, frozen=True):

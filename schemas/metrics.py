@@ -111,6 +111,9 @@ class Metrics:
         self.commands_ended = Counter(
             "fleetgate_commands_ended", "Commands ended by a worker, by cause.", ["cause"], registry=registry
         )
+        self.licenses_expired = Counter(
+            "fleetgate_licenses_expired", "Licences whose time was over while they were in use.", registry=registry
+        )
         self.delivery_attempts = Counter(
             "fleetgate_delivery_attempts",
             "Attempts to deliver an event to a data connector: delivered, or the cause of the failure.",

@@ -75,9 +75,9 @@ _DONE_UNTIL_FORGOTTEN = f"""
 
 _COLUMNS = """
     SELECT d.id, d.shard, d.reply_revision, d.key_version, d.deleted_at IS NOT NULL AS deleted, d.config_version,
-           d.open_commands > 0 AS command, d.info_version, d.space_data_version, m.rate_limit,
-           d.state_full_at IS NOT NULL AS is_full, (SELECT generation FROM installation) AS generation,
-           d.latest_fw_version, d.latest_fw_file_id,
+           d.open_commands > 0 AS command, d.pending_licenses > 0 AS new_licenses, d.info_version,
+           d.space_data_version, m.rate_limit, d.state_full_at IS NOT NULL AS is_full,
+           (SELECT generation FROM installation) AS generation, d.latest_fw_version, d.latest_fw_file_id,
            CASE WHEN d.previous_key_good THEN d.previous_key_version ELSE d.key_version END AS other_version
       FROM devices d JOIN device_models m ON m.id = d.model_id
 """
@@ -107,6 +107,7 @@ def render(row: Any) -> bytes:
             ResponseMap(
                 config_version=row["config_version"],
                 command=row["command"],
+                new_licenses=row["new_licenses"],
                 info_version=row["info_version"],
                 space_data_version=row["space_data_version"],
                 latest_fw_version=row["latest_fw_version"],

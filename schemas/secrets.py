@@ -22,6 +22,8 @@ VENDOR_CREDENTIALS = "fg vendors"
 """Purpose of vendors' credentials; the owner is the cloud connector's id."""
 SIGNING_KEYS = "fg signing keys"
 """Purpose of the private keys of asymmetric signatures; the owner is the key's id."""
+LICENSE_KEYS = "fg license keys"
+"""Purpose of the private keys by which vendors sign licences; the owner is the key's id."""
 
 _NONCE_BYTES = 12
 

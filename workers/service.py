@@ -14,7 +14,7 @@ from schemas.master_keys import MasterKeys
 from schemas.metrics import Metrics
 from schemas.postgres import Pool, PostgresAway
 from schemas.settings import WorkerSettings
-from workers import command_clock, janitor, key_overlaps, postgres_history, replies, retention
+from workers import command_clock, janitor, key_overlaps, license_clock, postgres_history, replies, retention
 from workers.checkpoints import Checkpoint
 from workers.command_clock import CommandClock
 from workers.dispatcher.dispatcher import Dispatcher
@@ -22,6 +22,7 @@ from workers.flusher.lanes import Lanes
 from workers.importer.importer import Importer
 from workers.janitor import Janitor
 from workers.key_overlaps import KeyOverlaps
+from workers.license_clock import LicenseClock
 from workers.offline import OfflineSweep
 from workers.postgres_history import PostgresHistory
 from workers.replies import ReplyRefresher
@@ -65,6 +66,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 swept = Shares(settings.postgres_dsn, "offline sweep", SWEEP_LOCKS, shards, _until_done)
                 sweeper = OfflineSweep(pool, client, metrics, shards, owned=lambda: swept.pieces)
                 clock = CommandClock(pool, client, metrics)
+                licenses = LicenseClock(pool, client, metrics)
                 overlaps = KeyOverlaps(pool, client)
                 group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
                 group.create_task(every(key_overlaps.INTERVAL_S, overlaps.end, stop), name="key overlaps")
@@ -73,6 +75,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 group.create_task(swept.run(stop), name="offline sweep shards")
                 group.create_task(every(settings.sweep_interval_s, sweeper.sweep, stop), name="offline sweep")
                 group.create_task(every(command_clock.INTERVAL_S, clock.advance, stop), name="command clock")
+                group.create_task(every(license_clock.INTERVAL_S, licenses.advance, stop), name="license clock")
     finally:
         await client.aclose()
         await pool.close()

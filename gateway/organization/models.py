@@ -17,6 +17,7 @@ from gateway.services import Services
 from gateway.stores import models
 from gateway.stores.models import GENERIC, Model
 from schemas.bounds import OFFLINE_THRESHOLD_S, RATE_LIMIT, STATE_BYTES, STATE_KEYS
+from schemas.license_signatures import Algorithm
 
 OfflineThreshold = Annotated[
     int, Meta(ge=OFFLINE_THRESHOLD_S.least, le=OFFLINE_THRESHOLD_S.most, description="Seconds of silence.")
@@ -46,6 +47,7 @@ class NewModel(Struct, kw_only=True):
     device_type: DeviceType = GENERIC
     product_number: ProductNumber = ""
     event_mappings: EventMappings = {}
+    license_algorithm: Algorithm = "rsa"
 
 
 class ModelChange(Struct, kw_only=True):
@@ -60,6 +62,7 @@ class ModelChange(Struct, kw_only=True):
     device_type: DeviceType | None = None
     product_number: ProductNumber | None = None
     event_mappings: EventMappings | None = None
+    license_algorithm: Algorithm | None = None
 
 
 @endpoint("POST", "/core/v1/organization/models", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, status=201)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from gateway.refusals import DoesNotFit, NotFound
 from schemas import ids, mappings
 from schemas.bounds import OFFLINE_THRESHOLD_S, RATE_LIMIT
+from schemas.license_signatures import Algorithm
 from schemas.mappings import MappingError
 from schemas.postgres import Connection, Executor
 
@@ -26,7 +27,7 @@ REQUEUE_TIMEOUT_S = 600
 Authentication = Literal["mac_sn", "cloud_id"]
 """How a device is claimed: by what is printed on it."""
 _MODEL = """id, vendor, name, authentication, offline_threshold_s, rate_limit, state_keys_max, state_bytes_max,
-            device_type, product_number, event_mappings, public, created_at"""
+            device_type, product_number, event_mappings, license_algorithm, public, created_at"""
 
 
 class Model(Struct):
@@ -34,7 +35,7 @@ class Model(Struct):
 
     `device_type`, `product_number` and `event_mappings` (see schemas.mappings) say what its devices are to the /v2 API.
     Devices of a `public` model may be claimed by every organization, others by the vendor's own and by those that have
-    it as partner.
+    it as partner. Licences of its devices are signed by `license_algorithm`.
     """
 
     id: UUID
@@ -48,6 +49,7 @@ class Model(Struct):
     device_type: str
     product_number: str
     event_mappings: dict[str, str]
+    license_algorithm: Algorithm
     public: bool
     created_at: datetime
 
@@ -66,6 +68,7 @@ async def create(
     device_type: str = GENERIC,
     product_number: str = "",
     event_mappings: Mapping[str, str] = MappingProxyType({}),
+    license_algorithm: Algorithm = "rsa",
 ) -> Model:
     """A new model. Raises DoesNotFit when the name is taken or a value does not fit."""
     _check_mappings(device_type, event_mappings)
@@ -73,8 +76,8 @@ async def create(
         row = await connection.fetchrow(
             f"""INSERT INTO device_models
                        (id, organization_id, vendor, name, authentication, offline_threshold_s, rate_limit,
-                        state_keys_max, state_bytes_max, device_type, product_number, event_mappings)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {_MODEL}""",
+                        state_keys_max, state_bytes_max, device_type, product_number, event_mappings, license_algorithm)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING {_MODEL}""",
             ids.new_id(),
             organization_id,
             vendor,
@@ -87,6 +90,7 @@ async def create(
             device_type,
             product_number,
             dict(event_mappings),
+            license_algorithm,
         )
     except asyncpg.UniqueViolationError:
         raise DoesNotFit(NAME_TAKEN) from None
@@ -119,6 +123,11 @@ async def read(connection: Executor, organization_id: UUID, model_id: UUID) -> M
     return Model(**row)
 
 
+async def license_algorithm(connection: Executor, organization_id: UUID, model_id: UUID) -> Algorithm:
+    """How licences of a model's devices are signed. Raises NotFound as `read`."""
+    return (await read(connection, organization_id, model_id)).license_algorithm
+
+
 async def update(
     connection: Connection,
     organization_id: UUID,
@@ -133,6 +142,7 @@ async def update(
     device_type: str | None,
     product_number: str | None,
     event_mappings: Mapping[str, str] | None,
+    license_algorithm: Algorithm | None,
 ) -> Model:
     """Change what is not None, in a transaction. Raises NotFound, or DoesNotFit when the name is taken or what would be
     mapped does not fit.
@@ -156,7 +166,8 @@ async def update(
                        offline_threshold_s = coalesce($5, offline_threshold_s), rate_limit = coalesce($6, rate_limit),
                        device_type = coalesce($7, device_type), product_number = coalesce($8, product_number),
                        event_mappings = coalesce($9, event_mappings), state_keys_max = coalesce($10, state_keys_max),
-                       state_bytes_max = coalesce($11, state_bytes_max)
+                       state_bytes_max = coalesce($11, state_bytes_max),
+                       license_algorithm = coalesce($12, license_algorithm)
                  WHERE id = $1 AND organization_id = $2 RETURNING {_MODEL}""",
             model_id,
             organization_id,
@@ -169,6 +180,7 @@ async def update(
             None if event_mappings is None else dict(event_mappings),
             state_keys_max,
             state_bytes_max,
+            license_algorithm,
             timeout=REQUEUE_TIMEOUT_S,
         )
     except asyncpg.UniqueViolationError:

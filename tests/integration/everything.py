@@ -121,13 +121,18 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
         "label": "room",
         "connector": await _made(caller, f"{in_project}/dataconnectors", {"httpConfig": receiver}),
     }
+    pending = await _license(acme, own, "pending_add")
+    license_of_owned = await _license(acme, owned, "inuse")
+    licenses = {state: await _license(acme, sold, state) for state in ("inuse", "error_add", "pending_update")}
+    available = [await _license(acme, None, "available") for _ in range(2)]
+    license_key = (await acme.partner("GET", "/license_keys"))["items"][0]["id"]
     async with acme.pool.acquire() as connection:
         vendor = await organizations.create(connection, "Vendor")
     await acme.call("POST", "/partners", {"short_code": vendor.short_code})
     leaving = await _made(caller, f"{in_project}/members", role | {"email": "leaving@example.org"})
     member = await _made(caller, f"{in_organization}/members", leads | {"email": "someone@example.org"})
     emulated = await _made(caller, f"/emulator{in_project}/devices", {"type": "temperature"})
-    organization = "/core/v1/organization"
+    organization, partner_license = "/core/v1/organization", "/core/v1/partner/licenses/{license_id}"
     connector = {
         "provider": "microsoft_teams_rooms",
         "project_id": str(acme.project_id),
@@ -159,7 +164,12 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             f"{organization}/api_keys": {"key_id": api_key["id"]},
             f"{organization}/partners": {"partner_id": str(vendor.id)},
             f"{organization}/connectors": {"connector_id": imported["id"], "vendor_id": "gone"},
-            "/core/v1/partner": {"device_id": str(sold)},
+            f"{organization}/licenses": {"license_id": license_of_owned},
+            "/core/v1/partner": {"device_id": str(sold), "license_id": available[0], "key_id": license_key},
+            f"{partner_license}/assign": {"license_id": available[1]},
+            f"{partner_license}/extend": {"license_id": licenses["pending_update"]},
+            f"{partner_license}/revoke": {"license_id": licenses["inuse"]},
+            f"{partner_license}/retry": {"license_id": licenses["error_add"]},
             "/v2/": v2,
             "/v2/organizations": {"member": member},
             "/emulator/": v2 | {"device": emulated},
@@ -189,6 +199,8 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
                 "event_mappings": {"temperature": "temperature"},
                 "short_code": vendor.short_code,
             },
+            "/v1/devices/{device_id}/licenses": {"id": pending, "state": "inuse"},
+            "/core/v1/partner/licenses": {"device_id": str(sold), "expires_at": "2100-01-01T00:00:00Z"},
             "/v1/devices/{device_id}/telemetry": {"status": "online"},
             f"{organization}/devices/histories": {"status": None},
             f"{organization}/connectors": {
@@ -232,6 +244,15 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             "/v2/projects/{project}/devices:claim": {"deviceIds": [f"{row['mac']}/{row['sn']}"]},
         },
     )
+
+
+async def _license(acme: Owner, device_id: UUID | None, state: str) -> str:
+    """A licence in some state."""
+    made = await acme.partner("POST", "/licenses", {"model_id": str(acme.model_id), "data": "all"})
+    await acme.pool.execute(
+        "UPDATE licenses SET device_id = $2, state = $3 WHERE id = $1", made["id"], device_id, state
+    )
+    return str(made["id"])
 
 
 async def _without_limits(pool: Pool, redis: Redis, devices: list[UUID]) -> None:

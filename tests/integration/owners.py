@@ -40,9 +40,9 @@ class Owner:
         status, answer = await self.ask(method, f"/core/v1/organization{path}", body, key, **query)
         return answer if status in (200, 201) else (status, answer["error"])
 
-    async def partner(self, method: str, path: str, **query: Any) -> Any:
+    async def partner(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """Call the partner API likewise."""
-        status, answer = await self.ask(method, f"/core/v1/partner{path}", None, self.partner_key, **query)
+        status, answer = await self.ask(method, f"/core/v1/partner{path}", body, self.partner_key, **query)
         return answer if status in (200, 201) else (status, answer["error"])
 
     async def ask(

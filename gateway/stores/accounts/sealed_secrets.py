@@ -1,12 +1,13 @@
 """All secrets that are encrypted at rest, to encrypt them anew when the key changes."""
 
 from schemas.postgres import Connection
-from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS, VENDOR_CREDENTIALS
+from schemas.secrets import CONNECTOR_SECRETS, LICENSE_KEYS, SIGNING_KEYS, VENDOR_CREDENTIALS
 from schemas.settings import Keys
 
 SEALED = (
     ("cloud_connectors", VENDOR_CREDENTIALS, ("credentials", "consent")),
     ("data_connectors", CONNECTOR_SECRETS, ("headers", "secret", "previous_secret")),
+    ("license_keys", LICENSE_KEYS, ("private",)),
     ("signing_keys", SIGNING_KEYS, ("private",)),
 )
 """Table, purpose, columns; each is bound to the id of its row."""

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from gateway.refusals import Conflict
 from gateway.stores.change import Change
+from gateway.stores.devices import licensed
 from schemas.device_trees import THESE, TREES, lock_trees
 from schemas.life_cycle import CommandUpdated, DeviceDeleted, LifeCycle
 from schemas.postgres import Connection
@@ -28,7 +29,8 @@ _OPEN = "status IN ('scheduled', 'pending', 'in_progress')"
 async def delete(change: Change, device_ids: Sequence[UUID]) -> int:
     """Delete devices and all devices below them; returns how many. Those that were deleted before are left alone.
 
-    Their open and scheduled commands are aborted, which is told before the deletion.
+    Their open and scheduled commands are aborted, and their licences available again, which is told before the
+    deletion.
     """
     await lock_trees(change.connection, THESE, list(device_ids), limit_s=STATEMENT_S)
     batches = [list(device_ids[first : first + BATCH]) for first in range(0, len(device_ids), BATCH)]
@@ -80,6 +82,8 @@ async def _delete(change: Change, device_ids: list[UUID]) -> int:
     happened: dict[UUID, list[LifeCycle]] = {device_id: [] for device_id in deleted}
     for row in aborted:
         happened[row["device_id"]].append(CommandUpdated.of_row(row))
+    for device_id, freed in await licensed.free(connection, deleted, moment):
+        happened[device_id].append(freed)
     for device_id, events in happened.items():
         for event in (*events, DeviceDeleted()):
             change.record(device_id, event)

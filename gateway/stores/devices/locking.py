@@ -2,7 +2,7 @@
 
 Everything that changes devices takes its locks in this order, here, in the other stores and in workers:
 
-    project  ─►  space  ─►  parents  ─►  devices, by id  ─►  commands, by number
+    project  ─►  space  ─►  parents  ─►  devices, by id  ─►  commands, by number  ─►  licences, by id
 
     project   whoever changes its tree of spaces
     space     whoever puts devices into it (held, so that it is not deleted) or changes it and tells the devices in it
@@ -10,6 +10,7 @@ Everything that changes devices takes its locks in this order, here, in the othe
     devices   whoever changes them or their commands. Several are locked by one statement in the order of their ids;
               with those below them by `schemas.device_trees`, never a parent first and then what is found below it
     commands  whoever hands commands out changes several without their devices' locks
+    licences  whoever hands licences out notes it of several likewise
 
 Who waits for no lock (`SKIP LOCKED`) may take them in any order: command clock, flusher, whoever empties `reply_queue`.
 """
