@@ -5,6 +5,7 @@ on the same core.
 """
 
 import asyncio
+import gc
 import time
 from statistics import median
 
@@ -16,6 +17,7 @@ from schemas import entries, keys, postgres, redis
 from schemas.ids import shard_of
 from schemas.metrics import Metrics
 from schemas.settings import WorkerSettings
+from workers.__main__ import GC_THRESHOLDS
 from workers.flusher.flusher import Flusher
 from workers.postgres_history import PostgresHistory
 
@@ -32,6 +34,8 @@ async def run(rig: Rig, report: Report, *, rounds: int) -> None:
     await open_shards(valkey)
     flushed: list[float] = []
     copied: list[float] = []
+    costs: dict[str, list[float]] = {"flusher": [], "Postgres": []}
+    gc.set_threshold(*GC_THRESHOLDS)
     settings = WorkerSettings(postgres_dsn=rig.postgres.dsn(), redis_url=valkey.url, master_key=MASTER_KEY)
     metrics = Metrics(CollectorRegistry())
     await pool.execute("CREATE TABLE copied (LIKE events INCLUDING INDEXES)")
@@ -41,9 +45,11 @@ async def run(rig: Rig, report: Report, *, rounds: int) -> None:
         flushers = [Flusher(pool, client, metrics, settings, history) for _ in range(4)]
         for shard, flusher in enumerate(flushers):
             await flusher.open(shard)
-        began = time.perf_counter()
+        began, worked, served = time.perf_counter(), time.process_time(), rig.postgres_cpu_s()
         stored = sum(await asyncio.gather(*(_drain(flusher) for flusher in flushers)))
         flushed.append(stored / (time.perf_counter() - began))
+        costs["flusher"].append((time.process_time() - worked) / stored)
+        costs["Postgres"].append((rig.postgres_cpu_s() - served) / stored)
         assert stored == MESSAGES, f"{stored} stored"
         rows = await pool.fetch(
             "SELECT shard, seq, stored_at, type, device_id, project_id, ts, data, labels FROM events"
@@ -60,6 +66,10 @@ async def run(rig: Rig, report: Report, *, rounds: int) -> None:
     await pool.close()
     report.add("flush", "flusher, 4 shards, one process", f"{median(flushed):,.0f}/s", rate=median(flushed))
     report.add("flush", "bare COPY of the same rows", f"{median(copied):,.0f}/s", rate=median(copied))
+    for name, taken in costs.items():
+        first, later = 1e6 * taken[0], 1e6 * median(taken[1:] or taken)
+        shown = f"{first:.1f}, {later:.1f} µs"
+        report.add("flush", f"{name}, of a core for each message: first of a device, later", shown, µs=[first, later])
     report.ratio("flush_vs_copy", median(flushed) / median(copied))
 
 

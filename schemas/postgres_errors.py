@@ -24,6 +24,7 @@ then stands. A cursor is read through `batches`. It costs one more coroutine a s
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -130,10 +131,18 @@ class TranslatingConnection(asyncpg.Connection):
         return TranslatingTransaction(self, isolation, readonly, deferrable)
 
     async def copy_records_to_table(self, table_name: str, *, timeout: float | None = None, **options: Any) -> str:  # noqa: ASYNC109
-        """COPY rows into a table; `timeout` holds from beginning to end, and a lost connection ends it.
+        """COPY rows into a table; `timeout` holds from beginning to end, and a lost connection ends it."""
+        async with self._copying(timeout):
+            return await super().copy_records_to_table(table_name, **options)
 
-        asyncpg waits for room to write without looking at either, so it would wait for ever.
-        """
+    async def copy_to_table(self, table_name: str, *, timeout: float | None = None, **options: Any) -> str:  # noqa: ASYNC109
+        """COPY what is in the format of a file into a table, within the same limits."""
+        async with self._copying(timeout):
+            return await super().copy_to_table(table_name, **options)
+
+    @contextlib.asynccontextmanager
+    async def _copying(self, timeout: float | None) -> AsyncIterator[None]:  # noqa: ASYNC109
+        """asyncpg waits for room to write without looking at the time or the connection, so it would wait for ever."""
         async with asyncio.timeout(timeout or COMMAND_TIMEOUT_S) as limit:
             copying = True
 
@@ -143,7 +152,7 @@ class TranslatingConnection(asyncpg.Connection):
 
             self.add_termination_listener(lost)
             try:
-                return await super().copy_records_to_table(table_name, **options)
+                yield
             finally:
                 copying = False
                 self.remove_termination_listener(lost)

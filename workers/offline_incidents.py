@@ -32,7 +32,7 @@ async def open_for(connection: Connection, device_ids: Sequence[UUID], moment: d
     await _announce(connection, device_ids, offline=True, moment=moment)
 
 
-async def close_for(connection: Connection, device_ids: Sequence[str], moment: datetime) -> None:
+async def close_for(connection: Connection, device_ids: Sequence[UUID], moment: datetime) -> None:
     """Close the incidents of devices that called again, with the events that tell of it."""
     await connection.execute(
         """UPDATE incidents SET closed_at = $2

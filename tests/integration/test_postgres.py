@@ -3,8 +3,9 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -104,12 +105,24 @@ async def reported_as_io_error(connection: Connection, dsn: str) -> None:
 
 
 async def a_copy_is_ended(connection: Connection, dsn: str) -> None:
+    records = (("x" * 100_000,) for _ in range(1_000))
+    await _copy_ended(connection, dsn, connection.copy_records_to_table("texts", records=records))
+
+
+async def a_copy_of_a_file_is_ended(connection: Connection, dsn: str) -> None:
+    async def lines() -> AsyncIterator[bytes]:
+        for _ in range(1_000):
+            yield b"x" * 100_000 + b"\n"
+
+    await _copy_ended(connection, dsn, connection.copy_to_table("texts", source=lines()))
+
+
+async def _copy_ended(connection: Connection, dsn: str, copy: Coroutine[Any, Any, str]) -> None:
     """While it waits for room to write: another session has the table locked."""
     holder = await asyncpg.connect(dsn)
     await holder.execute("CREATE TABLE texts (t text)")
     await holder.execute("BEGIN; LOCK TABLE texts IN EXCLUSIVE MODE")
-    records = (("x" * 100_000,) for _ in range(1_000))
-    copying = asyncio.create_task(connection.copy_records_to_table("texts", records=records))
+    copying = asyncio.create_task(copy)
     waiting = f"SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = {connection.get_server_pid()}"
     async with asyncio.timeout(DEADLINE_S):
         while not await holder.fetchval(waiting):
@@ -146,6 +159,7 @@ AWAY = (
     reported_as_disk_full,
     reported_as_io_error,
     a_copy_is_ended,
+    a_copy_of_a_file_is_ended,
     a_cursor_is_ended,
     a_transaction_is_ended,
 )

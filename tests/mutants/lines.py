@@ -175,7 +175,7 @@ MUTANTS = (
     ),
     Mutant(
         "when a device was last seen never goes back",
-        "workers/flusher/states.py",
+        "workers/flusher/state_rows.py",
         "last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at)",
         "last_seen_at = excluded.last_seen_at",
         f"{WORKERS}/test_flusher.py::test_when_a_device_was_last_seen_never_goes_back",

@@ -33,7 +33,7 @@ class Message:
         entry_id: str,
         position: int,
         received_at: datetime,
-        update_time: str,
+        update_time: bytes,
         device_id: str,
         key_version: int,
         body: bytes,
@@ -101,7 +101,7 @@ def _unpack(shard: int, entry_id: str, data: bytes, batch: Batch) -> None:
         batch.servers[shard] = entry.server
     items = entry.items
     received_at = EPOCH + timedelta(microseconds=entry.received_at_us)
-    update_time = rfc3339(received_at)
+    update_time = rfc3339(received_at).encode()
     for first in range(0, len(items), 3):
         device_id, version, body = items[first : first + 3]
         message = Message(
@@ -115,5 +115,5 @@ def _unpack(shard: int, entry_id: str, data: bytes, batch: Batch) -> None:
                 continue
             if message.telemetry.timestamp is not None:
                 message.at, message.telemetry.timestamp = message.telemetry.timestamp, None
-                message.update_time = rfc3339(message.at)
+                message.update_time = rfc3339(message.at).encode()
         batch.messages.append(message)

@@ -17,6 +17,7 @@ from workers.offline_incidents import CHECK_MAX
 log = logging.getLogger(__name__)
 
 PARSED_MAX = 10_000
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class ModelRules(NamedTuple):
@@ -24,8 +25,8 @@ class ModelRules(NamedTuple):
 
     limits: Limits
     mapping: EventMapping | None
-    check_after: timedelta
-    """The silence after which the offline sweep looks at a device."""
+    check_after: int
+    """The silence in µs after which the offline sweep looks at a device."""
 
 
 class Models:
@@ -50,7 +51,7 @@ class Models:
             row["id"]: ModelRules(
                 Limits(row["state_keys_max"] or self._limits.keys, row["state_bytes_max"] or self._limits.bytes),
                 None if row["mapping"] == "{}" else self._parse(row["device_type"], row["mapping"]),
-                min(timedelta(seconds=row["offline_threshold_s"]), CHECK_MAX),
+                min(row["offline_threshold_s"] * 1_000_000, CHECK_MAX // _MICROSECOND),
             )
             for row in rows
         }

@@ -7,6 +7,8 @@ comes late leaves it alone. What a device reports, and what a synchronized data 
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
+from struct import Struct
 from typing import Any
 from uuid import UUID
 
@@ -14,18 +16,48 @@ import msgspec
 
 from schemas.events import REMEMBERED
 from schemas.postgres import Connection
+from workers.flusher.copying import NULL, Moments, copy, value
 
 COLUMNS = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data", "labels")
+_PLACE = Struct(">hihiqiq")
+"""How many columns there are; shard, seq and stored_at, each behind its length."""
+_TIME = Struct(">iqi")
+"""ts behind its length, and the length of the data."""
+
+
+class Subject:
+    """The device of an event as the log's rows name it, packed once for all of its events."""
+
+    __slots__ = ("device_id", "labels", "owned", "shard")
+
+    def __init__(self, shard: int, device_id: UUID, project_id: UUID | None, row: Any) -> None:
+        """`row` has the name, the description and the labels of the device."""
+        self.shard = shard
+        self.device_id = device_id
+        self.owned = value(device_id.bytes) + (NULL if project_id is None else value(project_id.bytes))
+        """The columns of the device and its project."""
+        self.labels = NULL
+        labels: dict[str, str] = row["labels"]
+        if row["name"]:
+            labels["name"] = row["name"]
+        if row["description"]:
+            labels["description"] = row["description"]
+        if labels:
+            self.labels = value(msgspec.json.encode(labels))
+
+    def __repr__(self) -> str:
+        return f"<Subject {self.device_id}>"
 
 
 class Rows:
     """The rows that one transaction adds to the log, each with the next number of its shard."""
 
-    __slots__ = ("_newest", "_next", "left_out", "records", "stored_at", "unfit", "unknown")
+    __slots__ = ("_newest", "_next", "_stored", "left_out", "moments", "packed", "stored_at", "unfit", "unknown")
 
     def __init__(self, next_seq: dict[int, int], stored_at: datetime) -> None:
-        self.records: list[tuple[Any, ...]] = []
-        """In the order of `COLUMNS`."""
+        self.packed: list[bytes] = []
+        """For COPY, in the order of `COLUMNS`."""
+        self.moments = Moments()
         self.unfit = 0
         """Mapped values that do not fit their event type."""
         self.unknown: dict[int, set[str]] = defaultdict(set)
@@ -34,48 +66,33 @@ class Rows:
         """Values for which their state had no room."""
         self._next = next_seq
         self.stored_at = stored_at
-        self._newest: dict[tuple[int, str, str], tuple[datetime, int, msgspec.Raw]] = {}
+        self._stored = self.moments[stored_at]
+        self._newest: dict[tuple[int, UUID, str], tuple[datetime, int, msgspec.Raw]] = {}
 
     def __repr__(self) -> str:
-        return f"<Rows {len(self.records)}>"
+        return f"<Rows {len(self.packed)}>"
 
-    def add(
-        self,
-        shard: int,
-        event_type: str,
-        device_id: str,
-        project_id: UUID | None,
-        ts: datetime,
-        data: msgspec.Raw,
-        labels: msgspec.Raw | None,
-    ) -> int:
+    def add(self, subject: Subject, event_type: str, ts: datetime, data: bytes) -> int:
         """Add an event; returns its number."""
+        shard = subject.shard
         seq = self._next[shard]
         self._next[shard] = seq + 1
-        self.records.append((shard, seq, self.stored_at, event_type, device_id, project_id, ts, data, labels))
+        place, time = _PLACE.pack(9, 2, shard, 8, seq, 8, self._stored), _TIME.pack(8, self.moments[ts], len(data))
+        self.packed.append(b"".join((place, _type(event_type), subject.owned, time, data, subject.labels)))
         return seq
 
     def add_remembered(
-        self,
-        shard: int,
-        event_type: str,
-        device_id: str,
-        project_id: UUID | None,
-        ts: datetime,
-        json: bytes,
-        labels: msgspec.Raw | None,
-        *,
-        ordered_at: datetime | None = None,
+        self, subject: Subject, event_type: str, ts: datetime, data: bytes, *, ordered_at: datetime | None = None
     ) -> None:
         """Add an event that is remembered where it is the newest of its type; of equally new ones the last counts.
 
         Its own time `ts` decides, or `ordered_at` where the device's clock may be wrong.
         """
-        data, key = msgspec.Raw(json), (shard, device_id, event_type)
+        key = (subject.shard, subject.device_id, event_type)
         newest, order = self._newest.get(key), ordered_at or ts
         if newest is None or order >= newest[0]:
-            self._newest[key] = (order, self._next[shard], data)
-        self.add(shard, event_type, device_id, project_id, ts, data, labels)
+            self._newest[key] = (order, self._next[subject.shard], msgspec.Raw(data))
+        self.add(subject, event_type, ts, data)
 
     async def take_outbox(self, connection: Connection, shards: Iterable[int], events_max: int) -> None:
         """Move what others handed over for these shards to the end of the rows, at most so many events.
@@ -92,7 +109,7 @@ class Rows:
                                   FROM event_outbox o WHERE o.shard = s.shard ORDER BY o.id LIMIT $2) AS waiting
                          ORDER BY waiting.turn LIMIT $2)
                    RETURNING shard, id, type, device_id, project_id, ts, data)
-               SELECT t.shard, t.type, t.device_id::text, t.project_id, t.ts, t.data::text, d.name, d.description,
+               SELECT t.shard, t.type, t.device_id, t.project_id, t.ts, t.data::text, d.name, d.description,
                       d.labels
                  FROM taken t JOIN devices d ON d.id = t.device_id ORDER BY t.id""",
             list(shards),
@@ -100,16 +117,14 @@ class Rows:
         )
         for row in outbox:
             shard, event_type, device_id, project_id, ts, data = tuple(row)[:6]
-            if event_type in REMEMBERED:
-                self.add_remembered(shard, event_type, device_id, project_id, ts, data.encode(), labels_of(row))
-            else:
-                self.add(shard, event_type, device_id, project_id, ts, msgspec.Raw(data.encode()), labels_of(row))
+            add = self.add_remembered if event_type in REMEMBERED else self.add
+            add(Subject(shard, device_id, project_id, row), event_type, ts, data.encode())
 
     async def write(self, connection: Connection) -> None:
         """Store the rows, and remember the newest of each type."""
-        if not self.records:
+        if not self.packed:
             return
-        await connection.copy_records_to_table("events", columns=COLUMNS, records=self.records)
+        await copy(connection, "events", COLUMNS, self.packed)
         if not self._newest:
             return
         keys = sorted(self._newest)
@@ -132,11 +147,6 @@ class Rows:
         )
 
 
-def labels_of(row: Any) -> msgspec.Raw | None:
-    """The labels of a device, its name and description among them; None when it has none."""
-    labels: dict[str, str] = row["labels"]
-    if row["name"]:
-        labels["name"] = row["name"]
-    if row["description"]:
-        labels["description"] = row["description"]
-    return msgspec.Raw(msgspec.json.encode(labels)) if labels else None
+@cache
+def _type(event_type: str) -> bytes:
+    return value(event_type.encode())

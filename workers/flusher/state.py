@@ -96,15 +96,15 @@ class State:
         if times:
             for key in values:
                 times.pop(key, None)
-        for key, value in values.items():
-            if value is None:
-                telemetries.pop(key, None)
+        telemetries.update(values)
+        if None in values.values():
+            for key in [key for key, value in values.items() if value is None]:
+                del telemetries[key]
                 times[key] = microseconds(at)
-            else:
-                telemetries[key] = value
         if status is not None:
             self.status = status
-            times.pop(STATUS, None)
+            if times:
+                times.pop(STATUS, None)
 
     def _merge_late(self, status: str | None, values: dict[str, Any], at: int) -> None:
         for key, value in values.items():

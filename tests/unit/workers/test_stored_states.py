@@ -1,7 +1,8 @@
 """A large state that is stored in two parts is the state that it would be in one."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -14,7 +15,6 @@ from workers.flusher.state import State
 from workers.flusher.states import Limits, StoredState
 
 LIMITS = Limits(100, 65_536)
-CHECK_AFTER = timedelta(minutes=5)
 KEYS = st.sampled_from(["a", "b", "c", "d", "e", "f"])
 VALUES = st.one_of(st.none(), st.integers(0, 9))
 MESSAGE = st.builds(
@@ -35,22 +35,26 @@ class Table:
 
     def flush(self, batch: list[tuple[int, Telemetry]]) -> StoredState:
         """Merge a batch, reading the settled part only where it is needed."""
-        stored = StoredState(0, "d", self.row, self.limits, CHECK_AFTER)
-        stored.last_seen = datetime.fromtimestamp(0, UTC)
+        stored = self.read()
         if not stored.is_whole and any(stored.needs_whole(message, full=False) for _, message in batch):
             self._complete(stored)
         for at, message in batch:
             stored.merge(message, datetime.fromtimestamp(at, UTC))
         if stored.is_swollen():
             self._complete(stored)
-        _, _, status, telemetries, times, latest, floor, *_ = stored.row()
+        telemetries, times = stored.parts()
         settled = stored.settled or tuple((self.row or {}).get(name) for name in SETTLED)
         self.row = {
-            "status": status, "telemetries": plain(telemetries), "times": plain(times), "state_at": latest,
-            "floor_at": floor, "offline": False,
+            "device_id": UUID(int=0), "status": stored.state.status, "telemetries": msgspec.json.decode(telemetries),
+            "times": msgspec.json.decode(times), "state_at": stored.state.latest, "floor_at": stored.state.floor,
+            "offline": False,
             **dict(zip(SETTLED, map(plain, settled), strict=True)),
         }  # fmt: skip
         return stored
+
+    def read(self) -> StoredState:
+        """The state as it is before a batch."""
+        return StoredState(None if self.row is None else [self.row[name] for name in READ], self.limits)
 
     def _complete(self, stored: StoredState) -> None:
         self.wholes += 1
@@ -63,6 +67,7 @@ class Table:
         return {key: value for key, value in settled.items() if key not in times} | self.row["telemetries"]
 
 
+READ = ("device_id", "status", "telemetries", "times", "state_at", "floor_at", "offline", "settled_at")
 SETTLED = ("settled", "settled_times", "settled_at")
 
 
@@ -133,5 +138,5 @@ def test_a_full_state_that_lost_keys_has_room_again() -> None:
     stored = table.flush([(1, Telemetry(telemetries={f"key {n}": n for n in range(120)}))])
     assert (stored.state.left_out, stored.has_room()) == (20, False)
     removal = Telemetry(telemetries={f"key {n}": None for n in range(50)})
-    assert StoredState(0, "d", table.row, LIMITS, CHECK_AFTER).needs_whole(removal, full=True)
+    assert table.read().needs_whole(removal, full=True)
     assert table.flush([(2, removal)]).has_room()

@@ -1,0 +1,151 @@
+"""The rows of devices' states: read before a batch is merged, written after it.
+
+`check_at`, by which the offline sweep finds devices, is indexed: it moves on only when most of the time to it has
+passed, so that most writes touch no index.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from functools import cache
+from struct import Struct
+from typing import Any
+
+from schemas.postgres import Connection
+from workers.flusher.copying import NULL, Moments, copy, value
+from workers.flusher.devices import Device
+from workers.flusher.rows import Rows
+
+_COLUMNS = (
+    "shard", "device_id", "last_seen_at", "check_at", "status", "telemetries", "times", "state_at", "floor_at",
+    "message_seq", "message_stored_at",
+)  # fmt: skip
+_SEEN = Struct(">hihi16siqiq")
+"""How many columns there are; the first four, each behind its length."""
+_TIME = Struct(">iq")
+_TABLE = """
+    CREATE TEMP TABLE IF NOT EXISTS flushed_states (
+        shard smallint, device_id uuid, last_seen_at timestamptz, check_at timestamptz, status text, telemetries json,
+        times json, state_at timestamptz, floor_at timestamptz, message_seq bigint, message_stored_at timestamptz)
+    ON COMMIT DELETE ROWS
+"""
+
+
+async def read(connection: Connection, shards: dict[str, int]) -> dict[str, Any]:
+    """The rows of devices' states, without what is settled; `shards` has each device's shard.
+
+    The index is read once for each shard, with all of its devices, not once for each device.
+    """
+    counts, first, last = Counter(shards.values()), [], []
+    begin = 1
+    for shard in sorted(counts):
+        first.append(begin)
+        begin += counts[shard]
+        last.append(begin - 1)
+    rows = await connection.fetch(
+        """SELECT s.device_id, s.status, s.telemetries, s.times, s.state_at, s.floor_at, s.offline, s.settled_at
+             FROM unnest($1::smallint[], $2::integer[], $3::integer[]) AS wanted (shard, first, last)
+             JOIN device_state s ON s.shard = wanted.shard
+                  AND s.device_id = ANY (($4::uuid[])[wanted.first:wanted.last])
+            WHERE s.shard = ANY($1::smallint[])""",
+        sorted(counts),
+        first,
+        last,
+        sorted(shards, key=shards.__getitem__),
+    )
+    return {str(row[0]): row for row in rows}
+
+
+async def complete(connection: Connection, devices: Iterable[Device]) -> None:
+    """Read what is settled of their states, so that these are whole."""
+    wanted = {device.subject.device_id: device for device in devices}
+    if not wanted:
+        return
+    shards = [device.subject.shard for device in wanted.values()]
+    rows = await connection.fetch(
+        """SELECT s.device_id, s.settled, s.settled_times, s.settled_at
+             FROM unnest($1::smallint[], $2::uuid[]) AS wanted (shard, device_id)
+             JOIN device_state s ON s.shard = wanted.shard AND s.device_id = wanted.device_id
+            WHERE s.shard = ANY($3::smallint[])""",
+        shards,
+        list(wanted),
+        list(set(shards)),
+    )
+    for row in rows:
+        wanted[row["device_id"]].stored.complete(row)
+
+
+async def write(connection: Connection, devices: Collection[Device], rows: Rows) -> None:
+    """Write the states of devices whose messages became these rows.
+
+    Those that have a row come by way of a temporary table: COPY takes a row in a third of the time that arrays of
+    parameters need. A shard's flusher holds it and nobody else adds states, so those without one are simply added.
+    """
+    await complete(connection, [device for device in devices if device.stored.is_swollen()])
+    known: list[bytes] = []
+    fresh: list[bytes] = []
+    stored = _TIME.pack(8, rows.moments[rows.stored_at])
+    for device in devices:
+        (known if device.stored.is_known else fresh).append(_packed(device, rows.moments, stored))
+    if fresh:
+        await copy(connection, "device_state", _COLUMNS, fresh)
+    if known:
+        await _update(connection, known)
+    if settled := [
+        (device.subject.shard, device.subject.device_id, *device.stored.settled)
+        for device in devices
+        if device.stored.settled is not None
+    ]:
+        await connection.executemany(
+            """UPDATE device_state SET settled = $3, settled_times = $4, settled_at = $5
+                WHERE shard = $1 AND device_id = $2""",
+            settled,
+        )
+
+
+def _packed(device: Device, moments: Moments, stored_at: bytes) -> bytes:
+    """The row for COPY, in the order of `_COLUMNS`; `stored_at` is packed."""
+    subject, stored, state = device.subject, device.stored, device.stored.state
+    assert stored.last_seen is not None
+    seen = moments[stored.last_seen]
+    telemetries, times = stored.parts()
+    return b"".join(
+        (
+            _SEEN.pack(11, 2, subject.shard, 16, subject.device_id.bytes, 8, seen, 8, seen + device.check_after),
+            NULL if state.status is None else _status(state.status),
+            value(telemetries),
+            value(times),
+            NULL if state.latest is None else _TIME.pack(8, moments[state.latest]),
+            NULL if state.floor is None else _TIME.pack(8, moments[state.floor]),
+            NULL + NULL if stored.message_seq is None else _TIME.pack(8, stored.message_seq) + stored_at,
+        )
+    )
+
+
+@cache
+def _status(status: str) -> bytes:
+    return value(status.encode())
+
+
+async def _update(connection: Connection, packed: list[bytes]) -> None:
+    await connection.execute(_TABLE)
+    await copy(connection, "flushed_states", _COLUMNS, packed)
+    await connection.execute(
+        """
+        INSERT INTO device_state AS s
+               (shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, check_at,
+                offline, message_seq, message_stored_at)
+        SELECT shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, check_at, false,
+               message_seq, message_stored_at
+          FROM flushed_states ORDER BY shard, device_id
+        ON CONFLICT (shard, device_id) DO UPDATE SET
+               status = excluded.status, telemetries = excluded.telemetries, times = excluded.times,
+               state_at = excluded.state_at, floor_at = excluded.floor_at, offline = false,
+               last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at),
+               check_at = CASE
+                   WHEN s.offline
+                     OR s.check_at < excluded.last_seen_at + (excluded.check_at - excluded.last_seen_at) / 5
+                   THEN excluded.check_at ELSE s.check_at END,
+               message_seq = coalesce(excluded.message_seq, s.message_seq),
+               message_stored_at = coalesce(excluded.message_stored_at, s.message_stored_at)
+        """
+    )
