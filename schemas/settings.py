@@ -16,8 +16,6 @@ from schemas.secrets import Vault
 from schemas.sentences import complaint_of, matching, patterns_of
 
 PREFIX = "FLEETGATE_"
-WILDCARDS = ("0.0.0.0", "[::]")  # noqa: S104
-"""Hosts to bind to that are every address of the machine, and no address to call."""
 
 _Port = Annotated[str, matching(r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$", "must be host:port, such as 127.0.0.1:8080")]
 _Secret = Annotated[str, matching(r"^[0-9a-f]{64}$", "must be 64 hex digits in lower case")]

@@ -14,11 +14,11 @@ from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from gateway.cli.servers import Servers, ServersError, connect, find
-from schemas import postgres, redis
+from schemas import hosts, postgres, redis
 from schemas.manifests import catalog
 from schemas.master_keys import MasterKeys
 from schemas.redis import RedisAway
-from schemas.settings import PREFIX, WILDCARDS, SettingsError
+from schemas.settings import PREFIX, SettingsError
 
 REDIS_VERSION_MIN = (6, 2)
 MEMORY_RATIO_MAX = 0.75
@@ -65,7 +65,7 @@ async def _addresses(_: Servers) -> AsyncIterator[Finding]:
     bind, public_url = os.environ.get("FLEETGATE_BIND", ""), os.environ.get("FLEETGATE_PUBLIC_URL", "")
     if public_url:
         yield Finding(True, f"Devices are told to call {public_url}")
-    elif bind.rpartition(":")[0] in WILDCARDS:
+    elif hosts.is_every_address(bind.rpartition(":")[0]):
         text = f"{bind} is no address that devices can keep, they get the one they happen to call"
         yield Finding(False, f"{text}; set FLEETGATE_PUBLIC_URL")
 

@@ -1,15 +1,15 @@
 """Where a device that registers is told to call from then on. Devices keep that, so it must be an address for them."""
 
-import ipaddress
 import re
 
 from starlette.requests import Request
 
 from gateway.refusals import Malformed
 from gateway.services import Services
-from schemas.settings import WILDCARDS
+from schemas import hosts
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z]([0-9A-Za-z.-]*[0-9A-Za-z])?)(:[0-9]{1,5})?")
+_HOST = re.compile(r"(?P<name>\[[^\]]*\]|[^:]*[^:.])\.?(?P<port>:[0-9]{1,5})?")
+_PORT_MAX = 65535
 
 
 def hub_url(services: Services, request: Request) -> str:
@@ -18,18 +18,18 @@ def hub_url(services: Services, request: Request) -> str:
     Raises Malformed when a device could not keep that one either.
     """
     settings = services.settings
-    if settings.public_url or settings.bind.rpartition(":")[0] not in WILDCARDS:
+    if settings.public_url or not hosts.is_every_address(settings.bind.rpartition(":")[0]):
         return services.url
-    host = request.headers.get("host", "")
+    told = request.headers.getlist("host")
     peer = "" if request.client is None else request.client.host
-    match = _HOST.fullmatch(host)
-    if match is None or match[1] in WILDCARDS or (_is_loopback(match[1]) and not _is_loopback(peer)):
+    match = _HOST.fullmatch(told[0]) if len(told) == 1 else None
+    if match is None or not _can_be_kept(match["name"], match["port"] or "", peer):
+        host = ", ".join(told)
         raise Malformed(f"Host {host!r} is no address that a device could keep: the gateway needs FLEETGATE_PUBLIC_URL")
-    return f"{request.url.scheme}://{host}"
+    return f"{request.url.scheme}://{match['name']}{match['port'] or ''}"
 
 
-def _is_loopback(name: str) -> bool:
-    try:
-        return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
+def _can_be_kept(name: str, port: str, peer: str) -> bool:
+    if port and not 1 <= int(port[1:]) <= _PORT_MAX:
         return False
+    return hosts.can_be_called(name) and (hosts.is_loopback(peer) or not hosts.is_loopback(name))

@@ -255,6 +255,14 @@ async def test_a_firmware_version_is_normalised_and_kept_as_it_was_told(fleet: F
     assert (await unit.call("GET", "/children"))[0]["firmware_version"] == "2.0.0"
 
 
+NO_ADDRESSES = [
+    "x:0", "x:65536", "x:", "x:-1", "a..b", ".", "..", "x..", "a" * 64, ".".join(["a" * 60] * 5), "0", "0:8080",
+    "127.1", "0x7f000001", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "[::1", "[]", "[::::]", "[1.2.3.4]", "[::]:80",
+    "[fe80::1%25eth0]", "[0:0:0:0:0:0:0:0]", "[::ffff:0.0.0.0]", "[ff02::1]", "224.0.0.1", "::1", "2001:db8::1",
+    "b%C3%BCcher.example", "x,y", "a_.-b.", "-a.example", "x y:80", "x@y:80", "http://x", "x#y", "x?y", "$HOST",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("bound", ["0.0.0.0:8080", "[::]:8080"])
 async def test_an_edge_that_is_bound_to_every_address_names_the_one_it_was_called_by(
     dsn: str, redis_url: str, redis_client: Redis, bound: str
@@ -269,11 +277,27 @@ async def test_an_edge_that_is_bound_to_every_address_names_the_one_it_was_calle
             "gateway.example:8443",
             "[2001:db8::1]:80",
             "10.0.0.7",
+            "my_gateway:8080",
+            "xn--bcher-kva.example",
         ):
-            status, answer = await _register(edge, fleet, host)
+            status, answer = await _register(edge, fleet, host, **{"x-forwarded-host": "elsewhere.example"})
             assert (status, answer["hub_url"]) == (201, f"http://{host}")
+        for host, kept in (("gateway.example.", "gateway.example"), ("gateway.example.:80", "gateway.example:80")):
+            assert (await _register(edge, fleet, host))[1]["hub_url"] == f"http://{kept}"
         known = await fleet.owner.pool.fetchval("SELECT count(*) FROM devices")
-        for host in ("0.0.0.0:8080", "[::]:8080", "[::]", "", "a b", "x/y", "user@x", "x:y", "-", "x:123456"):
+        for host in (
+            "0.0.0.0:8080",
+            "[::]:8080",
+            "[::]",
+            "",
+            "a b",
+            "x/y",
+            "user@x",
+            "x:y",
+            "-",
+            "x:123456",
+            *NO_ADDRESSES,
+        ):
             status, answer = await _register(edge, fleet, host)
             assert status == 400
             assert answer["error"].endswith("the gateway needs FLEETGATE_PUBLIC_URL")
@@ -283,8 +307,8 @@ async def test_an_edge_that_is_bound_to_every_address_names_the_one_it_was_calle
         assert (status, answer["hub_url"]) == (201, "https://gateway.example")
 
 
-async def _register(edge: RunningEdge, fleet: Fleet, host: str) -> tuple[int, Any]:
-    url, headers = f"{edge.url}/v1/devices", {"host": host}
+async def _register(edge: RunningEdge, fleet: Fleet, host: str, **more: str) -> tuple[int, Any]:
+    url, headers = f"{edge.url}/v1/devices", {"host": host, **more}
     async with edge.http.post(url, json=fleet.registration(), headers=headers) as answer:
         return answer.status, await answer.json()
 
