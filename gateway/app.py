@@ -45,6 +45,7 @@ from gateway.organization import (
     connector_runs,
     device_keys,
     devices,
+    files,
     hardware_keys,
     histories,
     info,
@@ -55,10 +56,12 @@ from gateway.organization import (
     spaces,
 )
 from gateway.partner import devices as partner_devices
+from gateway.partner import files as partner_files
 from gateway.partner import license_keys
 from gateway.partner import licenses as partner_licenses
 from gateway.services import Services
 from gateway.tenant_shares import TenantShares
+from gateway.transfers import Transfers
 from gateway.v2 import claims as project_claims
 from gateway.v2 import (
     data_connectors,
@@ -78,7 +81,7 @@ from gateway.v2 import (
 )
 from gateway.v2 import devices as project_devices
 from gateway.v2 import projects as visible_projects
-from schemas import logs, postgres, redis
+from schemas import blobs, logs, postgres, redis
 from schemas.egress import EgressPolicy, GuardedResolver
 from schemas.manifests import catalog
 from schemas.master_keys import MasterKeys
@@ -86,6 +89,9 @@ from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings, SettingsError
 
 log = logging.getLogger(__name__)
+
+UPLOADS_OF_ONE_MAX, DOWNLOADS_OF_ONE_MAX = 4, 4
+"""Transfers at once of one organization, one vendor or one device."""
 
 # Fixed words of a path come before places for ids (`claim` before `{device_id}`).
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -111,12 +117,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *models.ENDPOINTS,
     *command_definitions.ENDPOINTS,
     *hardware_keys.ENDPOINTS,
+    *files.ENDPOINTS,
     *partners.ENDPOINTS,
     *projects.ENDPOINTS,
     *api_keys.ENDPOINTS,
     *partner_devices.ENDPOINTS,
     *partner_licenses.ENDPOINTS,
     *license_keys.ENDPOINTS,
+    *partner_files.ENDPOINTS,
     *tokens.ENDPOINTS,
     *roles.ENDPOINTS,
     *organizations.ENDPOINTS,
@@ -197,6 +205,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         raise
     for provider, error in catalog.load(settings.manifests).broken.items():
         logs.event(log, logging.WARNING, "manifest_skipped", provider=provider, cause=error)
+    files_store = blobs.open_store(settings)
     resolver = GuardedResolver(EgressPolicy(settings.egress_allow, http=settings.egress_http))
     shards = installation.shards
     access_keys = master_keys.access_keys()
@@ -231,6 +240,9 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         call_limit=call_limit,
         metrics=metrics,
         events=tail,
+        blobs=files_store,
+        uploads=Transfers("uploads", settings.uploads_max, UPLOADS_OF_ONE_MAX, metrics),
+        downloads=Transfers("downloads", settings.downloads_max, DOWNLOADS_OF_ONE_MAX, metrics),
         resolver=resolver,
         shares=TenantShares(settings.postgres_pool, settings.organization_share, metrics),
         closing=hot.closing,
@@ -247,6 +259,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
     finally:
         await background.stop()
         await resolver.close()
+        await files_store.close()
         await client.aclose()
         await pool.close()
 

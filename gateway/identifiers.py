@@ -59,17 +59,17 @@ def normalized_mac(text: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
 
-def firmware_version(text: str | None) -> FirmwareVersion:
+def firmware_version(text: str | None, member: str = "Firmware version") -> FirmwareVersion:
     """The firmware version that a device tells, as a semantic version such as 1.4.0 or 2.0.0-rc.1. Raises DoesNotFit.
 
     `v1.0.0`, `1.02.3` and `1.0` are common, and so is a fourth number; that and what follows a space become build
     metadata.
     """
-    text = filled("Firmware version", text)
+    text = filled(member, text)
     plain = text.strip()
     version = plain if _SEMVER.fullmatch(plain) else _semantic(plain)
     if version is None:
-        raise DoesNotFit("Firmware version is not a semantic version such as 1.4.0")
+        raise DoesNotFit(f"{member} is not a semantic version such as 1.4.0")
     return FirmwareVersion(version, None if version == text else text)
 
 

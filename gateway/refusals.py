@@ -40,6 +40,10 @@ class NotFound(Refusal):
     """It does not exist, or the caller may not see it."""
 
 
+class Gone(Refusal):
+    """It was there for the caller, and is not any more, for good."""
+
+
 class Conflict(Refusal):
     """It contradicts what exists already, or the state that this is in."""
 

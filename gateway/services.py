@@ -12,6 +12,8 @@ from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.ingest import Ingest
 from gateway.refusals import UNKNOWN_MASTER_KEY, Unavailable, retry_after_s
 from gateway.tenant_shares import TenantShares
+from gateway.transfers import Transfers
+from schemas.blobs.store import BlobStore
 from schemas.egress import GuardedResolver
 from schemas.ids import AccessKeys, UnknownGeneration
 from schemas.master_keys import MasterKeys
@@ -34,6 +36,10 @@ class Services(Struct, frozen=True, kw_only=True):
     call_limit: CallLimit
     events: EventTail
     shares: TenantShares
+    blobs: BlobStore
+    """Where the bytes of files lie."""
+    uploads: Transfers
+    downloads: Transfers
     resolver: GuardedResolver
     """Looks up where URLs that are saved lead to."""
     closing: asyncio.Event

@@ -140,6 +140,10 @@ class Shared(Stores, frozen=True, kw_only=True):
             description="Bytes of JSON that the state of a device holds, where its model says nothing else.",
         ),
     ] = STATE_BYTES.default
+    file_store: Annotated[
+        str,
+        Meta(min_length=1, description="Folder for the bytes of files and dumps, the same one for all processes."),
+    ] = ".fleetgate/files"
     egress_allow: Annotated[
         str,
         Meta(description="Networks beside the internet that webhooks and imports may go to: CIDRs, comma-separated."),
@@ -230,6 +234,13 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     account_streams_max: Annotated[
         _Count, Meta(description="Of those, streams of one service account; more get 429.")
     ] = 50
+    file_bytes_max: Annotated[
+        int, Meta(ge=1, le=5 * 2**30, description="Most bytes of a file, firmware for instance.")
+    ] = 2 * 2**30
+    uploads_max: Annotated[_Count, Meta(description="Files coming in at once in one edge process; more get 503.")] = 32
+    downloads_max: Annotated[_Count, Meta(description="Files going out at once in one edge process; more get 503.")] = (
+        200
+    )
     wrong_claims_max: Annotated[
         _Count,
         Meta(

@@ -1,11 +1,14 @@
-"""The body of a request: read within its bound, unpacked, decoded.
+"""The body of a request: read within its bound, unpacked, decoded; or taken as it comes, where it may be too large.
 
 Devices send what their libraries make of a message: packed with gzip, behind a byte order mark, whole numbers as `2.0`.
 All of that is taken. A packed body is bounded by what it unpacks to, as every other one by its length.
 """
 
+import base64
+import binascii
+import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +16,7 @@ from msgspec import Raw
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.api.texts import check_body
+from gateway.ingest.connection import GIVE_TIME
 from gateway.refusals import DoesNotFit, Malformed, TooLarge, UnknownCoding
 from schemas.sentences import sentence
 from schemas.telemetry import BYTE_ORDER_MARK
@@ -44,6 +48,61 @@ async def read(request: Request, bytes_max: int) -> bytes:
     except ClientDisconnect:
         raise Malformed("Body was cut off") from None
     return unpacked(bytes(body), bytes_max) if coding.endswith("gzip") else bytes(body)
+
+
+class Streamed:
+    """A body that is not held: its pieces as they come, and what its headers say of it.
+
+    It may take as long as it needs while it comes. It is not unpacked: what is kept is what was sent.
+    """
+
+    def __init__(self, request: Request) -> None:
+        coding = request.headers.get("content-encoding", "").lower()
+        if coding not in ("", "identity"):
+            raise UnknownCoding(f"Content-Encoding {coding} is not taken: send the bytes as they are")
+        self._request = request
+        self._give_time = request.scope.get("extensions", {}).get(GIVE_TIME)
+        self.length = int(request.headers["content-length"]) if "content-length" in request.headers else None
+        """In bytes, as announced; None when the sender does not know it."""
+        self.digests = _digests(request.headers.getlist("content-digest"))
+        """What the sender says of the bytes, by the algorithms that are known here."""
+
+    def __repr__(self) -> str:
+        return f"<Streamed length={self.length}>"
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Raises Malformed when it is cut off."""
+        try:
+            async for chunk in self._request.stream():
+                if self._give_time is not None:
+                    self._give_time()
+                if chunk:
+                    yield chunk
+        except ClientDisconnect:
+            raise Malformed("Body was cut off") from None
+
+
+_DIGEST = re.compile(r"(?P<algorithm>[a-z*][a-z0-9_.*-]*)=:(?P<digest>[A-Za-z0-9+/=]*):\s*(;.*)?")
+_DIGEST_BYTES = {"sha-256": 32, "sha-512": 64}
+
+
+def _digests(values: list[str]) -> dict[str, bytes]:
+    """What `Content-Digest` (RFC 9530) says, by algorithm; others than ours are left to others. Raises Malformed."""
+    found: dict[str, bytes] = {}
+    for item in ",".join(values).split(",") if values else ():
+        parsed = _DIGEST.fullmatch(item.strip())
+        if parsed is None:
+            raise Malformed("Content-Digest cannot be read: write it as sha-256=:BASE64:")
+        if (length := _DIGEST_BYTES.get(parsed["algorithm"])) is None:
+            continue
+        try:
+            digest = base64.b64decode(parsed["digest"], validate=True)
+        except binascii.Error:
+            digest = b""
+        if len(digest) != length:
+            raise Malformed(f"Content-Digest: {parsed['algorithm']} has {length} bytes, in base64")
+        found[parsed["algorithm"]] = digest
+    return found
 
 
 def unpacked(data: bytes, bytes_max: int) -> bytes:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from gateway.refusals import (
     Conflict,
     DoesNotFit,
+    Gone,
     Malformed,
     NotFound,
     NotPermitted,
@@ -32,6 +33,7 @@ STATUSES: Mapping[type[Refusal], int] = {
     NotPermitted: 403,
     NotFound: 404,
     Conflict: 409,
+    Gone: 410,
     TooLarge: 413,
     UnknownCoding: 415,
     DoesNotFit: 422,

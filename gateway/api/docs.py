@@ -151,7 +151,8 @@ def _curl(
 ) -> str:
     """The call as a command, with variables for what the caller must fill in."""
     content = operation.get("requestBody", {}).get("content", {})
-    streams = any(kind == STREAM for response in operation["responses"].values() for kind in response["content"])
+    answers = operation["responses"].values()
+    streams = any(STREAM in response.get("content", ()) for response in answers)
     lines = [f'curl {"-N " if streams else ""}-X {method} "$URL{path.replace("{", "${")}"']
     if FORM in content:
         members = fields(content[FORM]["schema"], components)

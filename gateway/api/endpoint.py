@@ -10,8 +10,9 @@ What a function takes says what it needs:
 * a parameter of the type that the endpoint's `caller` is (a device, a principal): whoever calls, proven (else 401).
 * a parameter whose type is a scope (project, organization, vendor): where the caller has the endpoint's `permission`
   (else 404 or 403). The path names it as the parameter is called, or it is the caller's own.
-* `body`: decoded from JSON into its type (400 when malformed, 422 when it does not fit); `bytes` is the raw body. A
-  POST of which nothing is required may have none.
+* `body`: decoded from JSON into its type (400 when malformed, 422 when it does not fit); `bytes` is the raw body,
+  `Streamed` the raw body as it comes, of a call that holds no place of its organization: it may take hours. A POST of
+  which nothing is required may have none.
 * `query`: a struct decoded from the query string (422 when it does not fit).
 * any other parameter: the member of the path with that name, a UUID (404 when it is none) or a string (which may
   hold slashes where the path says `{name:path}`).
@@ -40,6 +41,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.api import bodies, dialects
+from gateway.api.bodies import Streamed
 from gateway.api.principals import CallerKind, Principal
 from gateway.api.scopes import NOT_FOUND, Scope
 from gateway.api.texts import check_query, is_text
@@ -48,6 +50,7 @@ from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound, Refusal, away
 from gateway.services import Services
 from schemas import logs
+from schemas.blobs.store import BlobsAway
 from schemas.ids import uuid_of
 from schemas.postgres import PostgresAway
 from schemas.redis import RedisAway
@@ -114,7 +117,8 @@ class Endpoint:
         self._principals = [n for n, t in hints.items() if caller is not None and t is caller.principal]
         self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in self.path and n not in self.scopes}
         self._needs_request = "request" in hints
-        self._decoder = None if self.body in (None, bytes) else msgspec.json.Decoder(self.body)
+        self.takes_bytes = self.body in (bytes, Streamed)
+        self._decoder = None if self.body is None or self.takes_bytes else msgspec.json.Decoder(self.body)
         self._encoder = msgspec.json.Encoder()
         self.exact = caller is not None and caller.exact
         self._members = self._exact_members() if self.exact and self._decoder is not None else None
@@ -124,7 +128,7 @@ class Endpoint:
         self.patterns = {
             pattern: text
             for kind in (self.body, self.query)
-            if kind not in (None, bytes)
+            if kind not in (None, bytes, Streamed)
             for pattern, text in (patterns_of(kind) | choices_of(kind)).items()
         }
         known = {*self.in_path, *self.scopes, *self._principals, "services", "request"}
@@ -169,6 +173,9 @@ class Endpoint:
         except PostgresAway as error:
             logs.event(log, logging.WARNING, "postgres_unavailable", path=self.path, cause=str(error))
             refusal = away("Postgres")
+        except BlobsAway as error:
+            logs.event(log, logging.WARNING, "file_store_away", path=self.path, cause=str(error))
+            refusal = away("The file store")
         return self.dialect.refused(refusal)
 
     async def _serve(self, services: Services, request: Request) -> Response:
@@ -189,12 +196,14 @@ class Endpoint:
         named = self._named_parameters(request)
         if self.query is not None:
             given["query"] = self._decoded_query(named)
-        if self.body is not None:
+        if self.body is Streamed:
+            given["body"] = Streamed(request)
+        elif self.body is not None:
             data = await bodies.read(request, self.body_bytes_max)
             given["body"] = data if self._decoder is None else self._decoded_body(data, self._decoder)
         elif self.exact and request.method not in ("GET", "HEAD"):
             check_no_body(await bodies.read(request, self.body_bytes_max))
-        tenant = None if principal is None else _tenant(principal, given)
+        tenant = None if principal is None or self.body is Streamed else _tenant(principal, given)
         if tenant is None:
             answer = await self.function(**given)
         else:

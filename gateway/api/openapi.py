@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.api.bodies import Streamed
 from gateway.api.dialects import ErrorBody, StreamErrorBody, V2ErrorBody
 from gateway.api.endpoint import Endpoint
 
@@ -29,6 +30,14 @@ COMMON = {
     503: "Not possible at the moment; `Retry-After` says when to come back.",
 }
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+BYTES: dict[str, Any] = {"application/octet-stream": {}}
+RANGES = {
+    "206": {"description": "The range that was asked for.", "content": BYTES},
+    "304": {"description": "The caller has it: `If-None-Match`."},
+    "412": {"description": "It is another one: `If-Match`."},
+    "416": {"description": "There are no bytes in the range that was asked for."},
+}
+"""Answers of calls that send bytes, beside the whole."""
 STREAM_TYPES = ("application/x-ndjson", "text/event-stream")
 
 
@@ -37,7 +46,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     wanted: list[Any] = [ErrorBody, V2ErrorBody, StreamErrorBody]
     for endpoint in endpoints:
         for kind in (endpoint.answer, endpoint.described_body, endpoint.query):
-            wanted += [leaf for leaf in _leaves(kind) if leaf not in (None, bytes)]
+            wanted += [leaf for leaf in _leaves(kind) if leaf not in (None, bytes, Streamed)]
     schemas, components = msgspec.json.schema_components(wanted, ref_template=REFERENCE)
     by_type = list(zip(wanted, schemas, strict=True))
 
@@ -57,7 +66,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         operation = _operation(endpoint, schema_of, components)
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     for endpoint in endpoints:
-        if endpoint.exact and endpoint.body not in (None, bytes):
+        if endpoint.exact and endpoint.body is not None and not endpoint.takes_bytes:
             _close(schema_of(endpoint.body), components)
     for query in {endpoint.query for endpoint in endpoints if endpoint.query is not None}:
         components.pop(_name(schema_of(query)), None)  # its members stand as parameters
@@ -117,16 +126,20 @@ def _operation(endpoint: Endpoint, schema_of: Any, components: dict[str, Any]) -
         "responses": {
             str(endpoint.status): {
                 "description": "Line after line, until the stream ends." if endpoint.stream else "Done.",
-                "content": {kind: {"schema": schema_of(endpoint.answer)} for kind in _media_types(endpoint)},
+                "content": BYTES
+                if endpoint.answer is bytes
+                else {kind: {"schema": schema_of(endpoint.answer)} for kind in _media_types(endpoint)},
             }
         },
     }
+    if endpoint.answer is bytes:
+        operation["responses"] |= RANGES
     if rest.strip():
         operation["description"] = rest.strip()
     if endpoint.described_caller is not None:
         operation["security"] = [{name: []} for name in endpoint.described_caller.schemes]
-    if endpoint.described_body is bytes:
-        operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
+    if endpoint.described_body in (bytes, Streamed):
+        operation["requestBody"] = {"required": True, "content": BYTES}
     elif endpoint.described_body is not None:
         content = {endpoint.body_media_type: {"schema": schema_of(endpoint.described_body)}}
         operation["requestBody"] = {"required": not endpoint.body_optional, "content": content}

@@ -16,6 +16,8 @@ from gateway.ingest.hot_state import HotState
 
 ABORT = "fleetgate.abort"
 """The scope's extension that ends a connection whose client takes nothing, without waiting for it."""
+GIVE_TIME = "fleetgate.give_time"
+"""The extension by which whoever reads a long body says that a piece of it came."""
 ENDLESS = "fleetgate.endless"
 """The extension set by an answer that never ends by itself: a client that stops sending is taken to be gone."""
 
@@ -111,6 +113,13 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
 
     # Refusing what arrives
+
+    def give_time(self) -> None:
+        """A long body comes along: what follows may take as long again as a whole request."""
+        if self.arriving:
+            self.hot.incomplete.pop(self, None)
+            until = self.loop.time() + self.hot.request_timeout_s
+            self.hot.deadlines[self] = max(until, self.hot.deadlines.get(self, 0.0))
 
     def give_up_waiting(self) -> None:
         """The request took too long to arrive."""

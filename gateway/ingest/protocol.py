@@ -24,7 +24,7 @@ from typing import Any
 import httptools
 
 from gateway.ingest.answers import HeadWriter
-from gateway.ingest.connection import ABORT, Connection
+from gateway.ingest.connection import ABORT, GIVE_TIME, Connection
 from gateway.ingest.hot_request import ID_END, PATH_LENGTH, PREFIX, SUFFIX, HotCycle, whole
 from schemas.telemetry import BODY_BYTES_MAX
 
@@ -150,7 +150,7 @@ class HotProtocol(Connection):
         super().on_headers_complete()
         cycle: Any = self.cycle
         cycle.transport = HeadWriter(cycle, self.transport, in_chunks=self.parser.get_http_version() != "1.0")
-        extensions: Any = {ABORT: self.transport.abort}
+        extensions: Any = {ABORT: self.transport.abort, GIVE_TIME: self.give_time}
         self.scope["extensions"] = extensions
 
     def _is_hot(self) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,13 @@ async def open_shards(client: Redis) -> None:
 @contextlib.asynccontextmanager
 async def running_edge(dsn: str, redis_url: str, **settings: Any) -> AsyncIterator[RunningEdge]:
     """An edge with these settings; no limit of calls is in the way unless they say so."""
+    with tempfile.TemporaryDirectory(prefix="files") as folder:
+        async with _running(dsn, redis_url, {"file_store": folder} | settings) as running:
+            yield running
+
+
+@contextlib.asynccontextmanager
+async def _running(dsn: str, redis_url: str, settings: dict[str, Any]) -> AsyncIterator[RunningEdge]:
     listener = bind("127.0.0.1:0")
     port = listener.getsockname()[1]
     given = {

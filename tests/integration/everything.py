@@ -140,6 +140,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
         "settings": {"tenant": "contoso"},
     }
     imported = (await acme.call("POST", "/connectors", connector))["connector"]
+    files = {side: await _files_of(acme, side) for side in ("organization", "partner")}
     await _held(acme.pool, imported["id"], listed)
     return Everything(
         credentials={
@@ -170,6 +171,11 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             f"{partner_license}/extend": {"license_id": licenses["pending_update"]},
             f"{partner_license}/revoke": {"license_id": licenses["inuse"]},
             f"{partner_license}/retry": {"license_id": licenses["error_add"]},
+            **{
+                f"/core/v1/{side}/files/{{file_id}}{call}": {"file_id": file_id}
+                for side, calls in files.items()
+                for call, file_id in calls.items()
+            },
             "/v2/": v2,
             "/v2/organizations": {"member": member},
             "/emulator/": v2 | {"device": emulated},
@@ -253,6 +259,26 @@ async def _license(acme: Owner, device_id: UUID | None, state: str) -> str:
         "UPDATE licenses SET device_id = $2, state = $3 WHERE id = $1", made["id"], device_id, state
     )
     return str(made["id"])
+
+
+async def _files_of(owner: Owner, side: str) -> dict[str, str]:
+    """A file for each kind of call: a draft without bytes, one with, one that is released."""
+    files = {}
+    for number, call in enumerate(("", "/content", "/release", "/withdraw")):
+        key = owner.key if side == "organization" else owner.partner_key
+        body = {"model_id": str(owner.model_id), "name": "F", "file_type": "firmware", "version": f"0.0.{number}"}
+        path = f"/core/v1/{side}/files"
+        status, made = await owner.ask("POST", path, body, key)
+        assert status == 201, made
+        files[call] = made["id"]
+        if number > 1:
+            content, headers = f"{owner.url}{path}/{made['id']}/content", {"authorization": key}
+            async with owner.http.put(content, data=b"bytes", headers=headers) as answer:
+                assert answer.status == 200
+        if number > 2:
+            status, made = await owner.ask("POST", f"{path}/{made['id']}/release", None, key)
+            assert status == 200, made
+    return files
 
 
 async def _without_limits(pool: Pool, redis: Redis, devices: list[UUID]) -> None:

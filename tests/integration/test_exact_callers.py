@@ -5,6 +5,7 @@ from typing import Any
 from owners import Owner
 from projects import account_of
 
+from gateway.api.bodies import Streamed
 from gateway.app import ENDPOINTS
 from schemas import ids
 
@@ -24,7 +25,7 @@ async def test_no_call_takes_what_it_does_not_know(acme: Owner) -> None:
         scheme = next(iter(endpoint.caller.schemes))
         status, answer = await _ask(acme, endpoint.method, path + "?bogus=1", keys[scheme])
         assert (status, "Query parameter bogus is not known" in answer) == (400, True), (endpoint, answer)
-        if endpoint.method != "GET" and endpoint.body != dict[str, Any]:
+        if endpoint.method != "GET" and endpoint.body not in (dict[str, Any], Streamed):
             status, answer = await _ask(acme, endpoint.method, path, keys[scheme], {"bogus": 1})
             assert (status, "ember bogus" in answer) == (400, True), (endpoint, answer)
 

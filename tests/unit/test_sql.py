@@ -149,6 +149,7 @@ LOCKED_BEFORE = {
     "schemas/device_trees.py",
     "gateway/stores/devices/claiming.py",
     "gateway/stores/devices/deletion.py",
+    "schemas/firmware.py",
     "workers/importer/diff.py",
     "workers/retention.py",
 }

@@ -220,6 +220,7 @@ def _environment(
     host, port = listener.getsockname()[:2]
     environment[f"{PREFIX}BIND"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     environment.setdefault(f"{PREFIX}PUBLIC_URL", base_url)
+    environment.setdefault(f"{PREFIX}FILE_STORE", str(home / "files"))
     if certificate := environment.get(f"{PREFIX}TLS_CERTIFICATE"):
         environment.setdefault("SSL_CERT_FILE", certificate)  # the demo fleet trusts it, whoever signed it
     embedded: list[Server] = []

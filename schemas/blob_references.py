@@ -1,0 +1,25 @@
+"""Which bytes of the store are needed: those that a row of Postgres names, and those that are about to be named.
+
+    put: bytes come ──▶ lock their name ──▶ store them under it ──▶ write the row ──▶ commit
+    tidy: lock the name ──▶ no row names it ──▶ delete the bytes ──▶ commit
+
+The lock is one of Postgres, for a transaction, so nobody deletes what another is about to name, and a crash ends it.
+"""
+
+from schemas.postgres import Connection
+
+
+async def lock(connection: Connection, name: str) -> None:
+    """Hold the name of some bytes until the transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", int.from_bytes(bytes.fromhex(name[:16]), signed=True))
+
+
+async def is_needed(connection: Connection, name: str) -> bool:
+    """Whether a row names these bytes."""
+    return bool(
+        await connection.fetchval(
+            """SELECT EXISTS (SELECT FROM files WHERE checksum = $1)
+                   OR EXISTS (SELECT FROM dump_parts WHERE checksum = $1)""",
+            name,
+        )
+    )
