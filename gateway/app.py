@@ -21,8 +21,9 @@ from gateway.api import dialects, docs, openapi
 from gateway.api.endpoint import Endpoint
 from gateway.background import Background
 from gateway.connect import authorization, invitation
-from gateway.device import children, config, device, registration, space, telemetry
+from gateway.device import children, config, device, events, registration, space, telemetry
 from gateway.device import commands as device_commands
+from gateway.device import incidents as device_incidents
 from gateway.device import licenses as device_licenses
 from gateway.event_tail import EventTail, StreamLimits
 from gateway.ingest.beats import Beats
@@ -48,6 +49,7 @@ from gateway.organization import (
     files,
     hardware_keys,
     histories,
+    incidents,
     info,
     licenses,
     models,
@@ -57,6 +59,7 @@ from gateway.organization import (
 )
 from gateway.partner import devices as partner_devices
 from gateway.partner import files as partner_files
+from gateway.partner import incidents as partner_incidents
 from gateway.partner import license_keys
 from gateway.partner import licenses as partner_licenses
 from gateway.services import Services
@@ -103,6 +106,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *config.ENDPOINTS,
     *device.ENDPOINTS,
     *space.ENDPOINTS,
+    *events.ENDPOINTS,
+    *device_incidents.ENDPOINTS,
     *info.ENDPOINTS,
     *claims.ENDPOINTS,
     *cloud_connectors.ENDPOINTS,
@@ -113,6 +118,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *commands.ENDPOINTS,
     *configs.ENDPOINTS,
     *licenses.ENDPOINTS,
+    *incidents.ENDPOINTS,
     *spaces.ENDPOINTS,
     *models.ENDPOINTS,
     *command_definitions.ENDPOINTS,
@@ -125,6 +131,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *partner_licenses.ENDPOINTS,
     *license_keys.ENDPOINTS,
     *partner_files.ENDPOINTS,
+    *partner_incidents.ENDPOINTS,
     *tokens.ENDPOINTS,
     *roles.ENDPOINTS,
     *organizations.ENDPOINTS,

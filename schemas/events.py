@@ -67,6 +67,7 @@ class EventType(StrEnum):
     LICENSE_UPDATED = "licenseUpdated", Kind.LIFE_CYCLE, False
     INCIDENT_OPENED = "incidentOpened", Kind.LIFE_CYCLE, False
     INCIDENT_CLOSED = "incidentClosed", Kind.LIFE_CYCLE, False
+    DEVICE_EVENT = "deviceEvent", Kind.LIFE_CYCLE, False
 
 
 def of_kind(kind: Kind) -> tuple[EventType, ...]:

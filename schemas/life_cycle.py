@@ -18,6 +18,8 @@ from schemas.events import EventType, rfc3339
 from schemas.licenses import Action, LicenseState, Word
 
 CommandStatus = Literal["scheduled", "pending", "in_progress", "done", "failed", "aborted"]
+IncidentKind = Literal["device", "user", "rule"]
+"""Who opened an incident: the device, a person, or a rule; being offline is one."""
 
 
 class LifeCycle(Struct, rename="camel", kw_only=True, frozen=True):
@@ -90,11 +92,16 @@ class StatusChanged(LifeCycle, kw_only=True, frozen=True):
 
 
 class IncidentOpened(LifeCycle, kw_only=True, frozen=True):
-    """An incident of the device was opened."""
+    """An incident of the device was opened: by itself, by a person, or by a rule, which tells the value."""
 
     TYPE = EventType.INCIDENT_OPENED
 
+    incident_id: UUID
+    kind: IncidentKind
     issue: str
+    title: str
+    priority: int
+    value: int | float | bool | str | UnsetType = UNSET
 
 
 class IncidentClosed(LifeCycle, kw_only=True, frozen=True):
@@ -102,7 +109,23 @@ class IncidentClosed(LifeCycle, kw_only=True, frozen=True):
 
     TYPE = EventType.INCIDENT_CLOSED
 
+    incident_id: UUID
+    kind: IncidentKind
     issue: str
+    value: int | float | bool | str | UnsetType = UNSET
+
+
+class DeviceEvent(LifeCycle, kw_only=True, frozen=True):
+    """The device told of something that its maker gave a name; what stands in the keys is up to them."""
+
+    TYPE = EventType.DEVICE_EVENT
+
+    name: str
+    category: str
+    int_key_1: int | UnsetType = UNSET
+    int_key_2: int | UnsetType = UNSET
+    string_key_1: str | UnsetType = UNSET
+    string_key_2: str | UnsetType = UNSET
 
 
 class CommandUpdated(LifeCycle, kw_only=True, frozen=True):

@@ -102,6 +102,12 @@ class Metrics:
         self.devices_offline = Counter(
             "fleetgate_devices_went_offline", "Devices the sweep found offline.", registry=registry
         )
+        self.device_events = Counter(
+            "fleetgate_device_events",
+            "Events that devices told: stored, or dropped because nobody claimed the device.",
+            ["outcome"],
+            registry=registry,
+        )
         self.retention_ended = Counter(
             "fleetgate_retention_ended",
             "Rows that were deleted because they were kept for long enough, by what they were.",

@@ -106,6 +106,15 @@ def _check(message: Telemetry, size: int, now: datetime) -> None:
                 raise TelemetryError(422, _too_long(key))
 
 
+def stated_time(value: Any, now: datetime) -> datetime | None:
+    """The time that a device states, as JSON that a client may make of it; None for null, and one that counts as none.
+
+    Raises TelemetryError.
+    """
+    stated = _time(value)
+    return None if stated is None else _checked_time(stated, now)
+
+
 def _checked_time(timestamp: datetime, now: datetime) -> datetime | None:
     """The time that a message tells. One before 1970 is that of a clock which was never set: it counts as none."""
     timestamp = times.aware(timestamp)

@@ -11,6 +11,9 @@ A device is looked at when its silence may be long enough: `check_at`, which the
 device is heard (see `workers.flusher.states`), and the sweep when it finds that the device was. So a sweep costs what
 may change, not what there is.
 
+A device that was handed a command and did not say yet how it ended is left in peace until the command times out: an
+update or a reboot takes longer than some thresholds.
+
 The way back online is the flusher's: it closes the incident with the message that it stores. Both hold the shard's row
 while they decide, so neither undoes what the other has just done.
 """
@@ -135,6 +138,9 @@ class OfflineSweep:
                 silent[row["device_id"]] = until - threshold
             else:
                 later[row["device_id"]] = min(row["last_seen_at"] + threshold, until + offline_incidents.CHECK_MAX)
+        for device_id, until_then in (await _at_commands(connection, list(silent), now)).items():
+            del silent[device_id]
+            later[device_id] = min(until_then, until + offline_incidents.CHECK_MAX)
         marked = await self._mark(connection, shard, silent, now) if silent else 0
         if later:
             await _look_later(connection, shard, later)
@@ -242,6 +248,18 @@ async def _thresholds(connection: Connection) -> dict[UUID, timedelta]:
 async def _models(connection: Connection, device_ids: Sequence[UUID]) -> dict[UUID, UUID]:
     rows = await connection.fetch("SELECT id, model_id FROM devices WHERE id = ANY($1::uuid[])", device_ids)
     return {row["id"]: row["model_id"] for row in rows}
+
+
+async def _at_commands(connection: Connection, device_ids: Sequence[UUID], now: datetime) -> dict[UUID, datetime]:
+    """Those of these devices that are at a command, which may keep them from calling, and when it times out at last."""
+    rows = await connection.fetch(
+        """SELECT device_id, max(due_at) AS due_at FROM commands
+            WHERE device_id = ANY($1::uuid[]) AND status IN ('pending', 'in_progress') AND delivered_at IS NOT NULL
+              AND due_at > $2 GROUP BY device_id""",
+        device_ids,
+        now,
+    )
+    return {row["device_id"]: row["due_at"] for row in rows}
 
 
 def _until(oldest: Sequence[Any], heard: Heard, now: datetime | None) -> datetime:

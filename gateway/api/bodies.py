@@ -141,7 +141,7 @@ def decode(
         try:
             body = decoder.decode(data)
         except msgspec.ValidationError as error:
-            if "`int`" not in str(error) or "got `float`" not in str(error):
+            if "`int" not in str(error) or "got `float`" not in str(error):
                 raise
             # A whole number that a library wrote as a float; cost does not matter here.
             body = msgspec.convert(_whole_numbers.decode(data), decoder.type)

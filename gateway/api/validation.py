@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.refusals import DoesNotFit
+from schemas.incidents import PRIORITIES
 
 NAME_CHARACTERS_MAX = 255
 TEXT_CHARACTERS_MAX = 10_000
@@ -43,6 +44,12 @@ def details(value: dict[str, Any] | None) -> dict[str, Any]:
     if value and len(msgspec.json.encode(value)) > DETAILS_BYTES_MAX:
         raise DoesNotFit(f"Details must be at most {DETAILS_BYTES_MAX} bytes of JSON")
     return value or {}
+
+
+def check_priority(priority: int) -> None:
+    """Raises DoesNotFit for what is no priority of an incident."""
+    if not 1 <= priority <= len(PRIORITIES):
+        raise DoesNotFit(f"Priority must be between 1 and {len(PRIORITIES)}")
 
 
 def check_depth(member: str, value: Any) -> None:

@@ -11,8 +11,8 @@ from gateway import identifiers
 from gateway.api import fixed_window, validation
 from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, Success, endpoint
-from gateway.api.validation import Label, Name, Version
-from gateway.refusals import Refusal
+from gateway.api.validation import NAME_CHARACTERS_MAX, Label, Name, Version
+from gateway.refusals import DoesNotFit, Refusal
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.devices import deletion, device_view, self_report
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 PUTS_MAX = 10
 PUTS_WINDOW_S = 3600
 SETTING_BYTES_MAX = 4 * 1024
+
+CloudSettings = dict[Name, Any]
 
 
 class DeviceReport(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -42,13 +44,6 @@ class DeviceReport(Struct, kw_only=True, forbid_unknown_fields=True):
     config_version: Version | UnsetType = UNSET
     parent_id: UUID | UnsetType | None = UNSET
     host_address: Label | UnsetType | None = UNSET
-
-
-class CloudSetting(Struct):
-    """One property that the device keeps in the cloud; a null value removes it."""
-
-    property: Name
-    value: Any
 
 
 @endpoint("GET", "/v1/devices/{device_id}", caller=DEVICE)
@@ -102,12 +97,29 @@ async def delete_device(services: Services, device: DeviceCaller) -> Success:
 
 
 @endpoint("PUT", "/v1/devices/{device_id}/cloud_settings", caller=DEVICE, body_bytes_max=SETTING_BYTES_MAX)
-async def put_cloud_setting(services: Services, device: DeviceCaller, body: CloudSetting) -> Success:
-    """Set one property that the device keeps in the cloud."""
-    validation.check_depth("Value", body.value)
+async def put_cloud_setting(services: Services, device: DeviceCaller, body: CloudSettings) -> Success:
+    """Set properties that the device keeps in the cloud; a null value removes one.
+
+    One as `{"property": …, "value": …}`, or some by their names. `incidents.suspend_creation` set to true suspends the
+    opening of incidents.
+    """
+    given = _property(body) if "property" in body else body
+    if not given:
+        raise DoesNotFit("Property can't be blank: give property and value, or values by their names")
+    for value in given.values():
+        validation.check_depth("Value", value)
     async with services.postgres.acquire() as connection, connection.transaction():
-        await self_report.put_cloud_setting(connection, device.id, body.property, body.value)
+        await self_report.put_cloud_settings(connection, device.id, given)
     return Success()
+
+
+def _property(body: CloudSettings) -> CloudSettings:
+    name = body["property"]
+    if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARACTERS_MAX:
+        raise DoesNotFit(f"Property must be a text of 1 to {NAME_CHARACTERS_MAX} characters")
+    if "value" not in body:
+        raise DoesNotFit("Value is missing; null removes the property")
+    return {name: body["value"]}
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (read_device, put_device, delete_device, put_cloud_setting)

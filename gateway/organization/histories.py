@@ -51,8 +51,8 @@ class RangeQuery(Struct, kw_only=True):
 
     def range(self, now: datetime) -> tuple[datetime, datetime]:
         """Begin and end. Raises DoesNotFit."""
-        until = now if self.until is None else _moment("To", self.until)
-        since = until - RANGE_DEFAULT if self.since is None else _moment("From", self.since)
+        until = now if self.until is None else moment_of("To", self.until)
+        since = until - RANGE_DEFAULT if self.since is None else moment_of("From", self.since)
         if until <= since:
             raise DoesNotFit("From must be before to")
         if until - since > RANGE_MAX:
@@ -61,8 +61,8 @@ class RangeQuery(Struct, kw_only=True):
         return since, until if self.until is not None else now + AHEAD_MAX
 
 
-def _moment(member: str, text: str) -> datetime:
-    """A time as a client writes it. Raises DoesNotFit."""
+def moment_of(member: str, text: str) -> datetime:
+    """A time as a client writes it in a query. Raises DoesNotFit."""
     try:
         try:
             found = times.of_number(float(text))

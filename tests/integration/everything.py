@@ -132,6 +132,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
     leaving = await _made(caller, f"{in_project}/members", role | {"email": "leaving@example.org"})
     member = await _made(caller, f"{in_organization}/members", leads | {"email": "someone@example.org"})
     emulated = await _made(caller, f"/emulator{in_project}/devices", {"type": "temperature"})
+    incidents = {device_id: await acme.incident(device_id, 3, kind="user") for device_id in (own, owned, sold)}
     organization, partner_license = "/core/v1/organization", "/core/v1/partner/licenses/{license_id}"
     connector = {
         "provider": "microsoft_teams_rooms",
@@ -150,10 +151,11 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             "account": caller.basic,
         },
         places={
-            "/v1/": {"device_id": str(own)},
+            "/v1/": {"device_id": str(own), "incident_id": str(incidents[own])},
             organization: {
                 "device_id": str(owned),
                 "command_id": cancelled["id"],
+                "incident_id": str(incidents[owned]),
                 "project_id": project["id"],
                 "space_id": space["id"],
             },
@@ -166,7 +168,8 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             f"{organization}/partners": {"partner_id": str(vendor.id)},
             f"{organization}/connectors": {"connector_id": imported["id"], "vendor_id": "gone"},
             f"{organization}/licenses": {"license_id": license_of_owned},
-            "/core/v1/partner": {"device_id": str(sold), "license_id": available[0], "key_id": license_key},
+            "/core/v1/partner": {"device_id": str(sold), "license_id": available[0], "key_id": license_key}
+            | {"incident_id": str(incidents[sold])},
             f"{partner_license}/assign": {"license_id": available[1]},
             f"{partner_license}/extend": {"license_id": licenses["pending_update"]},
             f"{partner_license}/revoke": {"license_id": licenses["inuse"]},
@@ -208,6 +211,15 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             "/v1/devices/{device_id}/licenses": {"id": pending, "state": "inuse"},
             "/core/v1/partner/licenses": {"device_id": str(sold), "expires_at": "2100-01-01T00:00:00Z"},
             "/v1/devices/{device_id}/telemetry": {"status": "online"},
+            "/v1/devices/{device_id}/incidents": {"priority": 2, "issue": lambda: f"issue {next(_numbers)}"},
+            f"{organization}/incidents": {
+                "priority": 2,
+                "issue": lambda: f"issue {next(_numbers)}",
+                "status": "active",
+                "from": "1770000000",
+                "to": "1790000000",
+            },
+            "/core/v1/partner/incidents": {"priority": "critical", "status": "active", "from": None, "to": None},
             f"{organization}/devices/histories": {"status": None},
             f"{organization}/connectors": {
                 "name": lambda: _name_of(acme, f"{organization}/connectors/{imported['id']}"),

@@ -105,11 +105,13 @@ class Owner:
             offline,
         )
 
-    async def incident(self, device_id: UUID, priority: int, issue: str = "leak", **columns: Any) -> None:
-        """Open an incident of the device."""
-        columns |= {"id": ids.new_id(), "device_id": device_id, "issue": issue, "title": "T", "priority": priority}
+    async def incident(self, device_id: UUID, priority: int, issue: str = "leak", **columns: Any) -> UUID:
+        """Open an incident of the device; its id."""
+        incident_id = ids.new_id()
+        columns |= {"id": incident_id, "device_id": device_id, "issue": issue, "title": "T", "priority": priority}
         marks = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
         await self.pool.execute(f"INSERT INTO incidents ({', '.join(columns)}) VALUES ({marks})", *columns.values())
+        return incident_id
 
     async def message(self, device_id: UUID, ts: datetime, **told: Any) -> None:
         """Store one telemetry message in the log."""

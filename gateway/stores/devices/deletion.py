@@ -6,6 +6,7 @@ from uuid import UUID
 from gateway.refusals import Conflict
 from gateway.stores.change import Change
 from gateway.stores.devices import licensed
+from schemas import incidents
 from schemas.device_trees import THESE, TREES, lock_trees
 from schemas.life_cycle import CommandUpdated, DeviceDeleted, LifeCycle
 from schemas.postgres import Connection
@@ -29,8 +30,8 @@ _OPEN = "status IN ('scheduled', 'pending', 'in_progress')"
 async def delete(change: Change, device_ids: Sequence[UUID]) -> int:
     """Delete devices and all devices below them; returns how many. Those that were deleted before are left alone.
 
-    Their open and scheduled commands are aborted, and their licences available again, which is told before the
-    deletion.
+    Their open and scheduled commands are aborted, their licences available again and their incidents closed, which is
+    told before the deletion.
     """
     await lock_trees(change.connection, THESE, list(device_ids), limit_s=STATEMENT_S)
     batches = [list(device_ids[first : first + BATCH]) for first in range(0, len(device_ids), BATCH)]
@@ -79,6 +80,7 @@ async def _delete(change: Change, device_ids: list[UUID]) -> int:
         moment,
         timeout=STATEMENT_S,
     )
+    await incidents.close_all(connection, deleted, moment, ["device", "user", "rule"])
     happened: dict[UUID, list[LifeCycle]] = {device_id: [] for device_id in deleted}
     for row in aborted:
         happened[row["device_id"]].append(CommandUpdated.of_row(row))

@@ -39,15 +39,17 @@ _DEVICE = """
     SELECT d.id, d.shard, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id,
            d.project_id, d.registered_at, d.claimed_at, d.config_version, d.applied_config_version, d.info_version,
            d.space_data_version, d.open_commands, d.state_full_at, d.firmware_told, d.asked_back_at,
-           d.asked_back_address, d.asked_back_firmware, m.id AS model_id, m.vendor, m.name AS model_name,
-           s.id AS space_id, s.full_path, parent.shard AS parent_shard, open_incidents.gravest, imported.silent
+           d.asked_back_address, d.asked_back_firmware, d.incidents_suspended, m.id AS model_id, m.vendor,
+           m.name AS model_name, s.id AS space_id, s.full_path, parent.shard AS parent_shard, open_incidents.gravest,
+           imported.silent
       FROM devices d
       JOIN device_models m ON m.id = d.model_id
       LEFT JOIN spaces s ON s.id = d.space_id
       LEFT JOIN devices parent ON parent.id = d.parent_id
       LEFT JOIN LATERAL (
           SELECT min(priority) AS gravest FROM incidents i
-           WHERE i.device_id = d.id AND i.closed_at IS NULL AND i.issue <> 'offline') open_incidents ON true
+           WHERE i.device_id = d.id AND i.closed_at IS NULL AND (i.issue <> 'offline' OR i.kind <> 'rule')
+      ) open_incidents ON true
       LEFT JOIN LATERAL (
           SELECT c.excluded IS NOT NULL OR cc.status <> 'Active' AS silent
             FROM cloud_devices c JOIN cloud_connectors cc ON cc.id = c.connector_id
@@ -127,6 +129,7 @@ class OwnedDevice(Struct, kw_only=True):
     info_version: int
     space_data_version: int
     open_commands: int
+    incidents_suspended: bool
 
 
 async def page(
@@ -262,6 +265,7 @@ def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> Own
         info_version=row["info_version"],
         space_data_version=row["space_data_version"],
         open_commands=row["open_commands"],
+        incidents_suspended=row["incidents_suspended"],
     )
 
 

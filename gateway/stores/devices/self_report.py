@@ -1,5 +1,6 @@
 """What a device says of itself, stored: its firmware, name and details, its parent, its settings in the cloud."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from schemas.postgres import Connection
 
 BELOW_ITSELF = "Parent id: a device cannot be below itself"
 CLOUD_SETTINGS_MAX = 100
+SUSPENDS_INCIDENTS = "incidents.suspend_creation"
 TOO_MANY_SETTINGS = f"A device has at most {CLOUD_SETTINGS_MAX} cloud settings"
 
 _PARENTS_LOCK = 0x666C7061
@@ -106,20 +108,28 @@ async def lock_new_parent(connection: Connection, device: DeviceCaller, parent_i
     await check_room(connection, parent_id)
 
 
-async def put_cloud_setting(connection: Connection, device_id: UUID, name: str, value: Any) -> None:
-    """Set one property of a device, in a transaction; null removes it.
+async def put_cloud_settings(connection: Connection, device_id: UUID, given: Mapping[str, Any]) -> None:
+    """Set properties of a device, in a transaction; null removes one.
 
-    Raises DoesNotFit when there are too many, Unauthenticated when the device was deleted.
+    `SUSPENDS_INCIDENTS` is more than kept: it suspends the opening of incidents, as the owner can. Raises DoesNotFit
+    when there are too many, or that one is not true or false; Unauthenticated when the device was deleted.
     """
     settings: dict[str, Any] | None = await connection.fetchval(
         "SELECT cloud_settings FROM devices WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE", device_id
     )
     if settings is None:
         raise Unauthenticated
-    if value is None:
-        settings.pop(name, None)
-    else:
-        settings[name] = value
+    settings = {name: value for name, value in {**settings, **given}.items() if value is not None}
     if len(settings) > CLOUD_SETTINGS_MAX:
         raise DoesNotFit(TOO_MANY_SETTINGS)
-    await connection.execute("UPDATE devices SET cloud_settings = $2 WHERE id = $1", device_id, settings)
+    suspended = given.get(SUSPENDS_INCIDENTS)
+    if not isinstance(suspended, bool | None):
+        raise DoesNotFit(f"{SUSPENDS_INCIDENTS} must be true or false")
+    await connection.execute(
+        """UPDATE devices SET cloud_settings = $2,
+                  incidents_suspended = CASE WHEN $3 THEN $4 ELSE incidents_suspended END WHERE id = $1""",
+        device_id,
+        settings,
+        SUSPENDS_INCIDENTS in given,
+        bool(suspended),
+    )

@@ -163,8 +163,12 @@ async def test_cloud_settings_are_kept_for_the_device(fleet: Fleet, acme: Owner)
     unit = await fleet.unit()
     for value in ({"deep": [1, "x"]}, None, 5):
         assert await unit.call("PUT", "/cloud_settings", {"property": "p", "value": value}) == {"success": True}
+    assert await unit.call("PUT", "/cloud_settings", {"q": 1, "r": [2], "s": None}) == {"success": True}
     row = await acme.pool.fetchval("SELECT cloud_settings FROM devices WHERE sn = $1", unit.sn)
-    assert row == {"p": 5}
+    assert row == {"p": 5, "q": 1, "r": [2]}
+    for body in ({}, {"property": "p"}, {"property": "", "value": 1}, {"property": 7, "value": 1}, {"a\x00": 1}, [1]):
+        assert (await unit.ask("PUT", "/cloud_settings", body))[0] == 422, body
+    assert (await unit.ask("PUT", "/cloud_settings", {str(n): n for n in range(98)}))[0] == 422
 
 
 async def test_any_call_shows_that_the_device_lives(fleet: Fleet, redis_client: Redis) -> None:

@@ -31,7 +31,7 @@ async def test_the_first_match_wins(acme: Owner) -> None:
         device_id = await acme.device(parent_id=parent_id)
         await acme.seen(device_id, status, offline=offline)
         for priority, issue in incidents:
-            await acme.incident(device_id, priority, issue)
+            await acme.incident(device_id, priority, issue, kind="rule" if issue == "offline" else "device")
         await acme.incident(device_id, 1, "closed", closed_at=NOW)
         shown = [await api("GET", f"/devices/{device_id}") for api in (acme.call, acme.partner)]
         assert [one["effective_status"] for one in shown] == [expected] * 2, (status, offline, incidents, parent)

@@ -81,8 +81,42 @@ async def test_the_next_message_brings_it_back(
         rows = await acme.pool.fetch("SELECT type, data FROM events WHERE type <> 'telemetry' ORDER BY seq")
     assert [(row["type"], row["data"][row["type"]]) for row in rows] == [
         ("statusChanged", {"updateTime": rows[0]["data"]["statusChanged"]["updateTime"], "offline": False}),
-        ("incidentClosed", {"updateTime": rows[1]["data"]["incidentClosed"]["updateTime"], "issue": "offline"}),
+        (
+            "incidentClosed",
+            {
+                "updateTime": rows[1]["data"]["incidentClosed"]["updateTime"],
+                "incidentId": str(await acme.pool.fetchval("SELECT id FROM incidents")),
+                "kind": "rule",
+                "issue": "offline",
+            },
+        ),
     ]
+
+
+async def test_no_incident_is_opened_of_a_suspended_device_or_in_a_space_in_maintenance(
+    acme: Owner, sweep: OfflineSweep
+) -> None:
+    """Suspension: they are offline all the same, and that is told; there is no incident to be told of."""
+    hangar = await acme.call("POST", "/spaces", {"project_id": str(acme.project_id), "name": "H", "maintenance": True})
+    suspended, serviced = await acme.device(incidents_suspended=True), await acme.device(space_id=UUID(hangar["id"]))
+    for device_id in (suspended, serviced):
+        await seen(acme, device_id, NOW - timedelta(hours=1))
+    assert await sweep.sweep(NOW) == 2
+    assert await acme.pool.fetchval("SELECT count(*) FROM incidents") == 0
+    assert {told for told, _ in await outbox(acme.pool)} == {"statusChanged"}
+
+
+async def test_while_a_command_runs_its_device_is_not_marked_offline(acme: Owner, sweep: OfflineSweep) -> None:
+    """While a command with a timeout runs, the device is not marked offline; once it timed out silence counts."""
+    updating, asked = await acme.device(), await acme.device()
+    for device_id in (updating, asked):
+        await seen(acme, device_id, NOW - timedelta(hours=1))
+        await acme.call("POST", f"/devices/{device_id}/commands", {"command": "reboot"})
+    await acme.pool.execute("UPDATE commands SET delivered_at = $2 WHERE device_id = $1", updating, NOW)
+    assert await sweep.sweep(NOW) == 1  # the other one was never handed its command
+    assert [await offline(acme, device_id) for device_id in (updating, asked)] == [False, True]
+    assert await sweep.sweep(NOW + timedelta(seconds=599)) == 0
+    assert await sweep.sweep(NOW + timedelta(seconds=601)) == 1
 
 
 async def test_a_backlog_makes_nobody_offline(acme: Owner, sweep: OfflineSweep, redis_client: Redis) -> None:

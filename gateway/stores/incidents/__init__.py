@@ -1,0 +1,1 @@
+"""What is wrong with devices: incidents, the rules that open them, tickets about them, and notes."""
