@@ -23,6 +23,8 @@ GC_THRESHOLDS = (20_000, 50, 1_000)
 
 async def _serve(settings: WorkerSettings, dying_at: str, *, has_parent: bool) -> None:
     stop = asyncio.Event()
+    # What reloads the edges of a machine, or the end of a terminal, is no reason to end; the importer inherits this.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     roles, several = apart.split(settings.worker_roles)

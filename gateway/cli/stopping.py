@@ -1,4 +1,5 @@
-"""Ending a command that runs until SIGINT or SIGTERM: the first signal asks, a second one ends it at once."""
+"""Ending a command that runs until SIGINT, SIGTERM or the end of its terminal: the first signal asks, a second one ends
+it at once."""
 
 import asyncio
 import os
@@ -8,7 +9,8 @@ SECOND_SIGNAL_CODE = 130
 
 
 def stop_event(said: str = "") -> asyncio.Event:
-    """An event that SIGINT and SIGTERM set. `said` is printed then; a second signal ends the process at once."""
+    """An event that SIGINT, SIGTERM and SIGHUP set; `nohup` has the last ignored. `said` is printed then; a second
+    signal ends the process at once."""
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -18,8 +20,9 @@ def stop_event(said: str = "") -> asyncio.Event:
         if said:
             print(said, flush=True)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, on_signal)
     return stop
 
 

@@ -80,7 +80,7 @@ async def test_an_agent_lives_its_whole_life(demo: Up, tmp_path: Path) -> None:
         await owner.call("DELETE", f"/devices/{first['id']}")
         second = await identity(keys, first["id"])
         assert second["access_key"] != first["access_key"]
-    agent.send_signal(signal.SIGINT)
+    agent.send_signal(signal.SIGHUP)  # its terminal is closed
     assert await agent.wait() == 0
 
 

@@ -74,11 +74,14 @@ async def test_two_workers_share_the_shards_and_one_takes_over(stack: Stack) -> 
 
 
 async def test_a_worker_told_to_go_finishes_its_batch(stack: Stack) -> None:
-    """It ends with 0 in the middle of the load, and the next goes on."""
-    await stack.edge()
+    """It ends with 0 in the middle of the load, and the next goes on; SIGHUP ends nobody."""
+    edge = await stack.edge()
     worker = await stack.worker()
     await stack.until_answers("/readyz")
     async with Load(stack) as load:
+        await load.until(200)
+        for process in (edge, worker):
+            process.signal(signal.SIGHUP)
         await load.until(200)
         worker.signal(signal.SIGTERM)
         assert await worker.ended() == 0

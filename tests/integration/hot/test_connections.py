@@ -7,6 +7,7 @@ import asyncio
 import datetime
 import ipaddress
 import os
+import shutil
 import signal
 import ssl
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from connections import BODY, Client
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from edges import RunningEdge, open_shards, running_edge
 from redis.asyncio import Redis as SingleRedis
@@ -226,6 +227,73 @@ async def test_a_renewed_certificate_is_served_to_new_connections(
         standing.writer.close()
 
 
+async def test_a_certificate_is_replaced_under_load_by_one_with_another_kind_of_key(
+    dsn: str, redis_url: str, redis_client: Redis, tmp_path: Path
+) -> None:
+    """Behind a link that is set elsewhere, as Kubernetes does it. No request is lost, and nobody gets the old one; what
+    cannot be used is not taken."""
+    await open_shards(redis_client)
+    for name, kind in (("old", "ec"), ("new", "rsa")):
+        (tmp_path / name).mkdir()
+        _self_signed(tmp_path / name, kind)
+    for name in ("empty", "garbage", "foreign"):
+        shutil.copytree(tmp_path / "new", tmp_path / name)
+    (tmp_path / "empty/certificate.pem").write_bytes(b"")
+    (tmp_path / "garbage/certificate.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
+    shutil.copy(tmp_path / "old/key.pem", tmp_path / "foreign/key.pem")
+    (tmp_path / "..data").symlink_to("old")
+    for name in ("certificate.pem", "key.pem"):
+        (tmp_path / name).symlink_to(f"..data/{name}")
+
+    def point_to(name: str) -> None:
+        (tmp_path / "..next").symlink_to(name)
+        os.replace(tmp_path / "..next", tmp_path / "..data")
+
+    paths = {"tls_certificate": str(tmp_path / "certificate.pem"), "tls_key": str(tmp_path / "key.pem")}
+    async with running_edge(dsn, redis_url, **paths) as edge:
+        trust = {
+            name: ssl.create_default_context(cafile=tmp_path / name / "certificate.pem") for name in ("old", "new")
+        }
+        standing = await Client(edge).connect(trust["old"])
+        answered = 0
+        ended = asyncio.Event()
+
+        async def load() -> None:
+            nonlocal answered
+            while not ended.is_set():
+                standing.writer.write(standing.head() + BODY)
+                assert (await standing.answer())[0] in (201, 429)
+                answered += 1
+
+        async def is_served(name: str) -> bool:
+            try:
+                client = await Client(edge).connect(trust[name])
+            except ssl.SSLCertVerificationError:
+                return False
+            client.writer.close()
+            return True
+
+        loading = asyncio.create_task(load())
+        for unusable in ("empty", "garbage", "foreign", "missing"):
+            point_to(unusable)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0)
+            assert await is_served("old"), unusable
+        point_to("new")
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(10):
+            while not await is_served("new"):
+                await asyncio.sleep(0.01)
+        assert not await is_served("old")
+        before = answered
+        async with asyncio.timeout(10):
+            while answered == before:
+                await asyncio.sleep(0.01)
+        ended.set()
+        await loading
+        standing.writer.close()
+
+
 async def test_a_private_authority_may_vouch_for_redis(tmp_path: Path) -> None:
     """Given as a file, for the hot path and all else alike; one that cannot be read is told at start."""
     certificate, _ = _self_signed(tmp_path)
@@ -240,9 +308,9 @@ async def test_a_private_authority_may_vouch_for_redis(tmp_path: Path) -> None:
         redis.connect(url, str(tmp_path / "missing.pem"))
 
 
-def _self_signed(folder: Path) -> tuple[Path, Path]:
+def _self_signed(folder: Path, kind: str = "ec") -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 and its key, as files."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(ec.SECP256R1()) if kind == "ec" else rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fleetgate tests")])
     now = datetime.datetime.now(datetime.UTC)
     built = (
