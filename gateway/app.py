@@ -23,6 +23,7 @@ from gateway.background import Background
 from gateway.connect import authorization, invitation
 from gateway.device import children, config, device, events, registration, space, telemetry
 from gateway.device import commands as device_commands
+from gateway.device import files as device_files
 from gateway.device import incidents as device_incidents
 from gateway.device import licenses as device_licenses
 from gateway.event_tail import EventTail, StreamLimits
@@ -64,7 +65,7 @@ from gateway.partner import license_keys
 from gateway.partner import licenses as partner_licenses
 from gateway.services import Services
 from gateway.tenant_shares import TenantShares
-from gateway.transfers import Transfers
+from gateway.transfers import Downloads, Transfers
 from gateway.v2 import claims as project_claims
 from gateway.v2 import (
     data_connectors,
@@ -93,8 +94,6 @@ from schemas.settings import EdgeSettings, SettingsError
 
 log = logging.getLogger(__name__)
 
-UPLOADS_OF_ONE_MAX, DOWNLOADS_OF_ONE_MAX = 4, 4
-"""Transfers at once of one organization, one vendor or one device."""
 
 # Fixed words of a path come before places for ids (`claim` before `{device_id}`).
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -108,6 +107,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *space.ENDPOINTS,
     *events.ENDPOINTS,
     *device_incidents.ENDPOINTS,
+    *device_files.ENDPOINTS,
     *info.ENDPOINTS,
     *claims.ENDPOINTS,
     *cloud_connectors.ENDPOINTS,
@@ -248,8 +248,8 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         metrics=metrics,
         events=tail,
         blobs=files_store,
-        uploads=Transfers("uploads", settings.uploads_max, UPLOADS_OF_ONE_MAX, metrics),
-        downloads=Transfers("downloads", settings.downloads_max, DOWNLOADS_OF_ONE_MAX, metrics),
+        uploads=Transfers("uploads", settings.uploads_max, metrics),
+        downloads=Downloads(settings.downloads_max, metrics, telemetry_comes=ingest.is_busy),
         resolver=resolver,
         shares=TenantShares(settings.postgres_pool, settings.organization_share, metrics),
         closing=hot.closing,

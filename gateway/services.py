@@ -12,7 +12,7 @@ from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.ingest import Ingest
 from gateway.refusals import UNKNOWN_MASTER_KEY, Unavailable, retry_after_s
 from gateway.tenant_shares import TenantShares
-from gateway.transfers import Transfers
+from gateway.transfers import Downloads, Transfers
 from schemas.blobs.store import BlobStore
 from schemas.egress import GuardedResolver
 from schemas.ids import AccessKeys, UnknownGeneration
@@ -39,7 +39,7 @@ class Services(Struct, frozen=True, kw_only=True):
     blobs: BlobStore
     """Where the bytes of files lie."""
     uploads: Transfers
-    downloads: Transfers
+    downloads: Downloads
     resolver: GuardedResolver
     """Looks up where URLs that are saved lead to."""
     closing: asyncio.Event

@@ -5,6 +5,8 @@ many, and who comes too many is asked to come back, in telemetry's words: 503 wi
 for a line would be of connections as well.
 """
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from uuid import UUID
@@ -12,6 +14,15 @@ from uuid import UUID
 from gateway.refusals import Unavailable, retry_after_s
 from schemas.metrics import Metrics
 
+OF_ONE_MAX = 4
+"""Transfers at once of one organization, one vendor or one device."""
+TURNS_S, TURNS_AT_ONCE = 50, 1_000
+"""Requests for ranges that one device may make in a second, and before that counts: a file of 2 GiB in pieces of 2 KiB
+is a million of them."""
+BESIDE_TELEMETRY_BYTES_S = 100 * 10**6
+"""What all downloads of an edge get while telemetry comes in: about a tenth of what its loop can send."""
+AWAY_S = 10.0
+"""A device that asked for nothing for so long is noted as seen when it asks again."""
 BUSY = "Too many transfers are under way, try again"
 OWN_BUSY = "Too many transfers of yours are under way, try again"
 
@@ -19,21 +30,25 @@ OWN_BUSY = "Too many transfers of yours are under way, try again"
 class Transfers:
     """Transfers of one direction in one edge."""
 
-    def __init__(self, name: str, most: int, most_of_one: int, metrics: Metrics) -> None:
+    def __init__(self, name: str, most: int, metrics: Metrics) -> None:
         self._name = name
         self._most = most
-        self._most_of_one = most_of_one
         self._metrics = metrics
         self._callers: Counter[UUID] = Counter()
 
     def __repr__(self) -> str:
-        return f"<Transfers {self._name} {self._callers.total()} callers={len(self._callers)}>"
+        return f"<Transfers {self._name} {self.under_way} callers={len(self._callers)}>"
+
+    @property
+    def under_way(self) -> int:
+        """How many there are."""
+        return self._callers.total()
 
     def begin(self, caller: UUID) -> Callable[[], None]:
         """Take a place; returns what gives it back, once. Raises Unavailable."""
-        if self._callers[caller] >= self._most_of_one:
+        if self._callers[caller] >= OF_ONE_MAX:
             self._refuse(OWN_BUSY)
-        if self._callers.total() >= self._most:
+        if self.under_way >= self._most:
             self._refuse(BUSY)
         self._callers[caller] += 1
         ended = False
@@ -51,3 +66,58 @@ class Transfers:
     def _refuse(self, text: str) -> None:
         self._metrics.limited.labels(self._name).inc()
         raise Unavailable(text, retry_after_s=retry_after_s())
+
+
+class Downloads(Transfers):
+    """Downloads of one edge, which leave its time to telemetry, and no device more than its share of it."""
+
+    def __init__(
+        self,
+        most: int,
+        metrics: Metrics,
+        telemetry_comes: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__("downloads", most, metrics)
+        self._telemetry_comes = telemetry_comes
+        self._clock = clock
+        self._turns: dict[UUID, float] = {}
+        """When the turns that each device took so far are over, at the pace of `TURNS_S`."""
+        self._seen: dict[UUID, float] = {}
+        self._tidied = 0.0
+        self._free = 0.0
+        """When the bytes that were sent beside telemetry are over, at their pace."""
+
+    async def turn(self, caller: UUID) -> None:
+        """Wait until a device may ask for the next range: at once, unless it asked for very many."""
+        now = self._clock()
+        over = self._turns[caller] = max(now, self._turns.get(caller, 0.0)) + 1 / TURNS_S
+        self._tidy(now)
+        wait_s = over - now - TURNS_AT_ONCE / TURNS_S
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    def was_away(self, caller: UUID) -> bool:
+        """Whether a device asks for the first time in a while."""
+        now = self._clock()
+        seen, self._seen[caller] = self._seen.get(caller, -AWAY_S), now
+        if now - seen < AWAY_S:
+            self._seen[caller] = seen
+            return False
+        return True
+
+    async def yield_to_telemetry(self, sent_bytes: int) -> None:
+        """Wait, while telemetry comes in, until so many bytes fit into what downloads get of the edge's time."""
+        if not self._telemetry_comes():
+            return
+        now = self._clock()
+        self._free = max(now, self._free) + sent_bytes / BESIDE_TELEMETRY_BYTES_S
+        await asyncio.sleep(self._free - now)
+
+    def _tidy(self, now: float) -> None:
+        """Forget devices that have been away for long enough."""
+        if now - self._tidied < AWAY_S:
+            return
+        self._tidied = now
+        self._turns = {caller: over for caller, over in self._turns.items() if over > now}
+        self._seen = {caller: seen for caller, seen in self._seen.items() if now - seen < AWAY_S}

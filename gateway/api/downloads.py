@@ -9,7 +9,7 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -39,19 +39,25 @@ class Content(Struct, frozen=True):
     media_type: str = "application/octet-stream"
 
 
-async def answer(request: Request, blobs: BlobStore, content: Content, end: Callable[[], None]) -> Response:
+Rest = Callable[[int], Awaitable[None]]
+"""Waited for after so many bytes were sent."""
+
+
+async def answer(request: Request, blobs: BlobStore, content: Content, end: Callable[[], None], rest: Rest) -> Response:
     """What a GET or HEAD of these bytes is answered. `end` is called when all is sent, or nothing will be.
 
     Raises BlobsAway.
     """
     try:
-        return await _answer(request, blobs, content, end)
+        return await _answer(request, blobs, content, end, rest)
     except BaseException:
         end()
         raise
 
 
-async def _answer(request: Request, blobs: BlobStore, content: Content, end: Callable[[], None]) -> Response:
+async def _answer(
+    request: Request, blobs: BlobStore, content: Content, end: Callable[[], None], rest: Rest
+) -> Response:
     etag = f'"{content.checksum}"'
     digest = f"sha-256=:{base64.b64encode(bytes.fromhex(content.checksum)).decode()}:"
     headers = {"etag": etag, "accept-ranges": "bytes", "cache-control": CACHING, "repr-digest": digest}
@@ -90,7 +96,7 @@ async def _answer(request: Request, blobs: BlobStore, content: Content, end: Cal
     except NoBlobError as error:
         logs.event(log, logging.ERROR, "file_bytes_missing", checksum=content.checksum)
         raise BlobsAway(str(error)) from None
-    return Download(reading, status, headers, end, large=part.end - part.start > PIECE_BYTES)
+    return Download(reading, status, headers, end, rest, large=part.end - part.start > PIECE_BYTES)
 
 
 def disposition(file_name: str) -> str:
@@ -104,12 +110,20 @@ class Download(Response):
     """A part of some bytes, sent as it is read."""
 
     def __init__(
-        self, reading: Reading, status: int, headers: dict[str, str], end: Callable[[], None], *, large: bool
+        self,
+        reading: Reading,
+        status: int,
+        headers: dict[str, str],
+        end: Callable[[], None],
+        rest: Rest,
+        *,
+        large: bool,
     ) -> None:
         super().__init__(None, status, headers)
         self.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         self._reading = reading
         self._end = end
+        self._rest = rest
         self._large = large
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,6 +141,7 @@ class Download(Response):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                     if gone.is_set():
                         return
+                    await self._rest(len(piece))
         except BlobsAway as error:
             logs.event(log, logging.WARNING, "file_store_away", path=scope["path"], cause=str(error))
             scope["extensions"][ABORT]()

@@ -86,6 +86,10 @@ class Ingest:
         """Whether there is a connection to the node of this shard."""
         return self._trips.is_connected(shard)
 
+    def is_busy(self) -> bool:
+        """Whether telemetry is on its way to Redis at this moment."""
+        return self._trips.waiting > 0
+
     # Offering messages
 
     def offer(

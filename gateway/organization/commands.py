@@ -14,13 +14,20 @@ from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
 from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Label
 from gateway.permissions import Permission
-from gateway.refusals import DoesNotFit
+from gateway.refusals import DoesNotFit, Gone, NotFound
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.commands import definitions, sending
 from gateway.stores.commands.definitions import CommandDefinition, FieldType
 from gateway.stores.commands.sending import Command, Status
 from gateway.stores.devices import locking, owner_view
+from gateway.stores.devices.locking import LockedDevice
+from gateway.stores.files import reach
+from gateway.stores.files.catalog import UNKNOWN as UNKNOWN_FILE
+from gateway.stores.files.reach import ReleasedFile
+from schemas import download_tokens
+from schemas.ids import uuid_of
+from schemas.postgres import Connection
 
 BODY_BYTES_MAX = 64 * 1024
 PER_PAGE_MAX = 500
@@ -38,7 +45,8 @@ _KINDS: dict[FieldType, tuple[str, Callable[[Any], bool]]] = {
 class NewCommand(Struct):
     """A command of the device's model, by its name (`command` or `name`), its friendly name, or both where they agree.
 
-    `extra_params` are values for its fields. What is blank is absent.
+    `extra_params` are values for its fields. With `file_id`, a file that is released for the device, it is told where
+    to fetch it: `url` (which needs no key), `version`, `checksum` and `signature`. What is blank is absent.
     """
 
     command: Label | None = None
@@ -83,8 +91,6 @@ async def send_command(
         raise DoesNotFit("Command can't be blank: give command or friendly name")
     if body.scheduled_at is not None and not moment < body.scheduled_at <= moment + AHEAD_MAX:
         raise DoesNotFit(f"Scheduled at must be in the future, at most {AHEAD_MAX.days} days ahead")
-    if body.file_id:
-        raise DoesNotFit("File not found")
     async with change(services) as changed:
         device = await locking.lock(changed.connection, organization.id, device_id)
         definition = await definitions.find(changed.connection, device.model_id, name=name, friendly_name=friendly_name)
@@ -92,10 +98,32 @@ async def send_command(
             member = "Friendly name" if name is None else "Command"
             both = " with this friendly name" if name is not None and friendly_name is not None else ""
             raise DoesNotFit(f"{member}: the device's model has no such command{both}")
-        if definition.needs_file:
+        if definition.needs_file and not body.file_id:
             raise DoesNotFit("File id can't be blank: this command needs a file")
         check_parameters(definition, body.extra_params)
-        return await sending.create(changed, device, definition, body.extra_params, scheduled_at=body.scheduled_at)
+        parameters = body.extra_params
+        if body.file_id:
+            file = await _file(changed.connection, device, organization.id, body.file_id)
+            parameters = parameters | {
+                "url": download_tokens.url(
+                    services.url, services.master_keys, device_id, file.id, body.scheduled_at or moment
+                ),
+                "version": file.version,
+                "checksum": file.checksum,
+                "signature": file.signature,
+            }
+        return await sending.create(changed, device, definition, parameters, scheduled_at=body.scheduled_at)
+
+
+async def _file(connection: Connection, device: LockedDevice, organization_id: UUID, file_id: str) -> ReleasedFile:
+    """The file of a command. Raises DoesNotFit unless it is released for the device."""
+    known = uuid_of(file_id)
+    try:
+        if known is not None:
+            return await reach.find(connection, device.model_id, organization_id, known)
+    except (NotFound, Gone):
+        pass
+    raise DoesNotFit(UNKNOWN_FILE)
 
 
 @endpoint(

@@ -146,7 +146,8 @@ async def content(services: Services, whose: Whose, file_id: UUID, request: Requ
     if file.checksum is None or file.size is None:
         raise Conflict(NO_CONTENT)
     end = services.downloads.begin(whose.organization_id)
-    return await downloads.answer(request, services.blobs, Content(file.checksum, file.size, file.name), end)
+    shown = Content(file.checksum, file.size, file.name)
+    return await downloads.answer(request, services.blobs, shown, end, services.downloads.yield_to_telemetry)
 
 
 @endpoint("GET", "/core/v1/organization/files", caller=ORGANIZATION_KEY, permission=Permission.READ)

@@ -151,7 +151,11 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             "account": caller.basic,
         },
         places={
-            "/v1/": {"device_id": str(own), "incident_id": str(incidents[own])},
+            "/v1/": {
+                "device_id": str(own),
+                "incident_id": str(incidents[own]),
+                "file_id": files["partner"].pop("/of_a_device"),
+            },
             organization: {
                 "device_id": str(owned),
                 "command_id": cancelled["id"],
@@ -276,7 +280,7 @@ async def _license(acme: Owner, device_id: UUID | None, state: str) -> str:
 async def _files_of(owner: Owner, side: str) -> dict[str, str]:
     """A file for each kind of call: a draft without bytes, one with, one that is released."""
     files = {}
-    for number, call in enumerate(("", "/content", "/release", "/withdraw")):
+    for number, call in enumerate(("", "/content", "/release", "/withdraw", "/of_a_device")):
         key = owner.key if side == "organization" else owner.partner_key
         body = {"model_id": str(owner.model_id), "name": "F", "file_type": "firmware", "version": f"0.0.{number}"}
         path = f"/core/v1/{side}/files"

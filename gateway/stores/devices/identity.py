@@ -20,13 +20,24 @@ class DeviceCaller(Struct, frozen=True):
     space_id: UUID | None
 
 
+_CALLER = "id, shard, model_id, parent_id, organization_id, project_id, space_id"
+
+
+async def by_id(connection: Executor, device_id: UUID) -> DeviceCaller:
+    """The device of this id, which was proven otherwise. Raises Unauthenticated when it was deleted."""
+    row = await connection.fetchrow(f"SELECT {_CALLER} FROM devices WHERE id = $1 AND deleted_at IS NULL", device_id)
+    if row is None:
+        raise Unauthenticated
+    return DeviceCaller(**row)
+
+
 async def by_key(connection: Executor, device_id: UUID, key_version: int) -> DeviceCaller:
     """The device whose access key has this version, or had it before until a moment that is still to come.
 
     Raises Unauthenticated when it was deleted, or its key rotated otherwise.
     """
     row = await connection.fetchrow(
-        """SELECT id, shard, model_id, parent_id, organization_id, project_id, space_id FROM devices
+        f"""SELECT {_CALLER} FROM devices
             WHERE id = $1 AND deleted_at IS NULL
               AND (key_version = $2
                    OR previous_key_good AND previous_key_version = $2 AND previous_key_until > now())""",
