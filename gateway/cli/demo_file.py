@@ -34,6 +34,8 @@ class Demo(Struct):
     cloud_connector_id: str
     short_code: str = ""
     """What Cloud IDs of the demo's models begin with."""
+    license_key: str = ""
+    """What the demo's licences are checked with."""
     v2_url: str = ""
     emulator_url: str = ""
     token_url: str = ""

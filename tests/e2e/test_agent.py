@@ -42,6 +42,17 @@ class Owner:
                 await asyncio.sleep(0.05)
 
 
+async def licensed(stack: Up, http: aiohttp.ClientSession, device_id: str) -> str:
+    """A licence that the demo's vendor gave to a device; its id."""
+    body, path = {"model_id": stack.demo["model_id"], "data": "night mode"}, f"{stack.url}/core/v1/partner/licenses"
+    headers = {"authorization": stack.demo["partner_key"]}
+    async with http.post(path, json=body, headers=headers) as answer:
+        license_id = str((await answer.json())["id"])
+    async with http.post(f"{path}/{license_id}/assign", json={"device_id": device_id}, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+    return license_id
+
+
 async def identity(path: Path, other_than: str = "") -> dict[str, Any]:
     """What the agent remembers, once it has an id."""
     async with asyncio.timeout(20):
@@ -54,7 +65,7 @@ async def identity(path: Path, other_than: str = "") -> dict[str, Any]:
 
 
 async def test_an_agent_lives_its_whole_life(demo: Up, tmp_path: Path) -> None:
-    """Registers, is claimed, takes config and commands, is deleted, and registers anew."""
+    """Registers, is claimed, takes config, commands and a licence, is deleted, and registers anew."""
     keys = tmp_path / "agent.json"
     agent = await demo.command(
         "agent", "--keys", str(keys), "--interval", "0.2", "--sn", "A1", "--mac", "02:00:00:00:00:a1"
@@ -77,6 +88,11 @@ async def test_an_agent_lives_its_whole_life(demo: Up, tmp_path: Path) -> None:
         async with asyncio.timeout(20):
             while json.loads(keys.read_text())["interval_s"] != 1.0:
                 await asyncio.sleep(0.05)
+        license_id = await licensed(demo, http, first["id"])
+        async with asyncio.timeout(20):
+            while (await owner.call("GET", f"/licenses/{license_id}"))["state"] != "inuse":
+                await asyncio.sleep(0.05)
+        assert json.loads(keys.read_text())["licenses"][license_id]["data"] == "night mode"
         await owner.call("DELETE", f"/devices/{first['id']}")
         second = await identity(keys, first["id"])
         assert second["access_key"] != first["access_key"]

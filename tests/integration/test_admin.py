@@ -88,6 +88,36 @@ async def test_a_tenant_is_set_up_from_nothing(command: Admin, pool: Pool) -> No
     assert await command.json("models", "commands", "list", "--model", model["id"]) == [defined]
 
 
+async def test_keys_of_licences_are_rotated_and_licences_listed(command: Admin, pool: Pool) -> None:
+    """By algorithm; the public halves are printed, the private ones stored sealed."""
+    organization = (await command.json("organizations", "create", "Acme"))["id"]
+    model = await command.json(
+        "models", "create", "--organization", organization, "Acme", "Sensor", "--license-algorithm", "ed25519"
+    )
+    assert model["license_algorithm"] == "ed25519"
+    made = [
+        await command.json("license-keys", "rotate", "--organization", organization, "--algorithm", algorithm)
+        for algorithm in ("ed25519", "ed25519", "rsa")
+    ]
+    listed = await command.json("license-keys", "list", "--organization", organization)
+    assert [(one["id"], one["retired_at"] is None) for one in listed] == [
+        (made[2]["id"], True),
+        (made[1]["id"], True),
+        (made[0]["id"], False),
+    ]
+    license_id = ids.new_id()
+    await pool.execute(
+        """INSERT INTO licenses (id, model_id, data, signature, key_id, created_at, updated_at)
+           VALUES ($1, $2, 'all', '', $3, now(), now())""",
+        license_id,
+        UUID(model["id"]),
+        made[1]["id"],
+    )
+    for state, found in (("available", [str(license_id)]), ("inuse", [])):
+        rows = await command.json("licenses", "list", "--organization", organization, "--state", state)
+        assert [row["id"] for row in rows] == found
+
+
 async def test_rotating_a_key_ends_the_old_one_and_shows_a_new_one(command: Admin, pool: Pool) -> None:
     """Kind and name stay; both kinds of key can be revoked for good."""
     organization = (await command.json("organizations", "create", "Acme"))["id"]
@@ -282,6 +312,7 @@ async def test_the_key_of_secrets_is_rotated(command: Admin, pool: Pool, monkeyp
         assert await command.json("secrets", "rotate") == {
             "cloud_connectors": 0,
             "data_connectors": 1,
+            "license_keys": 0,
             "signing_keys": 1,
         }
     row = await pool.fetchrow("SELECT id, secret, headers FROM data_connectors")

@@ -16,6 +16,7 @@ from gateway.stores.commands.definitions import FIELD_TYPES, CommandField
 from gateway.stores.devices import deletion
 from gateway.stores.tenants import organizations
 from schemas.bounds import COMMAND_TIMEOUT_S, OFFLINE_THRESHOLD_S, RATE_LIMIT, STATE_BYTES, STATE_KEYS
+from schemas.license_signatures import Algorithm
 from schemas.postgres import Connection
 
 PURGED_MAX = 10_000
@@ -47,6 +48,7 @@ def add(things: Things) -> None:
     create.add_argument("--public", action="store_true", help="every organization may claim its devices")
     create.add_argument("--state-keys-max", type=between(STATE_KEYS.least, STATE_KEYS.most), metavar="KEYS")
     create.add_argument("--state-bytes-max", type=between(STATE_BYTES.least, STATE_BYTES.most), metavar="BYTES")
+    create.add_argument("--license-algorithm", choices=get_args(Algorithm), default="rsa", help="what signs licenses")
     verb(verbs, "list", "the models of an organization", _list_models, "--organization")
     publish = verb(verbs, "publish", "let every organization claim a model's devices", _publish)
     publish.add_argument("id", type=UUID)
@@ -90,6 +92,7 @@ async def _create_model(connection: Connection, arguments: argparse.Namespace) -
         rate_limit=arguments.rate_limit,
         state_keys_max=arguments.state_keys_max,
         state_bytes_max=arguments.state_bytes_max,
+        license_algorithm=arguments.license_algorithm,
     )
     return await models.publish(connection, made.id, public=True) if arguments.public else made
 

@@ -17,12 +17,13 @@ from gateway.stores.commands import definitions
 from gateway.stores.commands.definitions import CommandField
 from gateway.stores.connectors import authorization_links, cloud_connectors, data_connectors
 from gateway.stores.devices import registration
+from gateway.stores.licenses import signing_keys
 from gateway.stores.tenants import organizations, projects, spaces
 from schemas import postgres
 from schemas.cloud import Credentials
 from schemas.master_keys import MasterKeys
 from schemas.postgres import Connection
-from schemas.secrets import CONNECTOR_SECRETS, VENDOR_CREDENTIALS
+from schemas.secrets import CONNECTOR_SECRETS, LICENSE_KEYS, VENDOR_CREDENTIALS
 from schemas.settings import Keys, SettingsError
 
 ORGANIZATION, PROJECT, SPACE, MODEL = "Demo", "Demo fleet", "Headquarters", "Demo device"
@@ -47,6 +48,8 @@ async def prepare(dsn: str, keys: Keys, path: Path, base_url: str, receiver_url:
             demo = await _kept(connection, path) or await _made(connection, keys)
             await data_connectors.redirect(connection, demo.data_connector_id, receiver_url)
             await _import_from(connection, demo, cloud_url)
+            vault, vendor_id = keys.vault(LICENSE_KEYS), UUID(demo.organization_id)
+            demo.license_key = (await signing_keys.signer(connection, vault, vendor_id, "rsa")).key.public_pem()
             demo.short_code = (await organizations.read(connection, UUID(demo.organization_id))).short_code
     finally:
         await connection.close()

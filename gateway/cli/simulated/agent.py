@@ -41,6 +41,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--url", type=base_url, help="base URL of the gateway (default: that of the demo)")
     parser.add_argument("--hardware-key", help="hardware key of the device's model (default: the demo's)")
     parser.add_argument("--keys", type=Path, default=Path("agent.json"), metavar="FILE", help="where its keys are kept")
+    parser.add_argument(
+        "--license-key", type=Path, metavar="FILE", help="PEM that licenses are checked with (default: the demo's)"
+    )
     parser.add_argument("--sn", help="serial number (default: from the machine's id)")
     parser.add_argument("--mac", help="MAC address (default: this machine's)")
     parser.add_argument(
@@ -54,8 +57,10 @@ async def run(arguments: argparse.Namespace) -> int:
     settings = load(AgentSettings, os.environ)
     url = arguments.url or settings.agent_url.rstrip("/")
     hardware_key = arguments.hardware_key or settings.agent_hardware_key
+    license_key = arguments.license_key.read_text() if arguments.license_key else ""
     if not url or not hardware_key:
         demo = Demo.read(default_path())
+        license_key = license_key or demo.license_key
         url, hardware_key = url or demo.base_url, hardware_key or demo.hardware_key
     registration = {
         "hardware_key": hardware_key,
@@ -83,6 +88,7 @@ async def run(arguments: argparse.Namespace) -> int:
             interval_s=arguments.interval,
             counts=counts,
             follow_hub_url=True,
+            license_key=license_key,
         )
         await device.run(stop)
     print(", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing sent", flush=True)

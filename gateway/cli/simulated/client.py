@@ -5,6 +5,7 @@
         401                        forget the keys, register again
         config_version grew        GET config, apply it, PUT device {config_version}
         command                    GET command, POST in_progress, run it, POST done or failed; again until there is none
+        new_licenses               GET license, check who signed it, POST what became of it; again until there is none
         info_version grew          GET device: the owner may have renamed it
         space_data_version grew    GET space, PUT device {space_version}
     429, 503                       come back after Retry-After
@@ -18,12 +19,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 
+from gateway.cli.simulated.licenses import InUse, Offered, applied, ended
 from gateway.cli.stopping import stopped
 
 TIMEOUT_S = 15
@@ -69,6 +72,7 @@ class Memory(Struct):
     owed: dict[str, int] = {}
     interval_s: float = 0.0
     name: str = ""
+    licenses: dict[str, InUse] = {}
 
 
 class Registered(Struct):
@@ -86,6 +90,7 @@ class Waiting(Struct):
     command: bool
     info_version: int
     space_data_version: int
+    new_licenses: bool = False
 
 
 class Config(Struct):
@@ -134,6 +139,7 @@ class Device:
         interval_s: float,
         counts: Counter[str],
         follow_hub_url: bool,
+        license_key: str = "",
     ) -> None:
         self.memory = memory
         self.commands: dict[str, Command] = {"ping": self._ping, "set_name": self._set_name, "report": self._report}
@@ -146,6 +152,7 @@ class Device:
         self._interval_s = interval_s
         self._counts = counts
         self._follow_hub_url = follow_hub_url
+        self._license_key = license_key
         self._failures = 0
         self._report_from_s = 0.0
         if memory.url != url:  # its user sent it elsewhere since
@@ -189,6 +196,11 @@ class Device:
             await self._apply_config()
         if waiting.command:
             await self._run_commands()
+        if over := ended(self.memory.licenses, datetime.now(UTC)):
+            self._tell(f"licenses at their end: {', '.join(over)}")
+            self._remember(self.memory)
+        if waiting.new_licenses:
+            await self._take_licenses()
         if waiting.info_version > self.memory.info_version:
             self.memory.name = (await self._call("GET", "", None, Named)).name
             self.memory.info_version = waiting.info_version
@@ -241,6 +253,13 @@ class Device:
                 status, message = "failed", str(error)
             await self._call("POST", "/command", {"id": order.id, "status": status, "message": message})
             self._counts[f"commands {status}"] += 1
+
+    async def _take_licenses(self) -> None:
+        while (offered := await self._call("GET", "/license", None, Offered)).id:
+            report = applied(self.memory.licenses, offered, self._license_key)
+            self._remember(self.memory)
+            await self._call("POST", "/licenses", msgspec.structs.asdict(report))
+            self._counts[f"licenses {report.state}"] += 1
 
     async def _ping(self, parameters: dict[str, Any]) -> str:
         return "pong"

@@ -90,6 +90,7 @@ async def run(arguments: argparse.Namespace) -> int:
                 tell=lambda text: troubles.update([text.partition(": trying again")[0]]),
                 interval_s=arguments.interval,
                 counts=counts,
+                license_key=demo.license_key if demo else "",
                 follow_hub_url=False,  # the gateway that is meant is the one that is named
             )
             group.create_task(_live(device, arguments.interval, stop), name=sn)
