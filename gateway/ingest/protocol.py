@@ -147,9 +147,12 @@ class HotProtocol(Connection):
             super().on_header(name, value)
         if len({value for name, value in self.headers if name == b"authorization"}) > 1:
             raise _RefusedHeadError("Authorization is given more than once")
+        is_old = self.parser.get_http_version() == "1.0"
+        if is_old:  # such a client takes `100 Continue` for its answer: RFC 9110, section 10.1.1
+            self.expect_100_continue = False
         super().on_headers_complete()
         cycle: Any = self.cycle
-        cycle.transport = HeadWriter(cycle, self.transport, in_chunks=self.parser.get_http_version() != "1.0")
+        cycle.transport = HeadWriter(cycle, self.transport, in_chunks=not is_old)
         extensions: Any = {ABORT: self.transport.abort, GIVE_TIME: self.give_time}
         self.scope["extensions"] = extensions
 
