@@ -61,6 +61,7 @@ from gateway.organization import (
 from gateway.partner import devices as partner_devices
 from gateway.partner import files as partner_files
 from gateway.partner import incidents as partner_incidents
+from gateway.partner import info as partner_info
 from gateway.partner import license_keys
 from gateway.partner import licenses as partner_licenses
 from gateway.services import Services
@@ -127,6 +128,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *partners.ENDPOINTS,
     *projects.ENDPOINTS,
     *api_keys.ENDPOINTS,
+    *partner_info.ENDPOINTS,
     *partner_devices.ENDPOINTS,
     *partner_licenses.ENDPOINTS,
     *license_keys.ENDPOINTS,

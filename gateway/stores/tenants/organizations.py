@@ -111,3 +111,22 @@ async def counts(connection: Executor, organization_id: UUID) -> Counts:
     )
     assert row is not None
     return Counts(**row)
+
+
+class VendorCounts(Struct):
+    """How much an organization makes: models, and devices of them, whoever owns those."""
+
+    models: int
+    devices: int
+
+
+async def vendor_counts(connection: Executor, organization_id: UUID) -> VendorCounts:
+    """Count what an organization makes."""
+    row = await connection.fetchrow(
+        """SELECT count(DISTINCT m.id) AS models, count(d.id) AS devices
+             FROM device_models m LEFT JOIN devices d ON d.model_id = m.id AND d.deleted_at IS NULL
+            WHERE m.organization_id = $1 AND NOT m.emulated""",
+        organization_id,
+    )
+    assert row is not None
+    return VendorCounts(**row)

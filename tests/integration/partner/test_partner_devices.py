@@ -33,6 +33,17 @@ async def test_a_partner_sees_the_devices_of_its_models_whoever_owns_them(acme: 
     assert (shown["status"], shown["space"], shown["claimed_at"]) == ("offline", None, None)
 
 
+async def test_a_partner_key_shows_whose_it_is_and_how_cloud_ids_begin(acme: Owner, globex: Owner) -> None:
+    """Name, short code and counts of what it makes, whoever owns it; an organization's key shows the same code."""
+    await globex.device(model_id=acme.model_id)
+    await acme.device(claimed=False)
+    await acme.device(model_id=globex.model_id)
+    shown, own = await acme.partner("GET", "/info"), await acme.call("GET", "/info")
+    assert shown.pop("counts") == {"models": 1, "devices": 2}
+    assert shown["short_code"]
+    assert shown == {name: own[name] for name in ("id", "name", "short_code", "created_at")}
+
+
 async def test_a_partner_reads_state_config_commands_and_history(acme: Owner, globex: Owner) -> None:
     """The same representations as the owner's, whatever project the device was in."""
     device_id = await acme.device(claimed=False)
