@@ -34,7 +34,7 @@ class Client:
 
     async def end(self) -> bytes:
         """What comes until the edge closes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             answer = await self.reader.read()
         self.writer.close()
         return answer

@@ -127,7 +127,7 @@ async def _until_idle(server: EdgeServer) -> None:
 
 
 async def _until_connected(http: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             async with http.get(f"{url}/readyz") as response:
                 if response.status == 200:

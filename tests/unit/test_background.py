@@ -24,7 +24,7 @@ async def test_a_loop_that_loses_a_cancellation_is_cancelled_again(monkeypatch: 
     loops = Background(lambda: None)
     loops.start("deaf", deaf())
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await loops.stop()
     assert cancelled == 2
 
@@ -42,7 +42,7 @@ async def test_however_a_loop_ends_the_edge_is_told_to_go(how: str) -> None:
 
     loops = Background(ended.set)
     loops.start("dying", dying())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await ended.wait()
     assert loops.cause is not None
     await loops.stop()

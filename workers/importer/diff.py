@@ -98,8 +98,9 @@ async def _update(connection: Connection, target: Target, now: datetime) -> None
             connection, [outbox.event(one, LabelsChanged.between(was, name), now) for one, was, name in names]
         )
     await connection.execute(
-        """UPDATE devices d SET name = CASE WHEN d.name = ch.was THEN ch.name ELSE d.name END, mac = ch.mac,
-                  sub_model = ch.model, firmware_version = coalesce(ch.firmware, '')
+        """UPDATE devices d SET name = CASE WHEN d.name = ch.was THEN ch.name ELSE d.name END,
+                  info_version = d.info_version + (d.name = ch.was AND ch.name <> ch.was)::int,
+                  mac = ch.mac, sub_model = ch.model, firmware_version = coalesce(ch.firmware, '')
              FROM changed ch WHERE d.id = ch.device_id AND d.organization_id = $1 AND d.deleted_at IS NULL""",
         target.organization_id,
         timeout=STATEMENT_S,

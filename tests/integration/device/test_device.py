@@ -175,7 +175,7 @@ async def test_any_call_shows_that_the_device_lives(fleet: Fleet, redis_client: 
     """A note reaches the stream without anyone waiting for it."""
     unit = await fleet.unit()
     await unit.call("GET", "/command")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not sum([await redis_client.xlen(keys.ingest(shard)) for shard in range(4)]):
             await asyncio.sleep(0.01)
 

@@ -33,23 +33,25 @@ FAILURES = [
     (answers(302, Location="/elsewhere"), "status"),
     (answers(307, Location="/elsewhere"), "status"),
     (resets, "connect"),
-    (hangs, "timeout"),
-    (answers_after(1.5 * DEADLINE_S), "timeout"),
     (endless(500, 0, b"x" * 65536), "status"),
     (huge_headers(1, 100_000), "protocol"),
     (huge_headers(2_000, 50), "protocol"),
 ]
+LATE = [(hangs, "timeout"), (answers_after(1.5 * DEADLINE_S), "timeout")]
 
 
-async def test_a_failure_is_noted_by_its_cause_and_the_event_is_delivered_later(project: Project) -> None:
+@pytest.mark.parametrize(("failures", "timeout_s"), [(FAILURES, 20), (LATE, DEADLINE_S)], ids=["early", "late"])
+async def test_a_failure_is_noted_by_its_cause_and_the_event_is_delivered_later(
+    project: Project, failures: list[tuple[Behaviour, str]], timeout_s: float
+) -> None:
     """No redirect is followed, no answer is waited for beyond the deadline; then the receivers come to themselves."""
-    receivers = [Receiver() for _ in FAILURES]
+    receivers = [Receiver() for _ in failures]
     connectors = []
-    for receiver, (behave, _) in zip(receivers, FAILURES, strict=True):
+    for receiver, (behave, _) in zip(receivers, failures, strict=True):
         await receiver.start()
         receiver.behave = behave
         connectors.append(await project.connector(receiver.url))
-    async with project.dispatcher(chance=lambda: 0.2, delivery_timeout_s=DEADLINE_S):
+    async with project.dispatcher(chance=lambda: 0.2, delivery_timeout_s=timeout_s):
         [event_id] = await project.happen()
         for connector in connectors:
             await until(lambda c=connector: ledgers.attempts(project.pool, c))
@@ -67,7 +69,7 @@ async def test_a_failure_is_noted_by_its_cause_and_the_event_is_delivered_later(
         row = await project.row(connector)
         assert (row["failing_since"], row["failures_in_a_row"]) == (None, 0)
         assert row["last_success_at"] == row["last_attempt_at"]
-    assert causes == [cause for _, cause in FAILURES]
+    assert causes == [cause for _, cause in failures]
     for receiver in receivers:
         await receiver.stop()
 

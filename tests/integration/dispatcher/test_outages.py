@@ -10,9 +10,8 @@ CONNECTORS = 20
 ROUNDS = 3
 MORE_THAN_MEMORY = 400
 """Events: more than a connector keeps in memory, so that nothing new wakes it."""
-FOUND_S = 30.0
-"""After the return: the next probe is due within some seconds of an outage so short, and the backlog is small. Machines
-are busy."""
+FOUND_S = 60.0
+"""After the return, on the busiest of machines."""
 
 
 async def test_receivers_killed_under_load_get_all_they_are_owed_after_their_return(project: Project) -> None:

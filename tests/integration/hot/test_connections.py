@@ -42,7 +42,7 @@ async def test_an_idle_connection_is_closed_after_the_set_time(dsn: str, redis_u
             assert (await talking.answer())[0] == 201
             await asyncio.sleep(0.1)
         assert ending.result() == b""
-        assert 0.9 <= loop.time() - began < 5
+        assert loop.time() - began >= 0.9
         talking.writer.write(talking.head() + BODY)
         assert (await talking.answer())[0] == 201
         talking.writer.close()
@@ -59,7 +59,7 @@ async def test_a_request_under_way_is_finished_when_the_edge_is_told_to_go(
         assert (await idle.answer())[0] == 201
         slow.writer.write(slow.head() + BODY[:5])
         await slow.writer.drain()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not any(protocol.arriving for protocol in edge.server.server_state.connections):  # type: ignore[union-attr]
                 await asyncio.sleep(0.01)
         edge.end()
@@ -220,7 +220,7 @@ async def test_a_renewed_certificate_is_served_to_new_connections(
             trusted = ssl.create_default_context(cafile=certificate)
             if renew == "SIGHUP":
                 os.kill(os.getpid(), signal.SIGHUP)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while not await is_served():
                     await asyncio.sleep(0.05)
             standing.writer.write(standing.head() + BODY)

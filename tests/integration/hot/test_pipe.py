@@ -20,6 +20,7 @@ async def test_a_late_reply_to_a_greeting_is_not_taken_for_another(monkeypatch: 
         nonlocal connections
         connections += 1
         stalling = connections == 1
+        monkeypatch.setattr(pipes, "CONNECT_TIMEOUT_S", 20)  # of those after it
         await reader.readuntil(b"server\r\n")
         if stalling:
             await greeted.wait()
@@ -27,7 +28,7 @@ async def test_a_late_reply_to_a_greeting_is_not_taken_for_another(monkeypatch: 
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             if not stalling:
                 await reader.readuntil(b"PING\r\n")
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(20):
                     await closed.wait()
                 writer.write(b"+PONG\r\n")
             await reader.read()
@@ -39,7 +40,7 @@ async def test_a_late_reply_to_a_greeting_is_not_taken_for_another(monkeypatch: 
     pipe = Pipe(Address(host="127.0.0.1", port=server.sockets[0].getsockname()[1]), changed.set)
     running = asyncio.create_task(pipe.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not pipe.connected:
                 await asyncio.sleep(0.005)
             replied: asyncio.Future[object] = asyncio.get_running_loop().create_future()

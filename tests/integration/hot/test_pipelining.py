@@ -98,7 +98,7 @@ async def test_a_refusal_behind_telemetry_waits_for_it(edge: RunningEdge) -> Non
 
 
 async def _until_refused(edge: RunningEdge) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not any(protocol.refusal for protocol in edge.server.server_state.connections):  # type: ignore[union-attr]
             await asyncio.sleep(0.005)
 

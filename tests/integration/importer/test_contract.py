@@ -59,19 +59,24 @@ async def test_a_device_added_in_the_vendor_cloud_is_imported_by_the_next_sync(i
 
 
 async def test_a_device_renamed_there_is_renamed_here_unless_a_user_named_it(imports: Imports) -> None:
-    """The owner's own name stays, through further renames too; others follow, and are told of."""
+    """The owner's own name stays, through further renames too; others follow, and are told of.
+
+    The device is told as of an owner's: `info_version` grows.
+    """
     imports.cloud.has("kept", "free")
     connector = await imports.connector()
     await imports.sync(connector)
     kept, free = [(await imports.devices(connector))[name]["device_id"] for name in ("kept", "free")]
     await imports.acme.call("PATCH", f"/devices/{kept}", {"name": "Mine"})
     await imports.outbox()
-    for name in ("First", "Second"):
+    for version, name in enumerate(("First", "Second"), 1):
         imports.cloud.devices = [{"id": "kept", "name": name}, {"id": "free", "name": name}]
         run = await imports.sync(connector)
         assert run["renamed"] == 2
-        assert (await imports.acme.call("GET", f"/devices/{kept}"))["name"] == "Mine"
-        assert (await imports.acme.call("GET", f"/devices/{free}"))["name"] == name
+        device = await imports.acme.call("GET", f"/devices/{kept}")
+        assert (device["name"], device["info_version"]) == ("Mine", 1)
+        device = await imports.acme.call("GET", f"/devices/{free}")
+        assert (device["name"], device["info_version"]) == (name, version)
         assert await imports.outbox() == [("labelsChanged", "free")]
 
 

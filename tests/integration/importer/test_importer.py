@@ -125,7 +125,7 @@ async def _stopped_in_mid_list(imports: Imports) -> tuple[str, asyncio.Event]:
 
     imports.cloud.before = wait
     connector = await imports.connector()
-    await asyncio.wait_for(reached.wait(), 10)
+    await asyncio.wait_for(reached.wait(), 20)
     return connector, go
 
 

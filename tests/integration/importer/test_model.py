@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from aiohttp import web
@@ -14,21 +15,29 @@ from workers.importer import diff, leases
 from workers.importer.diff import LostRunError
 
 IDS = [f"d{n:02}" for n in range(14)]
+OTHERS = [f"x{n:02}" for n in range(4)]
+TOUCHED = (IDS[0], IDS[1], OTHERS[0])
+"""The devices that are touched singly: few, so that several things happen to the same one."""
 
-_ids = st.sampled_from(IDS)
-_steps = st.one_of(
-    st.tuples(st.just("list"), st.frozensets(_ids, min_size=8)),
-    st.tuples(st.just("list"), st.frozensets(_ids, max_size=3)),
-    st.tuples(st.just("rename there"), _ids),
-    st.tuples(st.just("delete here"), _ids),
-    st.tuples(st.just("rename here"), _ids),
-    st.tuples(st.just("restore"), _ids),
-    st.tuples(st.just("sync"), st.sampled_from(["well", "well", "well", "fails", "partial", "killed", "overtaken"])),
+_touched = st.sampled_from(TOUCHED)
+_acts = st.one_of(
+    # What the vendor lists: most of it, nearly nothing, nothing, or all others.
+    st.tuples(st.just("list"), st.frozensets(_touched).map(lambda gone: frozenset(IDS) - gone)),
+    st.tuples(st.just("list"), st.frozensets(st.sampled_from(IDS), max_size=2)),
+    st.tuples(st.just("list"), st.frozensets(st.sampled_from(OTHERS), min_size=1)),
+    st.tuples(st.just("rename there"), _touched),
+    st.tuples(st.just("rename there"), _touched),
+    st.tuples(st.just("rename here"), _touched),
+    st.tuples(st.just("delete here"), _touched),
+    st.tuples(st.just("restore"), _touched),
     st.tuples(st.just("wait"), st.none()),
     st.tuples(st.just("disable"), st.none()),
     st.tuples(st.just("enable"), st.none()),
     st.tuples(st.just("confirm"), st.none()),
+    st.tuples(st.just("confirm"), st.none()),
 )
+_syncs = st.tuples(st.just("sync"), st.sampled_from([*7 * ["well"], "fails", "partial", "killed", "overtaken"]))
+_rounds = st.tuples(st.lists(_acts, min_size=1, max_size=3), _syncs).map(lambda round: [*round[0], round[1]])
 
 
 @dataclass
@@ -196,10 +205,10 @@ async def test_any_life_of_a_connector_goes_as_the_table_says(imports: Imports) 
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.lists(_steps, min_size=4, max_size=14))
-    def lives(steps: list[tuple[str, Any]]) -> None:
+    @given(st.lists(_rounds, min_size=4, max_size=8))
+    def lives(rounds: list[list[tuple[str, Any]]]) -> None:
         # Every life begins with a list that was imported.
-        first = [("list", frozenset(IDS)), ("sync", "well")]
-        asyncio.run_coroutine_threadsafe(_play(imports, first + steps), loop).result(60)
+        steps = [("list", frozenset(IDS)), ("sync", "well"), *chain.from_iterable(rounds)]
+        asyncio.run_coroutine_threadsafe(_play(imports, steps), loop).result(60)
 
     await asyncio.to_thread(lives)

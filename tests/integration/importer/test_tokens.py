@@ -78,7 +78,7 @@ async def test_a_token_that_the_vendor_has_changed_is_kept_whatever_happens_mean
     rotating.pausing = True
     claimed = await imports.claim(connector)
     run = asyncio.ensure_future(imports.runs.run(claimed))
-    await asyncio.wait_for(rotating.reached.wait(), 10)
+    await asyncio.wait_for(rotating.reached.wait(), 20)
     if change == "rename":
         await imports.acme.call("PATCH", f"/connectors/{connector}", {"name": "Another"})
     elif change == "lease":
@@ -103,7 +103,7 @@ async def test_new_credentials_are_not_overwritten_by_a_token_for_the_old(import
     connector = await _connector(imports)
     rotating.pausing = True
     run = asyncio.ensure_future(imports.runs.run(await imports.claim(connector)))
-    await asyncio.wait_for(rotating.reached.wait(), 10)
+    await asyncio.wait_for(rotating.reached.wait(), 20)
     await imports.authorise(connector, client_id="new", client_secret="new")
     rotating.go.set()
     await asyncio.gather(run, return_exceptions=True)

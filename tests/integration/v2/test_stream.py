@@ -431,14 +431,14 @@ async def test_streams_end_when_the_gateway_shuts_down(dsn: str, redis_url: str,
     """With an error that tells clients to connect again, and without holding the process up."""
     await open_shards(redis_client)
     async with contextlib.AsyncExitStack() as stack:
-        running = await stack.enter_async_context(running_edge(dsn, redis_url, shutdown_timeout_s=30))
+        running = await stack.enter_async_context(running_edge(dsn, redis_url, shutdown_timeout_s=600))
         user = await account_of(await owner(running, "Acme"), "project.user")
         lines = await stack.enter_async_context(streaming(user))
-        began = time.monotonic()
         running.end()
         assert (await lines.next())["error"]["code"] == 503
         assert await lines.next() is None
-    assert time.monotonic() - began < 15
+        async with asyncio.timeout(WAIT_S):
+            await stack.aclose()
 
 
 async def test_streams_are_bounded(acme: Owner, edge: Any) -> None:

@@ -24,7 +24,7 @@ async def lane(edge: Any, redis_client: Redis) -> Lane:
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not await condition():
             await asyncio.sleep(0.01)
 

@@ -55,5 +55,5 @@ async def test_a_mistake_in_the_work_on_a_piece_ends_the_worker(dsn: str, pool: 
         await pool.execute("SELECT $1::int, $2::int", 1)
 
     with pytest.raises(asyncpg.InterfaceError, match="expects 2 arguments"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await Shares(dsn, "test", LOCKS, 1, mistaken).run(asyncio.Event())

@@ -47,7 +47,7 @@ async def test_a_partition_is_made_beside_an_open_reader_of_the_log(pool: Pool) 
     day = datetime.now(UTC) + timedelta(days=5)
     async with pool.acquire() as reader, reader.transaction():
         await reader.fetch("SELECT * FROM events LIMIT 1")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await pool.execute("SELECT create_event_partitions(5)")
     indexes = await pool.fetch(
         """SELECT i.indexrelid::regclass::text AS name, count(p.inhparent) AS attached
