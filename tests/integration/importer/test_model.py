@@ -1,9 +1,10 @@
-"""Random lives of a connector against a plain model of the contract's table."""
+"""Lives of a connector and its devices against a plain model of the contract's table."""
 
 import asyncio
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, product
 from typing import Any
+from uuid import UUID
 
 from aiohttp import web
 from hypothesis import HealthCheck, Phase, given, settings
@@ -14,6 +15,7 @@ from vendors import manifest
 from workers.importer import diff, leases
 from workers.importer.diff import LostRunError
 
+ACTS = ("rename there", "rename here", "delete here", "restore", "list no more", "list again")
 IDS = [f"d{n:02}" for n in range(14)]
 OTHERS = [f"x{n:02}" for n in range(4)]
 TOUCHED = (IDS[0], IDS[1], OTHERS[0])
@@ -37,7 +39,7 @@ _acts = st.one_of(
     st.tuples(st.just("confirm"), st.none()),
 )
 _syncs = st.tuples(st.just("sync"), st.sampled_from([*7 * ["well"], "fails", "partial", "killed", "overtaken"]))
-_rounds = st.tuples(st.lists(_acts, min_size=1, max_size=3), _syncs).map(lambda round: [*round[0], round[1]])
+_rounds = st.tuples(st.lists(_acts, min_size=1, max_size=3), _syncs).map(lambda one: [*one[0], one[1]])
 
 
 @dataclass
@@ -91,45 +93,60 @@ class Model:
 
 
 async def _play(imports: Imports, steps: list[tuple[str, Any]]) -> None:
-    cloud, acme = imports.cloud, imports.acme
-    cloud.before = cloud.total = None
+    imports.cloud.before = imports.cloud.total = None
     connector = await imports.connector()
     model = Model()
     for kind, value in steps:
-        imported = await imports.devices(connector) if kind in ("delete here", "rename here") else {}
-        record = model.records.get(value) if isinstance(value, str) else None
-        match kind:
-            case "list":
-                model.listed = {name: model.listed.get(name, name) for name in sorted(value)}
-            case "rename there" if value in model.listed:
-                model.listed[value] += "'"
-            case "delete here" if record and record.excluded != "user_deleted":
-                await acme.call("DELETE", f"/devices/{imported[value]['device_id']}")
-                record.excluded = "user_deleted"
-            case "rename here" if record and record.excluded != "user_deleted":
-                await acme.call("PATCH", f"/devices/{imported[value]['device_id']}", {"name": "mine"})
-                record.name = "mine"
-            case "restore":
-                answer = await acme.call("POST", f"/connectors/{connector}/devices/{value}/restore")
-                was = record is not None and record.excluded == "user_deleted"
-                assert (answer == {"success": True}) is was
-                if was:
-                    del model.records[value]
-            case "disable":
-                await acme.call("POST", f"/connectors/{connector}/disable")
-                model.enabled = False
-            case "enable":
-                await acme.call("POST", f"/connectors/{connector}/enable")
-                model.enabled = True
-            case "confirm":
-                answer = await acme.call("POST", f"/connectors/{connector}/confirm")
-                assert (answer == {"success": True}) is (model.held is not None)
-                model.confirmed = model.held
-            case "wait":
-                imports.clock.move(minutes=12)
-            case "sync" if model.enabled:
-                await _sync(imports, connector, model, value)
-        await _compare(imports, connector, model)
+        await _act(imports, connector, model, kind, value)
+        if kind == "sync":
+            await _compare(imports, connector, model)
+
+
+async def _act(imports: Imports, connector: str, model: Model, kind: str, value: Any) -> None:
+    acme = imports.acme
+    record = model.records.get(value) if isinstance(value, str) else None
+    match kind:
+        case "list":
+            model.listed = {name: model.listed.get(name, name) for name in sorted(value)}
+        case "list no more":
+            model.listed.pop(value, None)
+        case "list again":
+            model.listed.setdefault(value, value)
+        case "rename there" if value in model.listed:
+            model.listed[value] += "'"
+        case "delete here" if record and record.excluded != "user_deleted":
+            await acme.call("DELETE", f"/devices/{await _device(imports, connector, value)}")
+            record.excluded = "user_deleted"
+        case "rename here" if record and record.excluded != "user_deleted":
+            await acme.call("PATCH", f"/devices/{await _device(imports, connector, value)}", {"name": "mine"})
+            record.name = "mine"
+        case "restore":
+            answer = await acme.call("POST", f"/connectors/{connector}/devices/{value}/restore")
+            was = record is not None and record.excluded == "user_deleted"
+            assert (answer == {"success": True}) is was
+            if was:
+                del model.records[value]
+        case "disable":
+            await acme.call("POST", f"/connectors/{connector}/disable")
+            model.enabled = False
+        case "enable":
+            await acme.call("POST", f"/connectors/{connector}/enable")
+            model.enabled = True
+        case "confirm":
+            answer = await acme.call("POST", f"/connectors/{connector}/confirm")
+            assert (answer == {"success": True}) is (model.held is not None)
+            model.confirmed = model.held
+        case "wait":
+            imports.clock.move(minutes=12)
+        case "sync" if model.enabled:
+            await _sync(imports, connector, model, value)
+
+
+async def _device(imports: Imports, connector: str, vendor_id: str) -> UUID:
+    found: UUID = await imports.pool.fetchval(
+        "SELECT device_id FROM cloud_devices WHERE connector_id = $1 AND vendor_id = $2", connector, vendor_id
+    )
+    return found
 
 
 async def _sync(imports: Imports, connector: str, model: Model, how: str) -> None:
@@ -188,27 +205,48 @@ async def _compare(imports: Imports, connector: str, model: Model) -> None:
     assert shown["active_devices"] == len(model.active())
 
 
+async def test_every_short_life_of_a_device_goes_as_the_table_says(imports: Imports) -> None:
+    """All threes of what may happen to it, with a list imported after each: one device for each life, all at once."""
+    (imports.cloud.folder / "acme.toml").write_text(manifest("offset", total=True))
+    imports.cloud.page_size = 100
+    lives = {"-".join(map(str, life)): life for life in product(range(len(ACTS)), repeat=3)}
+    connector = await imports.connector()
+    model = Model()
+    await _act(imports, connector, model, "list", lives)
+    for turn in range(4):
+        for name, life in lives.items() if turn else ():
+            await _act(imports, connector, model, ACTS[life[turn - 1]], name)
+        await _act(imports, connector, model, "sync", "well")
+        await _compare(imports, connector, model)
+        if model.held:
+            await _act(imports, connector, model, "confirm", None)
+            await _act(imports, connector, model, "sync", "well")
+            assert model.held is None
+            await _compare(imports, connector, model)
+
+
 async def test_any_life_of_a_connector_goes_as_the_table_says(imports: Imports) -> None:
     """Vendor's changes, users' deletes and names, failures, partial lists, kills, disabling, in any order.
 
     Other lives each time; one that goes wrong is told with the decorator that plays it again.
     """
     (imports.cloud.folder / "acme.toml").write_text(manifest("offset", total=True))
+    imports.cloud.page_size = 8
     loop = asyncio.get_running_loop()
 
     # A life that goes wrong is not made shorter: that takes minutes.
     @settings(
-        max_examples=25,
+        max_examples=30,
         deadline=None,
         database=None,
         phases=[Phase.generate],
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.lists(_rounds, min_size=4, max_size=8))
-    def lives(rounds: list[list[tuple[str, Any]]]) -> None:
-        # Every life begins with a list that was imported.
-        steps = [("list", frozenset(IDS)), ("sync", "well"), *chain.from_iterable(rounds)]
+    @given(st.sampled_from([IDS, IDS[:2]]), st.lists(_rounds, min_size=4, max_size=8))
+    def lives(first: list[str], rounds: list[list[tuple[str, Any]]]) -> None:
+        # Every life begins with a list that was imported, of many devices or of few.
+        steps = [("list", frozenset(first)), ("sync", "well"), *chain.from_iterable(rounds)]
         asyncio.run_coroutine_threadsafe(_play(imports, steps), loop).result(60)
 
     await asyncio.to_thread(lives)
