@@ -56,6 +56,7 @@ from gateway.organization import (
     models,
     partners,
     projects,
+    rollouts,
     spaces,
 )
 from gateway.partner import devices as partner_devices
@@ -64,6 +65,7 @@ from gateway.partner import incidents as partner_incidents
 from gateway.partner import info as partner_info
 from gateway.partner import license_keys
 from gateway.partner import licenses as partner_licenses
+from gateway.partner import rollouts as partner_rollouts
 from gateway.services import Services
 from gateway.tenant_shares import TenantShares
 from gateway.transfers import Downloads, Transfers
@@ -122,6 +124,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *incidents.ENDPOINTS,
     *spaces.ENDPOINTS,
     *models.ENDPOINTS,
+    *rollouts.ENDPOINTS,
     *command_definitions.ENDPOINTS,
     *hardware_keys.ENDPOINTS,
     *files.ENDPOINTS,
@@ -134,6 +137,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *license_keys.ENDPOINTS,
     *partner_files.ENDPOINTS,
     *partner_incidents.ENDPOINTS,
+    *partner_rollouts.ENDPOINTS,
     *tokens.ENDPOINTS,
     *roles.ENDPOINTS,
     *organizations.ENDPOINTS,

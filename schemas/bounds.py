@@ -25,6 +25,14 @@ STATE_KEYS = Bounds(100, 1_000, 20_000)
 """Keys of a device's state."""
 STATE_BYTES = Bounds(4_096, 65_536, 1_048_576)
 """Bytes of a device's state as JSON."""
+ROLLOUT_TIMEOUT_S = Bounds(60, 86_400, 7_776_000)
+"""Seconds from the offer of firmware until a device has not reported back in time."""
+ROLLOUT_GRACE_S = Bounds(0, 600, 604_800)
+"""Seconds that a device has to report its new version once it said that the command is done."""
+ROLLOUT_SOAK_S = Bounds(0, 0, 7_776_000)
+"""Seconds that a wave rests before the next one may begin."""
+ROLLOUT_RETRIES = Bounds(0, 1, 10)
+"""How often a device is offered firmware again after it failed."""
 PAGE_BYTES_MAX = 4 * 1024 * 1024
 """Of the JSON in one page of a list."""
 SPACE_PATH_BYTES_MAX = 2_000

@@ -68,6 +68,8 @@ class EventType(StrEnum):
     INCIDENT_OPENED = "incidentOpened", Kind.LIFE_CYCLE, False
     INCIDENT_CLOSED = "incidentClosed", Kind.LIFE_CYCLE, False
     DEVICE_EVENT = "deviceEvent", Kind.LIFE_CYCLE, False
+    FIRMWARE_UPDATED = "firmwareUpdated", Kind.LIFE_CYCLE, True
+    ROLLOUT_UPDATED = "rolloutUpdated", Kind.LIFE_CYCLE, False
 
 
 def of_kind(kind: Kind) -> tuple[EventType, ...]:

@@ -16,6 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from schemas.events import EventType, rfc3339
 from schemas.licenses import Action, LicenseState, Word
+from schemas.rollouts import PartState
 
 CommandStatus = Literal["scheduled", "pending", "in_progress", "done", "failed", "aborted"]
 IncidentKind = Literal["device", "user", "rule"]
@@ -176,6 +177,28 @@ class ConfigChanged(LifeCycle, kw_only=True, frozen=True):
     TYPE = EventType.CONFIG_CHANGED
 
     version: int
+
+
+class FirmwareUpdated(LifeCycle, kw_only=True, frozen=True):
+    """It reports another firmware version than before."""
+
+    TYPE = EventType.FIRMWARE_UPDATED
+
+    version: str
+    previous_version: str
+
+
+class RolloutUpdated(LifeCycle, kw_only=True, frozen=True):
+    """Its part in a firmware rollout has moved on; the reason says why it ended, or why it was tried again."""
+
+    TYPE = EventType.ROLLOUT_UPDATED
+
+    rollout_id: UUID
+    name: str
+    version: str
+    wave: int
+    state: PartState
+    reason: str | None
 
 
 class LabelsChanged(LifeCycle, kw_only=True, frozen=True):

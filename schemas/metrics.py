@@ -120,6 +120,12 @@ class Metrics:
         self.licenses_expired = Counter(
             "fleetgate_licenses_expired", "Licences whose time was over while they were in use.", registry=registry
         )
+        self.rollout_parts = Counter(
+            "fleetgate_rollout_parts",
+            "Devices that a firmware rollout offered its release to, and that ended, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
         self.delivery_attempts = Counter(
             "fleetgate_delivery_attempts",
             "Attempts to deliver an event to a data connector: delivered, or the cause of the failure.",

@@ -266,11 +266,12 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
     worker_roles: Annotated[
         str,
         matching(
-            "^(flusher|dispatcher|importer|upkeep)(,(flusher|dispatcher|importer|upkeep))*$",
-            "must be flusher, dispatcher, importer, upkeep, or several, comma-separated",
-            description="What this worker does: flusher, dispatcher, importer, upkeep, or several, comma-separated.",
+            "^(flusher|dispatcher|importer|rollouts|upkeep)(,(flusher|dispatcher|importer|rollouts|upkeep))*$",
+            "must be flusher, dispatcher, importer, rollouts, upkeep, or several, comma-separated",
+            description="What this worker does: flusher, dispatcher, importer, rollouts, upkeep, or several, "
+            "comma-separated.",
         ),
-    ] = "flusher,dispatcher,importer,upkeep"
+    ] = "flusher,dispatcher,importer,rollouts,upkeep"
     retention_days: Annotated[
         int,
         Meta(

@@ -27,6 +27,9 @@ from workers.offline import OfflineSweep
 from workers.postgres_history import PostgresHistory
 from workers.replies import ReplyRefresher
 from workers.retention import Retention
+from workers.rollouts import rollouts
+from workers.rollouts.moving import content_url
+from workers.rollouts.rollouts import Rollouts
 from workers.schedule import every
 from workers.shares import Shares
 
@@ -59,6 +62,9 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
             if "importer" in roles and shards:
                 importer = Importer(settings, pool, client, shards)
                 group.create_task(importer.run(stop), name="importer")
+            if "rollouts" in roles:
+                campaigns = Rollouts(pool, client, metrics, content_url(settings.url))
+                group.create_task(every(rollouts.INTERVAL_S, campaigns.advance, stop), name="rollouts")
             if "upkeep" in roles:
                 refresher = ReplyRefresher(pool, client)
                 keeper = Retention(pool, metrics, settings, shards)

@@ -76,7 +76,8 @@ async def _put(services: Services, device: DeviceCaller, body: DeviceReport) -> 
         if isinstance(body.parent_id, UUID) and body.parent_id != device.parent_id:
             await self_report.lock_new_parent(changed.connection, device, body.parent_id)
         was = await self_report.lock(changed.connection, device.id)
-        await self_report.update(changed, device.id, was, _merged(was, body))
+        told = body.firmware_version is not UNSET
+        await self_report.update(changed, device.id, was, _merged(was, body), firmware_told=told)
     return await device_view.read(services.postgres, device.id)
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import jwt
 import requests
+from campaigns import firmware
 from owners import Owner
 from projects import Account, account_of
 
@@ -19,6 +20,7 @@ from schemas.redis import Redis
 
 _numbers = itertools.count(1)
 FAR = 1_000_000
+ROLLOUT = {"waves": [{"percent": 100}], "window": None, "max_per_minute": 10, "starts_at": None}
 
 
 @dataclass
@@ -126,6 +128,9 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
     licenses = {state: await _license(acme, sold, state) for state in ("inuse", "error_add", "pending_update")}
     available = [await _license(acme, None, "available") for _ in range(2)]
     license_key = (await acme.partner("GET", "/license_keys"))["items"][0]["id"]
+    release = str(await firmware(acme, "2.0.0"))
+    own_rollouts = await _rollouts(acme, release, as_vendor=False)
+    sold_rollouts = await _rollouts(acme, release, as_vendor=True)
     async with acme.pool.acquire() as connection:
         vendor = await organizations.create(connection, "Vendor")
     await acme.call("POST", "/partners", {"short_code": vendor.short_code})
@@ -183,6 +188,8 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
                 for side, calls in files.items()
                 for call, file_id in calls.items()
             },
+            **{f"{organization}/rollouts{path}": {"rollout_id": own} for path, own in own_rollouts.items()},
+            **{f"/core/v1/partner/rollouts{path}": {"rollout_id": sold} for path, sold in sold_rollouts.items()},
             "/v2/": v2,
             "/v2/organizations": {"member": member},
             "/emulator/": v2 | {"device": emulated},
@@ -212,6 +219,8 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
                 "event_mappings": {"temperature": "temperature"},
                 "short_code": vendor.short_code,
             },
+            f"{organization}/rollouts": ROLLOUT | {"file_id": release},
+            "/core/v1/partner/rollouts": ROLLOUT | {"file_id": release},
             "/v1/devices/{device_id}/licenses": {"id": pending, "state": "inuse"},
             "/core/v1/partner/licenses": {"device_id": str(sold), "expires_at": "2100-01-01T00:00:00Z"},
             "/v1/devices/{device_id}/telemetry": {"status": "online"},
@@ -266,6 +275,27 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             "/v2/projects/{project}/devices:claim": {"deviceIds": [f"{row['mac']}/{row['sn']}"]},
         },
     )
+
+
+async def _rollouts(acme: Owner, file_id: str, *, as_vendor: bool) -> dict[str, str]:
+    """A rollout for each thing that can be done with one, by how its path goes on."""
+    ask = acme.partner if as_vendor else acme.call
+    made: dict[str, str] = {}
+    for path, status in (
+        ("", "draft"),
+        ("/{rollout_id}/start", "draft"),
+        ("/{rollout_id}/approve", "waiting_for_approval"),
+        ("/{rollout_id}/pause", "running"),
+        ("/{rollout_id}/resume", "paused"),
+        ("/{rollout_id}/abort", "running"),
+        ("/{rollout_id}/next_wave", "running"),
+    ):
+        made[path] = (await ask("POST", "/rollouts", {"name": "Spring", "file_id": file_id}))["id"]
+        await acme.pool.execute(
+            "UPDATE rollouts SET status = $2, created_by = 'somebody', wave = 1 WHERE id = $1", UUID(made[path]), status
+        )
+    await acme.pool.execute("UPDATE rollout_waves SET status = 'waiting'")
+    return made
 
 
 async def _license(acme: Owner, device_id: UUID | None, state: str) -> str:

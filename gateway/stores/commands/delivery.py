@@ -3,7 +3,7 @@
     pending ─► in_progress ─► done | failed
 
 Handing a command out changes no status, so a device that lost the answer just asks again; it only notes the first
-delivery, from which on the command's timeout runs.
+delivery, from which on the command's timeout runs. What a firmware rollout sent is not handed out while that is paused.
 """
 
 from collections.abc import Collection
@@ -42,6 +42,8 @@ async def hand_out(connection: Connection, device_ids: Collection[UUID], moment:
                 CROSS JOIN LATERAL (
                     SELECT id, device_id, status, name, parameters, delivered_at FROM commands
                      WHERE device_id = device.id AND status IN ('pending', 'in_progress')
+                       AND (rollout_id IS NULL OR delivered_at IS NOT NULL OR EXISTS (
+                            SELECT FROM rollouts r WHERE r.id = commands.rollout_id AND r.status = 'running'))
                      ORDER BY number LIMIT 1) c
                 ORDER BY device.place""",
             device_ids,

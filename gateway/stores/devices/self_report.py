@@ -11,6 +11,7 @@ from gateway.stores.change import Change
 from gateway.stores.devices import labels
 from gateway.stores.devices.identity import DeviceCaller
 from gateway.stores.devices.registration import PARENT_UNKNOWN, check_room
+from schemas.life_cycle import FirmwareUpdated
 from schemas.postgres import Connection
 
 BELOW_ITSELF = "Parent id: a device cannot be below itself"
@@ -49,17 +50,20 @@ async def lock(connection: Connection, device_id: UUID) -> SelfReport:
     return SelfReport(**row)
 
 
-async def update(change: Change, device_id: UUID, was: SelfReport, now: SelfReport) -> None:
+async def update(
+    change: Change, device_id: UUID, was: SelfReport, now: SelfReport, *, firmware_told: bool = False
+) -> None:
     """Store what a locked device says of itself; a new name counts up `info_version`.
 
-    Another firmware may be offered other firmware.
+    Another firmware may be offered other firmware. `firmware_told` says that its version is in this report, be it the
+    same: a device that fell back to it says so.
     """
     renamed = now.name != was.name
     await change.connection.execute(
         """UPDATE devices SET name = $2, firmware_version = $3, sub_model = $4, details = $5, host_address = $6,
                   applied_config_version = $7, applied_space_version = $8, parent_id = $9,
                   vouched_for = vouched_for AND parent_id IS NOT DISTINCT FROM $9, info_version = info_version + $10,
-                  firmware_told = $11
+                  firmware_told = $11, firmware_reported_at = coalesce($12, firmware_reported_at)
             WHERE id = $1""",
         device_id,
         now.name,
@@ -72,7 +76,10 @@ async def update(change: Change, device_id: UUID, was: SelfReport, now: SelfRepo
         now.parent_id,
         int(renamed),
         now.firmware_told,
+        change.moment if firmware_told else None,
     )
+    if now.firmware_version != was.firmware_version:
+        change.record(device_id, FirmwareUpdated(version=now.firmware_version, previous_version=was.firmware_version))
     labels.record_name(change, device_id, was.name, now.name)
     if renamed or now.firmware_version != was.firmware_version:
         change.touched(device_id)

@@ -15,6 +15,10 @@ COLUMNS = {
     "rate_limit": bounds.RATE_LIMIT,
     "timeout_s": bounds.COMMAND_TIMEOUT_S,
     "retry_window_s": bounds.RETRY_WINDOW_S,
+    "report_timeout_s": bounds.ROLLOUT_TIMEOUT_S,
+    "grace_s": bounds.ROLLOUT_GRACE_S,
+    "soak_s": bounds.ROLLOUT_SOAK_S,
+    "retries": bounds.ROLLOUT_RETRIES,
 }
 LIMITS_OF_MODELS = {"state_keys_max": bounds.STATE_KEYS, "state_bytes_max": bounds.STATE_BYTES}
 """Their defaults are settings."""

@@ -40,7 +40,12 @@ def test_every_reported_type_is_one_that_some_device_emits_and_is_remembered() -
 
 def test_what_is_remembered_beside_what_devices_report() -> None:
     """The changes that say how a device stands now; a message is remembered by its state. A new type has to decide."""
-    assert events.REMEMBERED - set(events.of_kind(Kind.REPORTED)) == {"statusChanged", "configChanged", "deviceClaimed"}
+    assert events.REMEMBERED - set(events.of_kind(Kind.REPORTED)) == {
+        "statusChanged",
+        "configChanged",
+        "deviceClaimed",
+        "firmwareUpdated",
+    }
 
 
 @pytest.mark.parametrize(

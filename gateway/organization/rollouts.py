@@ -1,0 +1,338 @@
+"""Firmware rollouts to the owner's devices: waves, gates, windows, and what people do while one is under way."""
+
+from datetime import datetime, time
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from gateway.api import paging
+from gateway.api.callers.api_keys import ORGANIZATION_KEY
+from gateway.api.endpoint import endpoint
+from gateway.api.paging import Page, PageQuery, Window
+from gateway.api.scopes import OrganizationScope
+from gateway.api.validation import Label, Name, Text
+from gateway.permissions import Permission
+from gateway.services import Services
+from gateway.stores.change import change
+from gateway.stores.rollouts import campaigns
+from gateway.stores.rollouts.campaigns import Rollout, RolloutChanges, RolloutDevice, RolloutSummary
+from gateway.stores.rollouts.plans import Issuer, Plan, PlannedWave, RolloutGate, RolloutWindow
+from schemas.bounds import ROLLOUT_GRACE_S, ROLLOUT_RETRIES, ROLLOUT_SOAK_S, ROLLOUT_TIMEOUT_S
+from schemas.rollouts import WAVES_MAX, Channel, OnFailure, OnSuccess, PartState, RolloutAction, RolloutStatus
+
+INTEGER_MAX = 2**31 - 1
+
+Percent = Annotated[float, Meta(gt=0, le=100)]
+Many = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
+Moment = Annotated[datetime, Meta(tz=True)]
+TimeOfDay = Annotated[time, Meta(tz=False, description="Local time, such as 02:00:00.")]
+TimeoutS = Annotated[
+    int, Meta(ge=ROLLOUT_TIMEOUT_S.least, le=ROLLOUT_TIMEOUT_S.most, description="From offer to report.")
+]
+GraceS = Annotated[
+    int, Meta(ge=ROLLOUT_GRACE_S.least, le=ROLLOUT_GRACE_S.most, description="From a command done to the report.")
+]
+Retries = Annotated[int, Meta(ge=ROLLOUT_RETRIES.least, le=ROLLOUT_RETRIES.most)]
+
+
+class NewRolloutGate(Struct, kw_only=True):
+    """What is too much in a wave, and what happens then; percentages count from `min_reported` reports on."""
+
+    min_reported: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
+    failed_percent: Percent | None = None
+    failed_count: Many | None = None
+    on_failure: OnFailure = "pause"
+    back_to_file_id: UUID | None = None
+    on_success: OnSuccess = "next"
+
+
+class NewRolloutWave(Struct, kw_only=True):
+    """Who comes next, one of: up to a share of all devices, so many more, those with all these labels, those in a space
+    or below it. `soak_s` is how long the wave rests when all its devices are through.
+    """
+
+    percent: Percent | None = None
+    count: Many | None = None
+    labels: dict[Name, Label] | None = None
+    space_id: UUID | None = None
+    starts_at: Moment | None = None
+    soak_s: Annotated[int, Meta(ge=ROLLOUT_SOAK_S.least, le=ROLLOUT_SOAK_S.most)] = ROLLOUT_SOAK_S.default
+    gate: NewRolloutGate = field(default_factory=NewRolloutGate)
+
+
+class NewRolloutWindow(Struct, kw_only=True):
+    """A daily window in the time zone of a device's space; with `download_before` only installing waits for it."""
+
+    opens: TimeOfDay
+    closes: TimeOfDay
+    download_before: bool = False
+
+
+NewWaves = Annotated[list[NewRolloutWave], Meta(min_length=1, max_length=WAVES_MAX)]
+
+
+class NewRollout(Struct, kw_only=True):
+    """A rollout of firmware, a draft until it is started. Without waves it goes to all devices at once."""
+
+    name: Name
+    description: Text = ""
+    file_id: UUID
+    channel: Channel = "reply"
+    dynamic: bool = False
+    max_per_minute: Many | None = None
+    window: NewRolloutWindow | None = None
+    report_timeout_s: TimeoutS = ROLLOUT_TIMEOUT_S.default
+    grace_s: GraceS = ROLLOUT_GRACE_S.default
+    retries: Retries = ROLLOUT_RETRIES.default
+    needs_approval: bool = False
+    starts_at: Moment | None = None
+    waves: NewWaves = field(default_factory=lambda: [NewRolloutWave(percent=100)])
+
+
+class RolloutPatch(Struct, kw_only=True):
+    """What changes of a rollout; members that are absent stay. Waves are given as a whole."""
+
+    name: Name | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    file_id: UUID | UnsetType = UNSET
+    channel: Channel | UnsetType = UNSET
+    dynamic: bool | UnsetType = UNSET
+    max_per_minute: Many | UnsetType | None = UNSET
+    window: NewRolloutWindow | UnsetType | None = UNSET
+    report_timeout_s: TimeoutS | UnsetType = UNSET
+    grace_s: GraceS | UnsetType = UNSET
+    retries: Retries | UnsetType = UNSET
+    needs_approval: bool | UnsetType = UNSET
+    starts_at: Moment | UnsetType | None = UNSET
+    waves: NewWaves | UnsetType = UNSET
+
+
+class RolloutsQuery(PageQuery, kw_only=True):
+    """Which rollouts: in one status, of one file."""
+
+    status: RolloutStatus | None = None
+    file_id: UUID | None = None
+
+
+class RolloutDevicesQuery(PageQuery, kw_only=True):
+    """Which of its devices: in one state, of one wave."""
+
+    state: PartState | None = None
+    wave: Annotated[int, Meta(ge=0, le=WAVES_MAX)] | None = None
+
+
+_ROLLOUTS = "/core/v1/organization/rollouts"
+_NOT_FOUND = {404: "Rollout not found."}
+_ACTION = {**_NOT_FOUND, 409: "Not in the state that the rollout is in."}
+
+
+@endpoint("GET", _ROLLOUTS, caller=ORGANIZATION_KEY, permission=Permission.READ)
+async def list_rollouts(
+    services: Services, organization: OrganizationScope, query: RolloutsQuery
+) -> Page[RolloutSummary]:
+    """List rollouts to the organization's devices, newest first."""
+    return await page_of(services, Issuer(organization.id, False), query)
+
+
+@endpoint("POST", _ROLLOUTS, caller=ORGANIZATION_KEY, permission=Permission.ADMINISTER, status=201)
+async def create_rollout(services: Services, organization: OrganizationScope, body: NewRollout) -> Rollout:
+    """Plan a rollout of firmware; nobody is offered it before the rollout reaches them."""
+    return await create(services, Issuer(organization.id, False), body, organization.principal.id)
+
+
+@endpoint("GET", f"{_ROLLOUTS}/{{rollout_id}}", caller=ORGANIZATION_KEY, permission=Permission.READ, errors=_NOT_FOUND)
+async def read_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
+    """Read a rollout, with its devices counted by wave and outcome."""
+    return await campaigns.read(services.postgres, Issuer(organization.id, False), rollout_id)
+
+
+@endpoint(
+    "PATCH",
+    f"{_ROLLOUTS}/{{rollout_id}}",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
+    errors={**_NOT_FOUND, 409: "That cannot be changed any more."},
+)
+async def change_rollout(
+    services: Services, organization: OrganizationScope, rollout_id: UUID, body: RolloutPatch
+) -> Rollout:
+    """Change a rollout: anything in a draft, later its pace, window, limits and the waves that have not begun."""
+    return await update(services, Issuer(organization.id, False), rollout_id, body)
+
+
+@endpoint(
+    "GET",
+    f"{_ROLLOUTS}/{{rollout_id}}/devices",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors=_NOT_FOUND,
+)
+async def list_rollout_devices(
+    services: Services, organization: OrganizationScope, rollout_id: UUID, query: RolloutDevicesQuery
+) -> Page[RolloutDevice]:
+    """List the devices of a rollout, each with its part."""
+    return await devices_of(services, Issuer(organization.id, False), rollout_id, query)
+
+
+@endpoint(
+    "POST",
+    f"{_ROLLOUTS}/{{rollout_id}}/start",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
+    errors=_ACTION,
+)
+async def start_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
+    """Start a draft: at once, at its time, or once another person has approved it."""
+    return await act(services, Issuer(organization.id, False), rollout_id, "start", organization.principal.id)
+
+
+@endpoint(
+    "POST",
+    f"{_ROLLOUTS}/{{rollout_id}}/approve",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
+    errors={**_ACTION, 403: "By the one who made or started it."},
+)
+async def approve_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
+    """Approve a rollout that somebody else made and started."""
+    return await act(services, Issuer(organization.id, False), rollout_id, "approve", organization.principal.id)
+
+
+@endpoint(
+    "POST",
+    f"{_ROLLOUTS}/{{rollout_id}}/pause",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
+    errors=_ACTION,
+)
+async def pause_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
+    """Pause a rollout: who has not begun is not offered the firmware any more, who has is left alone."""
+    return await act(services, Issuer(organization.id, False), rollout_id, "pause", organization.principal.id)
+
+
+@endpoint(
+    "POST",
+    f"{_ROLLOUTS}/{{rollout_id}}/resume",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
+    errors=_ACTION,
+)
+async def resume_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
+    """Go on with a rollout that was paused."""
+    return await act(services, Issuer(organization.id, False), rollout_id, "resume", organization.principal.id)
+
+
+@endpoint(
+    "POST",
+    f"{_ROLLOUTS}/{{rollout_id}}/abort",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
+    errors=_ACTION,
+)
+async def abort_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
+    """End a rollout: who has not begun is not offered the firmware any more, who has is left alone."""
+    return await act(services, Issuer(organization.id, False), rollout_id, "abort", organization.principal.id)
+
+
+@endpoint(
+    "POST",
+    f"{_ROLLOUTS}/{{rollout_id}}/next_wave",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.ADMINISTER,
+    errors=_ACTION,
+)
+async def begin_next_wave(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
+    """Let the wave pass that waits for a person."""
+    return await act(services, Issuer(organization.id, False), rollout_id, "next_wave", organization.principal.id)
+
+
+async def page_of(services: Services, issuer: Issuer, query: RolloutsQuery) -> Page[RolloutSummary]:
+    """A page of an issuer's rollouts."""
+
+    async def read(window: Window) -> list[RolloutSummary]:
+        return await campaigns.page(
+            services.postgres,
+            issuer,
+            status=query.status,
+            file_id=query.file_id,
+            before=None if window.after is None else UUID(str(window.after[0])),
+            offset=window.offset,
+            limit=window.limit,
+        )
+
+    scope = ("rollouts", *issuer, query.status, query.file_id)
+    return await paging.read_page(services, scope, query.page, query.per_page, read, lambda one: [str(one.id)])
+
+
+async def devices_of(
+    services: Services, issuer: Issuer, rollout_id: UUID, query: RolloutDevicesQuery
+) -> Page[RolloutDevice]:
+    """A page of the devices of an issuer's rollout."""
+    await campaigns.check_issued(services.postgres, issuer, rollout_id)
+
+    async def read(window: Window) -> list[RolloutDevice]:
+        return await campaigns.devices(
+            services.postgres,
+            rollout_id,
+            state=query.state,
+            wave=query.wave,
+            after=None if window.after is None else UUID(str(window.after[0])),
+            offset=window.offset,
+            limit=window.limit,
+        )
+
+    scope = ("rollout devices", rollout_id, query.state, query.wave)
+    return await paging.read_page(services, scope, query.page, query.per_page, read, lambda one: [str(one.device_id)])
+
+
+async def create(services: Services, issuer: Issuer, body: NewRollout, by: str) -> Rollout:
+    """Plan a rollout."""
+    given = {name: getattr(body, name) for name in body.__struct_fields__}
+    plan = Plan(**given | {"window": _window(body.window), "waves": _waves(body.waves)})
+    async with change(services) as changed:
+        return await campaigns.create(changed, issuer, plan, by=by)
+
+
+async def update(services: Services, issuer: Issuer, rollout_id: UUID, body: RolloutPatch) -> Rollout:
+    """Change a rollout."""
+    given = {name: getattr(body, name) for name in body.__struct_fields__}
+    if isinstance(body.window, NewRolloutWindow):
+        given["window"] = _window(body.window)
+    if body.waves is not UNSET:
+        given["waves"] = _waves(body.waves)
+    async with change(services) as changed:
+        return await campaigns.update(changed, issuer, rollout_id, RolloutChanges(**given))
+
+
+async def act(services: Services, issuer: Issuer, rollout_id: UUID, action: RolloutAction, by: str) -> Rollout:
+    """Do what a person asks for."""
+    async with change(services) as changed:
+        return await campaigns.act(changed, issuer, rollout_id, action, by=by)
+
+
+def _window(window: NewRolloutWindow | None) -> RolloutWindow | None:
+    return None if window is None else RolloutWindow(**msgspec.structs.asdict(window))
+
+
+def _waves(waves: list[NewRolloutWave]) -> list[PlannedWave]:
+    return [
+        PlannedWave(**msgspec.structs.asdict(wave) | {"gate": RolloutGate(**msgspec.structs.asdict(wave.gate))})
+        for wave in waves
+    ]
+
+
+ENDPOINTS = (
+    list_rollouts,
+    create_rollout,
+    read_rollout,
+    change_rollout,
+    list_rollout_devices,
+    start_rollout,
+    approve_rollout,
+    pause_rollout,
+    resume_rollout,
+    abort_rollout,
+    begin_next_wave,
+)

@@ -1,0 +1,1 @@
+"""The role `rollouts`: carries firmware rollouts out, wave by wave."""
