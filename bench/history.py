@@ -10,13 +10,13 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from statistics import median, quantiles
-from typing import Any
 from uuid import UUID
 
 from bench.results import Report
 from bench.rig import SHARDS, Rig
 from gateway.stores.events import by_index
 from gateway.stores.events import history as event_history
+from gateway.stores.events.examining import Range
 from schemas import postgres
 from schemas.ids import shard_of
 from schemas.postgres import Pool
@@ -84,7 +84,8 @@ async def _fill(rig: Rig, pool: Pool, devices: list[UUID], report: Report) -> No
 
 async def _pages(rig: Rig, pool: Pool, devices: list[UUID], before_days: int) -> list[float]:
     now = datetime.now(UTC)
-    before = (now - timedelta(days=before_days), 1) if before_days else None
+    before = (now - timedelta(days=before_days), 0, 1) if before_days else None
+    within = Range(now - timedelta(days=DAYS - 1), now, before)
     times_ms = []
     for device_id in random.choices(devices, k=PAGES):
         began = time.perf_counter()
@@ -93,14 +94,12 @@ async def _pages(rig: Rig, pool: Pool, devices: list[UUID], before_days: int) ->
             rig.project_id,
             device_id,
             shard_of(str(device_id).encode(), SHARDS),
-            since=now - timedelta(days=DAYS - 1),
-            until=now,
+            within,
             event_types=[],
-            before=before,
             limit=PAGE_SIZE,
         )
         times_ms.append(1000 * (time.perf_counter() - began))
-        assert len(found) == PAGE_SIZE
+        assert len(found.rows) == PAGE_SIZE
     return times_ms
 
 
@@ -115,10 +114,10 @@ async def _plan(rig: Rig, pool: Pool, device_id: UUID) -> tuple[list[str], int]:
     now = datetime.now(UTC)
     since = now - timedelta(days=DAYS - 1)
     shard = shard_of(str(device_id).encode(), SHARDS)
-    place: tuple[Any, ...] = (device_id, rig.project_id, since, now, since - by_index.STORED_SLACK)
-    statement = event_history.PAGE.format(conditions="")
+    examined = event_history.examined(rig.project_id, device_id, shard, Range(since, now, None), [])
+    statement, arguments = examined.page(0, PAGE_SIZE)
     async with by_index.reading(pool) as connection:
-        rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}", *place, PAGE_SIZE, shard)
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}", *arguments)
     lines = [row[0] for row in rows]
     buffers = next(line for line in lines if "Buffers:" in line)
     return lines, sum(int(part.partition("=")[2]) for part in buffers.split() if part.startswith(("hit=", "read=")))

@@ -42,7 +42,7 @@ HOARDED = 300
 """Streams that are asked for, by accounts with ten each."""
 NEIGHBOUR_RATE = 50
 """Calls, or events, of the neighbour a second."""
-STEPS = ("page=1000000", "page=11&per_page=1000")
+STEPS = ("page=1000000", "page=9&per_page=1000", "status=error&per_page=1000", "page=2&status=error")
 _EVENTS = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data")
 _MANIFEST = """
 title = "Bench"

@@ -65,6 +65,13 @@ class Page(Struct, Generic[T]):
     next_page: int | None
 
 
+class Part(Struct, Generic[T]):
+    """What was read. Where `up_to` is given, the list was looked at only up to there, and may go on behind it."""
+
+    rows: list[T]
+    up_to: Boundary | None = None
+
+
 class Window(Struct, frozen=True):
     """The rows to read: at most `limit` from behind the key `after`, or else from `offset` on."""
 
@@ -93,17 +100,41 @@ async def read_page(
 ) -> Page[T]:
     """One page of the list that `scope` (caller, route, filters) tells apart from all others; `size` is of a row as
     JSON."""
+
+    async def read_all(window: Window) -> Part[T]:
+        return Part(await read(window))
+
+    return await read_part(services, scope, page, per_page, read_all, boundary, size)
+
+
+async def read_part(
+    services: Services,
+    scope: tuple[object, ...],
+    page: int,
+    per_page: int,
+    read: Callable[[Window], Awaitable[Part[T]]],
+    boundary: Callable[[T], Boundary],
+    size: Callable[[T], int],
+) -> Page[T]:
+    """A page of a list of which it looks at a bounded part only: it may hold few items, or none, and not be the last.
+
+    A jump that would have to look further is refused, as one that lies too deep.
+    """
     after = None if page == 1 else await _recall(services, _digest(scope, page, per_page))
     offset = _offset(page, per_page) if after is None else 0
-    rows = await read(Window(after, offset, per_page + 1))
+    part = await read(Window(after, offset, per_page + 1))
+    rows = part.rows
     fit = fitting(map(size, rows[:per_page]))
-    result = Page(rows[:fit], len(rows) > fit, page + 1 if len(rows) > fit else None)
-    if result.has_next_page:
-        remembered = await _remember(services, _digest(scope, page + 1, per_page), boundary(result.items[-1]))
-        if fit < per_page and not remembered:
-            # By its number the next page would begin behind what did not fit on this one.
-            raise away("Redis")
-    return result
+    ends_at = boundary(rows[fit - 1]) if len(rows) > fit else part.up_to
+    if ends_at is None:
+        return Page(rows[:fit], has_next_page=False, next_page=None)
+    if offset and len(rows) <= fit:
+        raise DoesNotFit(TOO_DEEP)
+    remembered = await _remember(services, _digest(scope, page + 1, per_page), ends_at)
+    if fit < per_page and not remembered:
+        # By its number the next page would begin behind what did not fit on this one, or was not looked at.
+        raise away("Redis")
+    return Page(rows[:fit], has_next_page=True, next_page=page + 1)
 
 
 def slice_of(query: PageQuery) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.devices import owner_view
 from gateway.stores.events import telemetry_history
+from gateway.stores.events.examining import Part, Range
 from gateway.stores.events.telemetry_history import HistoryItem, ListedMessage
 from gateway.stores.tenants import projects, spaces
 from schemas import times
@@ -83,6 +84,10 @@ class HistoriesQuery(RangeQuery, kw_only=True):
     space_id: UUID | None = None
     status: DeviceStatus | None = None
 
+    def is_long(self) -> bool:
+        """Narrowed by these, a page may have to look at as much as it may look at, for few items."""
+        return super().is_long() or (self.name, self.space_id, self.status) != (None, None, None)
+
 
 @endpoint(
     "GET",
@@ -96,43 +101,48 @@ async def list_histories(
 ) -> Page[HistoryItem]:
     """List telemetry messages, newest first; also of devices that were deleted since."""
     owner = organization.id
-    since, until = query.range(services.clock())
+    since_until = query.range(services.clock())
     if query.device_id is not None:
         await owner_view.ever_owned(services.postgres, owner, query.device_id)
     if query.space_id is not None:
         await spaces.read(services.postgres, owner, query.space_id)
     project_ids = await projects.ids_of(services.postgres, owner)
 
-    async def read(window: Window) -> list[ListedMessage]:
+    async def read(within: Range, window: Window) -> Part[ListedMessage]:
         return await telemetry_history.page(
             services.postgres,
             services.shards,
             project_ids,
-            since=since,
-            until=until,
+            within,
             device_id=query.device_id,
             space_id=query.space_id,
             name=query.name,
             status=query.status,
-            before=None if window.after is None else telemetry_history.position(window.after),
             offset=window.offset,
             limit=window.limit,
         )
 
     filters = (query.device_id, query.space_id, query.name, query.status)
     scope = ("histories", owner, query.since, query.until, *filters)
-    return await history_page(services, scope, query, read)
+    return await history_page(services, scope, query, since_until, read)
 
 
 async def history_page(
     services: Services,
     scope: tuple[object, ...],
     query: RangeQuery,
-    read: Callable[[Window], Awaitable[list[ListedMessage]]],
+    since_until: tuple[datetime, datetime],
+    read: Callable[[Range, Window], Awaitable[Part[ListedMessage]]],
 ) -> Page[HistoryItem]:
     """A page of messages that the caller may see; each is made into JSON once, where it is read."""
-    found = await paging.read_page(
-        services, scope, query.page, query.per_page, read, ListedMessage.position, size=lambda one: len(one.json)
+
+    async def read_part(window: Window) -> paging.Part[ListedMessage]:
+        before = None if window.after is None else telemetry_history.position(window.after)
+        part = await read(Range(*since_until, before), window)
+        return paging.Part(part.rows, None if part.up_to is None else telemetry_history.numbers(part.up_to))
+
+    found = await paging.read_part(
+        services, scope, query.page, query.per_page, read_part, ListedMessage.boundary, size=lambda one: len(one.json)
     )
     items: list[Any] = [Raw(one.json) for one in found.items]
     return Page(items, found.has_next_page, found.next_page)

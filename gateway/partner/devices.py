@@ -25,6 +25,7 @@ from gateway.stores.devices import deletion, locking, owner_view
 from gateway.stores.devices.config import Config
 from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.events import telemetry_history
+from gateway.stores.events.examining import Part, Range
 from gateway.stores.events.telemetry_history import HistoryItem, ListedMessage
 from schemas import serials
 
@@ -157,23 +158,16 @@ async def list_history(
     services: Services, partner: VendorScope, device_id: UUID, query: RangeQuery
 ) -> Page[HistoryItem]:
     """The telemetry messages of a device, newest first."""
-    since, until = query.range(services.clock())
+    since_until = query.range(services.clock())
     await owner_view.read_of_vendor(services.postgres, partner.id, device_id)
 
-    async def read(window: Window) -> list[ListedMessage]:
+    async def read(within: Range, window: Window) -> Part[ListedMessage]:
         return await telemetry_history.page_of_device(
-            services.postgres,
-            services.shards,
-            device_id,
-            since=since,
-            until=until,
-            before=None if window.after is None else telemetry_history.position(window.after),
-            offset=window.offset,
-            limit=window.limit,
+            services.postgres, services.shards, device_id, within, offset=window.offset, limit=window.limit
         )
 
     scope = ("partner history", device_id, query.since, query.until)
-    return await history_page(services, scope, query, read)
+    return await history_page(services, scope, query, since_until, read)
 
 
 ENDPOINTS = (list_devices, read_device, delete_device, read_telemetries, read_config, list_commands, list_history)

@@ -16,6 +16,7 @@ from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.events import history
+from gateway.stores.events.examining import Range
 from gateway.v2.names import DEVICE_UNKNOWN
 from schemas import ids
 from schemas.events import EventType
@@ -40,7 +41,7 @@ class HistoryQuery(Struct, kw_only=True):
 
     def is_long(self) -> bool:
         """See `paging.PageQuery`."""
-        return self.page_size > SHORT_ROWS
+        return bool(self.event_types) or self.page_size > SHORT_ROWS
 
     def range(self, now: datetime) -> tuple[datetime, datetime]:
         """Begin and end. Raises DoesNotFit."""
@@ -85,23 +86,27 @@ async def list_events(services: Services, project: ProjectScope, device: str, qu
         raise NotFound(DEVICE_UNKNOWN)
     since, until = query.range(services.clock())
     scope = (device_id, query.start_time, query.end_time)
-    found = await history.page(
+    shard = ids.shard_of(str(device_id).encode(), services.shards)
+    place = page_tokens.unseal(scope, query.page_token, HistoryPosition)
+    before = None if place is None else (place[0], shard, place[1])
+    part = await history.page(
         services.postgres,
         project.id,
         device_id,
-        ids.shard_of(str(device_id).encode(), services.shards),
-        since=since,
-        until=until,
+        shard,
+        Range(since, until, before),
         event_types=query.event_types,
-        before=page_tokens.unseal(scope, query.page_token, HistoryPosition),
         limit=query.page_size + 1,
     )
+    found = part.rows
     if not found and not await history.belongs(services.postgres, project.id, device_id):
         raise NotFound(DEVICE_UNKNOWN)
     fit = fitting(len(event.json) for event in found[: query.page_size])
     events: list[Any] = [msgspec.Raw(event.json) for event in found[:fit]]
-    last = found[len(events) - 1] if len(found) > len(events) else None
-    return Events(events, page_tokens.seal(scope, [last.ts, last.seq]) if last else "")
+    ends_at = found[fit - 1].place() if len(found) > fit else None
+    if ends_at is None and part.up_to is not None:
+        ends_at = [part.up_to[0], part.up_to[2]]
+    return Events(events, page_tokens.seal(scope, ends_at) if ends_at else "")
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (list_events,)

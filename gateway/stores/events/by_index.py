@@ -27,13 +27,16 @@ ROWS_FIRST, ROWS_MAX = 50, 100
 
 @contextlib.asynccontextmanager
 async def reading(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection, in a transaction that reads so."""
-    async with pool.acquire() as connection, connection.transaction(readonly=True):
+    """A connection, in a transaction that reads so, and sees the same in all of its statements."""
+    async with (
+        pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
         await connection.execute(SETTINGS)
         yield connection
 
 
-async def page(pool: Pool, made_of: Callable[[Record], T], statement: str, *arguments: Any) -> list[T]:
+async def rows(connection: Connection, made_of: Callable[[Record], T], statement: str, *arguments: Any) -> list[T]:
     """What is made of the rows of a statement with their `data` as text: of all, or so many as more than fill a page.
 
     They are fetched some at a time, as many as by the size of those before them should fill the page.
@@ -41,14 +44,13 @@ async def page(pool: Pool, made_of: Callable[[Record], T], statement: str, *argu
     found: list[T] = []
     characters = 0
 
-    def take(rows: list[Record]) -> int:
+    def take(fetched: list[Record]) -> int:
         nonlocal characters
-        found.extend(map(made_of, rows))
-        characters += sum(len(row["data"]) for row in rows)
+        found.extend(map(made_of, fetched))
+        characters += sum(len(row["data"]) for row in fetched)
         if characters > PAGE_BYTES_MAX and len(found) > 1:
             return 0
         return max(1, min(ROWS_MAX, (PAGE_BYTES_MAX - characters) * len(found) // characters + 1))
 
-    async with reading(pool) as connection:
-        await fetch_some(connection, statement, *arguments, first=ROWS_FIRST, take=take)
+    await fetch_some(connection, statement, *arguments, first=ROWS_FIRST, take=take)
     return found

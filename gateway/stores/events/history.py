@@ -2,7 +2,7 @@
 
 An event's own time may lie long before it was stored, so a time range says only from which partition on to look: no
 event is dated more than a day later than it was stored. Within a partition the index of the device's events gives them
-in their order, and the partitions are merged: a page costs what it shows, whatever else the log holds.
+in their order, and the partitions are merged: a page costs what it looks at (`examining`), whatever else the log holds.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,9 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.stores.events import by_index
-from gateway.stores.events.by_index import STORED_SLACK
+from gateway.stores.events.examining import Examined, Part, Range, Sources
 from schemas import ids, rendering
 from schemas.postgres import Executor, Pool
-
-# For IS NOT DISTINCT FROM PostgreSQL uses no index: it must not walk through all events of the project.
-PAGE = """
-    SELECT e.shard, e.seq, e.stored_at, e.type, e.ts, e.data::text
-      FROM events e
-     WHERE e.shard = $7 AND e.device_id = $1 AND e.project_id IS NOT DISTINCT FROM $2
-       AND e.ts >= $3 AND e.ts < $4 AND e.stored_at >= $5{conditions}
-     ORDER BY e.ts DESC, e.seq DESC LIMIT $6
-"""
-OF_TYPES = " AND e.type = ANY(${})"
-BEFORE = " AND (e.ts, e.seq) < (${}, ${})"
 
 
 class StoredEvent(Struct):
@@ -36,34 +25,34 @@ class StoredEvent(Struct):
     ts: datetime
     seq: int
 
+    def place(self) -> list[Any]:
+        """The place among the events of one device."""
+        return [self.ts, self.seq]
+
+
+def examined(project_id: UUID, device_id: UUID, shard: int, within: Range, event_types: Sequence[str]) -> Examined:
+    """What happened to a device, of this shard, while it was in the project."""
+    events = Examined(Sources("device_id", [device_id], [shard]), within)
+    events.only("examined.project_id = {}", project_id)
+    if event_types:
+        events.only("examined.type = ANY({})", list(event_types))
+    return events
+
 
 async def page(
     pool: Pool,
     project_id: UUID,
     device_id: UUID,
     shard: int,
+    within: Range,
     *,
-    since: datetime,
-    until: datetime,
     event_types: Sequence[str],
-    before: tuple[datetime, int] | None,
     limit: int,
-) -> list[StoredEvent]:
-    """What happened to a device, of this shard, in `[since, until)`, while it was in the project.
-
-    Fewer than `limit` where they are more than a page holds (see `by_index.page`).
-    """
-    arguments: list[Any] = [device_id, project_id, since, until, since - STORED_SLACK, limit, shard]
-    conditions = ""
-    if event_types:
-        arguments.append(list(event_types))
-        conditions += OF_TYPES.format(len(arguments))
-    if before is not None:
-        arguments += before
-        conditions += BEFORE.format(len(arguments) - 1, len(arguments))
-    return await by_index.page(
-        pool, lambda row: _event(row, project_id, device_id), PAGE.format(conditions=conditions), *arguments
-    )
+) -> Part[StoredEvent]:
+    """The newest of them; fewer than `limit` where they are more than a page holds (see `by_index.rows`)."""
+    events = examined(project_id, device_id, shard, within, event_types)
+    async with by_index.reading(pool) as connection:
+        return await events.read(connection, lambda row: _event(row, project_id, device_id), limit=limit)
 
 
 def _event(row: Any, project_id: UUID, device_id: UUID) -> StoredEvent:

@@ -5,7 +5,7 @@ is nobody's but the vendor's.
 """
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -14,17 +14,17 @@ from msgspec import Raw, Struct
 
 from gateway.stores.devices.owner_view import SUBTREE
 from gateway.stores.events import by_index
-from gateway.stores.events.by_index import STORED_SLACK
+from gateway.stores.events.examining import Examined, Part, Position, Range, Sources
 from schemas import ids
-from schemas.postgres import Pool
+from schemas.postgres import Connection, Pool
 from schemas.telemetry import DeviceStatus
 from schemas.times import EPOCH
 
 # Strings stored by earlier versions may hold \u0000, which PostgreSQL keeps in a json column and cannot take apart.
-_STATUS = r"replace(e.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status'"
+_STATUS = r"replace(examined.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status'"
 
-Position = tuple[datetime, int, int]
-"""Where a message stands in the order of the list: its time, and shard and sequence to tell equals apart."""
+FEW_DEVICES = 20
+"""Messages of so many devices are read device by device, those of more by project."""
 
 
 class HistoryItem(Struct, kw_only=True):
@@ -61,14 +61,20 @@ class ListedMessage(Struct):
     shard: int
     seq: int
 
-    def position(self) -> list[str | int]:
-        """The position as plain numbers, time in µs since 1970."""
-        return [(self.ts - EPOCH) // timedelta(microseconds=1), self.shard, self.seq]
+    def boundary(self) -> list[str | int]:
+        """The position as plain numbers."""
+        return numbers((self.ts, self.shard, self.seq))
 
 
-def position(numbers: list[Any]) -> Position:
+def numbers(position: Position) -> list[str | int]:
+    """A position as plain numbers, time in µs since 1970."""
+    moment, shard, seq = position
+    return [(moment - EPOCH) // timedelta(microseconds=1), shard, seq]
+
+
+def position(plain: list[Any]) -> Position:
     """A position from its plain numbers."""
-    time_us, shard, seq = numbers
+    time_us, shard, seq = plain
     return EPOCH + timedelta(microseconds=time_us), shard, seq
 
 
@@ -76,94 +82,96 @@ async def page(
     pool: Pool,
     shards: int,
     project_ids: list[UUID],
+    within: Range,
     *,
-    since: datetime,
-    until: datetime,
     device_id: UUID | None,
     space_id: UUID | None,
     name: str | None,
     status: DeviceStatus | None,
-    before: Position | None,
     offset: int,
     limit: int,
-) -> list[ListedMessage]:
-    """The messages of these projects in `[since, until)`.
+) -> Part[ListedMessage]:
+    """The messages of these projects.
 
     `space_id` stands for the devices now at or below it, `name` for those that now have it.
     """
-    read_shards = list(range(shards)) if device_id is None else [ids.shard_of(str(device_id).encode(), shards)]
-    arguments: list[Any] = [since, since - STORED_SLACK, until, read_shards]
-    conditions = []
-    if space_id is not None:
-        within = SUBTREE.format(top="$1")
-        rows = await pool.fetch(f"SELECT id FROM devices WHERE space_id IN ({within})", space_id)
-        arguments.append([row["id"] for row in rows])
-        conditions.append(f"e.device_id = ANY(${len(arguments)}::uuid[])")
-    if name is not None:
-        rows = await pool.fetch(
-            "SELECT id FROM devices WHERE project_id = ANY($1::uuid[]) AND name = $2", project_ids, name
-        )
-        arguments.append([row["id"] for row in rows])
-        conditions.append(f"e.device_id = ANY(${len(arguments)}::uuid[])")
-    if device_id is not None:
-        # One device has few messages of other projects: no need to take the projects one by one, and none to let
-        # PostgreSQL walk through all of theirs, which it would where a partition has no statistics yet.
-        arguments += [device_id, project_ids]
-        of_projects = f"array_position(${len(arguments)}::uuid[], e.project_id) IS NOT NULL"
-        conditions.append(f"e.device_id = ${len(arguments) - 1} AND {of_projects}")
-        return await _read(pool, conditions, arguments, status, before, offset, limit)
-    arguments.append(project_ids)
-    source = f"unnest(${len(arguments)}::uuid[]) AS project (id) CROSS JOIN LATERAL"
-    conditions.append("e.project_id = project.id")
-    return await _read(pool, conditions, arguments, status, before, offset, limit, source)
+    async with by_index.reading(pool) as connection:
+        of_devices = await _devices(connection, project_ids, device_id, space_id, name)
+        if of_devices.few is not None:
+            examined = Examined(Sources("device_id", of_devices.few, _shards_of(of_devices.few, shards)), within)
+            examined.only("array_position({}::uuid[], examined.project_id) IS NOT NULL", project_ids)
+        else:
+            examined = Examined(Sources("project_id", project_ids, range(shards)), within)
+            if of_devices.conditions:
+                seen = await examined.devices(connection)
+                meeting = await _meeting(connection, of_devices.conditions, of_devices.arguments, seen)
+                examined.only("examined.device_id = ANY({}::uuid[])", meeting)
+        return await _read(connection, examined, status, offset, limit)
 
 
 async def page_of_device(
-    pool: Pool,
-    shards: int,
-    device_id: UUID,
-    *,
-    since: datetime,
-    until: datetime,
-    before: Position | None,
-    offset: int,
-    limit: int,
-) -> list[ListedMessage]:
-    """The messages of one device in `[since, until)`, whoever owned it."""
-    shard = ids.shard_of(str(device_id).encode(), shards)
-    arguments: list[Any] = [since, since - STORED_SLACK, until, [shard], device_id]
-    return await _read(pool, ["e.device_id = $5"], arguments, None, before, offset, limit)
+    pool: Pool, shards: int, device_id: UUID, within: Range, *, offset: int, limit: int
+) -> Part[ListedMessage]:
+    """The messages of one device, whoever owned it."""
+    async with by_index.reading(pool) as connection:
+        examined = Examined(Sources("device_id", [device_id], _shards_of([device_id], shards)), within)
+        return await _read(connection, examined, None, offset, limit)
+
+
+class _Devices(NamedTuple):
+    """Whose messages are asked for: of these devices, when they are few; or of those that meet a condition."""
+
+    few: list[UUID] | None
+    conditions: list[str]
+    arguments: list[Any]
+
+
+async def _devices(
+    connection: Connection, project_ids: list[UUID], device_id: UUID | None, space_id: UUID | None, name: str | None
+) -> _Devices:
+    conditions: list[str] = []
+    arguments: list[Any] = []
+    if space_id is not None:
+        arguments.append(space_id)
+        conditions.append(f"d.space_id IN ({SUBTREE.format(top='$1')})")
+    if name is not None:
+        arguments.append(name)
+        conditions.append(f"d.name = ${len(arguments)}")
+    if not conditions:
+        return _Devices(None if device_id is None else [device_id], conditions, arguments)
+    if device_id is not None:
+        return _Devices(await _meeting(connection, conditions, arguments, [device_id]), conditions, arguments)
+    within, of_projects = list(conditions), list(arguments)
+    if space_id is None:
+        of_projects.append(project_ids)
+        within.append(f"d.project_id = ANY(${len(of_projects)}::uuid[])")
+    rows = await connection.fetch(
+        f"SELECT d.id FROM devices d WHERE {' AND '.join(within)} LIMIT {FEW_DEVICES + 1}", *of_projects
+    )
+    few = [row["id"] for row in rows] if len(rows) <= FEW_DEVICES else None
+    return _Devices(few, conditions, arguments)
+
+
+async def _meeting(
+    connection: Connection, conditions: list[str], arguments: list[Any], device_ids: list[UUID]
+) -> list[UUID]:
+    """Those of these devices that meet the conditions."""
+    where = " AND ".join([*conditions, f"d.id = ANY(${len(arguments) + 1}::uuid[])"])
+    rows = await connection.fetch(f"SELECT d.id FROM devices d WHERE {where}", *arguments, device_ids)
+    return [row["id"] for row in rows]
+
+
+def _shards_of(device_ids: list[UUID], shards: int) -> list[int]:
+    return sorted({ids.shard_of(str(device_id).encode(), shards) for device_id in device_ids})
 
 
 async def _read(
-    pool: Pool,
-    conditions: list[str],
-    arguments: list[Any],
-    status: DeviceStatus | None,
-    before: Position | None,
-    offset: int,
-    limit: int,
-    source: str = "",
-) -> list[ListedMessage]:
-    """Read newest first; with a `source` the log is read once for each of its rows, each time by index."""
+    connection: Connection, examined: Examined, status: DeviceStatus | None, offset: int, limit: int
+) -> Part[ListedMessage]:
+    examined.only("examined.type = {}", "telemetry")
     if status is not None:
-        arguments.append(status)
-        conditions.append(f"{_STATUS} = ${len(arguments)}")
-    if before is not None:
-        arguments += before
-        first = len(arguments) - 2
-        conditions.append(f"(e.ts, e.shard, e.seq) < (${first}, ${first + 1}, ${first + 2})")
-    arguments += [offset, limit]
-    take = f"${len(arguments) - 1}::bigint + ${len(arguments)}::bigint"
-    where = "".join(f" AND {condition}" for condition in conditions)
-    statement = f"""
-        SELECT found.device_id, found.ts, found.stored_at, found.shard, found.seq, found.data::text FROM {source} (
-            SELECT e.device_id, e.ts, e.stored_at, e.shard, e.seq, e.data FROM events e
-             WHERE e.shard = ANY($4::smallint[]) AND e.type = 'telemetry'
-               AND e.ts >= $1 AND e.stored_at >= $2 AND e.ts < $3{where}
-             ORDER BY e.ts DESC, e.shard DESC, e.seq DESC LIMIT {take}) found
-         ORDER BY ts DESC, shard DESC, seq DESC OFFSET ${len(arguments) - 1} LIMIT ${len(arguments)}"""
-    return await by_index.page(pool, _listed, statement, *arguments)
+        examined.only(f"{_STATUS} = {{}}", status)
+    return await examined.read(connection, _listed, offset=offset, limit=limit)
 
 
 def _listed(row: asyncpg.Record) -> ListedMessage:

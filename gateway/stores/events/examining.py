@@ -1,0 +1,141 @@
+"""How much of the log one page looks at: so many events at most, whatever is asked for.
+
+What a list shows of the log is a part of what an index gives: messages of one status, of devices with a name, events of
+some types. Where that part is small, or none, a page that reads until it is full would read the whole log. So a page
+looks at no more than `EXAMINED_MAX` events and shows what is among them; where that is less than a page, it says up to
+where it looked, and the next page goes on from there. Whoever reads all pages sees all that is asked for.
+
+    newest ┌────────────────────────────────────────────┐ oldest
+           │· · ● · · ● · · · ·│· · · · · · · · ● · · · ·│       ● asked for
+           └───────────────────┴────────────────────────┘
+            page 1: 2 items     page 2: 1 item, though it may hold 50
+
+Several sources, such as the projects of an organization, are read each by its own index, as many events of each as
+their number allows. What they have in common is complete only down to the place where the first of them broke off.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from uuid import UUID
+
+from msgspec import Struct
+
+from gateway.stores.events import by_index
+from gateway.stores.events.by_index import STORED_SLACK
+from schemas.postgres import Connection
+from schemas.postgres_errors import Record
+
+T = TypeVar("T")
+
+EXAMINED_MAX = 10_000
+"""Events that a page looks at; some 10 ms of Postgres."""
+
+Position = tuple[datetime, int, int]
+"""Where an event stands in the order of a list: its time, and shard and sequence to tell equals apart."""
+
+_POSITION = "(e.ts, e.shard, e.seq)"
+_EVENTS = """SELECT {columns} FROM events e
+              WHERE e.{column} = source.id AND e.shard = ANY($2::smallint[])
+                AND e.ts >= $3 AND e.ts < $4 AND e.stored_at >= $5{bounds}
+              ORDER BY e.ts DESC, e.shard DESC, e.seq DESC"""
+_LAST = """SELECT last.ts, last.shard, last.seq FROM {source} AS source (id) CROSS JOIN LATERAL (
+               {events} OFFSET $6::bigint - 1 LIMIT 1) last
+            ORDER BY last.ts DESC, last.shard DESC, last.seq DESC LIMIT 1"""
+_DEVICES = """SELECT DISTINCT found.device_id FROM {source} AS source (id) CROSS JOIN LATERAL (
+                  {events} LIMIT $6::bigint) found"""
+# The data are made into text outside of what is sorted: large ones would be unpacked, and written to disk, for that.
+_PAGE = """SELECT page.shard, page.seq, page.stored_at, page.type, page.device_id, page.ts, page.data::text FROM (
+               SELECT found.* FROM {source} AS source (id) CROSS JOIN LATERAL (
+                      SELECT * FROM ({events} LIMIT $6::bigint) examined WHERE true{conditions}
+                       ORDER BY ts DESC, shard DESC, seq DESC LIMIT {offset}::bigint + {limit}::bigint) found
+                ORDER BY found.ts DESC, found.shard DESC, found.seq DESC OFFSET {offset} LIMIT {limit}) page
+            ORDER BY page.ts DESC, page.shard DESC, page.seq DESC"""
+
+
+class Sources(NamedTuple):
+    """Projects or devices whose events are read, and the shards where these may be."""
+
+    column: Literal["project_id", "device_id"]
+    ids: Sequence[UUID]
+    shards: Sequence[int]
+
+
+class Range(NamedTuple):
+    """The events of `[since, until)` that come behind `before` in the order of the list."""
+
+    since: datetime
+    until: datetime
+    before: Position | None
+
+
+class Part(Struct, Generic[T]):
+    """What was found; where `up_to` is given, only up to there was looked, and there may be more behind it."""
+
+    rows: list[T]
+    up_to: Position | None = None
+
+
+class Examined:
+    """The events that a page looks at, and the conditions of those that it shows."""
+
+    def __init__(self, sources: Sources, within: Range) -> None:
+        self._column = sources.column
+        self._alone = len(sources.ids) == 1
+        first = sources.ids[0] if self._alone else list(sources.ids)
+        examined = max(1, EXAMINED_MAX // max(1, len(sources.ids)))
+        since = within.since
+        self._arguments: list[Any] = [first, list(sources.shards), since, within.until, since - STORED_SLACK, examined]
+        self._bounds = ""
+        self._conditions: list[tuple[str, Any]] = []
+        if within.before is not None:
+            self._bound("<", within.before)
+
+    def only(self, condition: str, value: Any) -> None:
+        """Show only events that meet a condition, with `{}` for the place of its value."""
+        self._conditions.append((condition, value))
+
+    async def devices(self, connection: Connection) -> list[UUID]:
+        """The devices of these events."""
+        rows = await connection.fetch(self._text(_DEVICES, "e.device_id"), *self._arguments)
+        return [row["device_id"] for row in rows]
+
+    async def read(
+        self, connection: Connection, made_of: Callable[[Record], T], *, offset: int = 0, limit: int
+    ) -> Part[T]:
+        """The newest of those that are shown, behind `offset` of them; in one snapshot, which the connection has."""
+        up_to = None if self._alone else await self._last(connection)
+        if up_to is not None:
+            self._bound(">=", up_to)
+        statement, arguments = self.page(offset, limit)
+        rows = await by_index.rows(connection, made_of, statement, *arguments)
+        if self._alone and len(rows) < limit:
+            up_to = await self._last(connection)
+        return Part(rows, up_to)
+
+    def page(self, offset: int, limit: int) -> tuple[str, list[Any]]:
+        """The statement that reads a page, and its arguments."""
+        arguments = list(self._arguments)
+        conditions = ""
+        for condition, value in self._conditions:
+            arguments.append(value)
+            conditions += f" AND {condition.format(f'${len(arguments)}')}"
+        arguments += [offset, limit]
+        places = {"offset": f"${len(arguments) - 1}", "limit": f"${len(arguments)}"}
+        return self._text(_PAGE, "e.*", conditions=conditions, **places), arguments
+
+    async def _last(self, connection: Connection) -> Position | None:
+        """Where the first of the sources breaks off; None when all are read to their ends."""
+        row = await connection.fetchrow(self._text(_LAST, "e.ts, e.shard, e.seq"), *self._arguments)
+        return None if row is None else (row["ts"], row["shard"], row["seq"])
+
+    def _bound(self, than: str, position: Position) -> None:
+        self._arguments += position
+        last = len(self._arguments)
+        self._bounds += f" AND {_POSITION} {than} (${last - 2}, ${last - 1}, ${last})"
+
+    def _text(self, template: str, columns: str, **parts: str) -> str:
+        # A single source is a constant to PostgreSQL, which then reads in order and stops where a page is full.
+        source = "(VALUES ($1::uuid))" if self._alone else "unnest($1::uuid[])"
+        events = _EVENTS.format(columns=columns, column=self._column, bounds=self._bounds)
+        return template.format(source=source, events=events, **parts)
