@@ -6,6 +6,8 @@
 The lock is one of Postgres, for a transaction, so nobody deletes what another is about to name, and a crash ends it.
 """
 
+from collections.abc import Sequence
+
 from schemas.postgres import Connection
 
 
@@ -14,12 +16,12 @@ async def lock(connection: Connection, name: str) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock($1)", int.from_bytes(bytes.fromhex(name[:16]), signed=True))
 
 
-async def is_needed(connection: Connection, name: str) -> bool:
-    """Whether a row names these bytes."""
-    return bool(
-        await connection.fetchval(
-            """SELECT EXISTS (SELECT FROM files WHERE checksum = $1)
-                   OR EXISTS (SELECT FROM dump_parts WHERE checksum = $1)""",
-            name,
-        )
+async def unneeded(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Those of these bytes that no row names."""
+    rows = await connection.fetch(
+        """SELECT given.name FROM unnest($1::text[]) AS given (name)
+            WHERE NOT EXISTS (SELECT FROM files f WHERE f.checksum = given.name)
+              AND NOT EXISTS (SELECT FROM dump_parts p WHERE p.checksum = given.name)""",
+        names,
     )
+    return [row["name"] for row in rows]

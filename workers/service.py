@@ -8,16 +8,28 @@ loop that dies of a fault of ours ends the process with its cause; the superviso
 import asyncio
 import logging
 
-from schemas import logs, postgres, redis
+from schemas import blobs, logs, postgres, redis
 from schemas.deliveries import SLOT_LOCKS, SLOTS
 from schemas.master_keys import MasterKeys
 from schemas.metrics import Metrics
 from schemas.postgres import Pool, PostgresAway
 from schemas.settings import WorkerSettings
-from workers import command_clock, janitor, key_overlaps, license_clock, postgres_history, replies, retention
+from workers import (
+    command_clock,
+    file_janitor,
+    firmware_sweep,
+    janitor,
+    key_overlaps,
+    license_clock,
+    postgres_history,
+    replies,
+    retention,
+)
 from workers.checkpoints import Checkpoint
 from workers.command_clock import CommandClock
 from workers.dispatcher.dispatcher import Dispatcher
+from workers.file_janitor import FileJanitor
+from workers.firmware_sweep import FirmwareSweep
 from workers.flusher.lanes import Lanes
 from workers.importer.importer import Importer
 from workers.janitor import Janitor
@@ -44,6 +56,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
     """Run all loops of this worker's roles until `stop` is set. Raises SettingsError when the master key is another."""
     pool = await postgres.create_pool(settings.postgres_dsn, "worker", settings.postgres_pool)
     client = redis.connect(settings.redis_url, settings.redis_ca)
+    store = blobs.open_store(settings)
     roles = settings.worker_roles.split(",")
     try:
         shards = await _shards(pool, settings, stop)
@@ -74,15 +87,20 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 clock = CommandClock(pool, client, metrics)
                 licenses = LicenseClock(pool, client, metrics)
                 overlaps = KeyOverlaps(pool, client)
+                releases = FirmwareSweep(pool, client)
+                files = FileJanitor(pool, store, metrics)
                 group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
                 group.create_task(every(key_overlaps.INTERVAL_S, overlaps.end, stop), name="key overlaps")
                 group.create_task(every(janitor.INTERVAL_S, tidier.tidy, stop), name="janitor")
                 group.create_task(every(retention.INTERVAL_S, keeper.tidy, stop), name="retention")
+                group.create_task(every(firmware_sweep.INTERVAL_S, releases.advance, stop), name="firmware sweep")
+                group.create_task(every(file_janitor.INTERVAL_S, files.tidy, stop), name="file janitor")
                 group.create_task(swept.run(stop), name="offline sweep shards")
                 group.create_task(every(settings.sweep_interval_s, sweeper.sweep, stop), name="offline sweep")
                 group.create_task(every(command_clock.INTERVAL_S, clock.advance, stop), name="command clock")
                 group.create_task(every(license_clock.INTERVAL_S, licenses.advance, stop), name="license clock")
     finally:
+        await store.close()
         await client.aclose()
         await pool.close()
 
