@@ -1,5 +1,6 @@
 """Texts of a caller in body, query and path: what holds U+0000 is refused with the name of its member."""
 
+import re
 from typing import TypeGuard
 
 from starlette.requests import Request
@@ -7,10 +8,14 @@ from starlette.requests import Request
 from gateway.refusals import DoesNotFit
 from schemas import nul
 
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether this is a text that can be looked for in the database."""
-    return isinstance(value, str) and nul.NUL not in value
+    """Whether this is a text that can be looked for in the database: without U+0000, and without half a surrogate pair,
+    which JSON can say and UTF-8 cannot.
+    """
+    return isinstance(value, str) and nul.NUL not in value and _HALF_A_PAIR.search(value) is None
 
 
 def check_body(data: bytes) -> None:

@@ -1,5 +1,6 @@
 """A token is what it says: made by who had the secret, good for an hour, kept by no cache."""
 
+import hmac
 import json
 import time
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jwt
 import pytest
 from edges import RunningEdge
+from jwt.utils import base64url_encode
 from owners import Owner
 from projects import account_of
 
@@ -17,9 +19,11 @@ GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 NO_TIMES = ("soon", "", "1e400", None, True, [], {}, 2**70, -1, 1e300, float("inf"))
 
 
-def signed(claims: dict[str, Any], key: bytes, **headers: str) -> str:
+def signed(claims: dict[str, Any], key: bytes, **headers: Any) -> str:
     """A JWT with whatever claims: the library itself would refuse to make some."""
-    return jwt.api_jws.encode(json.dumps(claims).encode(), key, "HS256", headers=headers)
+    head, body = ({"alg": "HS256"} | headers), claims
+    parts = [base64url_encode(json.dumps(part).encode()) for part in (head, body)]
+    return b".".join([*parts, base64url_encode(hmac.digest(key, b".".join(parts), "sha256"))]).decode()
 
 
 async def test_an_assertion_whose_times_are_none_is_not_good(acme: Owner) -> None:
@@ -32,6 +36,17 @@ async def test_an_assertion_whose_times_are_none_is_not_good(acme: Owner) -> Non
             forged = signed(usual | {name: value}, account.secret.encode(), kid=account.key_id)
             async with acme.http.post(url, data={"grant_type": GRANT, "assertion": forged}) as answer:
                 assert (answer.status, (await answer.json())["error"]) == (400, "invalid_grant"), (name, value)
+
+
+async def test_an_assertion_whose_key_id_is_no_text_is_not_good(acme: Owner) -> None:
+    """Nor one that JSON can say and UTF-8 cannot: half a surrogate pair."""
+    account = await account_of(acme, "project.user")
+    url, now = f"{acme.url}/oauth2/token", int(time.time())
+    usual = {"iss": account.email, "aud": url, "iat": now, "exp": now + 3600}
+    for kid in ("\ud800", f"{account.key_id}\udfff", "\0", "", None, 1, True, [], {}):
+        forged = signed(usual, account.secret.encode(), kid=kid)
+        async with acme.http.post(url, data={"grant_type": GRANT, "assertion": forged}) as answer:
+            assert (answer.status, (await answer.json())["error"]) == (400, "invalid_grant"), kid
 
 
 async def test_a_token_whose_times_are_none_is_not_good(acme: Owner) -> None:
