@@ -7,6 +7,7 @@
     python -m bench --only end_to_end --seconds 600     a million devices once a minute, for ten minutes
     python -m bench --only connectors --behind 20000000  a neighbour of a connector that is as far behind
     python -m bench --only outages --outage 600          receivers that go away for up to ten minutes: half an hour
+    python -m bench --only replicas                      what it costs that a 2xx waits for a replica of Redis
     python -m bench --only history --events 100000000   a hundred million behind a page: 60 GB of disk, half an hour
 
 Results go to bench/results/; latest.json holds the named ratios.
@@ -27,6 +28,7 @@ from bench import (
     mass,
     neighbour,
     outages,
+    replicas,
     sync,
     telemetry,
     tenants,
@@ -37,6 +39,7 @@ from bench.rig import rig
 
 WORKLOADS = (
     "telemetry",
+    "replicas",
     "mass",
     "idle",
     "flush",
@@ -79,6 +82,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "telemetry" in only:
         async with rig(few) as servers:
             await telemetry.run(servers, report, rounds=rounds, seconds=each_s)
+    if "replicas" in only:
+        async with rig(few) as servers:
+            await replicas.run(servers, report, rounds=rounds, seconds=each_s)
     if "mass" in only:
         async with rig(devices) as servers:
             await mass.run(servers, report, rounds=rounds, seconds=each_s)

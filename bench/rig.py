@@ -75,25 +75,25 @@ class Rig:
         self._processes: list[Process] = []
         self._valkeys: list[EmbeddedValkey] = []
 
-    def valkey(self, fsync: str) -> EmbeddedValkey:
-        """A Valkey beside the load, its shards open and empty."""
+    def valkey(self, fsync: str, **settings: str) -> EmbeddedValkey:
+        """A Valkey beside the load, its shards open and empty; `settings` are its own."""
         server = EmbeddedValkey(
             self.folder / f"valkey-{len(self._valkeys)}" / "data", port=free_port(), fsync=fsync, memory="4gb"
         )
         server.folder.parent.mkdir()
-        server.start()
+        server.start(**settings)
         assert server.process is not None
         with contextlib.suppress(OSError):
             os.sched_setaffinity(server.process.pid, {int(core) for core in REST.split(",")})
         self._valkeys.append(server)
         return server
 
-    def edge(self, valkey: EmbeddedValkey, cores: str = UNDER_TEST) -> tuple[str, Process]:
-        """One edge process; its URL."""
+    def edge(self, valkey: EmbeddedValkey, cores: str = UNDER_TEST, **settings: str) -> tuple[str, Process]:
+        """One edge process with these settings beside the usual ones; its URL."""
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         command = pinned(cores, sys.executable, "-m", "gateway")
-        process = Process(command, f"{url}/livez", self.environment(valkey, port))
+        process = Process(command, f"{url}/livez", self.environment(valkey, port) | settings)
         self._processes.append(process)
         return url, process
 

@@ -8,6 +8,9 @@ something compares the generation and reads anew.
 What it compares is the database's identity (system identifier and timeline) and a heartbeat, which grows there with
 every look. A planned switch-over begins a new timeline too: nothing is lost then, and reading anew costs little. What
 is known lies in Redis, so that a worker that starts later notices as well.
+
+What is not noticed: a copy on the same timeline that lacks less than the time between two looks, and no event. Whoever
+starts one counts `installation.generation` up by hand.
 """
 
 import logging

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 
 import hiredis
 
@@ -16,9 +17,9 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._lines: list[_Line] = []
 
-    async def start(self) -> None:
-        """Listen on loopback."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on loopback, with TLS if told how."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:

@@ -4,8 +4,6 @@ These pin the internals that gateway.ingest.protocol leans on: when one of them 
 """
 
 import asyncio
-import datetime
-import ipaddress
 import os
 import shutil
 import signal
@@ -13,18 +11,11 @@ import ssl
 from pathlib import Path
 
 import pytest
+from certificates import self_signed
 from connections import BODY, Client
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
 from edges import RunningEdge, open_shards, running_edge
-from redis.asyncio import Redis as SingleRedis
 
-from gateway.ingest.nodes import Nodes
-from schemas import redis
 from schemas.redis import Redis
-from schemas.settings import SettingsError
 
 
 async def test_an_idle_connection_is_closed_after_the_set_time(dsn: str, redis_url: str, redis_client: Redis) -> None:
@@ -136,7 +127,7 @@ async def test_too_many_connections_are_told_so(dsn: str, redis_url: str, redis_
 async def test_telemetry_over_tls(dsn: str, redis_url: str, redis_client: Redis, tmp_path: Path) -> None:
     """The hot path, pipelined requests and a body in two pieces, through TLS."""
     await open_shards(redis_client)
-    certificate, key = _self_signed(tmp_path)
+    certificate, key = self_signed(tmp_path)
     context = ssl.create_default_context(cafile=certificate)
     async with running_edge(dsn, redis_url, tls_certificate=str(certificate), tls_key=str(key)) as edge:
         client = await Client(edge).connect(context)
@@ -153,7 +144,7 @@ async def test_silent_handshakes_count_as_connections_and_end_soon(
 ) -> None:
     """Who says nothing where TLS is to begin takes a place for a moment; when it is over others find one."""
     await open_shards(redis_client)
-    certificate, key = _self_signed(tmp_path)
+    certificate, key = self_signed(tmp_path)
     context = ssl.create_default_context(cafile=certificate)
     settings = {"tls_certificate": str(certificate), "tls_key": str(key), "tls_handshake_timeout_s": 1}
     async with running_edge(dsn, redis_url, connections_max=4, **settings) as edge:
@@ -172,7 +163,7 @@ async def test_what_is_no_tls_ends_and_harms_nobody(
 ) -> None:
     """Plain HTTP, half a handshake and then gone, or an edge that is told to go meanwhile."""
     await open_shards(redis_client)
-    certificate, key = _self_signed(tmp_path)
+    certificate, key = self_signed(tmp_path)
     context = ssl.create_default_context(cafile=certificate)
     settings = {"tls_certificate": str(certificate), "tls_key": str(key), "shutdown_timeout_s": 1}
     async with running_edge(dsn, redis_url, **settings) as edge:
@@ -195,7 +186,7 @@ async def test_a_renewed_certificate_is_served_to_new_connections(
 ) -> None:
     """When the files change and on SIGHUP; connections that stand go on, and half a renewal is not taken."""
     await open_shards(redis_client)
-    certificate, key = _self_signed(tmp_path)
+    certificate, key = self_signed(tmp_path)
     async with running_edge(dsn, redis_url, tls_certificate=str(certificate), tls_key=str(key)) as edge:
         trusted = ssl.create_default_context(cafile=certificate)
         standing = await Client(edge).connect(trusted)
@@ -210,7 +201,7 @@ async def test_a_renewed_certificate_is_served_to_new_connections(
 
         for renew in ("SIGHUP", "change"):
             old = key.read_bytes()
-            _self_signed(tmp_path)
+            self_signed(tmp_path)
             new = key.read_bytes()
             key.write_bytes(old)
             os.kill(os.getpid(), signal.SIGHUP)
@@ -236,7 +227,7 @@ async def test_a_certificate_is_replaced_under_load_by_one_with_another_kind_of_
     await open_shards(redis_client)
     for name, kind in (("old", "ec"), ("new", "rsa")):
         (tmp_path / name).mkdir()
-        _self_signed(tmp_path / name, kind)
+        self_signed(tmp_path / name, kind)
     for name in ("empty", "garbage", "foreign"):
         shutil.copytree(tmp_path / "new", tmp_path / name)
     (tmp_path / "empty/certificate.pem").write_bytes(b"")
@@ -293,42 +284,3 @@ async def test_a_certificate_is_replaced_under_load_by_one_with_another_kind_of_
         ended.set()
         await loading
         standing.writer.close()
-
-
-async def test_a_private_authority_may_vouch_for_redis(tmp_path: Path) -> None:
-    """Given as a file, for the hot path and all else alike; one that cannot be read is told at start."""
-    certificate, _ = _self_signed(tmp_path)
-    url = "rediss://127.0.0.1:1"
-    client = redis.connect(url, str(certificate))
-    assert isinstance(client, SingleRedis)
-    assert client.connection_pool.connection_kwargs["ssl_ca_certs"] == str(certificate)
-    [address] = {*await Nodes(url, client, 1, str(certificate))._addresses()}
-    assert (address.tls, address.ca) == (True, str(certificate))
-    assert len(redis.authorities(address.ca).get_ca_certs()) == 1
-    with pytest.raises(SettingsError, match="FLEETGATE_REDIS_CA is not usable"):
-        redis.connect(url, str(tmp_path / "missing.pem"))
-
-
-def _self_signed(folder: Path, kind: str = "ec") -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and its key, as files."""
-    key = ec.generate_private_key(ec.SECP256R1()) if kind == "ec" else rsa.generate_private_key(65537, 2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fleetgate tests")])
-    now = datetime.datetime.now(datetime.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "certificate.pem", folder / "key.pem"
-    paths[0].write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths
