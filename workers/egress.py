@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from schemas.egress import DOTTED, EgressPolicy, GuardedResolver
-from workers.names import KEPT_S, Names
+from workers.names import Names
 
 KEEP_ALIVE_S = 4.0
 """Idle connections are closed before most servers do it (uvicorn and Node.js: 5 s), so that none is found dead."""
@@ -111,12 +111,15 @@ def _socket_factory(policy: EgressPolicy) -> Callable[[Any], socket.socket]:
     return make_socket
 
 
-def guarded_connector(policy: EgressPolicy, resolver: AbstractResolver | None = None, limit: int = 0) -> TCPConnector:
-    """For aiohttp: makes sockets for permitted addresses only. Failures to connect carry EgressError."""
+def guarded_connector(policy: EgressPolicy, resolver: AbstractResolver, limit: int = 0) -> TCPConnector:
+    """For aiohttp: makes sockets for permitted addresses only. Failures to connect carry EgressError.
+
+    The resolver remembers: see `workers.names`.
+    """
     return TCPConnector(
-        resolver=resolver or GuardedResolver(policy),
+        resolver=resolver,
         socket_factory=_socket_factory(policy),
         limit=limit,
         keepalive_timeout=KEEP_ALIVE_S,
-        ttl_dns_cache=int(KEPT_S),
+        use_dns_cache=False,
     )

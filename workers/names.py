@@ -33,6 +33,23 @@ class LookupFailure(OSError):
     """A name has no address, or none could be found out."""
 
 
+class NamesOfTenant(AbstractResolver):
+    """One tenant's names, for aiohttp. They are looked up and remembered beside those of all others."""
+
+    def __init__(self, names: "Names", tenant: Hashable) -> None:
+        self._names = names
+        self._tenant = tenant
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The permitted addresses of a host, of any family. Raises as `Names.addresses` does."""
+        return await self._names.addresses(host, port, self._tenant)
+
+    async def close(self) -> None:
+        """Others go on."""
+
+
 class _Known(NamedTuple):
     addresses: list[ResolveResult]
     at: float

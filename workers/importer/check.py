@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from schemas.cloud import Credentials
-from schemas.egress import EgressError, EgressPolicy
+from schemas.egress import EgressError, EgressPolicy, GuardedResolver
 from schemas.manifests import parsing
 from schemas.manifests.authentication import AuthorizationCode
 from schemas.manifests.manifest import Field, Manifest, Telemetry
@@ -88,7 +88,8 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
     policy = EgressPolicy(
         os.environ.get(f"{PREFIX}EGRESS_ALLOW", ""), http=os.environ.get(f"{PREFIX}EGRESS_HTTP", "") == "true"
     )
-    vendor = Vendor(manifest, {}, credentials, policy, keep)
+    resolver = GuardedResolver(policy)
+    vendor = Vendor(manifest, {}, credentials, policy, resolver, keep)
     mapper = Mapper(manifest.device)
     telemetry = manifest.telemetry
     reader = None if telemetry is None or telemetry.list is not None else Reader(manifest, telemetry)
@@ -121,6 +122,7 @@ async def _check(manifest: Manifest, values: dict[str, str]) -> int:
             rows = [(*row[:-1], values_of.get(row[0], "")) for row in rows]
     finally:
         await vendor.close()
+        await resolver.close()
     _print(rows)
     print(f"{count} items in a complete list; {skipped.total()} are no devices", file=sys.stderr)
     for reason, times in skipped.items():

@@ -10,16 +10,18 @@ import time
 from uuid import UUID
 
 from schemas import ids, logs
-from schemas.egress import EgressPolicy
+from schemas.egress import EgressPolicy, GuardedResolver
 from schemas.manifests import catalog
 from schemas.postgres import Pool, PostgresAway
 from schemas.redis import Redis
 from schemas.secrets import VENDOR_CREDENTIALS
 from schemas.settings import WorkerSettings
+from workers.egress import LOOKUP_TIMEOUT_S
 from workers.importer import leases
 from workers.importer.connector import Connector
 from workers.importer.diff import LostRunError
 from workers.importer.runs import Runs
+from workers.names import Names
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +41,15 @@ class Importer:
         self._running: set[str] = set()
         self._folder = settings.manifests
         self._broken: dict[str, str] = {}
+        policy = EgressPolicy(settings.egress_allow, http=settings.egress_http)
+        self._names = Names(GuardedResolver(policy), LOOKUP_TIMEOUT_S)
         self._runs = Runs(
             settings.postgres_dsn,
             pool,
             redis,
             settings.vault(VENDOR_CREDENTIALS),
-            EgressPolicy(settings.egress_allow, http=settings.egress_http),
+            policy,
+            self._names,
             self._holder,
             manifests_folder=settings.manifests,
             shards=shards,
@@ -55,6 +60,12 @@ class Importer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run what is due until `stop` is set. Runs under way then end, and change nothing."""
+        try:
+            await self._run_due(stop)
+        finally:
+            await self._names.close()
+
+    async def _run_due(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             tasks: set[asyncio.Task[None]] = set()
             while not stop.is_set():

@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDictProxy
 from yarl import URL
 
 from schemas.egress import EgressError, EgressPolicy, check_url
 from workers.egress import guarded_connector
 from workers.importer import decoding, retry_after
+from workers.names import LookupFailure
 
 ANSWER_BYTES_MAX = 32 * 1024 * 1024
 REQUEST_S = 30.0
@@ -88,13 +90,15 @@ class Raw(NamedTuple):
 class Requests:
     """One run's requests to one vendor."""
 
-    def __init__(self, policy: EgressPolicy, *, per_s: float, rest: Rest, rested_s: float = 0.0) -> None:
+    def __init__(
+        self, policy: EgressPolicy, resolver: AbstractResolver, *, per_s: float, rest: Rest, rested_s: float = 0.0
+    ) -> None:
         self._policy = policy
         self._every_s = 1 / per_s
         self._rest = rest
         self._next_at = time.monotonic() + rested_s
         self._http = aiohttp.ClientSession(
-            connector=guarded_connector(policy, limit=4),
+            connector=guarded_connector(policy, resolver, limit=4),
             timeout=aiohttp.ClientTimeout(total=REQUEST_S),
             headers={"User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -155,6 +159,8 @@ class Requests:
             raise VendorError(f"The vendor did not answer {method} {shown(url)} within {REQUEST_S:.0f} s") from None
         except (aiohttp.ClientError, ValueError) as error:
             cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            if isinstance(cause, LookupFailure):
+                raise VendorError(f"{method} {shown(url)} failed: the name was not found: {cause}") from None
             raise VendorError(f"{method} {shown(url)} failed: {type(cause).__name__}") from None
 
     async def _pause(self, wait_s: float) -> None:

@@ -24,6 +24,7 @@ from workers.importer.connector import Connector
 from workers.importer.diff import LostRunError, Target
 from workers.importer.holding import Digests
 from workers.importer.vendor import Vendor, VendorError
+from workers.names import Names, NamesOfTenant
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Runs:
         redis: Redis,
         vault: Vault,
         policy: EgressPolicy,
+        names: Names,
         holder: UUID,
         *,
         manifests_folder: str = "",
@@ -58,6 +60,7 @@ class Runs:
         self._redis = redis
         self._vault = vault
         self._policy = policy
+        self._names = names
         self._holder = holder
         self._folder = manifests_folder
         self._shards = shards
@@ -121,7 +124,14 @@ class Runs:
 
         rested_s = 0.0 if connector.rest_until is None else (connector.rest_until - self._clock()).total_seconds()
         return Vendor(
-            manifest, connector.settings, credentials, self._policy, keep, rest=rest, rested_s=max(rested_s, 0.0)
+            manifest,
+            connector.settings,
+            credentials,
+            self._policy,
+            NamesOfTenant(self._names, connector.organization_id),
+            keep,
+            rest=rest,
+            rested_s=max(rested_s, 0.0),
         )
 
     # Inventory

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from schemas.cloud import Credentials
@@ -32,6 +33,7 @@ class Vendor:
         settings: Mapping[str, str],
         credentials: Credentials,
         policy: EgressPolicy,
+        resolver: AbstractResolver,
         keep: Callable[[Credentials], Awaitable[None]],
         *,
         rest: Rest = _no_rest,
@@ -45,7 +47,7 @@ class Vendor:
         }
         self.values = {**defaults, **settings, **credentials.entered}
         self._renewed = False
-        self._requests = Requests(policy, per_s=manifest.requests_per_s, rest=rest, rested_s=rested_s)
+        self._requests = Requests(policy, resolver, per_s=manifest.requests_per_s, rest=rest, rested_s=rested_s)
         self._proofs = Proofs(manifest.authentication, self.values, credentials, self._requests, keep, self.url)
 
     async def close(self) -> None:

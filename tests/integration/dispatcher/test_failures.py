@@ -1,7 +1,9 @@
 """Receivers that do anything but acknowledge: what is made of it, and that nothing is lost by it."""
 
+import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,13 +15,27 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from webhooks import Behaviour, MovedClock, Project, Receiver, answers, answers_after, endless, hangs, resets, until
+from webhooks import (
+    Behaviour,
+    MovedClock,
+    Project,
+    Receiver,
+    answers,
+    answers_after,
+    endless,
+    hangs,
+    make_project,
+    resets,
+    until,
+)
 
 from gateway.stores.connectors import ledgers
 from schemas.egress import EgressPolicy, GuardedResolver
+from schemas.postgres import Pool
 from workers.dispatcher.pace import RUN_OF_FAILURES
 
 DEADLINE_S = 0.4
+SILENT = 300
 
 
 def huge_headers(count: int, size: int) -> Behaviour:
@@ -105,6 +121,38 @@ async def test_a_name_without_an_address_and_a_closed_port_are_failures_too(proj
                 (await until(lambda c=c: ledgers.attempts(project.pool, c)))[-1]["cause"] for c in (unknown, refused)
             ]
     assert causes == ["dns", "connect"]
+
+
+async def test_connectors_whose_name_servers_are_silent_hold_up_nobody(
+    project: Project, pool: Pool, dsn: str, receiver: Receiver
+) -> None:
+    """All that others are owed arrives while hundreds of another tenant wait for names; the cause said is that."""
+    answered = threading.Event()
+
+    class Servers(GuardedResolver):
+        def look_up(self, host: str, port: int, family: int) -> list[tuple[Any, ...]]:
+            if host.startswith("silent"):
+                answered.wait()
+                raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    other = await make_project(pool, dsn)
+    silent = [await other.connector(f"https://silent{n}.example/") for n in range(SILENT)]
+    port = receiver.url.rpartition(":")[2].partition("/")[0]
+    healthy = await project.connector(f"http://healthy.example:{port}/")
+    try:
+        async with project.dispatcher(resolver=Servers(EgressPolicy("127.0.0.0/8")), delivery_timeout_s=2):
+            await other.happen()
+            await asyncio.gather(*(project.happen() for _ in range(20)))
+            await until(lambda: project.settled(healthy))
+            assert [noted for noted in await ledgers.attempts(pool, healthy) if noted["cause"]] == []
+            for connector in silent[:: SILENT // 10]:
+                noted = await until(lambda c=connector: ledgers.attempts(pool, c))
+                assert {one["cause"] for one in noted} == {"dns"}
+            project_ids = await project.happen(5)
+            await until(lambda: set(project_ids) <= set(receiver.event_ids))
+    finally:
+        answered.set()
 
 
 async def test_what_the_operator_did_not_allow_is_not_connected_to(project: Project, receiver: Receiver) -> None:

@@ -10,13 +10,15 @@ from owners import owner
 from vendors import VendorCloud, manifest, serve
 
 from schemas import ids
-from schemas.egress import EgressPolicy
+from schemas.egress import EgressPolicy, GuardedResolver
 from schemas.postgres import Pool
 from schemas.redis import Redis
 from schemas.secrets import VENDOR_CREDENTIALS, Vault
 from tests.conftest import MASTER_KEY, SHARDS
+from workers.egress import LOOKUP_TIMEOUT_S
 from workers.importer import requests
 from workers.importer.runs import Runs
+from workers.names import Names
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +49,20 @@ async def imports(
     vault = Vault(MASTER_KEY, VENDOR_CREDENTIALS)
     policy = EgressPolicy("127.0.0.0/8", http=True)
     clock = Clock()
+    names = Names(GuardedResolver(policy), LOOKUP_TIMEOUT_S)
     runs = Runs(
-        dsn, pool, redis_client, vault, policy, holder, manifests_folder=str(cloud.folder), shards=SHARDS, clock=clock
+        dsn,
+        pool,
+        redis_client,
+        vault,
+        policy,
+        names,
+        holder,
+        manifests_folder=str(cloud.folder),
+        shards=SHARDS,
+        clock=clock,
     )
     opened = {"egress_allow": "127.0.0.0/8", "egress_http": True}
     async with running_edge(dsn, redis_url, manifests=str(cloud.folder), **opened) as edge:
         yield Imports(await owner(edge, "Acme"), cloud, pool, runs, holder, edge, vault, clock)
+    await names.close()

@@ -58,7 +58,9 @@ class Asking(asyncio.Protocol):
 
 
 async def by_aiohttp(policy: EgressPolicy, resolver: GuardedResolver | None, url: str) -> None:
-    async with aiohttp.ClientSession(connector=guarded_connector(policy, resolver)) as session:
+    async with aiohttp.ClientSession(
+        connector=guarded_connector(policy, resolver or GuardedResolver(policy))
+    ) as session:
         try:
             await session.get(url, allow_redirects=False)
         except aiohttp.ClientConnectorError as error:
