@@ -7,7 +7,8 @@ Redis hash ``{shard}:edges``, field = a name that an edge gives itself, value = 
     ahead    how far its own clock, which dates messages, is ahead of that of Redis
 
 An edge that cannot take telemetry (it is frozen, cut off, shedding, or its clock jumps) leaves a gap. An edge that ends
-takes its field away; the field ``!`` stays, and says that there were edges. Who judges devices by their silence asks
+takes its field away; the field ``!`` stays, with when the last edge told and since when all had no gap, so that one
+which begins at once in the place of another leaves none. Who judges devices by their silence asks
 `heard` first, and measures it up to the latest beat that all edges have told: whether one was frozen since is not known
 yet. Nothing here depends on the clock of the process that asks.
 """
@@ -34,12 +35,16 @@ _TELL = (
     _NOW
     + """
 local late, gone, jump = ARGV[3] * 1000, ARGV[4] * 1000, ARGV[5] * 1000
-local others, since, ahead = false, 0, ARGV[2] - now
+local others, since, latest, ahead = false, 0, 0, ARGV[2] - now
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
     if all[i] ~= '!' and all[i] ~= ARGV[1] then
-        local age = now - string.match(all[i + 1], '^%d+')
-        if age <= late then others = true end
+        local beat, began = string.match(all[i + 1], '^(%d+) (%d+)')
+        local age = now - beat
+        if age <= late then
+            others = true
+            latest = math.max(latest, began)
+        end
         if age > gone then redis.call('HDEL', KEYS[1], all[i]) end
     end
 end
@@ -49,9 +54,11 @@ if mine then
     since = began
     if now - beat > late or math.abs(ahead - was) > jump then since = now end
 elseif #all > 0 and not others then
-    since = now
+    local beat, began = string.match(redis.call('HGET', KEYS[1], '!') or '', '^(%d+) (%d+)$')
+    since = beat and now - beat <= late and began or now
 end
-redis.call('HSET', KEYS[1], '!', '1', ARGV[1], string.format('%.0f %.0f %.0f', now, since, ahead))
+redis.call('HSET', KEYS[1], '!', string.format('%.0f %.0f', now, math.max(latest, since)),
+           ARGV[1], string.format('%.0f %.0f %.0f', now, since, ahead))
 """
 )
 _ASK = _NOW + "return {now, redis.call('HGETALL', KEYS[1])}"

@@ -3,9 +3,9 @@
 Only a silence that could have been broken counts. It is measured up to the moment that all which a shard accepted is
 stored: the last beat of its edges when its stream is empty, else the time of its oldest entry; so a flusher that lags,
 or a Postgres that was away, makes no device offline. When telemetry could not be taken (the shard was being rebuilt,
-Redis was away, edges were frozen, shedding or gone, a clock was set, this process has just begun) devices first get
-time to be heard again. What edges tell of themselves is in `schemas.presence`; their clocks date messages, so silence
-is measured by theirs.
+Redis was away, edges were frozen, shedding or gone, a clock was set) devices first get time to be heard again: one
+threshold. A process that has just begun, and knows of no outage, waits a little. What edges tell of themselves is in
+`schemas.presence`; their clocks date messages, so silence is measured by theirs.
 
 A device is looked at when its silence may be long enough: `check_at`, which the flusher moves on now and then while the
 device is heard (see `workers.flusher.states`), and the sweep when it finds that the device was. So a sweep costs what
@@ -46,7 +46,14 @@ OUTBOX_PAUSE_S = 0.05
 OUTBOX_WAIT_S = 10.0
 """A sweep that could do nothing for so long ends: what is left is for the next."""
 GRACE = timedelta(seconds=120)
-"""The longest usual pause between two messages of a device: what it gets after it could not be heard."""
+"""What a process that has just begun waits, since it cannot know how its shards were."""
+
+
+class _Judged(NamedTuple):
+    """What may be judged of a shard: the silence up to a moment, of devices that could be heard for so long by then."""
+
+    until: datetime
+    heard_for: timedelta
 
 
 class _Progress(NamedTuple):
@@ -59,6 +66,7 @@ class _Progress(NamedTuple):
 _START = _Progress(datetime.min.replace(tzinfo=UTC), UUID(int=0))
 """Before all; asyncpg reads and writes this time as -infinity."""
 MILLISECOND = timedelta(milliseconds=1)
+_ALWAYS, _NOTHING = timedelta(days=36_500), timedelta()
 
 
 class OfflineSweep:
@@ -77,22 +85,24 @@ class OfflineSweep:
         self._metrics = metrics
         self._shards = shards
         self._owned = owned or (lambda: range(shards))
-        self._heard_since: dict[int, float] = {}
+        self._begun: float | None = None
+        self._away: set[int] = set()
+        """The shards without their stream, or whose Redis is away."""
+        self._heard_again: dict[int, float] = {}
+        """When each was found again, in seconds of the clock of `_begun`."""
         self._unheard: set[int] = set()
 
     async def sweep(self, now: datetime | None = None) -> int:
         """Mark the devices that went silent; returns how many. `now` stands for all clocks."""
-        stored_until = await self._stored_until(now)
-        left = {shard: _START for shard in self._owned() if shard in stored_until}
+        judged = await self._judged(now)
+        left = {shard: _START for shard in self._owned() if shard in judged}
         moment, found, waited_since = now or datetime.now(UTC), 0, time.monotonic()
         async with self._pool.acquire() as connection:
             thresholds = await _thresholds(connection)
             while left and time.monotonic() - waited_since < OUTBOX_WAIT_S:
                 busy = await _busy(connection, left)
                 for shard in left.keys() - busy:
-                    marked, place = await self._step(
-                        connection, shard, left[shard], stored_until[shard], thresholds, moment
-                    )
+                    marked, place = await self._step(connection, shard, left[shard], judged[shard], thresholds, moment)
                     found += marked
                     if place is None:
                         del left[shard]
@@ -111,11 +121,12 @@ class OfflineSweep:
         connection: Connection,
         shard: int,
         after: _Progress,
-        until: datetime,
+        judged: _Judged,
         thresholds: Mapping[UUID, timedelta],
         now: datetime,
     ) -> tuple[int, _Progress | None]:
         """Look at the next devices of a shard: how many were marked, and where to go on if there are more."""
+        until = judged.until
         rows = await connection.fetch(
             """SELECT device_id, last_seen_at, check_at FROM device_state
                 WHERE shard = $1 AND NOT offline AND check_at <= $2 AND (check_at, device_id) > ($3, $4)
@@ -134,10 +145,11 @@ class OfflineSweep:
             threshold = thresholds.get(models[row["device_id"]])
             if threshold is None:  # of a model made since the thresholds were read: it is for the next sweep
                 continue
-            if row["last_seen_at"] < until - threshold:
+            if row["last_seen_at"] < until - threshold and judged.heard_for >= threshold:
                 silent[row["device_id"]] = until - threshold
             else:
-                later[row["device_id"]] = min(row["last_seen_at"] + threshold, until + offline_incidents.CHECK_MAX)
+                look_at = max(row["last_seen_at"] + threshold, until + max(threshold - judged.heard_for, _NOTHING))
+                later[row["device_id"]] = min(look_at, until + offline_incidents.CHECK_MAX)
         for device_id, until_then in (await _at_commands(connection, list(silent), now)).items():
             del silent[device_id]
             later[device_id] = min(until_then, until + offline_incidents.CHECK_MAX)
@@ -147,8 +159,8 @@ class OfflineSweep:
         last = rows[-1]
         return marked, _Progress(last["check_at"], last["device_id"]) if len(rows) == DEVICES_MAX else None
 
-    async def _stored_until(self, now: datetime | None) -> Mapping[int, datetime]:
-        """For each shard whose devices could be heard for long enough: up to when everything it accepted is stored."""
+    async def _judged(self, now: datetime | None) -> Mapping[int, _Judged]:
+        """What may be judged of each shard that can be heard: the silence up to when all that it accepted is stored."""
         # On a cluster one node that is away must not silence the shards of the others: each is asked for alone.
         alone = isinstance(self._redis, RedisCluster)
         together = [[shard] for shard in range(self._shards)] if alone else [list(range(self._shards))]
@@ -161,16 +173,23 @@ class OfflineSweep:
             except RedisAway:
                 continue
         moment = time.monotonic() if now is None else now.timestamp()
-        until: dict[int, datetime] = {}
-        for shard in range(self._shards):
-            if shard not in oldest or shard not in heard:
-                self._heard_since.pop(shard, None)
-            elif moment - self._heard_since.setdefault(shard, moment) >= GRACE.total_seconds():
-                edges = heard[shard]
-                if edges.since_ms is None or edges.until_ms - edges.since_ms >= GRACE / MILLISECOND:
-                    until[shard] = _until(oldest[shard], edges, now)
+        self._begun = moment if self._begun is None else self._begun
+        self._heard_again |= dict.fromkeys(self._away & oldest.keys(), moment)
+        self._away = set(range(self._shards)) - oldest.keys()
         self._tell(set(range(self._shards)) - heard.keys())
-        return until
+        if moment - self._begun < GRACE.total_seconds():
+            return {}
+        return {
+            shard: _Judged(_until(oldest[shard], edges, now), self._heard_for(shard, edges, moment))
+            for shard, edges in heard.items()
+            if shard in oldest
+        }
+
+    def _heard_for(self, shard: int, edges: Heard, moment: float) -> timedelta:
+        """For how long devices could be heard without a gap, as far as edges tell and this process saw."""
+        told = _ALWAYS if edges.since_ms is None else MILLISECOND * (edges.until_ms - edges.since_ms)
+        again = self._heard_again.get(shard)
+        return told if again is None else min(told, timedelta(seconds=moment - again))
 
     def _tell(self, unheard: set[int]) -> None:
         if unheard != self._unheard:

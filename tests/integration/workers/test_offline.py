@@ -144,7 +144,8 @@ async def test_after_an_outage_of_the_store_devices_get_time_to_be_heard(
     await redis_client.xadd(keys.ingest(shard), {"b": b""})
     await redis_client.xtrim(keys.ingest(shard), maxlen=0, approximate=False)
     assert await sweep.sweep(NOW + timedelta(seconds=1)) == 0
-    assert await sweep.sweep(NOW + timedelta(seconds=1) + GRACE) == 1
+    assert await sweep.sweep(NOW + THRESHOLD) == 0
+    assert await sweep.sweep(NOW + timedelta(seconds=1) + THRESHOLD) == 1
 
 
 async def test_two_sweeps_at_once_mark_a_device_once(acme: Owner, sweep: OfflineSweep, redis_client: Redis) -> None:
@@ -233,16 +234,40 @@ async def told(
 async def test_a_frozen_edge_makes_nobody_offline(
     acme: Owner, sweep: OfflineSweep, redis_client: Redis, shard: int
 ) -> None:
-    """Nor does one that came back a moment ago: devices first get time to be heard, however seldom it is looked."""
+    """Nor does one that came back a moment ago: devices first get one threshold to be heard, however seldom it is
+    looked."""
     await told(redis_client, shard, beat_s=140)
     assert await sweep.sweep(NOW) == 0
-    assert await sweep.sweep(NOW + GRACE) == 0
+    assert await sweep.sweep(NOW + THRESHOLD) == 0
     await presence.tell(redis_client, [shard], "edge", time.time_ns() // 1_000_000)
     fresh = OfflineSweep(acme.pool, redis_client, Metrics(CollectorRegistry()), 4)
     for when in (NOW - GRACE, NOW):
         assert await fresh.sweep(when) == 0
-    await told(redis_client, shard, since_s=GRACE.total_seconds() + 1)
-    assert await fresh.sweep(NOW) == 1
+    await told(redis_client, shard, since_s=THRESHOLD.total_seconds() - 5)
+    assert await fresh.sweep(NOW) == 0
+    await told(redis_client, shard, since_s=THRESHOLD.total_seconds() + 1)
+    assert await fresh.sweep(NOW) == 0, "the device is looked at when the threshold is over"
+    assert await fresh.sweep(NOW + THRESHOLD) == 1
+
+
+async def test_an_edge_that_begins_at_once_in_the_place_of_another_leaves_no_gap(
+    sweep: OfflineSweep, redis_client: Redis, shard: int
+) -> None:
+    """A deployment is no outage, were it of the only edge; it inherits a gap that there was."""
+    await redis_client.delete(keys.edges(shard))
+    await presence.tell(redis_client, [shard], "old", time.time_ns() // 1_000_000)
+    await presence.leave(redis_client, [shard], "old")
+    await presence.tell(redis_client, [shard], "new", time.time_ns() // 1_000_000)
+    assert (await presence.heard(redis_client, [shard]))[shard].since_ms == 0
+    assert await sweep.sweep(NOW) == 1
+    await told(redis_client, shard, beat_s=presence.LATE_S + 1)
+    await presence.tell(redis_client, [shard], "edge", time.time_ns() // 1_000_000)
+    since = (await presence.heard(redis_client, [shard]))[shard].since_ms
+    assert since
+    await presence.leave(redis_client, [shard], "edge")
+    await presence.leave(redis_client, [shard], "new")
+    await presence.tell(redis_client, [shard], "newer", time.time_ns() // 1_000_000)
+    assert (await presence.heard(redis_client, [shard]))[shard].since_ms == since
 
 
 async def test_an_edge_that_is_gone_for_good_is_not_waited_for(
@@ -266,7 +291,7 @@ async def test_when_all_edges_have_ended_nobody_goes_offline(
             await presence.leave(redis_client, [shard], name.decode())
     assert await sweep.sweep(NOW) == 0
     await presence.tell(redis_client, [shard], "new", time.time_ns() // 1_000_000)
-    assert await sweep.sweep(NOW + GRACE) == 0
+    assert await sweep.sweep(NOW + THRESHOLD) == 0
 
 
 async def test_silence_is_measured_by_the_clocks_that_date_messages(
@@ -275,12 +300,14 @@ async def test_silence_is_measured_by_the_clocks_that_date_messages(
     """Neither the worker's clock nor a jump of an edge's makes anybody offline."""
     await told(redis_client, shard, ahead_s=-3_600)
     await acme.pool.execute("UPDATE device_state SET last_seen_at = now() - interval '3700 s'")
-    assert await sweep._stored_until(None) == {}
-    sweep._heard_since = dict.fromkeys(range(4), -GRACE.total_seconds())
-    until = (await sweep._stored_until(None))[shard]
+    sweep._begun = None
+    assert await sweep._judged(None) == {}
+    sweep._begun = -GRACE.total_seconds()
+    until, heard_for = (await sweep._judged(None))[shard]
+    assert heard_for >= timedelta(seconds=9_999)
     assert abs(until - datetime.now(UTC) + timedelta(hours=1)) < timedelta(seconds=10)
     await presence.tell(redis_client, [shard], "edge", time.time_ns() // 1_000_000)  # its clock was set
-    assert shard not in await sweep._stored_until(None)
+    assert (await sweep._judged(None))[shard].heard_for < timedelta(seconds=10)
 
 
 async def test_an_edge_tells_of_the_shards_that_it_takes(edge: Any, redis_client: Redis) -> None:
