@@ -66,7 +66,7 @@ class CommandsQuery(Struct, kw_only=True):
 
     def is_long(self) -> bool:
         """See `paging.PageQuery`."""
-        return self.status is not None or paging.reaches_far(self.page, self.per_page)
+        return paging.reaches_far(self.page, self.per_page)
 
 
 @endpoint(

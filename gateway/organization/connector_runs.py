@@ -27,6 +27,10 @@ class ImportedQuery(PageQuery, kw_only=True):
 
     state: Literal["active", "excluded"] | None = None
 
+    def is_long(self) -> bool:
+        """So is a search, which may have to look at all of the list."""
+        return super().is_long() or self.state is not None
+
 
 @endpoint(
     "GET",

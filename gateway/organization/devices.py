@@ -26,6 +26,10 @@ class DevicesQuery(PageQuery, kw_only=True):
     space_id: UUID | None = None
     project_id: UUID | None = None
 
+    def is_long(self) -> bool:
+        """So is a page of a space, below which there may be very many others."""
+        return super().is_long() or self.space_id is not None
+
 
 class DeviceChange(Struct):
     """What the owner calls and notes of a device, and its whole config; members that are absent stay."""

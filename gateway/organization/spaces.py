@@ -46,6 +46,10 @@ class SpacesQuery(PageQuery, kw_only=True):
     name: Label | None = None
     path_includes: Annotated[str, Meta(max_length=PATH_BYTES_MAX)] | None = None
 
+    def is_long(self) -> bool:
+        """So is a search, which may have to look at all spaces."""
+        return super().is_long() or (self.name, self.path_includes) != (None, None)
+
 
 class NewSpace(Struct, kw_only=True):
     """A place in a project; without `parent_id` at the root of its tree.

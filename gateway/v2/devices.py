@@ -65,6 +65,11 @@ class DevicesQuery(Struct, kw_only=True):
     page_size: Annotated[int, Meta(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_MAX
     page_token: Annotated[str, Meta(max_length=page_tokens.TOKEN_CHARACTERS_MAX)] = ""
 
+    def is_long(self) -> bool:
+        """See `paging.PageQuery`."""
+        searched = (self.query, self.device_types, self.product_numbers, self.label_filters)
+        return any(searched) or self.order_by.removeprefix("-") not in ("", "name")
+
 
 def words_of(query: str) -> list[str]:
     """The words of a search, in lower case. Raises DoesNotFit."""
@@ -120,12 +125,17 @@ async def read_page(
 ) -> Devices:
     """One page of a list."""
     after = page_tokens.unseal((query.order_by,), query.page_token, SortPosition)
-    async with services.postgres.acquire() as connection:
-        found = await project_view.page(connection, project_ids, filters, order, after, query.page_size + 1)
-        items = found[: query.page_size]
+    async with (
+        services.postgres.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        part = await project_view.page(connection, project_ids, filters, order, after, query.page_size + 1)
+        items = part.devices[: query.page_size]
         reported = await project_view.reported(connection, services.shards, [device.id for device in items])
-    more = len(found) > len(items)
-    token = page_tokens.seal((query.order_by,), [items[-1].sort_key, items[-1].id]) if more else ""
+    place: list[Any] = [] if part.up_to is None else [None, part.up_to]
+    if len(part.devices) > len(items):
+        place = [items[-1].sort_key, items[-1].id]
+    token = page_tokens.seal((query.order_by,), place) if place else ""
     return Devices([shown(device, reported[device.id]) for device in items], token)
 
 

@@ -66,6 +66,10 @@ class ProjectsQuery(PageQuery, kw_only=True):
     organization: str = ""
     query: Annotated[str, Meta(max_length=255)] = ""
 
+    def is_long(self) -> bool:
+        """Always: the devices of each project are counted."""
+        return True
+
 
 class NewProject(Struct, rename="camel", kw_only=True):
     """A project to make in an organization (`organizations/<id>`)."""

@@ -95,15 +95,16 @@ async def page(
     limit: int,
 ) -> list[Command]:
     """The commands of a device, newest first."""
+    conditions: list[str] = ["c.device_id = $1"]
+    arguments: list[Any] = [device_id, offset, limit]
+    for condition, value in (("c.status = ${}", status), ("c.number < ${}", before)):
+        if value is not None:
+            arguments.append(value)
+            conditions.append(condition.format(len(arguments)))
     rows = await connection.fetch(
-        f"""SELECT {_COMMAND} FROM commands c
-             WHERE c.device_id = $1 AND ($2::text IS NULL OR c.status = $2) AND ($3::bigint IS NULL OR c.number < $3)
-             ORDER BY c.number DESC OFFSET $4 LIMIT $5""",
-        device_id,
-        status,
-        before,
-        offset,
-        limit,
+        f"""SELECT {_COMMAND} FROM commands c WHERE {" AND ".join(conditions)}
+             ORDER BY c.number DESC OFFSET $2 LIMIT $3""",
+        *arguments,
     )
     return [Command(**row) for row in rows]
 

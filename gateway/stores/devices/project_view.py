@@ -2,6 +2,9 @@
 
 A list is read by key: its order is a value of each device, those without one last, and the id. So a page follows the
 page before it whatever comes and goes in between.
+
+In the order of ids a page looks at `EXAMINED_MAX` devices at most, however few of them fit the filters, and the next
+page goes on behind those. Any other order takes a look at all that fit.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,6 +24,9 @@ _TEXT = """concat_ws(' ', d.id::text, d.sn, d.mac, d.cloud_id, m.device_type, m.
                      d.labels::text)"""
 _NAMED = {"name": "d.name", "description": "d.description"}
 """Labels that are columns."""
+
+
+EXAMINED_MAX = 5_000
 
 
 class ProjectDevice(Struct):
@@ -52,6 +58,13 @@ class Order(Struct, frozen=True):
     descending: bool = False
 
 
+class Part(Struct):
+    """Devices of a list; where `up_to` is given, it was looked at up to that device, and may go on behind it."""
+
+    devices: list[ProjectDevice]
+    up_to: UUID | None = None
+
+
 class _Arguments(list[Any]):
     """The arguments of a statement, in the order of their places."""
 
@@ -61,33 +74,72 @@ class _Arguments(list[Any]):
 
 
 async def page(
-    connection: Executor,
+    connection: Connection,
     project_ids: Collection[UUID],
     filters: Filters,
     order: Order,
     after: tuple[str | None, UUID] | None,
     limit: int,
-) -> list[ProjectDevice]:
+) -> Part:
     """The devices of these projects behind `after` (sort key and id)."""
+    if not order.path:
+        return await _page_by_id(connection, project_ids, filters, order, after, limit)
     arguments = _Arguments()
     conditions = [f"d.project_id = ANY({arguments.place(list(project_ids))}::uuid[])", "d.deleted_at IS NULL"]
+    if filters.device_ids is not None:
+        conditions.append(f"d.id = ANY({arguments.place(list(filters.device_ids))}::uuid[])")
     conditions += _conditions(filters, arguments)
     if order.path[:1] == ("reported",):
         rows = await connection.fetch(
             f"SELECT d.id, d.shard FROM {_SOURCE} WHERE {' AND '.join(conditions)}", *arguments
         )
-        return await _page_by_reported(connection, {row["id"]: row["shard"] for row in rows}, order, after, limit)
+        shards = {row["id"]: row["shard"] for row in rows}
+        return Part(await _page_by_reported(connection, shards, order, after, limit))
     key = _key(order, arguments)
     if after is not None:
         conditions.append(_behind(key, order, after, arguments))
-    direction = "DESC" if order.descending else "ASC"
-    ordered = f"{key} {direction} NULLS LAST, d.id" if key else f"d.id {direction}"
     rows = await connection.fetch(
-        f"""SELECT {_COLUMNS}, {f"({key})::text" if key else "NULL"} AS sort_key FROM {_SOURCE}
-             WHERE {" AND ".join(conditions)} ORDER BY {ordered} LIMIT {arguments.place(limit)}""",
+        f"""SELECT {_COLUMNS}, ({key})::text AS sort_key FROM {_SOURCE} WHERE {" AND ".join(conditions)}
+             ORDER BY {key} {_direction(order)} NULLS LAST, d.id LIMIT {arguments.place(limit)}""",
         *arguments,
     )
-    return [_device(row, row["sort_key"]) for row in rows]
+    return Part([_device(row, row["sort_key"]) for row in rows])
+
+
+async def _page_by_id(
+    connection: Connection,
+    project_ids: Collection[UUID],
+    filters: Filters,
+    order: Order,
+    after: tuple[str | None, UUID] | None,
+    limit: int,
+) -> Part:
+    arguments = _Arguments()
+    of_projects = f"d.project_id = ANY({arguments.place(list(project_ids))}::uuid[]) AND d.deleted_at IS NULL"
+    if filters.device_ids is not None:
+        of_projects += f" AND d.id = ANY({arguments.place(list(filters.device_ids))}::uuid[])"
+    if after is not None:
+        of_projects += f" AND {_behind('', order, after, arguments)}"
+    ordered, examined = f"d.id {_direction(order)}", len(arguments)
+    looked_at = f"SELECT * FROM devices d WHERE {of_projects} ORDER BY {ordered} LIMIT {arguments.place(EXAMINED_MAX)}"
+    conditions = _conditions(filters, arguments)
+    rows = await connection.fetch(
+        f"""SELECT {_COLUMNS} FROM ({looked_at}) d JOIN device_models m ON m.id = d.model_id
+             WHERE {" AND ".join(conditions) or "true"} ORDER BY {ordered} LIMIT {arguments.place(limit)}""",
+        *arguments,
+    )
+    up_to = None
+    if len(rows) < limit and conditions:
+        up_to = await connection.fetchval(
+            f"""SELECT d.id FROM devices d WHERE {of_projects} ORDER BY {ordered}
+                OFFSET ${examined + 1} - 1 LIMIT 1""",
+            *arguments[: examined + 1],
+        )
+    return Part([_device(row) for row in rows], up_to)
+
+
+def _direction(order: Order) -> str:
+    return "DESC" if order.descending else "ASC"
 
 
 def _conditions(filters: Filters, arguments: _Arguments) -> list[str]:
@@ -95,8 +147,6 @@ def _conditions(filters: Filters, arguments: _Arguments) -> list[str]:
     if filters.words:
         patterns = [f"%{_literal(word)}%" for word in filters.words]
         conditions.append(f"{_TEXT} ILIKE ALL ({arguments.place(patterns)}::text[])")
-    if filters.device_ids is not None:
-        conditions.append(f"d.id = ANY({arguments.place(list(filters.device_ids))}::uuid[])")
     if filters.device_types:
         conditions.append(f"m.device_type = ANY({arguments.place(list(filters.device_types))}::text[])")
     if filters.product_numbers:
@@ -220,13 +270,15 @@ def _device(row: Any, sort_key: str | None = None) -> ProjectDevice:
 async def reported(
     connection: Executor, shards: int, device_ids: Collection[UUID]
 ) -> dict[UUID, dict[str, msgspec.Raw]]:
-    """For each device the newest data of each type, as it was stored."""
+    """For each device the newest data of each type, as it was stored; read device by device, however many there are."""
     of_devices = [ids.shard_of(str(device_id).encode(), shards) for device_id in device_ids]
     rows = await connection.fetch(
         """SELECT r.device_id, r.type, r.data::text
              FROM unnest($1::smallint[], $2::uuid[]) AS wanted (shard, device_id)
-             JOIN device_reported r ON r.shard = wanted.shard AND r.device_id = wanted.device_id
-            WHERE r.shard = ANY($3::smallint[]) AND r.type = ANY($4) ORDER BY r.type""",
+            CROSS JOIN LATERAL (SELECT * FROM device_reported
+                                 WHERE shard = ANY($3::smallint[]) AND shard = wanted.shard
+                                   AND device_id = wanted.device_id AND type = ANY($4) OFFSET 0) r
+            ORDER BY r.type""",
         of_devices,
         list(device_ids),
         list(set(of_devices)),

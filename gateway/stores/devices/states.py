@@ -45,8 +45,9 @@ async def read(connection: Executor, devices: Iterable[tuple[int, UUID]]) -> dic
         """SELECT s.device_id, s.status, s.telemetries, s.state_at, s.last_seen_at, s.offline, s.settled,
                   CASE WHEN s.settled IS NOT NULL THEN s.times END AS times
              FROM unnest($1::smallint[], $2::uuid[]) AS wanted (shard, device_id)
-             JOIN device_state s ON s.shard = wanted.shard AND s.device_id = wanted.device_id
-            WHERE s.shard = ANY($3::smallint[])""",
+            CROSS JOIN LATERAL (SELECT * FROM device_state
+                                 WHERE shard = ANY($3::smallint[]) AND shard = wanted.shard
+                                   AND device_id = wanted.device_id OFFSET 0) s""",
         [shard for shard, _ in wanted],
         [device_id for _, device_id in wanted],
         list({shard for shard, _ in wanted}),

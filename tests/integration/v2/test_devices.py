@@ -14,6 +14,7 @@ from owners import Owner
 from projects import Account, account_of
 
 from gateway.api import page_tokens
+from gateway.stores.devices import project_view
 from gateway.stores.tenants import projects, spaces
 from schemas.events import rfc3339
 from schemas.redis import Redis
@@ -129,6 +130,27 @@ async def test_pages_join_into_the_whole_list_whatever_comes_and_goes(
         await acme.device(sn="gone", name="0", labels={"n": ""})
     found = [name for name in found if name.rpartition("/")[2] in kept]
     assert found == [device["name"] for device in whole["devices"]]
+
+
+@pytest.mark.parametrize("order", ["", "-name"])
+async def test_a_page_of_a_search_looks_at_so_many_devices_and_leads_on(
+    acme: Owner, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold few of them, or none, and not be the last; all pages together are what fits."""
+    monkeypatch.setattr(project_view, "EXAMINED_MAX", 3)
+    user = await account_of(acme, "project.user")
+    fitting = [str(await acme.device(labels={"kept": "yes"} if n % 5 == 0 else {})) for n in range(20)][::5]
+    found: list[str] = []
+    sizes, token = [], ""
+    while token or not sizes:
+        query = f"?label_filters=kept&page_size=2&order_by={order}&page_token={token}"
+        status, answer = await user.ask("GET", path(acme, query))
+        assert status == 200
+        found += [device["name"].rpartition("/")[2] for device in answer["devices"]]
+        token = answer["nextPageToken"]
+        sizes.append(len(answer["devices"]))
+    assert found == (fitting[::-1] if order else fitting)
+    assert 0 in sizes
 
 
 async def test_a_list_covers_the_projects_that_the_caller_may_read(acme: Owner, globex: Owner) -> None:
