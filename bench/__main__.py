@@ -29,6 +29,7 @@ from bench import (
     neighbour,
     outages,
     replicas,
+    rules,
     sync,
     telemetry,
     tenants,
@@ -43,6 +44,7 @@ WORKLOADS = (
     "mass",
     "idle",
     "flush",
+    "rules",
     "neighbour",
     "end_to_end",
     "delivery",
@@ -94,6 +96,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "flush" in only:
         async with rig(few) as servers:
             await flush.run(servers, report, rounds=rounds)
+    if "rules" in only:
+        async with rig(few) as servers:
+            await rules.run(servers, report, rounds=rounds)
     if "neighbour" in only:
         async with rig(1_000) as servers:
             await neighbour.run(servers, report, seconds=2 * each_s)

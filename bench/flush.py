@@ -8,6 +8,7 @@ import asyncio
 import gc
 import time
 from statistics import median
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
@@ -26,51 +27,82 @@ IN_ENTRY = 50
 BODY = b'{"status":"online","telemetries":{"n":%d,"cpu":12.5,"mem":44,"disk":81,"up":true,"fw":"1.2.3"}}'
 
 
-async def run(rig: Rig, report: Report, *, rounds: int) -> None:
-    """Rows/s of both."""
-    valkey = rig.valkey("everysec")
-    pool = await postgres.create_pool(rig.postgres.dsn(), "bench", 4)
-    client = redis.connect(valkey.url)
-    await open_shards(valkey)
-    flushed: list[float] = []
-    copied: list[float] = []
-    costs: dict[str, list[float]] = {"flusher": [], "Postgres": []}
-    gc.set_threshold(*GC_THRESHOLDS)
-    settings = WorkerSettings(postgres_dsn=rig.postgres.dsn(), redis_url=valkey.url, master_key=MASTER_KEY)
-    metrics = Metrics(CollectorRegistry())
-    await pool.execute("CREATE TABLE copied (LIKE events INCLUDING INDEXES)")
-    for number in range(rounds):
-        await _fill(client, rig.device_ids)
-        history = PostgresHistory(pool, client, metrics)
-        flushers = [Flusher(pool, client, metrics, settings, history) for _ in range(4)]
+class Flushing:
+    """A Valkey with shards to flush, and what a flush costs."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._valkey = rig.valkey("everysec")
+        self._settings = WorkerSettings(
+            postgres_dsn=rig.postgres.dsn(), redis_url=self._valkey.url, master_key=MASTER_KEY
+        )
+        self._metrics = Metrics(CollectorRegistry())
+
+    async def __aenter__(self) -> "Flushing":
+        gc.set_threshold(*GC_THRESHOLDS)
+        self.pool = await postgres.create_pool(self._rig.postgres.dsn(), "bench", 4)
+        self._client = redis.connect(self._valkey.url)
+        await open_shards(self._valkey)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+        await self.pool.close()
+
+    async def measure(self) -> "Cost":
+        """Store a message of each of the first so many devices."""
+        await _fill(self._client, self._rig.device_ids)
+        history = PostgresHistory(self.pool, self._client, self._metrics)
+        flushers = [Flusher(self.pool, self._client, self._metrics, self._settings, history) for _ in range(4)]
         for shard, flusher in enumerate(flushers):
             await flusher.open(shard)
-        began, worked, served = time.perf_counter(), time.process_time(), rig.postgres_cpu_s()
+        began, worked, served = time.perf_counter(), time.process_time(), self._rig.postgres_cpu_s()
         stored = sum(await asyncio.gather(*(_drain(flusher) for flusher in flushers)))
-        flushed.append(stored / (time.perf_counter() - began))
-        costs["flusher"].append((time.process_time() - worked) / stored)
-        costs["Postgres"].append((rig.postgres_cpu_s() - served) / stored)
+        taken = time.perf_counter() - began
         assert stored == MESSAGES, f"{stored} stored"
-        rows = await pool.fetch(
-            "SELECT shard, seq, stored_at, type, device_id, project_id, ts, data, labels FROM events"
-            " ORDER BY stored_at DESC, shard, seq LIMIT $1",
-            MESSAGES,
-        )
-        records = [tuple(row) for row in rows]
-        await pool.execute("TRUNCATE copied")
-        began = time.perf_counter()
-        await pool.copy_records_to_table("copied", columns=list(rows[0].keys()), records=records, timeout=120)
-        copied.append(len(records) / (time.perf_counter() - began))
-        report.progress(f"flusher: round {number + 1} of {rounds}")
-    await client.aclose()
-    await pool.close()
-    report.add("flush", "flusher, 4 shards, one process", f"{median(flushed):,.0f}/s", rate=median(flushed))
+        flusher_us = 1e6 * (time.process_time() - worked) / stored
+        return Cost(stored / taken, flusher_us, 1e6 * (self._rig.postgres_cpu_s() - served) / stored)
+
+
+class Cost(NamedTuple):
+    """Messages/s, and µs of a core for each message."""
+
+    rate: float
+    flusher_us: float
+    postgres_us: float
+
+
+async def run(rig: Rig, report: Report, *, rounds: int) -> None:
+    """Rows/s of both."""
+    costs: list[Cost] = []
+    copied: list[float] = []
+    async with Flushing(rig) as flushing:
+        pool = flushing.pool
+        await pool.execute("CREATE TABLE copied (LIKE events INCLUDING INDEXES)")
+        for number in range(rounds):
+            costs.append(await flushing.measure())
+            rows = await pool.fetch(
+                "SELECT shard, seq, stored_at, type, device_id, project_id, ts, data, labels FROM events"
+                " ORDER BY stored_at DESC, shard, seq LIMIT $1",
+                MESSAGES,
+            )
+            records = [tuple(row) for row in rows]
+            await pool.execute("TRUNCATE copied")
+            began = time.perf_counter()
+            await pool.copy_records_to_table("copied", columns=list(rows[0].keys()), records=records, timeout=120)
+            copied.append(len(records) / (time.perf_counter() - began))
+            report.progress(f"flusher: round {number + 1} of {rounds}")
+    rate = median(cost.rate for cost in costs)
+    report.add("flush", "flusher, 4 shards, one process", f"{rate:,.0f}/s", rate=rate)
     report.add("flush", "bare COPY of the same rows", f"{median(copied):,.0f}/s", rate=median(copied))
-    for name, taken in costs.items():
-        first, later = 1e6 * taken[0], 1e6 * median(taken[1:] or taken)
-        shown = f"{first:.1f}, {later:.1f} µs"
-        report.add("flush", f"{name}, of a core for each message: first of a device, later", shown, µs=[first, later])
-    report.ratio("flush_vs_copy", median(flushed) / median(copied))
+    later = costs[1:] or costs
+    for name, first, usual in (
+        ("flusher", costs[0].flusher_us, median(cost.flusher_us for cost in later)),
+        ("Postgres", costs[0].postgres_us, median(cost.postgres_us for cost in later)),
+    ):
+        shown = f"{first:.1f}, {usual:.1f} µs"
+        report.add("flush", f"{name}, of a core: a device's first message, later ones", shown, µs=[first, usual])
+    report.ratio("flush_vs_copy", rate / median(copied))
 
 
 async def _drain(flusher: Flusher) -> int:

@@ -181,6 +181,27 @@ MUTANTS = (
         f"{WORKERS}/test_flusher.py::test_when_a_device_was_last_seen_never_goes_back",
     ),
     Mutant(
+        "a late message opens and closes nothing",
+        "workers/flusher/watch.py",
+        "if not rules or (late and at < state.time_of(key)):",
+        "if not rules:",
+        f"{WORKERS}/test_incident_rules.py::test_late_messages_neither_open_nor_close",
+    ),
+    Mutant(
+        "a rule counts from the next message on",
+        "workers/flusher/rules.py",
+        "if revision == self._revision:",
+        "if self._revision is not None:",
+        f"{WORKERS}/test_incident_rules.py::test_a_rule_counts_from_the_next_message_on_and_so_does_a_change_of_it",
+    ),
+    Mutant(
+        "what could not be opened is tried again",
+        "workers/flusher/rule_incidents.py",
+        "            watch.put_off(step)",
+        "            pass",
+        f"{WORKERS}/test_incident_rules.py::test_what_could_not_be_opened_is_opened_when_it_can_be",
+    ),
+    Mutant(
         "an older reply never takes the place of a newer one",
         "schemas/replies.py",
         "if not known or string.sub(known, 1, 16) < string.sub(ARGV[i + 1], 1, 16) then",

@@ -3,6 +3,7 @@
     stream     XREAD of all shards of a lane, from their stored offsets
     messages   entries ─▶ messages; what cannot be decoded ─▶ quarantine
     merge      messages ─▶ states of devices (state_rows), events (rows)
+    watch      messages ─▶ incidents of rules (rules, rule_incidents)
     storing    one transaction: offsets compared and set, events, state, ledger
     flusher    which entries are read and stored; then the streams are trimmed, or kept for a while (keeping)
     lanes      which shards are flushed together

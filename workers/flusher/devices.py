@@ -14,46 +14,73 @@ from workers import key_overlaps
 from workers.flusher.messages import Message
 from workers.flusher.models import ModelRules
 from workers.flusher.rows import Subject
+from workers.flusher.rules import NO_RULES, Rules
 from workers.flusher.states import StoredState
+from workers.flusher.watch import Watch
 
 log = logging.getLogger(__name__)
 
+MODEL_ID = 2
+"""Its place in the rows that `read` gives."""
 
-class Device:
+
+class Device(Subject):
     """A device of the batch."""
 
     __slots__ = (
+        "_incident_rules",
         "_row",
+        "_watched",
         "awaits_key",
         "check_after",
         "deleted",
         "full",
+        "is_watched",
         "key_version",
         "mapping",
         "registered_at",
         "stored",
-        "subject",
+        "watch",
     )
 
-    def __init__(self, shard: int, row: Any, state: Any, rules: ModelRules) -> None:
+    def __init__(self, shard: int, row: Any, state: Any, rules: ModelRules, incident_rules: Rules) -> None:
         """`state` is the row of its state, None where it has none yet."""
-        device_id, project_id, _, self.key_version, self.deleted, self.registered_at, self.full, self.awaits_key = row[
-            :8
-        ]
+        device_id, project_id, model_id, self.key_version, self.deleted = row[:5]
+        self.registered_at, self.full, self.awaits_key, organization_id, space_id = row[5:10]
         self._row = row
-        limits, mapping, self.check_after = rules
+        limits, mapping, self.check_after, places = rules
         self.mapping = None if project_id is None else mapping
-        self.subject = Subject(shard, device_id, project_id, row)
+        Subject.__init__(self, shard, device_id, project_id, row)
         self.stored = StoredState(state, limits)
+        self._incident_rules = incident_rules
+        self._watched = NO_RULES
+        if places is not None:
+            place = b"" if space_id is None else space_id.bytes
+            watched = places.get(place)
+            if watched is None:
+                watched = places[place] = incident_rules.of(model_id, organization_id, project_id, space_id)
+            self._watched = watched
+        progress = None if state is None else state["rule_states"]
+        self.watch = None if progress is None else Watch(self._watched, incident_rules.by_id, progress)
+        self.is_watched = progress is not None or self._watched is not NO_RULES
+        """Whether rules look at its messages."""
 
     def __repr__(self) -> str:
-        return f"<Device {self.subject.device_id}>"
+        return f"<Device {self.device_id}>"
 
     def has_good_key(self, message: Message) -> bool:
         """Whether the key that a message was sent with was good then."""
         return message.key_version == self.key_version or key_overlaps.was_good(
             self._row, message.key_version, message.received_at
         )
+
+    def look(self, message: Telemetry, ordered_at: datetime, *, late: bool) -> None:
+        """Let rules look at a message that is about to be merged."""
+        if self.watch is None:
+            if message.telemetries is UNSET or not self._watched.may_hold(message.telemetries):
+                return
+            self.watch = Watch(self._watched, self._incident_rules.by_id, None)
+        self.watch.look(message, ordered_at, self.stored, late=late)
 
     def needs_whole(self, telemetry: Telemetry) -> bool:
         """Whether the state must be whole before this is merged into it."""
@@ -67,7 +94,7 @@ async def read(connection: Connection, device_ids: Iterable[str]) -> dict[str, A
     """The rows that devices are made of. What `Device` takes by place comes first."""
     rows = await connection.fetch(
         """SELECT id, project_id, model_id, key_version, deleted_at IS NOT NULL AS deleted, registered_at,
-                  state_full_at IS NOT NULL AS full, previous_key_good,
+                  state_full_at IS NOT NULL AS full, previous_key_good, organization_id, space_id,
                   name, description, labels, previous_key_version, previous_key_until
              FROM devices WHERE id = ANY($1::uuid[])""",
         list(device_ids),
@@ -81,7 +108,7 @@ async def mark_full(connection: Connection, devices: Sequence[Device], full_at: 
         """UPDATE devices d SET state_full_at = $2
              FROM (SELECT id FROM devices WHERE id = ANY($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED) AS free
             WHERE d.id = free.id RETURNING d.id""",
-        [device.subject.device_id for device in devices],
+        [device.device_id for device in devices],
         full_at,
     )
     for row in marked:

@@ -18,8 +18,8 @@ from schemas.outcomes import Stored
 from schemas.postgres import Connection
 from schemas.telemetry import Telemetry
 from workers import key_overlaps, offline_incidents
-from workers.flusher import devices, state_rows
-from workers.flusher.devices import Device
+from workers.flusher import devices, rule_incidents, state_rows
+from workers.flusher.devices import MODEL_ID, Device
 from workers.flusher.messages import Message
 from workers.flusher.models import Models
 from workers.flusher.rows import Rows
@@ -42,9 +42,11 @@ async def merge(
     shards = {message.device_id: message.shard for message in messages}
     known = await devices.read(connection, shards)
     found = await state_rows.read(connection, shards)
-    rules = await models.of(connection, {row["model_id"] for row in known.values()})
+    rules = await models.of(connection, {row[MODEL_ID].bytes: row[MODEL_ID] for row in known.values()}.values())
     of_id = {
-        device_id: Device(shards[device_id], row, found.get(device_id), rules[row["model_id"]])
+        device_id: Device(
+            shards[device_id], row, found.get(device_id), rules[row[MODEL_ID].bytes], models.incident_rules
+        )
         for device_id, row in known.items()
     }
     taken: list[tuple[Message, Device]] = []
@@ -85,11 +87,13 @@ async def merge(
 
 async def _write(connection: Connection, seen: Collection[Device], rows: Rows) -> None:
     now = rows.stored_at
+    if watches := [(device.device_id, device.watch) for device in seen if device.watch and device.watch.steps]:
+        await rule_incidents.settle(connection, watches, now)
     await state_rows.write(connection, seen, rows)
-    if back := [device.subject.device_id for device in seen if device.stored.offline]:
+    if back := [device.device_id for device in seen if device.stored.offline]:
         await offline_incidents.close_for(connection, back, now)
-    rows.left_out += sum(device.stored.state.left_out for device in seen)
-    if full := [device for device in seen if device.stored.state.left_out and not device.full]:
+    rows.left_out += sum(device.stored.left_out for device in seen)
+    if full := [device for device in seen if device.stored.left_out and not device.full]:
         await devices.mark_full(connection, full, now)
     if roomy := [device for device in seen if device.full and device.stored.has_room()]:
         await devices.mark_full(connection, roomy, None)
@@ -98,18 +102,20 @@ async def _write(connection: Connection, seen: Collection[Device], rows: Rows) -
 def _merge(message: Message, device: Device, rows: Rows) -> None:
     content, stored, mapping = message.telemetry, device.stored, device.mapping
     assert content is not None
-    state, at = stored.state, message.at
+    at = message.at
     ordered_at = _ordered_at(at, message.received_at, device.registered_at)
-    late = state.latest is not None and ordered_at < state.latest
+    late = stored.latest is not None and ordered_at < stored.latest
+    if device.is_watched:
+        device.look(content, ordered_at, late=late)
     stored.merge(content, ordered_at)
-    seq = rows.add(device.subject, TELEMETRY, at, _data(content, message.update_time))
+    seq = rows.add(device, TELEMETRY, at, _data(content, message.update_time))
     if not late:
         stored.message_seq = seq
     if mapping is not None and content.telemetries is not UNSET:
-        events, unfit = mapping.events(content.telemetries, state.telemetries, at, late=late)
+        events, unfit = mapping.events(content.telemetries, stored.telemetries, at, late=late)
         rows.unfit += unfit
         for event_type, json in events:
-            rows.add_remembered(device.subject, event_type, at, json, ordered_at=ordered_at)
+            rows.add_remembered(device, event_type, at, json, ordered_at=ordered_at)
 
 
 def _ordered_at(stated: datetime, arrived: datetime, registered: datetime) -> datetime:

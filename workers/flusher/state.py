@@ -108,27 +108,28 @@ class State:
 
     def _merge_late(self, status: str | None, values: dict[str, Any], at: int) -> None:
         for key, value in values.items():
-            if self._time(key, key in self.telemetries) <= at:
+            if self.time_of(key) <= at:
                 self.times[key] = at
                 if value is None:
                     self.telemetries.pop(key, None)
                 else:
                     self.telemetries[key] = value
-        if status is not None and self._time(STATUS, self.status is not None) <= at:
+        if status is not None and self.time_of(STATUS) <= at:
             self.times[STATUS] = at
             self.status = status
 
     def _override(self, at: datetime) -> None:
         """Forget all that is not newer than `at`."""
         self.floor, at_us = at, microseconds(at)
-        for key in [key for key in self.telemetries if self._time(key, True) <= at_us]:
+        for key in [key for key in self.telemetries if self.time_of(key) <= at_us]:
             del self.telemetries[key]
-        if self._time(STATUS, self.status is not None) <= at_us:
+        if self.time_of(STATUS) <= at_us:
             self.status = None
         self.times = {key: time for key, time in self.times.items() if time > at_us}
 
-    def _time(self, key: str, is_set: bool) -> int:
+    def time_of(self, key: str) -> int:
         """When a key got its value, or lost it; 0 when it never had one."""
+        is_set = self.status is not None if key == STATUS else key in self.telemetries
         implied = microseconds(self.latest) if is_set and self.latest is not None else 0
         return self.times.get(key, implied)
 

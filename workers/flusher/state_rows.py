@@ -17,7 +17,7 @@ from workers.flusher.rows import Rows
 
 _COLUMNS = (
     "shard", "device_id", "last_seen_at", "check_at", "status", "telemetries", "times", "state_at", "floor_at",
-    "message_seq", "message_stored_at",
+    "message_seq", "message_stored_at", "rule_states",
 )  # fmt: skip
 _SEEN = Struct(">hihi16siqiq")
 """How many columns there are; the first four, each behind its length."""
@@ -25,8 +25,8 @@ _TIME = Struct(">iq")
 _TABLE = """
     CREATE TEMP TABLE IF NOT EXISTS flushed_states (
         shard smallint, device_id uuid, last_seen_at timestamptz, check_at timestamptz, status text, telemetries json,
-        times json, state_at timestamptz, floor_at timestamptz, message_seq bigint, message_stored_at timestamptz)
-    ON COMMIT DELETE ROWS
+        times json, state_at timestamptz, floor_at timestamptz, message_seq bigint, message_stored_at timestamptz,
+        rule_states json) ON COMMIT DELETE ROWS
 """
 
 
@@ -42,7 +42,8 @@ async def read(connection: Connection, shards: dict[str, int]) -> dict[str, Any]
         begin += counts[shard]
         last.append(begin - 1)
     rows = await connection.fetch(
-        """SELECT s.device_id, s.status, s.telemetries, s.times, s.state_at, s.floor_at, s.offline, s.settled_at
+        """SELECT s.device_id, s.status, s.telemetries, s.times, s.state_at, s.floor_at, s.offline, s.settled_at,
+                  s.rule_states::text AS rule_states
              FROM unnest($1::smallint[], $2::integer[], $3::integer[]) AS wanted (shard, first, last)
              JOIN device_state s ON s.shard = wanted.shard
                   AND s.device_id = ANY (($4::uuid[])[wanted.first:wanted.last])
@@ -57,10 +58,10 @@ async def read(connection: Connection, shards: dict[str, int]) -> dict[str, Any]
 
 async def complete(connection: Connection, devices: Iterable[Device]) -> None:
     """Read what is settled of their states, so that these are whole."""
-    wanted = {device.subject.device_id: device for device in devices}
+    wanted = {device.device_id: device for device in devices}
     if not wanted:
         return
-    shards = [device.subject.shard for device in wanted.values()]
+    shards = [device.shard for device in wanted.values()]
     rows = await connection.fetch(
         """SELECT s.device_id, s.settled, s.settled_times, s.settled_at
              FROM unnest($1::smallint[], $2::uuid[]) AS wanted (shard, device_id)
@@ -91,7 +92,7 @@ async def write(connection: Connection, devices: Collection[Device], rows: Rows)
     if known:
         await _update(connection, known)
     if settled := [
-        (device.subject.shard, device.subject.device_id, *device.stored.settled)
+        (device.shard, device.device_id, *device.stored.settled)
         for device in devices
         if device.stored.settled is not None
     ]:
@@ -104,19 +105,20 @@ async def write(connection: Connection, devices: Collection[Device], rows: Rows)
 
 def _packed(device: Device, moments: Moments, stored_at: bytes) -> bytes:
     """The row for COPY, in the order of `_COLUMNS`; `stored_at` is packed."""
-    subject, stored, state = device.subject, device.stored, device.stored.state
+    stored = device.stored
     assert stored.last_seen is not None
     seen = moments[stored.last_seen]
     telemetries, times = stored.parts()
     return b"".join(
         (
-            _SEEN.pack(11, 2, subject.shard, 16, subject.device_id.bytes, 8, seen, 8, seen + device.check_after),
-            NULL if state.status is None else _status(state.status),
+            _SEEN.pack(12, 2, device.shard, 16, device.device_id.bytes, 8, seen, 8, seen + device.check_after),
+            NULL if stored.status is None else _status(stored.status),
             value(telemetries),
             value(times),
-            NULL if state.latest is None else _TIME.pack(8, moments[state.latest]),
-            NULL if state.floor is None else _TIME.pack(8, moments[state.floor]),
+            NULL if stored.latest is None else _TIME.pack(8, moments[stored.latest]),
+            NULL if stored.floor is None else _TIME.pack(8, moments[stored.floor]),
             NULL + NULL if stored.message_seq is None else _TIME.pack(8, stored.message_seq) + stored_at,
+            NULL if device.watch is None else value(device.watch.packed()),
         )
     )
 
@@ -133,9 +135,9 @@ async def _update(connection: Connection, packed: list[bytes]) -> None:
         """
         INSERT INTO device_state AS s
                (shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, check_at,
-                offline, message_seq, message_stored_at)
+                offline, message_seq, message_stored_at, rule_states)
         SELECT shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, check_at, false,
-               message_seq, message_stored_at
+               message_seq, message_stored_at, rule_states
           FROM flushed_states ORDER BY shard, device_id
         ON CONFLICT (shard, device_id) DO UPDATE SET
                status = excluded.status, telemetries = excluded.telemetries, times = excluded.times,
@@ -146,6 +148,7 @@ async def _update(connection: Connection, packed: list[bytes]) -> None:
                      OR s.check_at < excluded.last_seen_at + (excluded.check_at - excluded.last_seen_at) / 5
                    THEN excluded.check_at ELSE s.check_at END,
                message_seq = coalesce(excluded.message_seq, s.message_seq),
-               message_stored_at = coalesce(excluded.message_stored_at, s.message_stored_at)
+               message_stored_at = coalesce(excluded.message_stored_at, s.message_stored_at),
+               rule_states = coalesce(excluded.rule_states, s.rule_states)
         """
     )

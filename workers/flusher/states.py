@@ -36,7 +36,7 @@ class Limits(NamedTuple):
     bytes: int
 
 
-class StoredState:
+class StoredState(State):
     """The state of one device: all of it, or the recent part of a large one until `is_whole`."""
 
     __slots__ = (
@@ -50,7 +50,6 @@ class StoredState:
         "message_seq",
         "offline",
         "settled",
-        "state",
     )
 
     def __init__(self, row: Any, limits: Limits) -> None:
@@ -65,15 +64,16 @@ class StoredState:
         """The keys of the recent part, where the state is whole and has a settled one, too."""
         self.is_known = row is not None
         if row is None:
-            self.state = State(keys_max=limits.keys)
-            self.offline, self.is_whole, self._floor = False, True, None
+            State.__init__(self, keys_max=limits.keys)
+            self.offline, self.is_whole = False, True
         else:
-            _, status, telemetries, times, latest, floor, self.offline, settled_at = row
-            self.state = State(status, telemetries, times, latest, floor, keys_max=limits.keys)
-            self.is_whole, self._floor = settled_at is None, floor
+            _, status, telemetries, times, latest, floor, self.offline, settled_at, _ = row
+            State.__init__(self, status, telemetries, times, latest, floor, keys_max=limits.keys)
+            self.is_whole = settled_at is None
+        self._floor = self.floor
 
     def __repr__(self) -> str:
-        return f"<StoredState {self.state.latest}>"
+        return f"<StoredState {self.latest}>"
 
     def needs_whole(self, message: Telemetry, *, full: bool, others: Collection[str] = ()) -> bool:
         """Whether a message cannot be merged into the recent part alone.
@@ -84,23 +84,23 @@ class StoredState:
         values = {} if message.telemetries is UNSET else message.telemetries
         if message.override or (full and None in values.values()):
             return True
-        recent, times = self.state.telemetries, self.state.times
+        recent, times = self.telemetries, self.times
         return any(key not in recent and key not in times for keys in (values, others) for key in keys)
 
     def complete(self, row: Any) -> None:
         """Put the settled part of the row below the recent one."""
-        state, settled, times = self.state, row["settled"], row["settled_times"]
-        self._news = {*state.telemetries, *state.times} - {STATUS}
-        if row["settled_at"] != state.latest:
+        settled, times = row["settled"], row["settled_times"]
+        self._news = {*self.telemetries, *self.times} - {STATUS}
+        if row["settled_at"] != self.latest:
             times = dict.fromkeys(settled, microseconds(row["settled_at"])) | times
-        state.telemetries = {key: settled[key] for key in settled if key not in state.times} | state.telemetries
-        state.times = {key: times[key] for key in times if key not in self._news} | state.times
+        self.telemetries = {key: settled[key] for key in settled if key not in self.times} | self.telemetries
+        self.times = {key: times[key] for key in times if key not in self._news} | self.times
         self.is_whole = True
-        self._oversize = len(state.telemetries) > self._limits.keys
+        self._oversize = len(self.telemetries) > self._limits.keys
 
     def merge(self, message: Telemetry, at: datetime) -> None:
         """Merge a message whose time is `at`."""
-        self.state.merge(message, at)
+        super().merge(message, at)
         if self._news is not None and message.telemetries is not UNSET:
             self._news.update(message.telemetries)
 
@@ -110,22 +110,22 @@ class StoredState:
 
     def has_room(self) -> bool:
         """Whether the state, if it is whole, is well below its limits."""
-        if not self.is_whole or self.state.left_out or len(self.state.telemetries) > ROOM_RATIO * self._limits.keys:
+        if not self.is_whole or self.left_out or len(self.telemetries) > ROOM_RATIO * self._limits.keys:
             return False
-        return len(msgspec.json.encode(self.state.telemetries)) <= ROOM_RATIO * self._limits.bytes
+        return len(msgspec.json.encode(self.telemetries)) <= ROOM_RATIO * self._limits.bytes
 
     def parts(self) -> tuple[bytes, bytes]:
         """Values and times as they are to be stored; sets `settled` where that changes."""
         telemetries, times = self._recent()
         if not self.is_whole:
             return telemetries, times
-        must = self._oversize or self.state.forgot or (self._news is not None and self.state.floor != self._floor)
+        must = self._oversize or self.forgot or (self._news is not None and self.floor != self._floor)
         if must or len(telemetries) + len(times) > RECENT_BYTES_MAX:
             return self._settle()
         return telemetries, times
 
     def _recent(self) -> tuple[bytes, bytes]:
-        telemetries, times = self.state.telemetries, self.state.times
+        telemetries, times = self.telemetries, self.times
         if self._news is not None:
             telemetries = {key: telemetries[key] for key in self._news if key in telemetries}
             times = {key: times[key] for key in (*self._news, STATUS) if key in times}
@@ -133,27 +133,27 @@ class StoredState:
 
     def _settle(self) -> tuple[bytes, bytes]:
         """Cut the state down to its limits and settle all of it, or none where it is small; what is left as recent."""
-        state, bytes_max = self.state, self._limits.bytes
-        telemetries, times = msgspec.json.encode(state.telemetries), msgspec.json.encode(state.times)
+        bytes_max = self._limits.bytes
+        telemetries, times = msgspec.json.encode(self.telemetries), msgspec.json.encode(self.times)
         excess = len(telemetries) - bytes_max
         if excess > 0:
             left_out = 0
-            for item in reversed(state.telemetries.items()):
+            for item in reversed(self.telemetries.items()):
                 if excess <= 0:
                     break
                 excess -= len(msgspec.json.encode(dict([item]))) - 1
                 left_out += 1
-            state.leave_out(left_out)
-            telemetries, times = msgspec.json.encode(state.telemetries), msgspec.json.encode(state.times)
+            self.leave_out(left_out)
+            telemetries, times = msgspec.json.encode(self.telemetries), msgspec.json.encode(self.times)
         kept = self._limits.keys // 2
         while len(times) > bytes_max and kept:
             kept //= 2
-            state.forget_removals(kept)
-            times = msgspec.json.encode(state.times)
+            self.forget_removals(kept)
+            times = msgspec.json.encode(self.times)
         if len(telemetries) + len(times) <= RECENT_BYTES_MAX:
             self.settled = None, None, None
             return telemetries, times
-        of_status = {STATUS: state.times[STATUS]} if STATUS in state.times else {}
-        others = {key: time for key, time in state.times.items() if key != STATUS}
-        self.settled = Raw(telemetries), Raw(msgspec.json.encode(others)), state.latest
+        of_status = {STATUS: self.times[STATUS]} if STATUS in self.times else {}
+        others = {key: time for key, time in self.times.items() if key != STATUS}
+        self.settled = Raw(telemetries), Raw(msgspec.json.encode(others)), self.latest
         return b"{}", msgspec.json.encode(of_status)

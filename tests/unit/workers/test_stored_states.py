@@ -45,9 +45,9 @@ class Table:
         telemetries, times = stored.parts()
         settled = stored.settled or tuple((self.row or {}).get(name) for name in SETTLED)
         self.row = {
-            "device_id": UUID(int=0), "status": stored.state.status, "telemetries": msgspec.json.decode(telemetries),
-            "times": msgspec.json.decode(times), "state_at": stored.state.latest, "floor_at": stored.state.floor,
-            "offline": False,
+            "device_id": UUID(int=0), "status": stored.status, "telemetries": msgspec.json.decode(telemetries),
+            "times": msgspec.json.decode(times), "state_at": stored.latest, "floor_at": stored.floor,
+            "offline": False, "rule_states": None,
             **dict(zip(SETTLED, map(plain, settled), strict=True)),
         }  # fmt: skip
         return stored
@@ -67,7 +67,7 @@ class Table:
         return {key: value for key, value in settled.items() if key not in times} | self.row["telemetries"]
 
 
-READ = ("device_id", "status", "telemetries", "times", "state_at", "floor_at", "offline", "settled_at")
+READ = ("device_id", "status", "telemetries", "times", "state_at", "floor_at", "offline", "settled_at", "rule_states")
 SETTLED = ("settled", "settled_times", "settled_at")
 
 
@@ -113,7 +113,7 @@ def test_a_state_never_grows_beyond_its_limits() -> None:
     left_out = 0
     for at in range(1, 200):
         told = {f"key {at} {n}": "x" * n for n in range(60)} | {"temperature": at}
-        left_out += table.flush([(at, Telemetry(telemetries=told))]).state.left_out
+        left_out += table.flush([(at, Telemetry(telemetries=told))]).left_out
         table.flush([(at, Telemetry(telemetries=dict.fromkeys([f"key {at} {n}" for n in range(0, 60, 2)])))])
         shown = table.shown()
         assert shown.get("temperature", at) == at
@@ -136,7 +136,7 @@ def test_a_full_state_that_lost_keys_has_room_again() -> None:
     """A removal looks at the whole of it."""
     table = Table()
     stored = table.flush([(1, Telemetry(telemetries={f"key {n}": n for n in range(120)}))])
-    assert (stored.state.left_out, stored.has_room()) == (20, False)
+    assert (stored.left_out, stored.has_room()) == (20, False)
     removal = Telemetry(telemetries={f"key {n}": None for n in range(50)})
     assert table.read().needs_whole(removal, full=True)
     assert table.flush([(2, removal)]).has_room()
