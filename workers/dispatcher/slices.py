@@ -52,6 +52,8 @@ async def work(connection: Connection, job_id: int, connector_id: str) -> Slice:
             ended = await _synchronize(connection, connector, job)
         if ended:
             await _end(connection, job)
+            if connector["project_id"] is None:
+                await _remove(connection, connector_id)
         return Slice(worked=True, ended=ended)
 
 
@@ -63,6 +65,15 @@ async def _is_full(connection: Connection, connector_id: str) -> bool:
         DUE_MAX,
     )
     return due >= DUE_MAX
+
+
+async def _remove(connection: Connection, connector_id: str) -> None:
+    """A deleted connector goes when nothing is left of what it owed."""
+    await connection.execute(
+        """DELETE FROM data_connectors WHERE id = $1
+              AND NOT EXISTS (SELECT FROM connector_jobs WHERE connector_id = $1 AND state = 'RUNNING')""",
+        connector_id,
+    )
 
 
 async def _end(connection: Connection, job: Any) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from webhooks import Project, Receiver, answers, make_project, until
 
+from gateway.refusals import NotFound
 from gateway.stores.connectors import connector_queues as queues
 from gateway.stores.connectors import data_connectors
 from gateway.stores.connectors.connector_queues import Job
@@ -287,6 +288,38 @@ async def test_what_is_dropped_is_not_sent_though_the_connector_is_active_again(
     assert receiver.event_ids == fresh
     ledger = await project.ledger(connector)
     assert (ledger.accepted, ledger.delivered, ledger.dropped) == (31, 1, 30)
+
+
+@pytest.mark.parametrize("status", ["ACTIVE", "USER_DISABLED"])
+@pytest.mark.parametrize("of_project", [False, True])
+async def test_a_deleted_connector_goes_at_once_and_what_it_owed_in_slices(
+    project: Project, connection: Connection, small: None, status: str, of_project: bool
+) -> None:
+    """Also with its project: nobody finds it, its secrets are gone, and no slice takes more than its rows."""
+    connector = await project.connector("https://receiver.example/", secret="s" * 32)
+    await project.happen(10)
+    await replay(project, connector, *ALL)
+    while await store.jobs(connection):
+        await slice_of(connection, connector)
+    await project.pool.execute("UPDATE data_connectors SET status = $2 WHERE id = $1", connector, status)
+    if of_project:
+        await project.pool.execute("DELETE FROM devices WHERE project_id = $1", project.project_id)
+        await project.pool.execute("DELETE FROM spaces WHERE project_id = $1", project.project_id)
+        await project.pool.execute("DELETE FROM projects WHERE id = $1", project.project_id)
+    else:
+        await data_connectors.delete(project.pool, connector)
+    with pytest.raises(NotFound):
+        await data_connectors.read(project.pool, project.project_id, connector)
+    row = await project.row(connector)
+    assert (row["status"], row["secret"], row["headers"], row["url"]) == ("USER_DISABLED", b"", b"", "")
+    left = [len(await waiting(project, connector))]
+    assert left == [10]
+    while found := [each for each in await store.jobs(connection) if each[1] == connector]:
+        await slices.work(connection, *found[0])
+        left.append(len(await waiting(project, connector)))
+        assert left[-2] - left[-1] <= slices.ROWS
+    assert left[-1] == 0
+    assert await project.row(connector) is None
 
 
 async def _is_over(project: Project, connector: str) -> bool:
