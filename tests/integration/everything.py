@@ -109,7 +109,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
     role = {"roles": ["roles/project.user"]}
     in_project, in_organization = f"/v2/projects/{acme.project_id}", f"/v2/organizations/{acme.organization_id}"
     account = await _made(caller, f"{in_project}/serviceaccounts", {"displayName": "Other", "enableBasicAuth": True})
-    receiver = {"url": "https://receiver.example/events", "signatureSecret": "s3cret"}
+    receiver = {"url": "https://receiver.example/events", "signatureSecret": "s3cret-of-16-and-more"}
     leads = {"roles": ["roles/organization.admin"]}
     unsorted = {"sn": (row := await acme.row(unclaimed))["sn"], "mac": row["mac"], "space_id": str(acme.space_id)}
     v2 = {

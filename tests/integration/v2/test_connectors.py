@@ -25,7 +25,7 @@ def connectors(acme: Owner, connector: str = "", query: str = "") -> str:
 
 
 async def make(developer: Account, acme: Owner, **members: Any) -> Any:
-    body = {"httpConfig": {"url": URL, "signatureSecret": "s3cret", "headers": {"X-A": "1"}}, **members}
+    body = {"httpConfig": {"url": URL, "signatureSecret": "s3cret-of-16-and-more", "headers": {"X-A": "1"}}, **members}
     status, answer = await developer.ask("POST", connectors(acme), body)
     assert status == 200, answer
     return answer
@@ -38,13 +38,19 @@ async def test_the_client_manages_connectors_as_its_documentation_shows(acme: Ow
     made = await account.client(
         dt.DataConnector.create_data_connector,
         project,
-        config=dt.DataConnector.HttpPushConfig(url=URL, signature_secret="s3cret", headers={"X-Name": "hall"}),
+        config=dt.DataConnector.HttpPushConfig(
+            url=URL, signature_secret="s3cret-of-16-and-more", headers={"X-Name": "hall"}
+        ),
         display_name="Mine",
         event_types=["telemetry", "temperature"],
         labels=["room"],
     )
     assert (made.display_name, made.status, made.event_types) == ("Mine", "ACTIVE", ["telemetry", "temperature"])
-    assert (made.config.url, made.config.signature_secret, made.config.headers) == (URL, "s3cret", {"X-Name": "hall"})
+    assert (made.config.url, made.config.signature_secret, made.config.headers) == (
+        URL,
+        "s3cret-of-16-and-more",
+        {"X-Name": "hall"},
+    )
     again = await account.client(dt.DataConnector.get_data_connector, made.data_connector_id, project)
     assert again.raw == made.raw
     changed = await account.client(
@@ -129,7 +135,7 @@ async def test_patch_changes_what_it_says(
         {"delivery": {"maxInFlight": 0}},
         {"delivery": {"maxInFlight": 1001}},
         {"delivery": {"standardWebhooks": True}},
-        {"delivery": {"standardWebhooks": True}, "httpConfig": {"signatureSecret": "in plain text"}},
+        {"delivery": {"standardWebhooks": True}, "httpConfig": {"signatureSecret": "in plain text, with spaces"}},
         {"labels": ["x"] * 101},
     ],
     ids=str,
@@ -148,7 +154,7 @@ async def test_what_cannot_be_sent_to_is_refused_when_it_is_saved(acme: Owner, d
 @pytest.mark.parametrize(
     ("query", "body"),
     [
-        ("", {"httpConfig": {"signature_secret": "secret"}}),
+        ("", {"httpConfig": {"signature_secret": "secret-of-16-and-more"}}),
         ("", {"display_name": "A"}),
         ("", {"delivery": {"maxInflight": 1}}),
         ("?update_mask=", {}),
@@ -188,7 +194,7 @@ async def test_a_secret_of_standard_webhooks_is_one_that_their_libraries_take(ac
         assert (await developer.ask("PATCH", connectors(acme, connector), body))[0] == 200
         rotated = {"signatureSecret": secret}
         assert (await developer.ask("POST", connectors(acme, connector, ":rotateSecret"), rotated))[0] == 200
-    plain = {"signatureSecret": "in plain text"}
+    plain = {"signatureSecret": "in plain text, with spaces"}
     for call in (("PATCH", "", {"httpConfig": plain}), ("POST", ":rotateSecret", plain)):
         status, answer = await developer.ask(call[0], connectors(acme, connector, call[1]), call[2])
         assert status == 400
@@ -209,11 +215,11 @@ async def test_secrets_are_for_those_who_may_change_them(acme: Owner, developer:
     _, listed = await user.ask("GET", connectors(acme))
     assert listed["dataConnectors"] == [seen]
     row = await acme.pool.fetchrow("SELECT secret, headers FROM data_connectors")
-    assert b"s3cret" not in row["secret"] + row["headers"]
+    assert b"s3cret-of-16-and-more" not in row["secret"] + row["headers"]
     status, rotated = await developer.ask(
-        "POST", connectors(acme, connector, ":rotateSecret"), {"signatureSecret": "n3xt-one"}
+        "POST", connectors(acme, connector, ":rotateSecret"), {"signatureSecret": "n3xt-one-of-16-and-more"}
     )
-    assert (status, rotated["httpConfig"]["signatureSecret"]) == (200, "n3xt-one")
+    assert (status, rotated["httpConfig"]["signatureSecret"]) == (200, "n3xt-one-of-16-and-more")
     row = await acme.pool.fetchrow(
         "SELECT previous_secret, previous_secret_until > now() AS lasts FROM data_connectors"
     )

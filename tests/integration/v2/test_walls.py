@@ -20,7 +20,7 @@ OPEN = {"list_roles", "read_role"}
 """Calls about what is the same for all tenants."""
 CALL_S = 20.0
 """No call that is refused takes so long; a stream that is not refused never ends."""
-RECEIVER = {"url": "https://receiver.example/events", "signatureSecret": "s3cret"}
+RECEIVER = {"url": "https://receiver.example/events", "signatureSecret": "s3cret-of-16-and-more"}
 ROLE = {"roles": ["roles/project.user"]}
 
 
@@ -31,25 +31,28 @@ def bodies(given: dict[str, str]) -> dict[str, Any]:
     return {
         "claim_devices": {"deviceIds": [given["identifier"]]},
         "create_connector": {"httpConfig": RECEIVER},
-        "rotate_secret": {"signatureSecret": "stolen"},
-        "update_connector": {"displayName": "stolen"},
+        "rotate_secret": {"signatureSecret": "stolen-by-somebody"},
+        "update_connector": {"displayName": "stolen-by-somebody"},
         "replay": {"startTime": "2026-05-01T00:00:00Z", "endTime": "2026-05-02T00:00:00Z"},
         "create_emulated_device": {"type": "temperature"},
         "publish_event": {"temperature": {"value": 21.5}},
-        "replace_emulated_device": {"type": "temperature", "labels": {"name": "stolen"}},
-        "update_labels": {"devices": [device], "addLabels": {"stolen": "1"}},
-        "add_label": {"key": "stolen", "value": "1"},
-        "change_label": {"value": "stolen"},
+        "replace_emulated_device": {"type": "temperature", "labels": {"name": "stolen-by-somebody"}},
+        "update_labels": {"devices": [device], "addLabels": {"stolen-by-somebody": "1"}},
+        "add_label": {"key": "stolen-by-somebody", "value": "1"},
+        "change_label": {"value": "stolen-by-somebody"},
         "add_project_member": ROLE | {"email": someone},
         "change_project_member": ROLE,
         "add_organization_member": {"roles": ["roles/organization.admin"], "email": someone},
         "create_members": {"members": [ROLE | {"email": someone, "project": project}]},
         "delete_members": {"names": [f"{project}/members/{given['member']}"]},
-        "create_project": {"organization": f"organizations/{given['organization']}", "displayName": "stolen"},
-        "update_project_labels": {"projects": [project], "addLabels": {"stolen": "1"}},
-        "update_project": {"displayName": "stolen"},
-        "create_account": {"displayName": "stolen"},
-        "update_account": {"displayName": "stolen"},
+        "create_project": {
+            "organization": f"organizations/{given['organization']}",
+            "displayName": "stolen-by-somebody",
+        },
+        "update_project_labels": {"projects": [project], "addLabels": {"stolen-by-somebody": "1"}},
+        "update_project": {"displayName": "stolen-by-somebody"},
+        "create_account": {"displayName": "stolen-by-somebody"},
+        "update_account": {"displayName": "stolen-by-somebody"},
         "transfer_devices": {"devices": [device]},
     }
 

@@ -98,7 +98,7 @@ VALUES: dict[str, Any] = {
     "events": ["touch"],
     "labels": ["floor"],
     "http_config.url": "https://receiver.example/other",
-    "http_config.signature_secret": "secret",
+    "http_config.signature_secret": "secret-of-16-and-more",
     "http_config.headers": {"X-Other": "1"},
     "delivery.asymmetric_signature": True,
     "delivery.standard_webhooks": True,
