@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -18,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from gateway.api import dialects, docs, openapi
+from gateway.api.addresses import unnamed_proxy
 from gateway.api.endpoint import Endpoint
 from gateway.background import Background
 from gateway.connect import authorization, invitation
@@ -218,6 +220,9 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         raise
     for provider, error in catalog.load(settings.manifests).broken.items():
         logs.event(log, logging.WARNING, "manifest_skipped", provider=provider, cause=error)
+    tls = bool(settings.tls_certificate)
+    if unnamed := unnamed_proxy(os.environ, bind=settings.bind, public_url=settings.public_url, tls=tls):
+        logs.event(log, logging.WARNING, "proxy_unnamed", cause=unnamed)
     files_store = blobs.open_store(settings)
     resolver = GuardedResolver(EgressPolicy(settings.egress_allow, http=settings.egress_http))
     shards = installation.shards

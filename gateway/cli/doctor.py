@@ -13,6 +13,7 @@ from msgspec import Struct
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
+from gateway.api.addresses import unnamed_proxy
 from gateway.cli.servers import Servers, ServersError, connect, find
 from schemas import hosts, postgres, redis
 from schemas.manifests import catalog
@@ -61,13 +62,16 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 async def _addresses(_: Servers) -> AsyncIterator[Finding]:
-    """Whether devices can be told where to call."""
+    """Whether devices can be told where to call, and callers told apart."""
     bind, public_url = os.environ.get("FLEETGATE_BIND", ""), os.environ.get("FLEETGATE_PUBLIC_URL", "")
     if public_url:
         yield Finding(True, f"Devices are told to call {public_url}")
     elif hosts.is_every_address(bind.rpartition(":")[0]):
         text = f"{bind} is no address that devices can keep, they get the one they happen to call"
         yield Finding(False, f"{text}; set FLEETGATE_PUBLIC_URL")
+    tls = bool(os.environ.get("FLEETGATE_TLS_CERTIFICATE"))
+    if bind and (unnamed := unnamed_proxy(os.environ, bind=bind, public_url=public_url, tls=tls)):
+        yield Finding(False, unnamed)
 
 
 async def _manifests(_: Servers) -> AsyncIterator[Finding]:
