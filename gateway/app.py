@@ -25,6 +25,7 @@ from gateway.background import Background
 from gateway.connect import authorization, invitation
 from gateway.device import children, config, device, events, registration, space, telemetry
 from gateway.device import commands as device_commands
+from gateway.device import dumps as device_dumps
 from gateway.device import files as device_files
 from gateway.device import incidents as device_incidents
 from gateway.device import licenses as device_licenses
@@ -49,6 +50,7 @@ from gateway.organization import (
     connector_runs,
     device_keys,
     devices,
+    dumps,
     files,
     hardware_keys,
     histories,
@@ -113,6 +115,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *events.ENDPOINTS,
     *device_incidents.ENDPOINTS,
     *device_files.ENDPOINTS,
+    *device_dumps.ENDPOINTS,
     *info.ENDPOINTS,
     *claims.ENDPOINTS,
     *cloud_connectors.ENDPOINTS,
@@ -130,6 +133,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *command_definitions.ENDPOINTS,
     *hardware_keys.ENDPOINTS,
     *files.ENDPOINTS,
+    *dumps.ENDPOINTS,
     *partners.ENDPOINTS,
     *projects.ENDPOINTS,
     *api_keys.ENDPOINTS,

@@ -237,6 +237,10 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     file_bytes_max: Annotated[
         int, Meta(ge=1, le=5 * 2**30, description="Most bytes of a file, firmware for instance.")
     ] = 2 * 2**30
+    dump_bytes_max: Annotated[int, Meta(ge=1, le=2**30, description="Most bytes of a dump of a device.")] = 64 * 2**20
+    dumps_max: Annotated[
+        int, Meta(ge=1, le=1_000, description="Dumps that are kept of one device; of more the oldest go.")
+    ] = 20
     uploads_max: Annotated[_Count, Meta(description="Files coming in at once in one edge process; more get 503.")] = 32
     downloads_max: Annotated[_Count, Meta(description="Files going out at once in one edge process; more get 503.")] = (
         200
@@ -283,6 +287,7 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
     ] = 31
     commands_days: Annotated[_Days, Meta(description="Days that commands are kept after their end.")] = 90
     incidents_days: Annotated[_Days, Meta(description="Days that incidents are kept after they were closed.")] = 365
+    dumps_days: Annotated[_Days, Meta(description="Days that dumps of devices are kept.")] = 30
     quarantine_days: Annotated[_Days, Meta(description="Days that messages which cannot be stored are kept.")] = 90
     deleted_devices_days: Annotated[
         _Days,

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -18,8 +18,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.api import dialects
-from gateway.api.ranges import Part, UnsatisfiableError, asked_for, is_another, is_known
+from gateway.api.ranges import Span, UnsatisfiableError, asked_for, is_another, is_known
 from gateway.ingest.connection import ABORT
+from gateway.stores.files.dumps import Part, PartsReading
 from schemas import logs
 from schemas.blobs.store import PIECE_BYTES, BlobsAway, BlobStore, NoBlobError, Reading
 
@@ -33,10 +34,12 @@ class Content(Struct, frozen=True):
     """Some bytes of the store, and what they are called."""
 
     checksum: str
-    """Their SHA-256, in hex."""
+    """Their SHA-256, in hex; of what lies in parts, something else that is another one for other bytes."""
     size: int
     file_name: str
     media_type: str = "application/octet-stream"
+    parts: Sequence[Part] | None = None
+    """Where they lie, if not under their checksum."""
 
 
 Rest = Callable[[int], Awaitable[None]]
@@ -59,30 +62,33 @@ async def _answer(
     request: Request, blobs: BlobStore, content: Content, end: Callable[[], None], rest: Rest
 ) -> Response:
     etag = f'"{content.checksum}"'
+    headers = {"etag": etag, "accept-ranges": "bytes", "cache-control": CACHING}
     digest = f"sha-256=:{base64.b64encode(bytes.fromhex(content.checksum)).decode()}:"
-    headers = {"etag": etag, "accept-ranges": "bytes", "cache-control": CACHING, "repr-digest": digest}
+    if content.parts is None:
+        headers["repr-digest"] = digest
     if is_another(request.headers, etag):
         end()
         return dialects.PLAIN.error(412, "These are other bytes", {"etag": etag})
     if is_known(request.headers, etag):
         end()
         return Response(None, 304, headers)
-    status, part = 200, None
+    status, span = 200, None
     if request.method == "GET":
         try:
-            part = asked_for(request.headers, content.size, etag)
+            span = asked_for(request.headers, content.size, etag)
         except UnsatisfiableError:
             end()
             told = {"content-range": f"bytes */{content.size}", "accept-ranges": "bytes"}
             return dialects.PLAIN.error(416, f"There are no bytes in this range: there are {content.size}", told)
-    if part is None:
-        part = Part(0, content.size)
-        headers["content-digest"] = digest
+    if span is None:
+        span = Span(0, content.size)
+        if content.parts is None:
+            headers["content-digest"] = digest
     else:
         status = 206
-        headers["content-range"] = f"bytes {part.start}-{part.end - 1}/{content.size}"
+        headers["content-range"] = f"bytes {span.start}-{span.end - 1}/{content.size}"
     headers |= {
-        "content-length": str(part.end - part.start),
+        "content-length": str(span.end - span.start),
         "content-type": content.media_type,
         "content-disposition": disposition(content.file_name),
         "content-security-policy": "default-src 'none'; sandbox",
@@ -91,12 +97,18 @@ async def _answer(
     if request.method == "HEAD":
         end()
         return Response(None, status, headers)
+    reading = await _reading(blobs, content, span)
+    return Download(reading, status, headers, end, rest, large=span.end - span.start > PIECE_BYTES)
+
+
+async def _reading(blobs: BlobStore, content: Content, span: Span) -> Reading:
+    if content.parts is not None:
+        return PartsReading(blobs, content.parts, span.start, span.end)
     try:
-        reading = await blobs.read(content.checksum, part.start, part.end)
+        return await blobs.read(content.checksum, span.start, span.end)
     except NoBlobError as error:
         logs.event(log, logging.ERROR, "file_bytes_missing", checksum=content.checksum)
         raise BlobsAway(str(error)) from None
-    return Download(reading, status, headers, end, rest, large=part.end - part.start > PIECE_BYTES)
 
 
 def disposition(file_name: str) -> str:

@@ -16,7 +16,7 @@ _DIGITS_MAX = 19
 """Numbers with more are beyond the end of anything."""
 
 
-class Part(NamedTuple):
+class Span(NamedTuple):
     """The bytes from `start` up to, not including, `end`."""
 
     start: int
@@ -27,7 +27,7 @@ class UnsatisfiableError(Exception):
     """There are no bytes in what was asked for."""
 
 
-def asked_for(headers: Headers, size: int, etag: str) -> Part | None:
+def asked_for(headers: Headers, size: int, etag: str) -> Span | None:
     """The part that a GET asks for; None is the whole. Raises UnsatisfiableError."""
     given = headers.getlist("range")
     if len(given) != 1 or not _may_continue(headers.getlist("if-range"), etag):
@@ -45,7 +45,7 @@ def asked_for(headers: Headers, size: int, etag: str) -> Part | None:
     return satisfiable[0] if len(parts) == 1 else None
 
 
-def _part(spec: str, size: int) -> Part | None:
+def _part(spec: str, size: int) -> Span | None:
     """The part that a spec means, empty where it has no bytes; None when it is none."""
     found = _SPEC.fullmatch(spec)
     if found is None or spec == "-":
@@ -53,10 +53,10 @@ def _part(spec: str, size: int) -> Part | None:
     first, last = _number(found["first"]), _number(found["last"])
     if first is None:
         assert last is not None
-        return Part(max(0, size - last), size)
+        return Span(max(0, size - last), size)
     if last is not None and last < first:
         return None
-    return Part(min(first, size), size if last is None else min(last + 1, size))
+    return Span(min(first, size), size if last is None else min(last + 1, size))
 
 
 def _number(digits: str) -> int | None:

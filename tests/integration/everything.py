@@ -160,9 +160,13 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
                 "device_id": str(own),
                 "incident_id": str(incidents[own]),
                 "file_id": files["partner"].pop("/of_a_device"),
+                "dump_id": await _dump_of(acme, own, access_key(str(own), 0)),
+                "mime": "text/plain",
+                "file_name": "log.txt",
             },
             organization: {
                 "device_id": str(owned),
+                "dump_id": await _dump_of(acme, owned, access_key(str(owned), 0)),
                 "command_id": cancelled["id"],
                 "incident_id": str(incidents[owned]),
                 "project_id": project["id"],
@@ -305,6 +309,14 @@ async def _license(acme: Owner, device_id: UUID | None, state: str) -> str:
         "UPDATE licenses SET device_id = $2, state = $3 WHERE id = $1", made["id"], device_id, state
     )
     return str(made["id"])
+
+
+async def _dump_of(owner: Owner, device_id: UUID, key: str) -> str:
+    """A dump that a device sent."""
+    url = f"{owner.url}/v1/devices/{device_id}/dumps/text%2Fplain/log.txt"
+    async with owner.http.post(url, data=b"line", headers={"authorization": key}) as answer:
+        assert answer.status == 201
+        return str((await answer.json())["id"])
 
 
 async def _files_of(owner: Owner, side: str) -> dict[str, str]:

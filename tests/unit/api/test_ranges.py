@@ -4,13 +4,13 @@ import pytest
 from starlette.datastructures import Headers
 
 from gateway.api.downloads import disposition
-from gateway.api.ranges import Part, UnsatisfiableError, asked_for, is_another, is_known
+from gateway.api.ranges import Span, UnsatisfiableError, asked_for, is_another, is_known
 
 ETAG = '"ab"'
 SIZE = 1000
 
 
-def part(*ranges: str, if_range: str | None = None, size: int = SIZE) -> Part | None:
+def part(*ranges: str, if_range: str | None = None, size: int = SIZE) -> Span | None:
     headers = [(b"range", value.encode("latin-1")) for value in ranges]
     if if_range is not None:
         headers.append((b"if-range", if_range.encode("latin-1")))
