@@ -96,8 +96,34 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         return Vault(self.secrets_key or self.master_key, purpose, self.secrets_key_previous, *self.master_keys)
 
 
-class Stores(Keys, frozen=True, kw_only=True):
-    """Where the data live; every process needs both."""
+class FileStore(Keys, frozen=True, kw_only=True):
+    """Where the bytes of files and dumps lie."""
+
+    file_store: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Where the bytes of files and dumps lie: a folder, the same one for all processes, or "
+            "s3://BUCKET/PREFIX (with fleetgate[s3]).",
+        ),
+    ] = ".fleetgate/files"
+    file_store_endpoint: Annotated[
+        str,
+        matching(
+            "^(https?://.*)?$",
+            "must begin with http:// or https://",
+            description="URL of an S3-compatible service; default: that of AWS.",
+        ),
+    ] = ""
+    file_store_region: Annotated[str, Meta(description="Region of the bucket.")] = "us-east-1"
+    file_store_key_id: Annotated[
+        str, Meta(description="Access key of the bucket; default: what AWS_… variables or the machine's role say.")
+    ] = ""
+    file_store_secret: Annotated[str, Meta(description="Its secret (secret).")] = ""
+
+
+class Stores(FileStore, frozen=True, kw_only=True):
+    """Where the data live; every process needs all of them."""
 
     postgres_dsn: Dsn
     redis_url: RedisUrl
@@ -140,10 +166,6 @@ class Shared(Stores, frozen=True, kw_only=True):
             description="Bytes of JSON that the state of a device holds, where its model says nothing else.",
         ),
     ] = STATE_BYTES.default
-    file_store: Annotated[
-        str,
-        Meta(min_length=1, description="Folder for the bytes of files and dumps, the same one for all processes."),
-    ] = ".fleetgate/files"
     egress_allow: Annotated[
         str,
         Meta(description="Networks beside the internet that webhooks and imports may go to: CIDRs, comma-separated."),

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.cli.secret_file import write_secret
 from schemas import postgres
-from schemas.settings import PREFIX, Dsn, Keys, RedisCa, RedisUrl, SettingsError, UpSettings, load, variables
+from schemas.settings import PREFIX, Dsn, FileStore, RedisCa, RedisUrl, SettingsError, UpSettings, load, variables
 
 POSTGRES_VERSION_MIN = 15
 
@@ -18,7 +18,7 @@ class ServersError(Exception):
     """A server is not there, or not usable; the text says which and why."""
 
 
-class Servers(Keys, frozen=True, kw_only=True):
+class Servers(FileStore, frozen=True, kw_only=True):
     """Where the data live, and the keys that fit them."""
 
     postgres_dsn: Dsn

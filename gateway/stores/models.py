@@ -196,6 +196,14 @@ def _check_mappings(device_type: str, event_mappings: Mapping[str, str]) -> None
         raise DoesNotFit(f"Event mappings: {error}") from None
 
 
+async def vendor_of(connection: Executor, model_id: UUID) -> UUID:
+    """The organization that makes a model. Raises NotFound."""
+    vendor: UUID | None = await connection.fetchval("SELECT organization_id FROM device_models WHERE id = $1", model_id)
+    if vendor is None:
+        raise NotFound(UNKNOWN)
+    return vendor
+
+
 async def publish(connection: Executor, model_id: UUID, *, public: bool) -> Model:
     """Let every organization claim the model's devices, or no longer. The operator's to say: see `claiming`.
 

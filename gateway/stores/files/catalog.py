@@ -125,6 +125,16 @@ async def read(connection: Executor, whose: Whose, file_id: UUID) -> File:
     return _file(row)
 
 
+async def owner(connection: Executor, file_id: UUID) -> Whose:
+    """Whose file it is, for whoever runs the gateway. Raises NotFound."""
+    row = await connection.fetchrow("SELECT organization_id, model_id FROM files WHERE id = $1", file_id)
+    if row is None:
+        raise NotFound(UNKNOWN)
+    if row["organization_id"] is not None:
+        return Whose(row["organization_id"], as_vendor=False)
+    return Whose(await models.vendor_of(connection, row["model_id"]), as_vendor=True)
+
+
 async def create(connection: Connection, whose: Whose, model_id: UUID | None, members: Mapping[str, Any]) -> File:
     """A new draft without bytes, in a transaction. Raises NotFound for an unknown model, DoesNotFit."""
     if model_id is not None:
