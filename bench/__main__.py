@@ -21,6 +21,7 @@ from typing import NamedTuple
 from bench import (
     connectors,
     delivery,
+    download,
     end_to_end,
     flush,
     history,
@@ -54,6 +55,7 @@ WORKLOADS = (
     "sync",
     "history",
     "upkeep",
+    "download",
 )
 FEW = 300_000
 """Devices of the workloads that do not depend on how many there are."""
@@ -127,6 +129,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "history" in only:
         async with rig(size.events // history.EVENTS_OF_DEVICE) as servers:
             await history.run(servers, report)
+    if "download" in only:
+        async with rig(1_000) as servers:
+            await download.run(servers, report, rounds=fewer_rounds, seconds=each_s)
     if kept:
         print(f"written to {report.write()}")
 

@@ -24,7 +24,7 @@ http {{
   access_log off; keepalive_requests 1000000000; client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fcgi; uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "ok"; }} }}
+  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ {what} }} location = / {{ return 200 "ok"; }} }}
 }}
 """
 
@@ -57,8 +57,8 @@ def uvicorn(rig: Rig, application: str) -> str:
     return rig.peer(command, f"http://127.0.0.1:{port}/")
 
 
-def nginx(rig: Rig) -> str | None:
-    """nginx that returns 200; its URL, or None where no nginx is here."""
+def nginx(rig: Rig, files: Path | None = None) -> str | None:
+    """nginx that returns 200, or serves the files of a folder; its URL, or None where no nginx is here."""
     binary = _nginx()
     if binary is None:
         return None
@@ -66,7 +66,8 @@ def nginx(rig: Rig) -> str | None:
     folder = rig.folder / "nginx"
     folder.mkdir()
     configuration = folder / "nginx.conf"
-    configuration.write_text(_NGINX.format(folder=folder, port=port, user=folder.owner()))
+    what = 'return 200 "ok";' if files is None else f"root {files}; sendfile on; tcp_nopush on;"
+    configuration.write_text(_NGINX.format(folder=folder, port=port, user=folder.owner(), what=what))
     return rig.peer([binary, "-p", str(folder), "-c", str(configuration)], f"http://127.0.0.1:{port}/")
 
 

@@ -264,7 +264,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         events=tail,
         blobs=files_store,
         uploads=Transfers("uploads", settings.uploads_max, metrics),
-        downloads=Downloads(settings.downloads_max, metrics, telemetry_comes=ingest.is_busy),
+        downloads=Downloads(settings.downloads_max, metrics, trips=ingest.trips),
         resolver=resolver,
         shares=TenantShares(settings.postgres_pool, settings.organization_share, metrics),
         closing=hot.closing,

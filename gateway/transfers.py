@@ -19,8 +19,13 @@ OF_ONE_MAX = 4
 TURNS_S, TURNS_AT_ONCE = 50, 1_000
 """Requests for ranges that one device may make in a second, and before that counts: a file of 2 GiB in pieces of 2 KiB
 is a million of them."""
-BESIDE_TELEMETRY_BYTES_S = 100 * 10**6
-"""What all downloads of an edge get while telemetry comes in: about a tenth of what its loop can send."""
+BESIDE_TELEMETRY = 0.05
+"""The share of an edge's time that all its downloads have while telemetry comes in."""
+TELEMETRY_S = 0.25
+"""For so long after a message was sent to Redis the next one is expected."""
+FIRST_COST_S = 1e-8
+"""Of a byte, until it is known: that of a slow machine."""
+FORGET_COST = 1.02
 AWAY_S = 10.0
 """A device that asked for nothing for so long is noted as seen when it asks again."""
 BUSY = "Too many transfers are under way, try again"
@@ -75,18 +80,23 @@ class Downloads(Transfers):
         self,
         most: int,
         metrics: Metrics,
-        telemetry_comes: Callable[[], bool],
+        trips: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__("downloads", most, metrics)
-        self._telemetry_comes = telemetry_comes
+        self._trips = trips
+        self._trips_seen = 0
+        self._telemetry_at = -TELEMETRY_S
+        self._cost_s = FIRST_COST_S
+        """What sending a byte takes of the loop: the least that was measured lately, since what is measured may hold
+        what others did meanwhile."""
         self._clock = clock
         self._turns: dict[UUID, float] = {}
         """When the turns that each device took so far are over, at the pace of `TURNS_S`."""
         self._seen: dict[UUID, float] = {}
         self._tidied = 0.0
         self._free = 0.0
-        """When the bytes that were sent beside telemetry are over, at their pace."""
+        """When what was sent beside telemetry is paid for, at its share of the time."""
 
     async def turn(self, caller: UUID) -> None:
         """Wait until a device may ask for the next range: at once, unless it asked for very many."""
@@ -106,12 +116,18 @@ class Downloads(Transfers):
             return False
         return True
 
-    async def yield_to_telemetry(self, sent_bytes: int) -> None:
-        """Wait, while telemetry comes in, until so many bytes fit into what downloads get of the edge's time."""
-        if not self._telemetry_comes():
+    async def yield_to_telemetry(self, sent_bytes: int, took_s: float) -> None:
+        """Wait, while telemetry comes in, until what was sent fits into the share of downloads.
+
+        `took_s` is how long this thread was busy meanwhile, with the sending or with anything else.
+        """
+        now, trips = self._clock(), self._trips()
+        self._cost_s = min(self._cost_s * FORGET_COST, took_s / sent_bytes)
+        if trips != self._trips_seen:
+            self._trips_seen, self._telemetry_at = trips, now
+        if now - self._telemetry_at >= TELEMETRY_S:
             return
-        now = self._clock()
-        self._free = max(now, self._free) + sent_bytes / BESIDE_TELEMETRY_BYTES_S
+        self._free = max(now, self._free) + sent_bytes * self._cost_s / BESIDE_TELEMETRY
         await asyncio.sleep(self._free - now)
 
     def _tidy(self, now: float) -> None:

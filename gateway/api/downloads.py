@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from urllib.parse import quote
 
@@ -42,8 +43,8 @@ class Content(Struct, frozen=True):
     """Where they lie, if not under their checksum."""
 
 
-Rest = Callable[[int], Awaitable[None]]
-"""Waited for after so many bytes were sent."""
+Rest = Callable[[int, float], Awaitable[None]]
+"""Waited for after so many bytes were sent, in so many seconds of this thread at most."""
 
 
 async def answer(request: Request, blobs: BlobStore, content: Content, end: Callable[[], None], rest: Rest) -> Response:
@@ -149,11 +150,14 @@ class Download(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             async with _watching(receive) if self._large else contextlib.nullcontext(_NEVER) as gone:
-                async for piece in self._reading:
+                pieces = aiter(self._reading)
+                began_s = time.thread_time()
+                while piece := await anext(pieces, b""):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                     if gone.is_set():
                         return
-                    await self._rest(len(piece))
+                    await self._rest(len(piece), time.thread_time() - began_s)
+                    began_s = time.thread_time()
         except BlobsAway as error:
             logs.event(log, logging.WARNING, "file_store_away", path=scope["path"], cause=str(error))
             scope["extensions"][ABORT]()

@@ -86,9 +86,9 @@ class Ingest:
         """Whether there is a connection to the node of this shard."""
         return self._trips.is_connected(shard)
 
-    def is_busy(self) -> bool:
-        """Whether telemetry is on its way to Redis at this moment."""
-        return self._trips.waiting > 0
+    def trips(self) -> int:
+        """Round trips to Redis so far: while telemetry comes in, there are ever more."""
+        return self._trips.begun
 
     # Offering messages
 

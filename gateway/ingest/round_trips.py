@@ -82,6 +82,8 @@ class RoundTrips:
         self, nodes: Nodes, metrics: Metrics, deliver: Deliver, *, shards: int, timeout_s: float, replicas_min: int = 0
     ) -> None:
         self.waiting = 0
+        self.begun = 0
+        """Round trips so far."""
         """Messages that were counted in, and not yet delivered."""
         self._nodes = nodes
         self._metrics = metrics
@@ -156,6 +158,7 @@ class RoundTrips:
             parts.append(self._wait)
             expected += 1
         lane.under_way.append(time.monotonic())
+        self.begun += 1
         self._metrics.edge_batch_messages.observe(messages)
         lane.pipe.send(b"".join(parts), expected, lambda answer: self._arrive(lane, travelling, answer))
 

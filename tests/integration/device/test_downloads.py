@@ -75,6 +75,13 @@ async def fetch(
         return Answer(answer.status, answer.headers, await answer.read())
 
 
+async def under_way(edge: RunningEdge, expected: int) -> None:
+    """Wait until so many downloads are under way: a client has its answer a moment before its place is free."""
+    async with asyncio.timeout(10):
+        while edge.services.downloads.under_way != expected:
+            await asyncio.sleep(0.002)
+
+
 async def test_a_device_learns_of_its_firmware_and_fetches_it(shelf: Shelf) -> None:
     """The whole way: response map, file, its url, the bytes, their digests, the new version, nothing more to do."""
     unit = await shelf.fleet.unit()
@@ -179,7 +186,7 @@ async def test_a_withdrawn_file_is_gone_and_who_downloads_it_may_finish(
     url = f"{unit.fleet.owner.url}/v1/devices/{unit.id}/files/{file_id}/content"
     withdrawn = []
 
-    async def withdraw_first(sent: int) -> None:
+    async def withdraw_first(sent: int, _: float) -> None:
         if not withdrawn:
             withdrawn.append(sent)
             await shelf.withdraw(file_id)
@@ -262,10 +269,12 @@ async def test_downloads_have_a_limit_of_their_own_and_telemetry_s_does_not_coun
         busy = await fetch(unit, file_id)
         assert (busy.status, busy.headers["retry-after"].isdigit()) == (503, True)
         assert (await fetch(other, file_id)).status == 200
+        await under_way(edge, transfers.OF_ONE_MAX)
         held.append(edge.services.downloads.begin(ids.new_id()))
         assert (await fetch(other, file_id)).status == 503
         for end in held:
             end()
+        await under_way(edge, 0)
         assert (await fetch(unit, file_id)).status == 200
 
 
@@ -283,6 +292,4 @@ async def test_every_way_an_answer_ends_gives_its_place_back(edge: RunningEdge, 
         answer.close()
     await edge.services.blobs.delete(hashlib.sha256(DATA).hexdigest())
     assert (await fetch(unit, file_id)).status == 503
-    async with asyncio.timeout(5):
-        while edge.services.downloads.under_way:
-            await asyncio.sleep(0.002)
+    await under_way(edge, 0)
