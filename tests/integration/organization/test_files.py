@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -206,6 +207,28 @@ async def test_a_cut_off_upload_leaves_nothing_and_a_second_try_is_clean(edge: R
         await until(edge, something=False)
     assert (await side.put(file_id, data))[0] == 200
     assert stored(edge) == [hashlib.sha256(data).hexdigest()]
+
+
+async def test_a_full_disk_is_503_for_files_and_for_nothing_else(
+    edge: RunningEdge, side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left of what found no room, and once there is some the same upload is done."""
+    file_id, data = await side.draft(), os.urandom(600_000)
+    write, written = os.write, [0]
+
+    def full(descriptor: int, piece: Any) -> int:
+        written[0] += len(piece)
+        if written[0] > 300_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, piece)
+
+    with monkeypatch.context() as filling:
+        filling.setattr(os, "write", full)
+        status, answer = await side.put(file_id, data)
+        assert (status, answer["error"]) == (503, "The file store is not available, try again")
+        assert stored(edge) == []
+        assert (await side.call("GET", f"/{file_id}"))["checksum"] is None
+    assert (await side.put(file_id, data))[0] == 200
 
 
 async def test_a_tenant_has_so_many_uploads_at_once(edge: RunningEdge, acme: Owner, globex: Owner) -> None:
