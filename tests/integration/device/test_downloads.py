@@ -253,6 +253,25 @@ async def test_a_command_with_a_file_tells_where_to_fetch_it(shelf: Shelf) -> No
         assert await answer.read() == DATA
 
 
+async def test_a_command_s_url_is_one_that_the_device_can_call(dsn: str, redis_url: str, redis_client: Redis) -> None:
+    """At the address that the device called, where the edge is bound to every address; others' URLs stay."""
+    await open_shards(redis_client)
+    async with running_edge(dsn, redis_url, bind="0.0.0.0:8080") as edge:
+        fleet = await fleet_of(await owner(edge, "Acme"))
+        unit = await fleet.unit(claimed=True)
+        await definitions.add(fleet.owner.pool, fleet.owner.model_id, name="update_firmware", needs_file=True)
+        file_id = await Shelf(fleet).file()
+        sent = {"command": "update_firmware", "file_id": file_id}
+        await fleet.owner.call("POST", f"/devices/{unit.id}/commands", sent)
+        shown = (await unit.call("GET", "/command"), (await unit.call("GET", "/command/pending_commands"))[0])
+        for url in (command["parameters"]["url"] for command in shown):
+            assert url.startswith(f"{edge.url}/v1/devices/{unit.id}/files/{file_id}/content?token=")
+            async with edge.http.get(url) as answer:
+                assert await answer.read() == DATA
+    for other in ("https://files.example/v1/fw.bin", "", "https://gw.example/v1/devices/x/files/y/content?token=1.a"):
+        assert download_tokens.moved(other, "http://here") == other
+
+
 async def test_downloads_have_a_limit_of_their_own_and_telemetry_s_does_not_count_them(
     dsn: str, redis_url: str, redis_client: Redis
 ) -> None:
