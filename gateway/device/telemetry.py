@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from gateway.api import bodies
 from gateway.api.callers import devices
-from gateway.api.callers.authorization import presented_key
+from gateway.api.callers.authorization import credential, presented_key
 from gateway.api.callers.devices import DEVICE
 from gateway.api.dialects import ErrorBody
 from gateway.api.endpoint import Endpoint, endpoint
@@ -261,7 +261,7 @@ async def _offer_of_parent(
 
 
 def _take_token(body: bytes) -> tuple[str | None, bytes]:
-    """The token of a message, and the message without it.
+    """The token of a message, and the message without it. Raises Unauthenticated for two different ones.
 
     One that is no message stays as it is: it is about to be refused by `offer`, with its sentence.
     """
@@ -272,10 +272,17 @@ def _take_token(body: bytes) -> tuple[str | None, bytes]:
             credentials = _credentials.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None, body
-        return credentials.access_token or credentials.access_key, body
-    token = message.access_token or message.access_key
+        return _token_of(credentials), body
+    token = _token_of(message)
     message.access_token = message.access_key = None
     return token, _encoder.encode(message)
+
+
+def _token_of(message: TelemetryWithToken | Credentials) -> str | None:
+    given = {credential(token) for token in (message.access_token, message.access_key) if token}
+    if len(given) > 1:
+        raise Unauthenticated
+    return given.pop() if given else None
 
 
 def _response(status: int, body: bytes, retry_after_s: int | None) -> Response:

@@ -2,11 +2,18 @@
 
 from starlette.requests import Request
 
+_SPACE = " \t\r\n"
+
 
 def presented_key(request: Request) -> str:
-    """The credential of a request; a `Bearer ` prefix is tolerated."""
-    value = request.headers.get("authorization", "")
-    return value[7:].strip() if value[:7].lower() == "bearer " else value
+    """The credential of a request."""
+    return credential(request.headers.get("authorization", ""))
+
+
+def credential(text: str) -> str:
+    """What is shown, in a header or in a body, without white space around it; a `Bearer ` prefix is tolerated."""
+    text = text.strip(_SPACE)
+    return text[7:].strip(_SPACE) if text[:7].lower() == "bearer " else text
 
 
 def api_key_scheme(description: str) -> dict[str, str]:

@@ -313,7 +313,18 @@ async def _register(edge: RunningEdge, fleet: Fleet, host: str, **more: str) -> 
         return answer.status, await answer.json()
 
 
-DIRT = ["{}\n", "{}\r\n", " {}", "\t{} ", "\ufeff{}", "{}\u00a0", "{}\u200b\n"]
+DIRT = [
+    "{}\n",
+    "{}\r\n",
+    " {}",
+    "\t{} ",
+    "\ufeff{}",
+    "{}\u00a0",
+    "{}\u200b\n",
+    "\x02{}\x03",
+    "\x1d{}\x04",
+    "\u2060{}\u200d\u2028",
+]
 
 
 @pytest.mark.parametrize("dirt", DIRT)
@@ -338,8 +349,12 @@ async def test_stored_serial_numbers_are_trimmed_unless_that_would_make_two_unit
     acme: Owner, repository: Path
 ) -> None:
     """By the migration: the trimmed one that exists keeps its name, of two equal ones the first gets it."""
-    sns = ["A\n", "A", " B", "B ", "C\r\n", " ", "D"]
+    sns = ["A\n", "A", " B", "B ", "C\r\n", " ", "D", "\x02E\x03", "\u2060F\u3000"]
     devices = [await acme.device(sn=sn) for sn in sns]
-    await acme.pool.execute((repository / "schemas" / "migrations" / "0006_serial_numbers.sql").read_text())
-    after = [(await acme.row(device))["sn"] for device in devices]
-    assert after == ["A\n", "A", "B", "B ", "C", " ", "D"]
+    for name, *last in (
+        ("0006_serial_numbers", "\x02E\x03", "\u2060F\u3000"),
+        ("0033_serial_numbers_unseen", "E", "F"),
+    ):
+        await acme.pool.execute((repository / "schemas" / "migrations" / f"{name}.sql").read_text())
+        after = [(await acme.row(device))["sn"] for device in devices]
+        assert after == ["A\n", "A", "B", "B ", "C", " ", "D", *last]

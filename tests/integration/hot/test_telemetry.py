@@ -289,15 +289,17 @@ async def test_an_offline_device_sends_its_batch_as_an_array(edge: Any, acme: Ow
 
 
 async def test_an_array_with_tokens_needs_no_other_key(edge: Any, redis_client: Redis) -> None:
-    """In each of its messages or in one; two different ones are 401 for that device; tokens are never stored."""
-    (each, key), (one, key_of_one), (two, key_of_two) = device(edge), device(edge), device(edge)
+    """In each of its messages or in one, as in a header; two different ones are 401 for that device; they are
+    never stored."""
+    (each, key), (one, key_of_one), (two, key_of_two), (three, key_of_three) = (device(edge) for _ in range(4))
     body = {
-        each: numbered(1, 2, access_token=key),
+        each: numbered(1, access_token=key) + numbered(2, access_token=f" bearer {key}\n", access_key=f"{key} "),
         one: numbered(3) + numbered(4, access_key=key_of_one),
         two: numbered(5, access_token=key_of_two) + numbered(6, access_token=key),
+        three: numbered(7, access_token=key_of_three, access_key=key),
     }
     status, answer = await mass(edge, each, "", json.dumps(body).encode())
-    assert (status, answer[two]) == (422, {"error": "Unauthorized"})
+    assert (status, answer[two], answer[three]) == (422, {"error": "Unauthorized"}, {"error": "Unauthorized"})
     assert answer[each]["success"] is answer[one]["success"] is True
     found = await stored(redis_client)
     assert sorted(json.loads(body)["telemetries"]["n"] for _, body in found) == [1, 2, 3, 4]
