@@ -15,7 +15,7 @@ _UNSEEN = "".join(
     )
     for code in range(first, last + 1)
 )
-"""Control characters, spaces, ends of lines, and what joins or directs text; migration 33 has the same."""
+"""Control characters, spaces, ends of lines, and what joins or directs text; migration 36 has the same."""
 
 
 def normalized(text: str) -> str:

@@ -90,13 +90,14 @@ class Path(Struct, kw_only=True):
     """Names from the root down, as a list (`path`) or joined by `/` (`path` or `name`).
 
     With `parent_id` they begin below that space; the project is its, or the organization's only one, where none is
-    named.
+    named. `config` is that of the space if it is made; one that is found keeps its own.
     """
 
     project_id: UUID | None = None
     parent_id: UUID | None = None
     path: Annotated[list[SpaceName], Meta(min_length=1, max_length=DEPTH_MAX)] | JoinedNames | None = None
     name: JoinedNames | None = None
+    config: Config = {}
 
 
 @endpoint(
@@ -128,6 +129,7 @@ async def find_or_create_space(services: Services, organization: OrganizationSco
     """The space at a path; it and what is missing above it are created."""
     if (body.path is None) == (body.name is None):
         raise DoesNotFit("Give either path or name")
+    _check_config(body.config)
     member, names = ("Name", body.name) if body.path is None else ("Path", body.path)
     if isinstance(names, str):
         try:
@@ -137,7 +139,8 @@ async def find_or_create_space(services: Services, organization: OrganizationSco
     async with services.postgres.acquire() as connection:
         project_id = await _project(connection, organization.id, body.project_id, body.parent_id)
         above = [] if body.parent_id is None else await spaces.names_of(connection, project_id, body.parent_id)
-        return await spaces.find_or_create(connection, organization.id, project_id, [*above, *(names or ())])
+        path = [*above, *(names or ())]
+        return await spaces.find_or_create(connection, organization.id, project_id, path, config=body.config)
 
 
 @endpoint(

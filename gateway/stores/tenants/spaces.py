@@ -142,8 +142,15 @@ async def create(
     return Space(**row)
 
 
-async def find_or_create(connection: Connection, organization_id: UUID, project_id: UUID, path: list[str]) -> Space:
-    """The space at `path` (names from the root down), made with all that is missing above it.
+async def find_or_create(
+    connection: Connection,
+    organization_id: UUID,
+    project_id: UUID,
+    path: list[str],
+    *,
+    config: Mapping[str, Any] = {},
+) -> Space:
+    """The space at `path` (names from the root down), made with `config`, and with all that is missing above it.
 
     Raises NotFound for the project, DoesNotFit when the path is empty, too deep or too long.
     """
@@ -158,7 +165,10 @@ async def find_or_create(connection: Connection, organization_id: UUID, project_
         for depth in range(1, len(path) + 1):
             found = await _at(connection, organization_id, project_id, "/".join(path[:depth]))
             if found is None:
-                found = await create(connection, organization_id, project_id, path[depth - 1], parent_id=parent_id)
+                given = config if depth == len(path) else {}
+                found = await create(
+                    connection, organization_id, project_id, path[depth - 1], parent_id=parent_id, config=given
+                )
             parent_id = found.id
     assert found is not None
     return found

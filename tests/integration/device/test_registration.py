@@ -353,7 +353,7 @@ async def test_stored_serial_numbers_are_trimmed_unless_that_would_make_two_unit
     devices = [await acme.device(sn=sn) for sn in sns]
     for name, *last in (
         ("0006_serial_numbers", "\x02E\x03", "\u2060F\u3000"),
-        ("0033_serial_numbers_unseen", "E", "F"),
+        ("0036_serial_numbers_unseen", "E", "F"),
     ):
         await acme.pool.execute((repository / "schemas" / "migrations" / f"{name}.sql").read_text())
         after = [(await acme.row(device))["sn"] for device in devices]

@@ -141,6 +141,11 @@ async def test_find_or_create_makes_what_is_missing_and_finds_the_rest(acme: Own
     )
     assert found == made
     assert await paths(acme) == ["Hall", "Hall/Room", "Hall/Room/Shelf"]
+    body = {"name": "Attic/Box", "parent_id": made["id"], "config": {"a": 1}}
+    new = await acme.call("POST", "/spaces/find_or_create", body)
+    assert (new["full_path"], new["config"]) == ("Hall/Room/Shelf/Attic/Box", {"a": 1})
+    assert (await acme.call("GET", f"/spaces/{new['parent_id']}"))["config"] == {}
+    assert await acme.call("POST", "/spaces/find_or_create", body | {"config": {"b": 2}}) == new
     for path in ([], [""], "", "a//b", "/a", ["a/b"], ["x"] * (DEPTH_MAX + 1), "a/\0", 7, "x/" * 999 + "x"):
         body = {"project_id": str(acme.project_id), "path": path}
         assert (await acme.call("POST", "/spaces/find_or_create", body))[0] == 422, path
