@@ -54,22 +54,27 @@ from gateway.organization import (
     files,
     hardware_keys,
     histories,
+    incident_rules,
     incidents,
     info,
     licenses,
     models,
+    notes,
     partners,
     projects,
     rollouts,
     spaces,
+    tickets,
 )
 from gateway.partner import devices as partner_devices
 from gateway.partner import files as partner_files
+from gateway.partner import incident_rules as partner_incident_rules
 from gateway.partner import incidents as partner_incidents
 from gateway.partner import info as partner_info
 from gateway.partner import license_keys
 from gateway.partner import licenses as partner_licenses
 from gateway.partner import rollouts as partner_rollouts
+from gateway.partner import tickets as partner_tickets
 from gateway.services import Services
 from gateway.tenant_shares import TenantShares
 from gateway.transfers import Downloads, Transfers
@@ -121,12 +126,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *cloud_connectors.ENDPOINTS,
     *connector_runs.ENDPOINTS,
     *histories.ENDPOINTS,
+    *notes.ENDPOINTS,
     *devices.ENDPOINTS,
     *device_keys.ENDPOINTS,
     *commands.ENDPOINTS,
     *configs.ENDPOINTS,
     *licenses.ENDPOINTS,
     *incidents.ENDPOINTS,
+    *incident_rules.ENDPOINTS,
+    *tickets.ENDPOINTS,
     *spaces.ENDPOINTS,
     *models.ENDPOINTS,
     *rollouts.ENDPOINTS,
@@ -144,6 +152,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *partner_files.ENDPOINTS,
     *partner_incidents.ENDPOINTS,
     *partner_rollouts.ENDPOINTS,
+    *partner_incident_rules.ENDPOINTS,
+    *partner_tickets.ENDPOINTS,
     *tokens.ENDPOINTS,
     *roles.ENDPOINTS,
     *organizations.ENDPOINTS,

@@ -21,6 +21,8 @@ from schemas.redis import Redis
 _numbers = itertools.count(1)
 FAR = 1_000_000
 ROLLOUT = {"waves": [{"percent": 100}], "window": None, "max_per_minute": 10, "starts_at": None}
+RULE = {"telemetry": "disk", "comparison": "gt", "value": 90, "title": "Full"}
+DRY = {"telemetry": "disk", "comparison": "gt", "value": 90}
 
 
 @dataclass
@@ -137,6 +139,14 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
     leaving = await _made(caller, f"{in_project}/members", role | {"email": "leaving@example.org"})
     member = await _made(caller, f"{in_organization}/members", leads | {"email": "someone@example.org"})
     emulated = await _made(caller, f"/emulator{in_project}/devices", {"type": "temperature"})
+    ticket = await acme.call("POST", "/tickets", {"device_id": str(owned), "title": "T"})
+    done = await acme.call("POST", "/tickets", {"device_id": str(owned), "title": "T"})
+    rule = await acme.call("POST", "/incident_rules", RULE | {"model_id": str(acme.model_id)})
+    _, vendors = await acme.ask(
+        "POST", "/core/v1/partner/incident_rules", RULE | {"model_id": str(acme.model_id)}, acme.partner_key
+    )
+    note = await acme.call("POST", f"/devices/{owned}/notes", {"content": "N"})
+    space_note = await acme.call("POST", f"/spaces/{space['id']}/notes", {"content": "N"})
     incidents = {device_id: await acme.incident(device_id, 3, kind="user") for device_id in (own, owned, sold)}
     organization, partner_license = "/core/v1/organization", "/core/v1/partner/licenses/{license_id}"
     connector = {
@@ -169,9 +179,15 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
                 "dump_id": await _dump_of(acme, owned, access_key(str(owned), 0)),
                 "command_id": cancelled["id"],
                 "incident_id": str(incidents[owned]),
+                "ticket_id": ticket["id"],
+                "rule_id": rule["id"],
+                "note_id": note["id"],
                 "project_id": project["id"],
                 "space_id": space["id"],
             },
+            f"{organization}/tickets/{{ticket_id}}/resolved": {"ticket_id": done["id"]},
+            "/core/v1/partner/tickets/{ticket_id}/resolved": {"ticket_id": done["id"]},
+            f"{organization}/spaces": {"note_id": space_note["id"]},
             f"{organization}/models": {
                 "model_id": model["id"],
                 "definition_id": definition["id"],
@@ -182,7 +198,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             f"{organization}/connectors": {"connector_id": imported["id"], "vendor_id": "gone"},
             f"{organization}/licenses": {"license_id": license_of_owned},
             "/core/v1/partner": {"device_id": str(sold), "license_id": available[0], "key_id": license_key}
-            | {"incident_id": str(incidents[sold])},
+            | {"incident_id": str(incidents[sold]), "ticket_id": ticket["id"], "rule_id": vendors["id"]},
             f"{partner_license}/assign": {"license_id": available[1]},
             f"{partner_license}/extend": {"license_id": licenses["pending_update"]},
             f"{partner_license}/revoke": {"license_id": licenses["inuse"]},
@@ -266,6 +282,13 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             "/oauth2/": {"assertion": _assertion(caller)},
         },
         bodies={
+            f"{organization}/incident_rules": RULE | {"model_id": str(acme.model_id)},
+            f"{organization}/incident_rules/{{rule_id}}": {"value": 91},
+            f"{organization}/incident_rules/dry_run": DRY | {"device_id": str(owned)},
+            "/core/v1/partner/incident_rules": RULE | {"model_id": str(acme.model_id)},
+            "/core/v1/partner/incident_rules/{rule_id}": {"value": 91},
+            "/core/v1/partner/incident_rules/dry_run": DRY | {"device_id": str(sold)},
+            f"{organization}/tickets": {"device_id": str(owned), "title": "U"},
             "/emulator/v2/projects/{project}/devices/{device}:publish": {"temperature": {"value": 21.5}},
             f"{organization}/devices/claim": unsorted,
             f"{organization}/spaces/find_or_create": {"project_id": str(acme.project_id), "name": "Loft/Shelf"},

@@ -17,9 +17,10 @@ from gateway.stores.change import Change
 from gateway.stores.devices import locking
 from gateway.stores.devices.owner_view import SUBTREE, DeviceModel, DeviceSpace
 from schemas import incidents
-from schemas.incidents import PRIORITIES, Opening, Value
+from schemas.incidents import PRIORITIES, Opening
 from schemas.life_cycle import IncidentKind
 from schemas.postgres import Executor
+from schemas.rule_evaluation import Value
 
 UNKNOWN = "Incident not found"
 SUSPENDED = "Incidents of this device are suspended, or its space is in maintenance"
