@@ -3,9 +3,11 @@
     commands       that are done, failed or aborted, so many days after that
     incidents      that are closed, so many days after that
     dumps          of devices, so many days after they were sent
+    tickets        that are resolved, with all that was said, so many days after that
     quarantine     messages that could not be stored, so many days after they came
-    devices        that were deleted: their commands, incidents, dumps, states, names and settings go, so many days
-                   later; the row stays, since it is what turns their keys away, and their owner may read their history
+    devices        that were deleted: their commands, incidents, tickets, notes, dumps, states, names and settings go,
+                   so many days later; the row stays, since it is what turns their keys away, and their owner may read
+                   their history
 
 The event log has partitions, which are dropped whole (see `workers.janitor`). Everything goes in small transactions
 that leave alone what somebody else has locked.
@@ -37,6 +39,10 @@ _DUMPS = """
     DELETE FROM dumps WHERE id IN (
         SELECT id FROM dumps WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 """
+_TICKETS = """
+    DELETE FROM tickets WHERE id IN (
+        SELECT id FROM tickets WHERE resolved_at < $1 ORDER BY resolved_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+"""
 # Ids of a shard grow with time: its oldest rows come first.
 _QUARANTINE = """
     DELETE FROM ingest_quarantine WHERE shard = $3 AND id IN (
@@ -65,6 +71,7 @@ class Retention:
         await self._delete("commands", _COMMANDS, now - timedelta(days=settings.commands_days))
         await self._delete("incidents", _INCIDENTS, now - timedelta(days=settings.incidents_days))
         await self._delete("dumps", _DUMPS, now - timedelta(days=settings.dumps_days))
+        await self._delete("tickets", _TICKETS, now - timedelta(days=settings.tickets_days))
         for shard in range(self._shards):
             await self._delete("quarantine", _QUARANTINE, now - timedelta(days=settings.quarantine_days), shard)
         before, emptied = now - timedelta(days=settings.deleted_devices_days), ROWS_MAX
@@ -90,9 +97,8 @@ async def _empty_deleted(connection: Connection, before: datetime) -> int:
     device_ids, shards = [row["id"] for row in rows], [row["shard"] for row in rows]
     if not rows:
         return 0
-    await connection.execute("DELETE FROM commands WHERE device_id = ANY($1::uuid[])", device_ids)
-    await connection.execute("DELETE FROM incidents WHERE device_id = ANY($1::uuid[])", device_ids)
-    await connection.execute("DELETE FROM dumps WHERE device_id = ANY($1::uuid[])", device_ids)
+    for table in ("commands", "incidents", "tickets", "notes", "dumps"):
+        await connection.execute(f"DELETE FROM {table} WHERE device_id = ANY($1::uuid[])", device_ids)
     for table in ("device_state", "device_reported"):
         await connection.execute(
             f"DELETE FROM {table} WHERE shard = ANY($1::smallint[]) AND device_id = ANY($2::uuid[])", shards, device_ids

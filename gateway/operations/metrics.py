@@ -43,6 +43,7 @@ _FROM_POSTGRES = """
 _LEDGER = """
     SELECT outcome, sum(count)::bigint AS total FROM ingest_ledger WHERE shard = ANY($1::smallint[]) GROUP BY outcome
 """
+_INCIDENTS = "SELECT kind, count(*) AS open FROM incidents WHERE closed_at IS NULL GROUP BY kind"
 _QUARANTINED = "SELECT count(*) FROM ingest_quarantine WHERE shard = ANY($1::smallint[])"
 
 
@@ -126,6 +127,9 @@ async def _postgres(services: Services) -> list[Metric]:
     shards = list(range(services.shards))
     for counted in await services.postgres.fetch(_LEDGER, shards):
         ledger.add_metric([counted["outcome"]], counted["total"])
+    incidents = GaugeMetricFamily("fleetgate_incidents_open", "Open incidents, by who opened them.", labels=["kind"])
+    for counted in await services.postgres.fetch(_INCIDENTS):
+        incidents.add_metric([counted["kind"]], counted["open"])
     quarantined = await services.postgres.fetchval(_QUARANTINED, shards)
     webhooks = await ledgers.totals(services.postgres)
     accepted = CounterMetricFamily("fleetgate_deliveries_accepted", "Events that data connectors took over.")
@@ -161,4 +165,10 @@ async def _postgres(services: Services) -> list[Metric]:
         ("fleetgate_replies_deferred", "Devices whose prepared reply waits to be written.", row["replies"]),
         ("fleetgate_quarantined_messages", "Messages that could not be stored as events.", quarantined),
     ]
-    return [ledger, accepted, ended, *(GaugeMetricFamily(name, text, value=value) for name, text, value in gauges)]
+    return [
+        ledger,
+        accepted,
+        ended,
+        incidents,
+        *(GaugeMetricFamily(name, text, value=value) for name, text, value in gauges),
+    ]

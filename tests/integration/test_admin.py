@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from gateway.cli.admin import command as admin
+from gateway.stores import models
 from gateway.stores.connectors import authorization_links, cloud_connectors, data_connectors
 from gateway.stores.tenants import spaces
 from schemas import ids, signing_keys
@@ -292,6 +293,40 @@ async def test_connectors_are_looked_after_by_hand(command: Admin, pool: Pool) -
     assert (await command.run("connectors", "delete", connector, "--name", "Other"))[0] == 1
     assert await command.json("connectors", "delete", connector, "--name", "Rooms") == {"deleted_devices": 0}
     assert (await command.run("connectors", "show", connector))[2] == "fleetgate admin: Connector not found\n"
+
+
+async def test_incidents_are_listed_and_closed_by_hand(command: Admin, pool: Pool) -> None:
+    """The open ones of an organization, and its rules as owner and as vendor; closing is told as an event."""
+    organization = (await command.json("organizations", "create", "Acme"))["id"]
+    project = (await command.json("projects", "create", "--organization", organization, "Main"))["id"]
+    of_it = ("--organization", organization)
+    device_id, incident_id = ids.new_id(), ids.new_id()
+    async with pool.acquire() as connection:
+        space = await spaces.create(connection, UUID(organization), UUID(project), "Hall")
+        model = await models.create(connection, UUID(organization), vendor="Acme", name="Sensor")
+        await connection.execute(
+            """INSERT INTO devices (id, shard, model_id, sn, firmware_version, organization_id, project_id, space_id,
+                                    claimed_at) VALUES ($1, 0, $2, 'S', '1.0.0', $3, $4, $5, now())""",
+            *(device_id, model.id, organization, project, space.id),
+        )
+        await connection.execute(
+            "INSERT INTO incidents (id, device_id, issue, title) VALUES ($1, $2, 'i', 'Leak')", incident_id, device_id
+        )
+        for as_vendor in (False, True):
+            await connection.execute(
+                """INSERT INTO incident_rules (id, organization_id, as_vendor, model_id, telemetry_key, comparison,
+                                               value, title) VALUES ($1, $2, $3, $4, 'disk', 'gt', '90', $5)""",
+                *(ids.new_id(), organization, as_vendor, model.id, "Vendor's" if as_vendor else "Owner's"),
+            )
+    [listed] = await command.json("incidents", "list", *of_it)
+    assert (listed["id"], listed["title"], listed["priority_name"]) == (str(incident_id), "Leak", "moderate")
+    assert (await command.json("incidents", "close", *of_it, incident_id))["status"] == "closed"
+    assert await command.json("incidents", "list", *of_it) == []
+    assert await pool.fetchval("SELECT array_agg(type) FROM event_outbox") == ["incidentClosed"]
+    assert (await command.run("incidents", "close", *of_it, ids.new_id()))[2] == "fleetgate admin: Incident not found\n"
+    for options, title in (((), "Owner's"), (("--vendor",), "Vendor's")):
+        [rule] = await command.json("incident-rules", "list", *of_it, *options)
+        assert (rule["title"], rule["comparison"], rule["value"]) == (title, "gt", 90)
 
 
 async def test_the_key_of_secrets_is_rotated(command: Admin, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

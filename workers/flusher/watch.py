@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from schemas.incidents import Value
-from schemas.rule_evaluation import Evaluated, RuleState, evaluate, evaluate_held
+from schemas.rule_evaluation import Evaluated, RuleState, Value, evaluate, evaluate_held
 from schemas.telemetry import Telemetry
 from workers.flusher.rules import Rule, RuleSet
 from workers.flusher.state import State, microseconds

@@ -1,6 +1,7 @@
 """The demo tenant: made once, its keys kept in `demo.json`."""
 
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -13,14 +14,18 @@ from gateway.refusals import Refusal
 from gateway.stores import models
 from gateway.stores.accounts import credentials, members, service_accounts
 from gateway.stores.accounts.service_accounts import email_of
+from gateway.stores.change import Change
 from gateway.stores.commands import definitions
 from gateway.stores.commands.definitions import CommandField
 from gateway.stores.connectors import authorization_links, cloud_connectors, data_connectors
 from gateway.stores.devices import registration
+from gateway.stores.incidents import rules
+from gateway.stores.incidents.rules import IncidentRule, Maker
 from gateway.stores.licenses import signing_keys
 from gateway.stores.tenants import organizations, projects, spaces
-from schemas import postgres
+from schemas import ids, postgres
 from schemas.cloud import Credentials
+from schemas.incidents import PRIORITIES
 from schemas.master_keys import MasterKeys
 from schemas.postgres import Connection
 from schemas.secrets import CONNECTOR_SECRETS, LICENSE_KEYS, VENDOR_CREDENTIALS
@@ -31,6 +36,7 @@ CONNECTOR, KEY = "Demo receiver", "demo"
 CLOUD_CONNECTOR, PROVIDER = "Demo cloud", "simulated"
 DEVICE_TYPE, EVENT_MAPPINGS = "temperature", {"temperature": "temperature"}
 """What the demo's devices are to clients of `/v2`."""
+RULE, DISK_NEARLY_FULL, DISK_HYSTERESIS = "Disk is nearly full", 90, 10
 RATE_LIMIT = 6_000
 OFFLINE_THRESHOLD_S = 60
 
@@ -91,6 +97,7 @@ async def _made(connection: Connection, keys: Keys) -> Demo:
     hardware = await credentials.mint_and_store(connection, "hardware", owner_id=model.id, name=KEY)
     owner = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name=KEY)
     partner = await credentials.mint_and_store(connection, "partner", owner_id=organization.id, name=KEY)
+    await _rule(connection, Maker(organization.id, as_vendor=False), project.id)
     connector_id, secret = await _connector(connection, project.id, keys)
     cloud_connector_id = await _cloud_connector(connection, organization.id, project.id, space.id, keys)
     return Demo(
@@ -124,6 +131,33 @@ async def _model(connection: Connection, organization_id: UUID) -> models.Model:
     for command, title, fields in (("reboot", "Reboot", []), ("ping", "Ping", []), ("set_name", "Set name", [name])):
         await definitions.add(connection, model.id, name=command, friendly_name=title, fields=fields)
     return model
+
+
+async def _rule(connection: Connection, maker: Maker, project_id: UUID) -> None:
+    """The project's rule that opens and closes incidents by what its devices tell of their disks."""
+    if any(rule.title == RULE for rule in await rules.page(connection, maker, after=None, offset=0, limit=1_000)):
+        return
+    change = Change(connection, datetime.now(UTC))
+    await rules.create(
+        change,
+        maker,
+        IncidentRule(
+            id=ids.new_id(),
+            model_id=None,
+            project_id=project_id,
+            space_id=None,
+            telemetry="disk",
+            comparison="gt",
+            value=DISK_NEARLY_FULL,
+            duration_s=0,
+            hysteresis=DISK_HYSTERESIS,
+            priority=PRIORITIES.index("low") + 1,
+            title=RULE,
+            description="It is cleaned before long.",
+            enabled=True,
+            created_at=change.moment,
+        ),
+    )
 
 
 async def _account(connection: Connection, organization_id: UUID, project_id: UUID, keys: Keys) -> DemoAccount:

@@ -1,8 +1,9 @@
 """`fleetgate agent`: makes the machine it runs on a device.
 
-It sends CPU, memory, disk, temperature and uptime, and follows the protocol as `device_client` tells it. Its keys lie
-in a file that only its user can read. The owner sets the interval by the config member `interval_s`, and may send the
-commands `ping`, `report` (the answer's message has the measurements) and `set_name`.
+It sends CPU, memory, disk, temperature and uptime, opens an incident while its disk is full, and follows the protocol
+as `device_client` tells it. Its keys lie in a file that only its user can read. The owner sets the interval by the
+config member `interval_s`, and may send the commands `ping`, `report` (the answer's message has the measurements) and
+`set_name`.
 """
 
 import argparse
@@ -23,10 +24,13 @@ from gateway.cli.arguments import base_url, seconds
 from gateway.cli.demo_file import Demo, default_path
 from gateway.cli.secret_file import write_secret
 from gateway.cli.simulated.client import Device, Memory
+from gateway.cli.simulated.happenings import Happenings
 from gateway.cli.stopping import stop_event
 from schemas.settings import AgentSettings, SettingsError, listing, load
 
 VERSION = "1.0.0"
+DISK_FULL = 97.0
+"""From so many percent on it is an incident of the device's own."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -76,18 +80,20 @@ async def run(arguments: argparse.Namespace) -> int:
     print(f"device {registration['sn']} ({registration['mac']}) talks to {url}; keys in {keys}", flush=True)
     psutil.cpu_percent()  # measures since the last time it was asked
     counts: Counter[str] = Counter()
+    happenings = Happenings()
     async with aiohttp.ClientSession() as http:
         device = Device(
             http,
             url,
             registration,
-            measure,
+            lambda: watched(measure(), happenings),
             memory=memory,
             remember=lambda memory: write_secret(keys, memory),
             tell=lambda text: print(text, flush=True),
             interval_s=arguments.interval,
             counts=counts,
             follow_hub_url=True,
+            happenings=happenings,
             license_key=license_key,
         )
         await device.run(stop)
@@ -107,6 +113,15 @@ def measure() -> dict[str, Any]:
     readings = [reading.current for group in sensors.values() for reading in group if reading.current]
     if readings:
         values["temperature"] = max(readings)
+    return values
+
+
+def watched(values: dict[str, Any], happenings: Happenings) -> dict[str, Any]:
+    """The values, after a look at what is wrong by them."""
+    if values["disk"] >= DISK_FULL:
+        happenings.wrong["disk"] = "Disk is full"
+    else:
+        happenings.wrong.pop("disk", None)
     return values
 
 

@@ -6,6 +6,8 @@
         config_version grew        GET config, apply it, PUT device {config_version}
         command                    GET command, POST in_progress, run it, POST done or failed; again until there is none
         new_licenses               GET license, check who signed it, POST what became of it; again until there is none
+        what happened meanwhile    POST events, one by one
+        what is wrong now          POST incidents; DELETE those that are over, and all of them after a restart
         info_version grew          GET device: the owner may have renamed it
         space_data_version grew    GET space, PUT device {space_version}
     429, 503                       come back after Retry-After
@@ -26,6 +28,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from gateway.cli.simulated.happenings import Happenings, Incident
 from gateway.cli.simulated.licenses import InUse, Offered, applied, ended
 from gateway.cli.stopping import stopped
 
@@ -140,6 +143,7 @@ class Device:
         counts: Counter[str],
         follow_hub_url: bool,
         license_key: str = "",
+        happenings: Happenings | None = None,
     ) -> None:
         self.memory = memory
         self.commands: dict[str, Command] = {"ping": self._ping, "set_name": self._set_name, "report": self._report}
@@ -153,6 +157,7 @@ class Device:
         self._counts = counts
         self._follow_hub_url = follow_hub_url
         self._license_key = license_key
+        self._happenings = happenings or Happenings()
         self._failures = 0
         self._report_from_s = 0.0
         if memory.url != url:  # its user sent it elsewhere since
@@ -192,6 +197,7 @@ class Device:
         message = {"status": "online", "telemetries": self._measure()}
         waiting = await self._call("POST", "/telemetry", message, Waiting)
         self._counts["accepted"] += 1
+        await self._tell_happenings()
         if waiting.config_version > self.memory.config_version:
             await self._apply_config()
         if waiting.command:
@@ -260,6 +266,28 @@ class Device:
             self._remember(self.memory)
             await self._call("POST", "/licenses", msgspec.structs.asdict(report))
             self._counts[f"licenses {report.state}"] += 1
+
+    async def _tell_happenings(self) -> None:
+        happenings = self._happenings
+        if not happenings.began:
+            await self._call("DELETE", "/incidents")
+            happenings.began = True
+        while happenings.events:
+            await self._call("POST", "/events", happenings.events[0])
+            happenings.events.popleft()
+            self._counts["events"] += 1
+        for issue in happenings.wrong.keys() - happenings.open.keys():
+            body = {"issue": issue, "title": happenings.wrong[issue]}
+            happenings.open[issue] = (await self._call("POST", "/incidents", body, Incident)).incident_id
+            self._counts["incidents opened"] += 1
+        for issue in happenings.open.keys() - happenings.wrong.keys():
+            try:
+                await self._call("DELETE", f"/incidents/{happenings.open[issue]}")
+            except LaterError as error:
+                if error.status != 404:  # a person closed it
+                    raise
+            del happenings.open[issue]
+            self._counts["incidents closed"] += 1
 
     async def _ping(self, parameters: dict[str, Any]) -> str:
         return "pong"

@@ -1,7 +1,8 @@
 """`fleetgate fleet`: simulated devices against a running gateway.
 
-They register, are claimed into the demo's space, send values that wander, and obey config and commands, each as
-`device_client` tells it. Their keys are kept beside the demo's, so that a restart goes on with the same devices.
+They register, are claimed into the demo's space, send values that wander, tell events, and obey config and commands,
+each as `device_client` tells it. Their disks fill up and are cleaned, so that the demo's rule opens and closes
+incidents. Their keys are kept beside the demo's, so that a restart goes on with the same devices.
 """
 
 import argparse
@@ -21,12 +22,15 @@ from gateway.cli.arguments import base_url, count, seconds
 from gateway.cli.demo_file import Demo, default_path
 from gateway.cli.secret_file import write_secret
 from gateway.cli.simulated.client import TIMEOUT_S, Device, Memory
+from gateway.cli.simulated.happenings import Happenings
 from gateway.cli.stopping import stop_event, stopped
 from schemas.settings import SettingsError
 
 DEVICES_MAX = 1_000
 PROGRESS_S = 10.0
 CLAIM_CHECK_S = 1.0
+DISK_FULL, CLEANED = 98.0, 50.0
+"""How full a disk is when it is cleaned, and after that."""
 
 
 class Production(Struct):
@@ -74,6 +78,7 @@ async def run(arguments: argparse.Namespace) -> int:
         for number in range(arguments.devices):
             sn = f"demo-{production.batch}-{number:04}"
             mac = f"02:fe:{production.batch[:2]}:{production.batch[2:]}:{number >> 8:02x}:{number & 255:02x}"
+            happenings = Happenings()
             device = Device(
                 http,
                 url,
@@ -84,13 +89,14 @@ async def run(arguments: argparse.Namespace) -> int:
                     "firmware_version": "1.0.0",
                     "name": f"Demo {number + 1}",
                 },
-                wandering(random.Random(number)),  # noqa: S311
+                wandering(random.Random(number), happenings),  # noqa: S311
                 memory=production.devices.setdefault(sn, Memory()),
                 remember=lambda memory, sn=sn: remember(sn, memory),  # type: ignore[misc]
                 tell=lambda text: troubles.update([text.partition(": trying again")[0]]),
                 interval_s=arguments.interval,
                 counts=counts,
                 license_key=demo.license_key if demo else "",
+                happenings=happenings,
                 follow_hub_url=False,  # the gateway that is meant is the one that is named
             )
             group.create_task(_live(device, arguments.interval, stop), name=sn)
@@ -155,13 +161,19 @@ def _recalled(keys: Path) -> Production:
         return Production(secrets.token_hex(2))
 
 
-def wandering(source: random.Random) -> Callable[[], dict[str, Any]]:
-    """Measurements that change a little each time."""
+def wandering(source: random.Random, happenings: Happenings) -> Callable[[], dict[str, Any]]:
+    """Measurements that change a little each time. The disk fills up until it is cleaned, which is an event."""
     values = {"temperature": 21.0, "humidity": 45.0, "cpu": 20.0}
+    disk = source.uniform(CLEANED, DISK_FULL)
 
     def measure() -> dict[str, Any]:
+        nonlocal disk
         for key in values:
             values[key] = round(min(95.0, max(1.0, values[key] + source.gauss(0, 0.5))), 2)
-        return {**values, "door_open": source.random() < 0.1}
+        disk += source.uniform(0.5, 3)
+        if disk >= DISK_FULL:
+            happenings.events.append({"name": "disk_cleaned", "category": "storage", "int_key_1": int(disk - CLEANED)})
+            disk = CLEANED
+        return {**values, "disk": round(disk, 1), "door_open": source.random() < 0.1}
 
     return measure

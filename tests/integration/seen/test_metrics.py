@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from edges import METRICS_TOKEN
 from flushing import flusher_of
-from owners import Owner
+from owners import NOW, Owner
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.cli.local.embedded import EmbeddedValkey
@@ -23,6 +23,18 @@ async def scrape(edge: Any) -> dict[tuple[str, ...], float]:
         text = await response.text()
     families = text_string_to_metric_families(text)
     return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+
+
+async def test_open_incidents_are_counted_by_who_opened_them(edge: Any, acme: Owner) -> None:
+    """Those that are closed are not."""
+    device_id = await acme.device()
+    for number, kind in enumerate(("device", "device", "rule")):
+        await acme.incident(device_id, 3, f"issue {number}", kind=kind)
+    await acme.incident(device_id, 3, "over", kind="user", closed_at=NOW)
+    found = await scrape(edge)
+    assert {key[1]: value for key, value in found.items() if key[0] == "fleetgate_incidents_open"} == {
+        "device": 2, "rule": 1,
+    }  # fmt: skip
 
 
 async def test_the_ledger_adds_up_from_the_edge_to_postgres(edge: Any, acme: Owner, redis_client: Redis) -> None:

@@ -16,9 +16,10 @@ from webhooks import until
 from gateway.background import Background
 from gateway.ingest.beats import Beats
 from schemas import entries, ids, keys, presence
+from schemas import outbox as events_out
 from schemas.metrics import Metrics
 from schemas.outcomes import Refused
-from schemas.postgres import Connection
+from schemas.postgres import Connection, PostgresAway
 from schemas.redis import Redis
 from workers import offline as sweeping
 from workers.offline import GRACE, OfflineSweep
@@ -104,6 +105,27 @@ async def test_no_incident_is_opened_of_a_suspended_device_or_in_a_space_in_main
     assert await sweep.sweep(NOW) == 2
     assert await acme.pool.fetchval("SELECT count(*) FROM incidents") == 0
     assert {told for told, _ in await outbox(acme.pool)} == {"statusChanged"}
+
+
+async def test_a_worker_that_dies_while_it_opens_incidents_leaves_nothing_half_done(
+    acme: Owner, sweep: OfflineSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between incident and event: neither is there, and the next sweep makes each once."""
+    device_id = await acme.device()
+    await seen(acme, device_id, NOW - timedelta(hours=1))
+
+    async def die(connection: Connection, _: Any) -> None:
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(events_out, "append", die)
+        with pytest.raises(PostgresAway):
+            await sweep.sweep(NOW)
+    assert await acme.pool.fetchval("SELECT count(*) FROM incidents") == 0
+    assert await offline(acme, device_id) is False
+    assert await sweep.sweep(NOW) == 1
+    assert await outbox(acme.pool) == [("statusChanged", device_id), ("incidentOpened", device_id)]
+    assert await acme.pool.fetchval("SELECT count(*) FROM incidents") == 1
 
 
 async def test_while_a_command_runs_its_device_is_not_marked_offline(acme: Owner, sweep: OfflineSweep) -> None:

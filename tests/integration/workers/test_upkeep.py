@@ -79,7 +79,7 @@ async def test_a_clock_that_is_set_ends_nothing(edge: Any, acme: Owner, redis_cl
 
 
 async def test_what_has_ended_goes_after_its_days_and_nothing_else(acme: Owner, pool: Pool) -> None:
-    """Commands, incidents and quarantine; what is open, or ended a moment ago, stays."""
+    """Commands, incidents, tickets and quarantine; what is open, or ended a moment ago, stays."""
     now = datetime.now(UTC)
     old, fresh = now - timedelta(days=2), now - timedelta(hours=1)
     device_id = await acme.device()
@@ -104,6 +104,16 @@ async def test_what_has_ended_goes_after_its_days_and_nothing_else(acme: Owner, 
             ended,
         )
         await pool.execute(
+            """INSERT INTO tickets (id, organization_id, vendor_id, device_id, title, created_at, resolved_at)
+               VALUES ($1, $2, $2, $3, $4, $5, $6)""",
+            ids.new_id(),
+            acme.organization_id,
+            device_id,
+            str(number),
+            old,
+            ended,
+        )
+        await pool.execute(
             """INSERT INTO ingest_quarantine (shard, entry_id, position, reason, message, stored_at)
                VALUES ($1, $2, 0, 'r', 'm', $3)""",
             number % 2,
@@ -111,28 +121,39 @@ async def test_what_has_ended_goes_after_its_days_and_nothing_else(acme: Owner, 
             ended or old,
         )
     settings = WorkerSettings(
-        postgres_dsn="", redis_url="", master_key="", commands_days=1, incidents_days=1, quarantine_days=1
+        postgres_dsn="",
+        redis_url="",
+        master_key="",
+        commands_days=1,
+        incidents_days=1,
+        quarantine_days=1,
+        tickets_days=1,
     )
     await Retention(pool, Metrics(CollectorRegistry()), settings, 4).tidy()
     assert [row["name"] for row in await pool.fetch("SELECT name FROM commands ORDER BY 1")] == ["1", "2"]
     assert [row["issue"] for row in await pool.fetch("SELECT issue FROM incidents ORDER BY 1")] == ["1", "2"]
+    assert [row["title"] for row in await pool.fetch("SELECT title FROM tickets ORDER BY 1")] == ["1", "2"]
     assert [row["entry_id"] for row in await pool.fetch("SELECT entry_id FROM ingest_quarantine")] == ["1"]
 
 
 async def test_of_a_device_deleted_long_ago_only_what_turns_its_key_away_is_left(
     edge: Any, acme: Owner, redis_client: Redis
 ) -> None:
-    """Its commands, incidents, state, name and settings are gone; others' are not."""
+    """Its commands, incidents, tickets, notes, state, name and settings are gone; others' are not."""
     gone, kept = await acme.device(name="Gone", details={"a": 1}), await acme.device(name="Kept")
     for device_id in (gone, kept):
         await send(edge, device_id, telemetries={"n": 1})
+        await acme.call("POST", f"/devices/{device_id}/notes", {"content": "N"})
+        await acme.call("POST", "/tickets", {"device_id": str(device_id), "title": "T"})
+        await acme.incident(device_id, 3)
     await store_all(edge, redis_client)
     await acme.pool.execute("UPDATE devices SET deleted_at = now() - interval '32 days' WHERE id = $1", gone)
     settings = WorkerSettings(postgres_dsn="", redis_url="", master_key="")
     await Retention(acme.pool, Metrics(CollectorRegistry()), settings, 4).tidy()
     rows = await acme.pool.fetch("SELECT name, details, deleted_at IS NULL AS lives FROM devices ORDER BY name")
     assert [tuple(row) for row in rows] == [("", {}, False), ("Kept", {}, True)]
-    assert [row["device_id"] for row in await acme.pool.fetch("SELECT device_id FROM device_state")] == [kept]
+    for table in ("device_state", "incidents", "tickets", "notes"):
+        assert [row["device_id"] for row in await acme.pool.fetch(f"SELECT device_id FROM {table}")] == [kept]
     async with edge.http.post(
         f"{edge.url}/v1/devices/{gone}/command",
         json={},
