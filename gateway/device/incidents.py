@@ -2,10 +2,12 @@
 
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
 from gateway.api.callers.devices import DEVICE
 from gateway.api.endpoint import Endpoint, Success, endpoint
+from gateway.api.page_bytes import fitting
 from gateway.api.validation import Label, Name, Text, check_priority
 from gateway.refusals import NotFound
 from gateway.services import Services
@@ -19,6 +21,7 @@ from schemas.ids import uuid_of
 from schemas.incidents import Opening
 
 LISTED_MAX = 1_000
+_encode = msgspec.json.Encoder().encode
 INCIDENTS = "/v1/devices/{device_id}/incidents"
 
 
@@ -52,8 +55,9 @@ async def open_incident(services: Services, device: DeviceCaller, body: Incident
 
 @endpoint("GET", INCIDENTS, caller=DEVICE)
 async def list_incidents(services: Services, device: DeviceCaller) -> list[OpenIncident]:
-    """List the device's open incidents, whoever opened them, oldest first."""
-    return await reporting.open_ones(services.postgres, device.id, LISTED_MAX)
+    """List the device's open incidents, whoever opened them, oldest first; of very many the oldest."""
+    found = await reporting.open_ones(services.postgres, device.id, LISTED_MAX)
+    return found[: fitting(len(_encode(one)) for one in found)]
 
 
 @endpoint("DELETE", f"{INCIDENTS}/{{incident_id}}", caller=DEVICE, errors={404: f"{UNKNOWN}."})

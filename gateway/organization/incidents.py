@@ -26,6 +26,10 @@ from schemas.incidents import PRIORITIES, PRIORITY, Opening
 
 PER_PAGE_MAX = 500
 RANGE_DEFAULT = timedelta(days=7)
+SEARCHED = (
+    "priority", "title", "description", "issue", "device_model", "partner_name", "sub_model", "space_id", "device_id",
+)  # fmt: skip
+"""Filters by which incidents are looked through, not found."""
 INCIDENTS = "/core/v1/organization/incidents"
 UNKNOWN = {404: "Incident not found."}
 
@@ -51,6 +55,10 @@ class IncidentsQuery(Struct, kw_only=True):
     device_id: UUID | None = None
     page: PageNumber = 1
     per_page: Annotated[int, Meta(ge=1, le=PER_PAGE_MAX)] = PER_PAGE
+
+    def is_long(self) -> bool:
+        """So is a search, which may have to look at all incidents of the time."""
+        return paging.reaches_far(self.page, self.per_page) or any(getattr(self, name) is not None for name in SEARCHED)
 
 
 class NewIncident(Struct, kw_only=True):

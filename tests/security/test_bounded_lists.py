@@ -15,6 +15,7 @@ from projects import account_of
 
 from gateway.api.endpoint import Endpoint
 from gateway.app import ENDPOINTS
+from gateway.organization.incidents import SEARCHED
 from gateway.stores.devices import project_view
 from gateway.stores.events import examining
 from schemas.events import EventType
@@ -106,6 +107,9 @@ FILLING = (
     """INSERT INTO commands (id, device_id, name, friendly_name, status, timeout_s, expires_at, finished_at)
        SELECT gen_random_uuid(), $1, 'reboot', 'Restart', 'done', 60, now(), now()
          FROM generate_series(1, $2::int) n""",
+    """INSERT INTO incidents (id, device_id, issue, title, opened_at, closed_at)
+       SELECT gen_random_uuid(), $1, n::text, 'T', now() - make_interval(secs => n), now()
+         FROM generate_series(1, $2::int) n""",
     """INSERT INTO device_reported (shard, device_id, type, ts, seq, stored_at, data)
        SELECT shard, id, 'touch', now(), 1, now(), '{"touch":{}}' FROM devices""",
     "INSERT INTO device_state (shard, device_id, last_seen_at) SELECT shard, id, now() FROM devices",
@@ -116,6 +120,8 @@ SEARCHES = {
     "/core/v1/organization/devices/histories": {"space_id"},
     "/core/v1/organization/devices": {"space_id"},
     "/core/v1/organization/spaces": {"name", "path_includes"},
+    "/core/v1/organization/incidents": set(SEARCHED),
+    "/core/v1/partner/incidents": set(SEARCHED),
     "/v2/projects": {"", "organization", "query"},
     "/v2/projects/{project}/devices": {"order_by"},
 }

@@ -98,7 +98,6 @@ class Filters(NamedTuple):
 
 
 _CONDITIONS = {
-    "status": "(i.closed_at IS NULL) = ({} = 'active')",
     "priority": "i.priority = {}",
     "title": "strpos(lower(i.title), lower({})) > 0",
     "description": "strpos(lower(i.description), lower({})) > 0",
@@ -124,6 +123,8 @@ async def page(
     """The incidents of an organization that were opened in a time range, newest first, from behind `before` on."""
     arguments: list[Any] = [organization_id, filters.since, filters.until, offset, limit]
     conditions = [_OWN[side], "i.opened_at >= $2", "i.opened_at < $3"]
+    if filters.status is not None:
+        conditions.append(f"i.closed_at IS {'' if filters.status == 'active' else 'NOT '}NULL")
     for name, condition in _CONDITIONS.items():
         if (value := getattr(filters, name)) is not None:
             arguments.append(value)

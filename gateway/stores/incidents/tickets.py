@@ -17,13 +17,16 @@ from gateway.stores.devices import locking
 from gateway.stores.incidents import incidents
 from gateway.stores.incidents.incidents import Side
 from schemas import ids
+from schemas.bounds import PAGE_BYTES_MAX
 from schemas.postgres import Connection, Executor
 
 UNKNOWN = "Ticket not found"
 RESOLVED = "Ticket is resolved"
 HAS_ONE = "There is an open ticket about this incident"
 COMMENTS_MAX = 1_000
-TOO_MANY_COMMENTS = f"A ticket has at most {COMMENTS_MAX} comments"
+COMMENTS_BYTES_MAX = PAGE_BYTES_MAX
+"""A ticket is read with all of its comments."""
+FULL = "The ticket is full: resolve it and make another one"
 
 _TICKET = """t.id, t.device_id, t.incident_id, t.title, t.description, t.created_at, t.resolved_at,
              t.resolved_at IS NOT NULL AS resolved"""
@@ -145,9 +148,13 @@ async def create(
 
 
 async def rewrite(change: Change, by: Party, ticket_id: UUID, title: str, description: str) -> TicketWithComments:
-    """Give an open ticket another title and description. Raises NotFound, or Conflict when it is resolved."""
+    """Give an open ticket another title and description.
+
+    Raises NotFound, Conflict when it is resolved, DoesNotFit when it is full.
+    """
     row = await _lock_open(change.connection, by, ticket_id)
     if (row["title"], row["description"]) != (title, description):
+        await _check_room(change.connection, ticket_id, row["title"])
         await change.connection.execute(
             "UPDATE tickets SET title = $2, description = $3 WHERE id = $1", ticket_id, title, description
         )
@@ -168,9 +175,7 @@ async def resolve(change: Change, by: Party, ticket_id: UUID) -> TicketWithComme
 async def say(change: Change, by: Party, ticket_id: UUID, message: str) -> TicketWithComments:
     """Say something about an open ticket. Raises NotFound, Conflict when it is resolved, DoesNotFit when it is full."""
     await _lock_open(change.connection, by, ticket_id)
-    count = await change.connection.fetchval("SELECT count(*) FROM ticket_comments WHERE ticket_id = $1", ticket_id)
-    if count >= COMMENTS_MAX:
-        raise DoesNotFit(TOO_MANY_COMMENTS)
+    await _check_room(change.connection, ticket_id, message)
     await _comment(change, by, ticket_id, message, system=False)
     return await read(change.connection, by.side, by.organization_id, ticket_id)
 
@@ -191,6 +196,17 @@ async def _lock_open(connection: Connection, by: Party, ticket_id: UUID) -> Any:
     if row["resolved_at"] is not None:
         raise Conflict(RESOLVED)
     return row
+
+
+async def _check_room(connection: Connection, ticket_id: UUID, text: str) -> None:
+    row = await connection.fetchrow(
+        """SELECT count(*) AS comments, coalesce(sum(octet_length(text)), 0) AS bytes
+             FROM ticket_comments WHERE ticket_id = $1""",
+        ticket_id,
+    )
+    assert row is not None
+    if row["comments"] >= COMMENTS_MAX or row["bytes"] + len(text.encode()) > COMMENTS_BYTES_MAX:
+        raise DoesNotFit(FULL)
 
 
 async def _comment(change: Change, by: Party, ticket_id: UUID, text: str, *, system: bool) -> None:

@@ -11,6 +11,7 @@ from owners import Owner, outbox
 
 from gateway.stores.incidents import reporting
 from schemas import ids
+from schemas.bounds import PAGE_BYTES_MAX
 from schemas.redis import Redis
 
 
@@ -105,6 +106,20 @@ async def test_a_device_has_so_many_open_incidents_at_most(fleet: Fleet, monkeyp
     unit = await fleet.unit()
     statuses = [(await unit.ask("POST", "/incidents", {"title": title}))[0] for title in ("A", "B", "C", "B")]
     assert statuses == [200, 200, 429, 200]
+
+
+async def test_a_list_of_long_incidents_is_bounded_in_bytes(fleet: Fleet, acme: Owner) -> None:
+    """Modems read it; the oldest are there, and when those are closed the others are."""
+    unit = await fleet.unit()
+    await acme.pool.execute(
+        """INSERT INTO incidents (id, device_id, kind, issue, title, description, opened_at)
+           SELECT gen_random_uuid(), $1, 'user', n::text, 'T', repeat('é', 10000), now() + make_interval(secs => n)
+             FROM generate_series(1, 250) n""",
+        UUID(unit.id),
+    )
+    first = await unit.call("GET", "/incidents")
+    assert 0 < len(first) * 20_000 <= PAGE_BYTES_MAX
+    assert first[0]["issue"] == "1"
 
 
 async def test_a_device_suspends_its_incidents(fleet: Fleet, acme: Owner) -> None:

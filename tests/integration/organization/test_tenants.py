@@ -29,6 +29,8 @@ ENDPOINTS: list[Endpoint] = [
 OWN = {"create_project", "create_model", "create_api_key", "rotate_license_key"}
 """Calls that make something of the caller's own and name nothing else."""
 LICENSE = {"data": "all"}
+TERMS = {"telemetry": "disk", "comparison": "gt", "value": 90}
+RULE = TERMS | {"title": "Full"}
 
 
 def connector(tenant: Owner) -> dict[str, Any]:
@@ -77,6 +79,14 @@ def bodies(tenant: Owner, given: dict[str, str]) -> dict[str, Any]:
         "change_rollout": {"name": "stolen"},
         "open_incident": {"device_id": given["device_id"], "title": "stolen"},
         "change_incident": {"comment": "stolen"},
+        "create_rule": RULE | {"model_id": str(tenant.model_id)},
+        "change_rule": {"title": "stolen"},
+        "try_rule": TERMS | {"device_id": given["device_id"]},
+        "create_ticket": {"device_id": given["device_id"], "title": "stolen"},
+        "put_ticket": {"title": "stolen", "description": ""},
+        "comment_on_ticket": {"message": "stolen"},
+        "add_device_note": {"content": "stolen"},
+        "add_space_note": {"content": "stolen"},
         "create_license": {"model_id": str(tenant.model_id), "data": "stolen"},
         "change_license": {"name": "stolen"},
         "assign_license": {"device_id": given["device_id"]},
@@ -116,6 +126,9 @@ async def places(tenant: Owner) -> dict[str, str]:
         "release_id": release,
         "rollout_id": (await tenant.call("POST", "/rollouts", {"name": "R", "file_id": release}))["id"],
         "incident_id": str(await tenant.incident(UUID(str(device_id)), 3)),
+        "ticket_id": (await tenant.call("POST", "/tickets", {"device_id": str(device_id), "title": "T"}))["id"],
+        "rule_id": (await tenant.call("POST", "/incident_rules", RULE | {"model_id": str(tenant.model_id)}))["id"],
+        "note_id": (await tenant.call("POST", f"/devices/{device_id}/notes", {"content": "N"}))["id"],
         "license_id": (await tenant.partner("POST", "/licenses", LICENSE | {"model_id": str(tenant.model_id)}))["id"],
         "license_key_id": (await tenant.partner("GET", "/license_keys"))["items"][0]["id"],
         "partner_id": str(tenant.organization_id),

@@ -99,7 +99,13 @@ async def test_what_is_no_ticket_is_refused(acme: Owner, monkeypatch: pytest.Mon
         assert (await acme.call("POST", f"/tickets/{made['id']}/message", {"message": text}))[0] == 422
     monkeypatch.setattr(tickets, "COMMENTS_MAX", 2)
     assert (await acme.call("POST", f"/tickets/{made['id']}/message", {"message": "a"}))["comments"][1]["text"] == "a"
-    assert (await acme.call("POST", f"/tickets/{made['id']}/message", {"message": "b"}))[0] == 422
+    full = (422, tickets.FULL)
+    assert await acme.call("POST", f"/tickets/{made['id']}/message", {"message": "b"}) == full
+    assert await acme.call("PUT", f"/tickets/{made['id']}", {"title": "U", "description": ""}) == full
+    monkeypatch.setattr(tickets, "COMMENTS_MAX", 9)
+    monkeypatch.setattr(tickets, "COMMENTS_BYTES_MAX", 8)  # "Made", "a"
+    assert await acme.call("POST", f"/tickets/{made['id']}/message", {"message": "éé"}) == full
+    assert len((await acme.call("POST", f"/tickets/{made['id']}/message", {"message": "abc"}))["comments"]) == 3
 
 
 async def test_notes_about_devices_and_spaces(acme: Owner, globex: Owner) -> None:

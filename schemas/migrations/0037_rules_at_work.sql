@@ -1,10 +1,14 @@
--- What a rule opened is found by the rule; rules are read anew where a space comes below another one, at the commit.
+-- What a rule opened is found by the rule, what is open by its tenants; rules are read anew where a space comes below another one, at the commit.
 
 SELECT statement FROM (
     SELECT 0 AS step, format('DROP INDEX CONCURRENTLY %s', indexrelid::regclass) AS statement
-      FROM pg_index WHERE NOT indisvalid AND indexrelid::regclass::text = 'incidents_of_rule'
+      FROM pg_index WHERE NOT indisvalid AND indexrelid::regclass::text IN ('incidents_of_rule', 'incidents_organization_open', 'incidents_vendor_open')
     UNION ALL
     SELECT 1, 'CREATE INDEX CONCURRENTLY IF NOT EXISTS incidents_of_rule ON incidents (rule_id) WHERE rule_id IS NOT NULL AND closed_at IS NULL'
+    UNION ALL
+    SELECT 1, 'CREATE INDEX CONCURRENTLY IF NOT EXISTS incidents_organization_open ON incidents (organization_id, opened_at, id) WHERE closed_at IS NULL'
+    UNION ALL
+    SELECT 1, 'CREATE INDEX CONCURRENTLY IF NOT EXISTS incidents_vendor_open ON incidents (vendor_id, opened_at, id) WHERE closed_at IS NULL'
 ) steps ORDER BY step;
 
 -- In one transaction:
