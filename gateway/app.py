@@ -274,6 +274,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         events=tail,
         blobs=files_store,
         uploads=Transfers("uploads", settings.uploads_max, metrics),
+        dumps=Transfers("dumps", settings.uploads_max, metrics),
         downloads=Downloads(settings.downloads_max, metrics, trips=ingest.trips),
         resolver=resolver,
         shares=TenantShares(settings.postgres_pool, settings.organization_share, metrics),

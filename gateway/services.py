@@ -39,6 +39,8 @@ class Services(Struct, frozen=True, kw_only=True):
     blobs: BlobStore
     """Where the bytes of files lie."""
     uploads: Transfers
+    dumps: Transfers
+    """Uploads of devices, which are no reason to refuse one of a tenant."""
     downloads: Downloads
     resolver: GuardedResolver
     """Looks up where URLs that are saved lead to."""

@@ -263,7 +263,9 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     dumps_max: Annotated[
         int, Meta(ge=1, le=1_000, description="Dumps that are kept of one device; of more the oldest go.")
     ] = 20
-    uploads_max: Annotated[_Count, Meta(description="Files coming in at once in one edge process; more get 503.")] = 32
+    uploads_max: Annotated[
+        _Count, Meta(description="Files coming in at once in one edge process, and so many dumps; more get 503.")
+    ] = 32
     downloads_max: Annotated[_Count, Meta(description="Files going out at once in one edge process; more get 503.")] = (
         200
     )

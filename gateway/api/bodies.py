@@ -23,6 +23,8 @@ from schemas.telemetry import BYTE_ORDER_MARK
 
 GZIP_MEMBERS_MAX = 16
 _GZIP_WINDOW = 31
+STREAMED_BYTES_MIN = 16 * 1024
+"""So much must come of a body within the time of a whole request: as for answers, see `gateway.ingest.slow_readers`."""
 _WHOLE_MAX = 2**53
 """Up to here every float that is a whole number is exactly that number."""
 _APART = (list[Raw], dict[str, Raw])
@@ -53,7 +55,7 @@ async def read(request: Request, bytes_max: int) -> bytes:
 class Streamed:
     """A body that is not held: its pieces as they come, and what its headers say of it.
 
-    It may take as long as it needs while it comes. It is not unpacked: what is kept is what was sent.
+    It may take as long as it needs while enough of it comes. It is not unpacked: what is kept is what was sent.
     """
 
     def __init__(self, request: Request) -> None:
@@ -73,8 +75,11 @@ class Streamed:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Raises Malformed when it is cut off."""
         try:
+            came = 0
             async for chunk in self._request.stream():
-                if self._give_time is not None:
+                came += len(chunk)
+                if came >= STREAMED_BYTES_MIN and self._give_time is not None:
+                    came = 0
                     self._give_time()
                 if chunk:
                     yield chunk

@@ -52,7 +52,7 @@ async def post_dump(
     """
     media_type, name = _named(request, mime, file_name)
     settings = services.settings
-    end = services.uploads.begin(device.id)
+    end = services.dumps.begin(device.id)
     try:
         dump_id = await uploads.store(
             services.postgres,
@@ -82,7 +82,7 @@ async def append_to_dump(
         raise NotFound(dumps.UNKNOWN)
     bytes_max = services.settings.dump_bytes_max
     left = bytes_max - await dumps.size(services.postgres, device, known)
-    end = services.uploads.begin(device.id)
+    end = services.dumps.begin(device.id)
     try:
         data = _data(request, body)
         begun = await _beginning(data)

@@ -209,6 +209,39 @@ async def test_a_cut_off_upload_leaves_nothing_and_a_second_try_is_clean(edge: R
     assert stored(edge) == [hashlib.sha256(data).hexdigest()]
 
 
+async def _trickle(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"x")
+        await asyncio.sleep(0.1)
+
+
+async def test_an_upload_may_take_long_while_it_comes_and_not_when_it_only_trickles(
+    dsn: str, redis_url: str, redis_client: Redis
+) -> None:
+    """Longer than a request may take, as long as enough of it comes; a byte now and then holds no place."""
+    await open_shards(redis_client)
+    async with running_edge(dsn, redis_url, request_timeout_s=1) as edge:
+        side = Side(await owner(edge, "Acme"), "partner")
+        file_id, loop = await side.draft(), asyncio.get_running_loop()
+        began = loop.time()
+
+        async def steadily() -> Any:
+            while loop.time() < began + 2.5:
+                yield bytes(40_000)
+                await asyncio.sleep(0.2)
+
+        assert (await side.put(file_id, steadily()))[0] == 200
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        head = f"PUT {side.path}/{file_id}/content HTTP/1.1\r\nHost: x\r\nAuthorization: {side.key}\r\n"
+        writer.write(f"{head}Content-Length: 1000000\r\n\r\n".encode())
+        trickling = asyncio.create_task(_trickle(writer))
+        async with asyncio.timeout(20):
+            answer = await reader.readexactly(12)
+        trickling.cancel()
+        writer.close()
+        assert answer == b"HTTP/1.1 408"
+
+
 async def test_a_full_disk_is_503_for_files_and_for_nothing_else(
     edge: RunningEdge, side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
