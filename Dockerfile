@@ -16,9 +16,12 @@ RUN /opt/fleetgate/bin/pip install --no-cache-dir --no-deps .
 
 FROM ${PYTHON}
 COPY --from=build /opt/fleetgate /opt/fleetgate
-RUN useradd --system --uid 10001 fleetgate
+# Files and dumps, where no bucket is set: a volume that edges and workers share.
+RUN useradd --system --uid 10001 fleetgate && install -d -o fleetgate -g fleetgate /var/lib/fleetgate
 USER fleetgate
-ENV PATH=/opt/fleetgate/bin:$PATH PYTHONUNBUFFERED=1 FLEETGATE_BIND=0.0.0.0:8080
+ENV PATH=/opt/fleetgate/bin:$PATH PYTHONUNBUFFERED=1 FLEETGATE_BIND=0.0.0.0:8080 \
+    FLEETGATE_FILE_STORE=/var/lib/fleetgate/files
+VOLUME /var/lib/fleetgate
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/livez', timeout=2)"]
