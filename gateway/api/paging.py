@@ -33,7 +33,9 @@ REMEMBERED_S = 3600
 PAGE_MAX = 1_000_000
 OFFSET_MAX = 10_000
 """Rows that a page may lie behind those that are known; in the log they cost some 10 ms."""
-TOO_DEEP = "Page lies too deep to begin with: read the pages in order, or narrow the list by its filters"
+TOO_DEEP = (
+    "Page lies too deep to begin with: follow next_page from the first page on, or narrow the list by its filters"
+)
 SHORT_ROWS = 200
 """The first so many rows of a list are read beside other calls; what reaches further is a long read."""
 PER_PAGE = 50
@@ -89,6 +91,10 @@ _boundary = msgspec.json.Decoder(Boundary)
 _encode = msgspec.json.Encoder().encode
 
 
+def _size(row: object) -> int:
+    return len(_encode(row))
+
+
 async def read_page(
     services: Services,
     scope: tuple[object, ...],
@@ -96,7 +102,7 @@ async def read_page(
     per_page: int,
     read: Callable[[Window], Awaitable[list[T]]],
     boundary: Callable[[T], Boundary],
-    size: Callable[[T], int] = lambda row: len(_encode(row)),
+    size: Callable[[T], int] = _size,
 ) -> Page[T]:
     """One page of the list that `scope` (caller, route, filters) tells apart from all others; `size` is of a row as
     JSON."""
@@ -114,7 +120,7 @@ async def read_part(
     per_page: int,
     read: Callable[[Window], Awaitable[Part[T]]],
     boundary: Callable[[T], Boundary],
-    size: Callable[[T], int],
+    size: Callable[[T], int] = _size,
 ) -> Page[T]:
     """A page of a list of which it looks at a bounded part only: it may hold few items, or none, and not be the last.
 

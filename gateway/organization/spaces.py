@@ -156,21 +156,26 @@ async def list_spaces(services: Services, organization: OrganizationScope, query
     if query.project_id is not None:
         await projects.read(services.postgres, owner, query.project_id)
 
-    async def read(window: Window) -> list[Space]:
+    async def read(window: Window) -> paging.Part[Space]:
         after = window.after
-        return await spaces.page(
-            services.postgres,
-            owner,
-            query.project_id,
-            space_id=query.id,
-            name=query.name,
-            path_part=query.path_includes,
-            after=None if after is None else (str(after[0]), str(after[1])),
-            offset=window.offset,
-            limit=window.limit,
-        )
+        async with (
+            services.postgres.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            part = await spaces.page(
+                connection,
+                owner,
+                query.project_id,
+                space_id=query.id,
+                name=query.name,
+                path_part=query.path_includes,
+                after=None if after is None else (str(after[0]), str(after[1])),
+                offset=window.offset,
+                limit=window.limit,
+            )
+        return paging.Part(part.spaces, None if part.up_to is None else [str(part.up_to[0]), part.up_to[1]])
 
-    return await paging.read_page(
+    return await paging.read_part(
         services,
         ("spaces", owner, query.project_id, query.id, query.name, query.path_includes),
         query.page,

@@ -18,6 +18,7 @@ from gateway.app import ENDPOINTS
 from gateway.organization.incidents import SEARCHED
 from gateway.stores.devices import project_view
 from gateway.stores.events import examining
+from gateway.stores.tenants import spaces
 from schemas.events import EventType
 from schemas.postgres_errors import TranslatingConnection
 from schemas.redis import Redis
@@ -51,6 +52,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(TranslatingConnection, "_process_log_message", take)
     monkeypatch.setattr(examining, "EXAMINED_MAX", EXAMINED)
     monkeypatch.setattr(project_view, "EXAMINED_MAX", EXAMINED)
+    monkeypatch.setattr(spaces, "EXAMINED_MAX", EXAMINED)
     return found
 
 
@@ -119,7 +121,6 @@ FILLING = (
 SEARCHES = {
     "/core/v1/organization/devices/histories": {"space_id"},
     "/core/v1/organization/devices": {"space_id"},
-    "/core/v1/organization/spaces": {"name", "path_includes"},
     "/core/v1/organization/incidents": set(SEARCHED),
     "/core/v1/partner/incidents": set(SEARCHED),
     "/v2/projects": {"", "organization", "query"},

@@ -7,7 +7,7 @@ parents at every moment and two callers that look for the same missing path make
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -28,6 +28,9 @@ PATH_TAKEN = "Name has already been taken in this place"
 PATH_BYTES_MAX = bounds.SPACE_PATH_BYTES_MAX
 PATH_TOO_LONG = f"Full path would be longer than {PATH_BYTES_MAX} bytes"
 DEPTH_MAX = bounds.SPACE_DEPTH_MAX
+
+EXAMINED_MAX = 10_000
+"""Spaces that a page of a list looks at."""
 
 TemperatureUnits = Literal["celsius", "fahrenheit"]
 
@@ -51,6 +54,13 @@ class Space(Struct):
     maintenance: bool
     config: dict[str, Any]
     created_at: datetime
+
+
+class Part(NamedTuple):
+    """Spaces of a list; where `up_to` is given, it was looked at up to that project and path, and may go on there."""
+
+    spaces: list[Space]
+    up_to: tuple[UUID, str] | None
 
 
 async def read(connection: Executor, organization_id: UUID, space_id: UUID) -> Space:
@@ -77,26 +87,43 @@ async def page(
     after: tuple[str, str] | None,
     offset: int,
     limit: int,
-) -> list[Space]:
-    """The organization's spaces, of one project or of all, by project and full path, from behind `after` on."""
-    rows = await connection.fetch(
-        f"""SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id
-             WHERE p.organization_id = $1 AND ($2::uuid IS NULL OR s.project_id = $2)
-               AND ($3::uuid IS NULL OR s.id = $3) AND ($4::text IS NULL OR s.name = $4)
-               AND ($5::text IS NULL OR strpos(lower(s.full_path), lower($5)) > 0)
-               AND ($6::uuid IS NULL OR (s.project_id, s.full_path) > ($6, $7))
-             ORDER BY s.project_id, s.full_path OFFSET $8 LIMIT $9""",
+) -> Part:
+    """The organization's spaces, of one project or of all, by project and full path, from behind `after` on.
+
+    A page looks at `EXAMINED_MAX` of them at most, however few have that name or that part in their path. In one
+    snapshot, which the connection has.
+    """
+    arguments: list[Any] = [
         organization_id,
         project_id,
         space_id,
-        name,
-        path_part,
         None if after is None else UUID(after[0]),
         None if after is None else after[1],
+        EXAMINED_MAX,
+    ]
+    rows = await connection.fetch(
+        f"""SELECT {_SPACE} FROM ({_LOOKED_AT} LIMIT $6) s
+             WHERE ($7::text IS NULL OR s.name = $7)
+               AND ($8::text IS NULL OR strpos(lower(s.full_path), lower($8)) > 0)
+             ORDER BY s.project_id, s.full_path OFFSET $9 LIMIT $10""",
+        *arguments,
+        name,
+        path_part,
         offset,
         limit,
     )
-    return [Space(**row) for row in rows]
+    last = None
+    if len(rows) < limit:
+        last = await connection.fetchrow(f"{_LOOKED_AT} OFFSET $6::bigint - 1 LIMIT 1", *arguments)
+    return Part([Space(**row) for row in rows], None if last is None else (last["project_id"], last["full_path"]))
+
+
+_LOOKED_AT = """
+    SELECT s.* FROM spaces s JOIN projects p ON p.id = s.project_id
+     WHERE p.organization_id = $1 AND ($2::uuid IS NULL OR s.project_id = $2) AND ($3::uuid IS NULL OR s.id = $3)
+       AND ($4::uuid IS NULL OR (s.project_id, s.full_path) > ($4, $5::text))
+     ORDER BY s.project_id, s.full_path
+"""
 
 
 async def create(

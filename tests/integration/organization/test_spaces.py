@@ -3,8 +3,10 @@
 import asyncio
 from typing import Any
 
+import pytest
 from owners import Owner
 
+from gateway.stores.tenants import spaces
 from gateway.stores.tenants.spaces import DEPTH_MAX, PARENT_UNKNOWN, PATH_TAKEN, PATH_TOO_LONG
 from schemas import ids, keys
 
@@ -256,3 +258,21 @@ async def test_only_an_empty_space_can_be_deleted(acme: Owner) -> None:
     assert await acme.call("DELETE", path) == {"success": True}
     assert await acme.call("GET", path) == (404, "Space not found")
     assert (await acme.row(device_id))["deleted_at"] is not None
+
+
+async def test_a_search_looks_at_so_many_spaces_a_page_and_leads_on(
+    acme: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page may hold few of them, or none, and not be the last; all pages together are what fits."""
+    monkeypatch.setattr(spaces, "EXAMINED_MAX", 3)
+    for n in range(14):
+        await space(acme, f"Lab {n:02}" if n in (5, 6, 7, 13) else f"Room {n:02}")
+    found: list[str] = []
+    sizes, page = [], 1
+    while page:
+        answer = await acme.call("GET", "/spaces", path_includes="om 1", per_page=2, page=page)
+        found += [one["name"] for one in answer["items"]]
+        sizes.append(len(answer["items"]))
+        page = answer["next_page"]
+    assert found == ["Room 10", "Room 11", "Room 12"]
+    assert sizes[0] == 0
