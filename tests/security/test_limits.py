@@ -83,6 +83,25 @@ async def test_slow_calls_of_one_organization_leave_connections_to_others(
     assert "tenants=0" in repr(edge.services.shares)
 
 
+async def test_long_reads_take_turns_and_short_calls_do_not_wait_for_them(
+    edge: RunningEdge, acme: Owner, globex: Owner
+) -> None:
+    """Large, deep and searched lists, of the owner's API and of the vendor's; those of another organization go on."""
+    device_id = await acme.device()
+    edge.services.shares.places = 3
+    async with edge.services.shares.long_read(acme.organization_id):
+        long = [
+            asyncio.create_task(acme.call("GET", "/devices/histories", per_page=1000)),
+            asyncio.create_task(acme.call("GET", "/devices/histories", status="error")),
+            asyncio.create_task(acme.call("GET", "/devices", space_id=acme.space_id)),
+            asyncio.create_task(acme.partner("GET", f"/devices/{device_id}/history", per_page=1000)),
+        ]
+        assert "items" in await globex.call("GET", "/devices/histories", per_page=1000)
+        assert "items" in await acme.call("GET", "/devices")
+        assert not any(call.done() for call in long)
+    assert all("items" in answer for answer in await asyncio.gather(*long))
+
+
 async def test_wrong_claims_must_wait_and_right_ones_need_not(acme: Owner, globex: Owner) -> None:
     """For the organization and for the address; what is right is claimed for ever, until too much was wrong."""
     place = {"space_id": str(acme.space_id)}
