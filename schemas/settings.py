@@ -402,8 +402,13 @@ GROUPS: tuple[type[msgspec.Struct], ...] = (EdgeSettings, WorkerSettings, Migrat
 AT_MOST = (
     ("connector_deliveries_max", "deliveries_max"),
     ("state_keys_max", "state_bytes_max"),
+    ("organization_imports_max", "imports_max"),
+    ("organization_streams_max", "streams_max"),
+    ("account_streams_max", "organization_streams_max"),
 )
 """Settings of which the first can be no more than the second."""
+WITHOUT = (("stream_keep_s", "stream_keep_bytes"),)
+"""Settings of which the first does nothing where the second is 0."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -436,6 +441,9 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
     for small, large in AT_MOST:
         if getattr(settings, small, 0) > getattr(settings, large, sys.maxsize):
             raise SettingsError(f"{PREFIX}{small.upper()} must be no more than {PREFIX}{large.upper()}")
+    for wanted, needed in WITHOUT:
+        if getattr(settings, wanted, 0) and not getattr(settings, needed):
+            raise SettingsError(f"{PREFIX}{wanted.upper()} does nothing while {PREFIX}{needed.upper()} is 0")
     return settings
 
 

@@ -8,6 +8,7 @@ from msgspec import Struct
 from gateway.stores.events import by_index
 from schemas import event_log
 from schemas.deliveries import ATTEMPTS_KEPT, LATENCY_BOUNDS_MS, METRICS_WINDOW, SLOT_LOCKS, SLOTS
+from schemas.events import rfc3339
 from schemas.postgres import Connection, Executor, Pool
 
 LOOKED = 10_000
@@ -27,11 +28,17 @@ class Ledger(Struct, kw_only=True):
     backlog: int
     oldest_pending_s: float
     """Age of the oldest event that is neither delivered nor given up, in waiting or in the backlog; 0 without any."""
+    expired_unread: int
+    """Of those that expired, the events that the log did not keep until the connector came to read them."""
+    expired_unread_from: str | None
+    expired_unread_until: str | None
+    """When the first and the last of them was stored; null without any."""
 
 
 _LEDGER = """
     SELECT c.accepted, c.delivered, c.expired, c.dropped, c.superseded, c.status, c.project_id, c.event_types,
-           c.backlog, c.owed_since, w.pending, w.oldest, now() AS now
+           c.backlog, c.owed_since, c.expired_unread, c.expired_unread_from, c.expired_unread_until,
+           w.pending, w.oldest, now() AS now
       FROM data_connectors c
      CROSS JOIN LATERAL (SELECT count(*) AS pending, min(owed_since) AS oldest
                            FROM waiting_deliveries WHERE connector_id = c.id) w
@@ -69,6 +76,9 @@ async def ledger(pool: Pool, connector_id: str) -> Ledger | None:
         superseded=row["superseded"],
         backlog=backlog,
         oldest_pending_s=_age_s(oldest, row["now"]),
+        expired_unread=row["expired_unread"],
+        expired_unread_from=_time(row["expired_unread_from"]),
+        expired_unread_until=_time(row["expired_unread_until"]),
     )
 
 
@@ -99,6 +109,10 @@ async def _backlog(connection: Connection, connector_id: str, row: Any) -> tuple
     if any(each["looked"] == limit for each in looked):
         events = max(events, row["backlog"])
     return events, min((each["oldest"] for each in looked if each["oldest"]), default=None)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)
 
 
 def _age_s(moment: datetime | None, now: datetime) -> float:

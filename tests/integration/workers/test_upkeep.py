@@ -9,7 +9,9 @@ from flushing import send, store_all
 from owners import Owner
 from prometheus_client import CollectorRegistry
 
+from gateway.stores.connectors import ledgers
 from schemas import ids, keys
+from schemas.events import rfc3339
 from schemas.metrics import Metrics
 from schemas.postgres import Pool, PostgresBusy
 from schemas.redis import Redis
@@ -165,18 +167,54 @@ async def test_of_a_device_deleted_long_ago_only_what_turns_its_key_away_is_left
 async def test_a_partition_that_a_connector_owes_events_of_is_kept_for_some_days_more(
     edge: Any, acme: Owner, redis_client: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever the retention; in the end it goes, and the log says how many events were not sent."""
+    """Whatever the retention; in the end it goes, and the log and the ledger say how many events were not sent, and of
+    which time. Nobody counts them again.
+    """
     now = datetime.now(UTC)
     today = f"events_{now:%Y%m%d}"
-    await acme.pool.execute(
-        "INSERT INTO data_connectors (id, project_id, status, url) VALUES ($2, $1, 'ACTIVE', 'https://x')",
-        acme.project_id,
-        ids.new_xid(),
-    )
-    await send(edge, await acme.device(), telemetries={"n": 1})
-    await store_all(edge, redis_client)
+    connector = await _connector(acme)
+    device_id = await acme.device()
+    for n in range(2):
+        await send(edge, device_id, telemetries={"n": n})
+        await store_all(edge, redis_client)
     janitor = Janitor(acme.pool, 1)
     assert today not in await janitor.tidy(now + timedelta(days=3))
     assert today not in await janitor.tidy(now + timedelta(days=8))
+    first, last = await acme.pool.fetchrow(
+        "SELECT min(stored_at), max(stored_at) FROM events WHERE project_id = $1", acme.project_id
+    )
+    epoch = await acme.pool.fetchval("SELECT epoch FROM data_connectors")
     assert today in await janitor.tidy(now + timedelta(days=10))
     assert "events_dropped_unsent" in caplog.text
+    found = await ledgers.ledger(acme.pool, connector)
+    assert found is not None
+    assert (found.accepted, found.expired, found.expired_unread, found.backlog) == (2, 2, 2, 0)
+    assert (found.expired_unread_from, found.expired_unread_until) == (rfc3339(first), rfc3339(last))
+    assert await acme.pool.fetchval("SELECT epoch FROM data_connectors") > epoch
+
+
+async def test_a_partition_is_not_kept_for_events_that_a_connector_does_not_want(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """It would pass them."""
+    now = datetime.now(UTC)
+    connector = await _connector(acme, "motion")
+    await send(edge, await acme.device(), telemetries={"n": 1})
+    await store_all(edge, redis_client)
+    assert f"events_{now:%Y%m%d}" in await Janitor(acme.pool, 1).tidy(now + timedelta(days=3))
+    found = await ledgers.ledger(acme.pool, connector)
+    assert found is not None
+    assert (found.expired_unread, found.expired_unread_from) == (0, None)
+
+
+async def _connector(owner: Owner, *event_types: str) -> str:
+    """One that nobody serves."""
+    connector_id = ids.new_xid()
+    await owner.pool.execute(
+        """INSERT INTO data_connectors (id, project_id, status, url, event_types)
+           VALUES ($1, $2, 'ACTIVE', 'https://x', $3)""",
+        connector_id,
+        owner.project_id,
+        list(event_types),
+    )
+    return connector_id

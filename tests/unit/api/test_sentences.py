@@ -39,13 +39,39 @@ def test_a_setting_that_does_not_fit_is_told_in_words() -> None:
     assert str(raised.value) == "FLEETGATE_MASTER_KEY is not usable: must be 64 hex digits in lower case"
 
 
-def test_settings_that_do_not_fit_each_other_are_told_by_name() -> None:
+@pytest.mark.parametrize(
+    ("group", "unfit", "told"),
+    [
+        (
+            settings.WorkerSettings,
+            {"STATE_KEYS_MAX": 5000, "STATE_BYTES_MAX": 4096},
+            "FLEETGATE_STATE_KEYS_MAX must be no more than FLEETGATE_STATE_BYTES_MAX",
+        ),
+        (
+            settings.WorkerSettings,
+            {"IMPORTS_MAX": 1},
+            "FLEETGATE_ORGANIZATION_IMPORTS_MAX must be no more than FLEETGATE_IMPORTS_MAX",
+        ),
+        (
+            settings.EdgeSettings,
+            {"ACCOUNT_STREAMS_MAX": 201},
+            "FLEETGATE_ACCOUNT_STREAMS_MAX must be no more than FLEETGATE_ORGANIZATION_STREAMS_MAX",
+        ),
+        (
+            settings.WorkerSettings,
+            {"STREAM_KEEP_S": 5, "STREAM_KEEP_BYTES": 0},
+            "FLEETGATE_STREAM_KEEP_S does nothing while FLEETGATE_STREAM_KEEP_BYTES is 0",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_told_by_name(
+    group: type[Struct], unfit: dict[str, int], told: str
+) -> None:
     """Before anything starts."""
-    given = {"POSTGRES_DSN": "postgres://a", "REDIS_URL": "redis://a", "MASTER_KEY": "0" * 64}
-    given |= {"STATE_KEYS_MAX": "5000", "STATE_BYTES_MAX": "4096"}
+    given = {"POSTGRES_DSN": "postgres://a", "REDIS_URL": "redis://a", "MASTER_KEY": "0" * 64} | unfit
     with pytest.raises(settings.SettingsError) as raised:
-        settings.load(settings.WorkerSettings, {f"FLEETGATE_{name}": value for name, value in given.items()})
-    assert str(raised.value) == "FLEETGATE_STATE_KEYS_MAX must be no more than FLEETGATE_STATE_BYTES_MAX"
+        settings.load(group, {f"FLEETGATE_{name}": str(value) for name, value in given.items()})
+    assert str(raised.value) == told
 
 
 class Box(Struct):
