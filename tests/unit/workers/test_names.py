@@ -48,7 +48,7 @@ def made(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Names:
     """Names whose answers are asked for again at once, and are waited for only a moment."""
     monkeypatch.setattr(names, "KEPT_S", -1.0)
     monkeypatch.setattr(names, "MEANWHILE_S", 0.0)
-    return Names(servers, 0.01)
+    return Names(servers, 0.2)
 
 
 async def address(made: Names, host: str, tenant: str = "a") -> str:
