@@ -5,7 +5,10 @@
     python -m bench --quick              shorter and rougher, for a look while working
     python -m bench --smoke              a moment of each: that all of it runs here; its figures say nothing
     python -m bench --only end_to_end --seconds 600     a million devices once a minute, for ten minutes
-    python -m bench --only connectors --behind 20000000  a neighbour of a connector that is as far behind
+    python -m bench --only connectors --behind 20000000 --keep FOLDER
+                                         a neighbour of a connector that is as far behind. What was made stays in the
+                                         folder: who ended the run goes on with it, and the next one begins at once
+    python -m bench --only upkeep --devices 1000000      a million devices go offline, as many commands go
     python -m bench --only outages --outage 600          receivers that go away for up to ten minutes: half an hour
     python -m bench --only replicas                      what it costs that a 2xx waits for a replica of Redis
     python -m bench --only history --events 100000000   a hundred million behind a page: 60 GB of disk, half an hour
@@ -16,6 +19,7 @@ Results go to bench/results/; latest.json holds the named ratios.
 import argparse
 import asyncio
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from bench import (
@@ -72,6 +76,8 @@ class Size(NamedTuple):
     events: int
     behind: int
     outage_s: float
+    keep: Path | None = None
+    """Where the servers of a workload that needs much made are kept."""
 
 
 FULL = Size(5, 5.0, 1_000_000, 60, 10_000_000, 1_000_000, 60)
@@ -115,7 +121,7 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
         async with rig(few) as servers:
             await delivery.run(servers, report, rounds=fewer_rounds, seconds=each_s, behind=size.behind)
     if "connectors" in only:
-        async with rig(few) as servers:
+        async with rig(few, size.keep and size.keep / "fleetgate-bench-connectors") as servers:
             await connectors.run(servers, report, rounds=fewer_rounds, seconds=2 * each_s, behind=size.behind)
     if "outages" in only:
         async with rig(1_000) as servers:
@@ -151,9 +157,12 @@ def main() -> int:
     )
     parser.add_argument("--rate", type=float, default=16_700, help="messages/s end to end (default 16,700)")
     parser.add_argument("--seconds", type=float, help="length of the end-to-end run (default 60)")
-    parser.add_argument("--devices", type=int, help="devices end to end and in a sync (default 1,000,000)")
+    parser.add_argument("--devices", type=int, help="devices end to end, in a sync, in upkeep (default 1,000,000)")
     parser.add_argument("--events", type=int, help="events in the log whose history is read (default 10,000,000)")
     parser.add_argument("--behind", type=int, help="events that a data connector is behind (default 1,000,000)")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep the connectors' servers and events in a folder"
+    )
     parser.add_argument("--outage", type=float, help="the longest outage of a receiver in seconds (default 60)")
     arguments = parser.parse_args()
     size: Size = arguments.size
@@ -163,6 +172,7 @@ def main() -> int:
         events=arguments.events or size.events,
         behind=arguments.behind or size.behind,
         outage_s=arguments.outage or size.outage_s,
+        keep=arguments.keep,
     )
     asyncio.run(_run(arguments.only or list(WORKLOADS), size, arguments.rate, kept=arguments.size is not SMOKE))
     return 0

@@ -22,7 +22,7 @@ RATE = 200
 """Events of the neighbour a second."""
 SETTLED_S = 1.0
 """Of this load come before anything is measured."""
-COPIED = 1_000_000
+MADE_AT_ONCE = 1_000_000
 """Events made in one transaction."""
 
 
@@ -30,7 +30,7 @@ async def run(rig: Rig, report: Report, *, rounds: int, seconds: float, behind: 
     """Each of them, `rounds` times."""
     valkey = rig.valkey("everysec")
     async with field(rig) as made:
-        tenant = await _Tenant.make(made, behind)
+        tenant = await _Tenant.make(made, behind, report)
         report.progress(f"{behind:,} events and {len(rig.device_ids):,} devices are there")
         neighbour = await made.project("neighbour")
         await made.connector(neighbour, "/timed/neighbour")
@@ -64,20 +64,26 @@ class _Tenant:
         self._slow = slow
 
     @classmethod
-    async def make(cls, field: Field, behind: int) -> "_Tenant":
+    async def make(cls, field: Field, behind: int, report: Report) -> "_Tenant":
+        """Goes on with what an earlier run left, where the rig is kept."""
         project_id = field.rig.project_id
+        await field.clear()
         lagging = await field.connector(project_id, "/wrong/lagging")
-        for n in range(0, behind, COPIED):
-            await field.happen(project_id, min(COPIED, behind - n))
+        await field.pool.execute("UPDATE connector_positions SET seq = 1, stored_at = now() - interval '31 days'")
+        there = await field.pool.fetchval("SELECT sum(next_seq - 1)::bigint FROM shards")
+        for n in range(there, behind, MADE_AT_ONCE):
+            await field.happen(project_id, min(MADE_AT_ONCE, behind - n))
+            report.progress(f"{min(behind, n + MADE_AT_ONCE):,} events are there")
         await field.pool.execute(
             """INSERT INTO device_state (shard, device_id, last_seen_at, message_seq, message_stored_at)
-               SELECT shard, id, now(), 1, now() FROM devices WHERE project_id = $1""",
+               SELECT shard, id, now(), 1, now() FROM devices WHERE project_id = $1 ON CONFLICT DO NOTHING""",
             project_id,
             timeout=600,
         )
         await field.pool.execute(
             """INSERT INTO device_reported (shard, device_id, type, ts, seq, stored_at, data)
-               SELECT shard, id, 'touch', now(), 1, now(), '{}' FROM devices WHERE project_id = $1""",
+               SELECT shard, id, 'touch', now(), 1, now(), '{}' FROM devices WHERE project_id = $1
+               ON CONFLICT DO NOTHING""",
             project_id,
             timeout=600,
         )

@@ -68,6 +68,8 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.devices = folder / "devices.txt"
+        """Written when all of them are there."""
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.device_ids: list[str] = []
         self.model_id = UUID(int=0)
@@ -80,6 +82,7 @@ class Rig:
         server = EmbeddedValkey(
             self.folder / f"valkey-{len(self._valkeys)}" / "data", port=free_port(), fsync=fsync, memory="4gb"
         )
+        shutil.rmtree(server.folder.parent, ignore_errors=True)
         server.folder.parent.mkdir()
         server.start(**settings)
         assert server.process is not None
@@ -119,9 +122,15 @@ class Rig:
         return given if port is None else given | {"FLEETGATE_BIND": f"127.0.0.1:{port}"}
 
     async def populate(self, devices: int) -> None:
-        """A tenant, a model and claimed devices."""
+        """A tenant, a model and claimed devices; those of an earlier run where its folder was kept."""
         connection = await postgres.connect(self.postgres.dsn(), "bench")
         await postgres.migrate(connection, shards=SHARDS, master_key=MASTER_KEY)
+        if self.devices.exists():
+            self.device_ids = [line.split()[0] for line in self.devices.read_text().splitlines()]
+            self.model_id = await connection.fetchval("SELECT id FROM device_models ORDER BY id LIMIT 1")
+            self.project_id = await connection.fetchval("SELECT id FROM projects ORDER BY id LIMIT 1")
+            await connection.close()
+            return
         organization = await organizations.create(connection, "Bench")
         project = await projects.create(connection, organization.id, "Bench")
         space = await spaces.create(connection, organization.id, project.id, "Bench")
@@ -144,7 +153,7 @@ class Rig:
         )
         await connection.execute("VACUUM ANALYZE devices", timeout=600)
         await connection.close()
-        (self.folder / "devices.txt").write_text("".join(f"{text} {self.key(text)}\n" for text in self.device_ids))
+        self.devices.write_text("".join(f"{text} {self.key(text)}\n" for text in self.device_ids))
 
     def key(self, device_id: str) -> str:
         """A device's access key."""
@@ -170,10 +179,13 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig(devices: int) -> AsyncIterator[Rig]:
-    """A rig for one workload; nothing of it is left afterwards."""
-    with tempfile.TemporaryDirectory(prefix="fleetgate-bench-") as folder:
+async def rig(devices: int, kept: Path | None = None) -> AsyncIterator[Rig]:
+    """A rig for one workload; nothing of it is left afterwards, unless a folder is given in which it is kept."""
+    with contextlib.nullcontext(kept) if kept else tempfile.TemporaryDirectory(prefix="fleetgate-bench-") as folder:
         made = Rig(Path(folder))
+        if kept and not made.devices.exists():
+            shutil.rmtree(kept, ignore_errors=True)
+            kept.mkdir(parents=True)
         made.postgres.start()
         try:
             await made.populate(devices)

@@ -1,8 +1,9 @@
-"""What workers do as time passes, beside all that lies in the tables: the command clock, the offline sweep, a new day.
+"""What workers do as time passes: the command clock, the offline sweep, retention, a new day; beside full tables.
 
-Each is measured on two sizes of its table, so that a cost that grows with what was ever stored shows. The sweep then
-marks every device, while a flusher stores; how long another event waits meanwhile in the outbox is what is held against
-a limit. A day's partition is made while a reader of the log stays open, and a writer goes on.
+The first two are measured on two sizes of their tables, so that a cost that grows with what was ever stored shows. The
+sweep then marks every device, while a flusher stores; how long another event waits meanwhile in the outbox is what is
+held against a limit. All commands that have ended are deleted at once, while somebody sends some. A day's partition is
+made while a reader of the log stays open, and a writer goes on.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from workers.command_clock import CommandClock
 from workers.flusher.flusher import Flusher
 from workers.offline import GRACE, OfflineSweep
 from workers.postgres_history import PostgresHistory
+from workers.retention import Retention
 
 OPEN_SHARE = 10
 """One command in so many is still open."""
@@ -56,6 +58,7 @@ async def run(rig: Rig, report: Report) -> None:
     sweep = OfflineSweep(pool, client, Metrics(CollectorRegistry()), SHARDS)
     await _sweep(rig, pool, sweep, report)
     await _mark_all(rig, pool, client, sweep, report)
+    await _retain(rig, pool, report)
     await _new_day(pool, report)
     await client.aclose()
     await pool.close()
@@ -133,6 +136,33 @@ async def _change(rig: Rig, pool: Pool, done: asyncio.Event, waits: list[float])
             if done.is_set() and time.perf_counter() - began > 1:
                 break
         waits.append(time.perf_counter() - began)
+
+
+async def _retain(rig: Rig, pool: Pool, report: Report) -> None:
+    """Everything that has ended is old enough; devices are sent commands meanwhile, in vain and for good."""
+    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY, commands_days=1)
+    retention = Retention(pool, Metrics(CollectorRegistry()), settings, SHARDS)
+    now = await pool.fetchval("SELECT now() + interval '2 days'")
+    before = await pool.fetchval("SELECT count(*) FROM commands", timeout=SEED_S)
+    waits: list[float] = []
+    began = time.perf_counter()
+    tidying = asyncio.create_task(retention.tidy(now))
+    while not tidying.done():
+        sent = time.perf_counter()
+        await pool.execute(_COMMANDS, rig.device_ids[1], 1, 1)
+        waits.append(time.perf_counter() - sent)
+        await asyncio.sleep(0.01)
+    await tidying
+    took = time.perf_counter() - began
+    deleted = before + len(waits) - await pool.fetchval("SELECT count(*) FROM commands", timeout=SEED_S)
+    report.add(
+        "upkeep",
+        f"{deleted:,} ended commands deleted",
+        f"{deleted / took:,.0f}/s",
+        seconds=took,
+        waits_s=sorted(waits)[-20:],
+    )
+    report.ratio("command_waits_while_others_are_deleted_s", max(waits), at_most=1)
 
 
 async def _new_day(pool: Pool, report: Report) -> None:
