@@ -14,7 +14,7 @@ import uvloop
 from schemas import logs
 from schemas.metrics import Metrics
 from schemas.settings import SettingsError, WorkerSettings, listing, load
-from workers import apart, service
+from workers import own_process, service
 from workers.checkpoints import die_at
 
 GC_THRESHOLDS = (20_000, 50, 1_000)
@@ -27,9 +27,9 @@ async def _serve(settings: WorkerSettings, dying_at: str, *, has_parent: bool) -
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    roles, several = apart.split(settings.worker_roles)
-    importer = asyncio.create_task(apart.keep(stop), name="importer") if several else None
-    parent = asyncio.create_task(apart.parent_ended(), name="parent") if has_parent else None
+    roles, several = own_process.split(settings.worker_roles)
+    importer = asyncio.create_task(own_process.keep(stop), name="importer") if several else None
+    parent = asyncio.create_task(own_process.parent_ended(), name="parent") if has_parent else None
     for task in (importer, parent):
         if task is not None:
             task.add_done_callback(lambda _: stop.set())
@@ -50,7 +50,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--die-at", default="", help=argparse.SUPPRESS)  # for crash tests: a flusher's checkpoint
-    parser.add_argument("--until-parent-ends", action="store_true", help=argparse.SUPPRESS)  # for `workers.apart`
+    parser.add_argument("--until-parent-ends", action="store_true", help=argparse.SUPPRESS)  # for `workers.own_process`
     arguments = parser.parse_args()
     try:
         settings = load(WorkerSettings, os.environ)

@@ -83,7 +83,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 keeper = Retention(pool, metrics, settings, shards)
                 tidier = Janitor(pool, settings.retention_days)
                 swept = Shares(settings.postgres_dsn, "offline sweep", SWEEP_LOCKS, shards, _until_done)
-                sweeper = OfflineSweep(pool, client, metrics, shards, owned=lambda: swept.pieces)
+                sweeper = OfflineSweep(pool, client, metrics, shards, owned=lambda: swept.slots)
                 clock = CommandClock(pool, client, metrics)
                 licenses = LicenseClock(pool, client, metrics)
                 overlaps = KeyOverlaps(pool, client)

@@ -1,7 +1,7 @@
-"""Distributes work over workers: numbered pieces, each worked on by one worker at a time, the same number for each.
+"""Distributes work over workers: numbered slots, each worked on by one worker at a time, the same number for each.
 
-A worker owns a piece while it holds the piece's Postgres advisory lock. Every worker also holds one lock in shared
-mode; the number of its holders is the number of workers. A worker with fewer pieces than its share takes a free one, a
+A worker owns a slot while it holds the slot's Postgres advisory lock. Every worker also holds one lock in shared
+mode; the number of its holders is the number of workers. A worker with fewer slots than its share takes a free one, a
 worker with more gives one back after the current step. All locks of a worker are on one session, so they are released
 when the session is lost or the process dies.
 
@@ -25,15 +25,15 @@ PRESENCE = 0xFFFF
 """The number of the lock that every worker holds in shared mode."""
 
 Work = Callable[[int, asyncio.Event], Awaitable[None]]
-"""Works on one piece until the event is set."""
+"""Works on one slot until the event is set."""
 
 
-class LostPieceError(Exception):
-    """Another worker owns this piece: stop, and work on it again only after taking its lock."""
+class LostSlotError(Exception):
+    """Another worker owns this slot: stop, and work on it again only after taking its lock."""
 
 
 class Shares:
-    """This worker's share of one kind of work. `lock_class` tells kinds apart, `count` is the number of pieces."""
+    """This worker's share of one kind of work. `lock_class` tells kinds apart, `count` is the number of slots."""
 
     def __init__(self, dsn: str, kind: str, lock_class: int, count: int, work: Work) -> None:
         self._dsn = dsn
@@ -47,12 +47,12 @@ class Shares:
         return f"<Shares {self._kind} {sorted(self._running)} of {self._count}>"
 
     @property
-    def pieces(self) -> set[int]:
-        """The pieces that this worker works on now."""
+    def slots(self) -> set[int]:
+        """The slots that this worker works on now."""
         return set(self._running)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take and give back pieces until `stop` is set; then end all work, and with it the session."""
+        """Take and give back slots until `stop` is set; then end all work, and with it the session."""
         while not stop.is_set():
             try:
                 session = await postgres.connect(self._dsn, f"worker {self._kind}")
@@ -68,8 +68,8 @@ class Shares:
     async def _hold(self, session: Connection, stop: asyncio.Event) -> None:
         await session.execute("SELECT pg_advisory_lock_shared($1, $2)", self._class, PRESENCE)
         while not stop.is_set():
-            for piece in [piece for piece, (task, _) in self._running.items() if task.done()]:
-                await self._give_back(session, piece)
+            for slot in [slot for slot, (task, _) in self._running.items() if task.done()]:
+                await self._give_back(session, slot)
             share = -(-self._count // await self._workers(session))
             if len(self._running) > share:
                 await self._give_back(session, random.choice(sorted(self._running)))  # noqa: S311
@@ -88,35 +88,35 @@ class Shares:
         return max(1, int(workers))
 
     async def _take(self, session: Connection) -> int | None:
-        free = [piece for piece in range(self._count) if piece not in self._running]
+        free = [slot for slot in range(self._count) if slot not in self._running]
         # Row by row, up to the first that can be had.
         taken: int | None = await session.fetchval(
-            "SELECT piece FROM unnest($2::integer[]) AS piece WHERE pg_try_advisory_lock($1, piece) LIMIT 1",
+            "SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_try_advisory_lock($1, slot) LIMIT 1",
             self._class,
             random.sample(free, len(free)),
         )
         return taken
 
-    def _begin(self, piece: int) -> None:
+    def _begin(self, slot: int) -> None:
         done = asyncio.Event()
-        task = asyncio.create_task(self._attend(piece, done), name=f"{self._kind} {piece}")
-        self._running[piece] = task, done
-        logs.event(log, logging.INFO, "piece_taken", kind=self._kind, piece=piece)
+        task = asyncio.create_task(self._attend(slot, done), name=f"{self._kind} {slot}")
+        self._running[slot] = task, done
+        logs.event(log, logging.INFO, "slot_taken", kind=self._kind, slot=slot)
 
-    async def _attend(self, piece: int, done: asyncio.Event) -> None:
+    async def _attend(self, slot: int, done: asyncio.Event) -> None:
         try:
-            await self._work(piece, done)
-        except (LostPieceError, RedisAway, PostgresAway) as error:
-            logs.event(log, logging.WARNING, "piece_lost", kind=self._kind, piece=piece, cause=repr(error))
+            await self._work(slot, done)
+        except (LostSlotError, RedisAway, PostgresAway) as error:
+            logs.event(log, logging.WARNING, "slot_lost", kind=self._kind, slot=slot, cause=repr(error))
 
-    async def _give_back(self, session: Connection, piece: int) -> None:
-        await self._end({piece})
-        await session.execute("SELECT pg_advisory_unlock($1, $2)", self._class, piece)
-        logs.event(log, logging.INFO, "piece_given_back", kind=self._kind, piece=piece)
+    async def _give_back(self, session: Connection, slot: int) -> None:
+        await self._end({slot})
+        await session.execute("SELECT pg_advisory_unlock($1, $2)", self._class, slot)
+        logs.event(log, logging.INFO, "slot_given_back", kind=self._kind, slot=slot)
 
-    async def _end(self, pieces: set[int]) -> None:
-        """Stop the work on these pieces and wait for its end. Raises the error of work that a bug of ours ended."""
-        ending = [self._running.pop(piece) for piece in pieces]
+    async def _end(self, slots: set[int]) -> None:
+        """Stop the work on these slots and wait for its end. Raises the error of work that a bug of ours ended."""
+        ending = [self._running.pop(slot) for slot in slots]
         for _, done in ending:
             done.set()
         await asyncio.gather(*(task for task, _ in ending))

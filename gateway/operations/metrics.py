@@ -140,7 +140,7 @@ async def _postgres(services: Services) -> list[Metric]:
     for outcome in ("delivered", "expired", "dropped", "superseded"):
         ended.add_metric([outcome], getattr(webhooks, outcome))
     gauges = [
-        ("fleetgate_deliveries_pending", "Events taken over and set apart, with no end yet.", webhooks.pending),
+        ("fleetgate_deliveries_pending", "Events taken over that wait, with no end yet.", webhooks.pending),
         (
             "fleetgate_deliveries_backlog",
             "Events that lie ahead of active connectors, as dispatchers know it.",

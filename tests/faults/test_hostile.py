@@ -190,8 +190,11 @@ async def test_a_client_that_never_reads_costs_a_bounded_amount(stack: Stack, ed
     assert grown < 64 * 2**20, f"{grown / 2**20:.0f} MiB"
 
 
-async def test_ten_thousand_connections_are_served(stack: Stack, edge: Process) -> None:
+async def test_ten_thousand_connections_are_served(stack: Stack) -> None:
     """All of them stay open, each costs little, and devices among them are answered."""
+    edge = await stack.edge(FLEETGATE_KEEP_ALIVE_S="3600")
+    await stack.worker()
+    await stack.until_answers("/readyz")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most < CONNECTIONS + 500:
         pytest.skip(f"this machine allows a process {most} open files only")
@@ -211,6 +214,7 @@ async def test_ten_thousand_connections_are_served(stack: Stack, edge: Process) 
     grown = process.memory_info().rss - before
     async with Load(stack, 4) as load:
         await load.until(100)
+    assert not any(reader.at_eof() for reader, _ in clients)
     for _, writer in clients:
         writer.transport.abort()
     assert set(load.statuses) == {201}

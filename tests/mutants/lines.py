@@ -223,13 +223,13 @@ MUTANTS = (
         f"{WORKERS}/test_command_clock.py::test_a_command_that_was_fetched_does_not_expire_as_if_it_had_not_been",
     ),
     Mutant(
-        "a piece is let go after its work has ended",
+        "a slot is let go after its work has ended",
         "workers/shares.py",
-        "        await self._end({piece})\n"
-        '        await session.execute("SELECT pg_advisory_unlock($1, $2)", self._class, piece)\n',
-        '        await session.execute("SELECT pg_advisory_unlock($1, $2)", self._class, piece)\n'
-        "        await self._end({piece})\n",
-        f"{WORKERS}/test_shares.py::test_a_piece_is_let_go_only_after_the_step_that_was_under_way",
+        "        await self._end({slot})\n"
+        '        await session.execute("SELECT pg_advisory_unlock($1, $2)", self._class, slot)\n',
+        '        await session.execute("SELECT pg_advisory_unlock($1, $2)", self._class, slot)\n'
+        "        await self._end({slot})\n",
+        f"{WORKERS}/test_shares.py::test_a_slot_is_let_go_only_after_the_step_that_was_under_way",
     ),
     Mutant(
         "vendors' telemetry makes no stream",

@@ -2,11 +2,11 @@
 
     events ─▶ tail (once for all) ──┐
            └▶ windows (behind) ─────┤                                        ┌▶ positions, ledger   ┐ one transaction
-    waiting_deliveries (due) ───────┴▶ queue of a connector ─▶ lanes ─▶ POST ┴▶ failures set apart  ┘ for all connectors
+    waiting_deliveries (due) ───────┴▶ queue of a connector ─▶ lanes ─▶ POST ┴▶ failures that wait  ┘ for all connectors
 
 The promise. An event is owed from the transaction that stored it, because a connector's place in the log *is* its
 queue; there is no step between storing and owing that could be lost. A position moves past an event only in a
-transaction that also counts what became of it, or sets it apart in `waiting_deliveries`. A success writes no row of its
+transaction that also counts what became of it, or lets it wait in `waiting_deliveries`. A success writes no row of its
 own.
 
 After a crash the events that were sent since the last commit are sent again. The requests a connector may have open or

@@ -16,11 +16,12 @@ from collections.abc import Callable
 from schemas import logs
 from schemas.postgres import PostgresAway
 from workers.checkpoints import Checkpoint
-from workers.dispatcher import store
+from workers.dispatcher import progress_store
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.progress import Progress
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
+from workers.dispatcher.store import moment
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Commits:
         self._clock = clock
         self._apart_s = timeout_s + 60
         self._checkpoint = checkpoint
-        self._waiting: dict[Connector, None] = {}
+        self._marked: dict[Connector, None] = {}
         self._held: dict[Connector, tuple[Progress, float]] = {}
         """What is to be told again of connectors that somebody held, and from which monotonic time on."""
         self._something = asyncio.Event()
@@ -61,12 +62,12 @@ class Commits:
         self._idle_at = time.monotonic()
 
     def __repr__(self) -> str:
-        return f"<Commits waiting={len(self._waiting)}>"
+        return f"<Commits marked={len(self._marked)}>"
 
     def mark(self, connector: Connector) -> None:
         """This connector has something to commit."""
         if not connector.closed:
-            self._waiting[connector] = None
+            self._marked[connector] = None
             self._something.set()
             if connector not in self._held and connector.queue.pressed():
                 self._urgent.set()
@@ -78,7 +79,7 @@ class Commits:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Commit until `stop` is set and nothing is left to tell."""
-        while not (stop.is_set() and not self._waiting):
+        while not (stop.is_set() and not self._marked):
             began = time.monotonic()
             committed = await self.step()
             pause_s = max(PAUSE_S, time.monotonic() - began)
@@ -86,7 +87,7 @@ class Commits:
                 # All that is done lies behind requests under way: look again soon.
                 await asyncio.sleep(PAUSE_S)
             await self._wait(self._urgent, pause_s)
-            if not self._waiting:
+            if not self._marked:
                 self._something.clear()
                 await self._wait(self._something, 10 * PAUSE_S)
 
@@ -126,24 +127,24 @@ class Commits:
             self._pump(connector)
         return True
 
-    def _collect(self) -> store.Batch:
+    def _collect(self) -> progress_store.Batch:
         batch: list[tuple[Connector, Progress]] = []
         now = time.monotonic()
         self._held = {connector: held for connector, held in self._held.items() if not connector.closed}
-        for connector in list(self._waiting):
+        for connector in list(self._marked):
             if len(batch) >= CONNECTORS_MAX:
                 break
-            del self._waiting[connector]
+            del self._marked[connector]
             if connector.closed:
                 continue
             if progress := self._progress(connector, now):
                 batch.append((connector, progress))
             elif connector in self._held or connector.queue.held_up():
-                self._waiting[connector] = None
+                self._marked[connector] = None
         if now - self._idle_at >= IDLE_S:
             self._idle_at = now
             busy = {connector for connector, _ in batch}
-            since = store.moment(self._clock())
+            since = moment(self._clock())
             batch += [
                 (connector, progress)
                 for connector in self._roster.connectors.values()
@@ -164,18 +165,18 @@ class Commits:
         del self._held[connector]
         return progress
 
-    async def _write(self, batch: store.Batch) -> store.Committed:
+    async def _write(self, batch: progress_store.Batch) -> progress_store.Committed:
         """Commit, however long Postgres is away; what was lost meanwhile shows in the epochs."""
         while True:
             try:
                 connection = await self._session.get()
-                return await store.commit(
-                    connection, batch, store.moment(self._clock() + self._apart_s), self._checkpoint
+                return await progress_store.commit(
+                    connection, batch, moment(self._clock() + self._apart_s), self._checkpoint
                 )
             except PostgresAway as error:
                 logs.event(log, logging.WARNING, "commit_deferred", connectors=len(batch), cause=repr(error))
                 await self._session.drop()
                 batch = [item for item in batch if not item[0].closed]
                 if not batch:
-                    return store.Committed(set(), set())
+                    return progress_store.Committed(set(), set())
                 await asyncio.sleep(RETRY_S)

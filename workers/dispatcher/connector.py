@@ -125,7 +125,7 @@ class Connector:
 
     def expecting(self) -> bool:
         """Whether its waiting deliveries should be read now: some may be due, and there is room for them."""
-        return not self.closed and self.check_at <= time.monotonic() and 2 * self.queue.waiting() < DUE_MAX
+        return not self.closed and self.check_at <= time.monotonic() and 2 * self.queue.due_count() < DUE_MAX
 
     def due_in(self, seconds: float) -> None:
         """Look at its waiting deliveries no later than in so many seconds."""

@@ -25,7 +25,7 @@ class End(StrEnum):
     EXPIRED = "expired"
     DROPPED = "dropped"
     FAILED = "failed"
-    """To be tried again: it waits apart."""
+    """To be tried again: it waits."""
     SKIPPED = "skipped"
     """No longer wanted when its turn came: never accepted."""
 

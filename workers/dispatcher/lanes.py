@@ -221,9 +221,9 @@ class Lanes:
         for asked in range(len(self._line)):
             if self.in_flight > under_way or (asked >= ADMITTED_MAX and under_way):
                 break
-            waiting = self._line.popleft()
-            self._queued.discard(waiting.id)
-            self.pump(waiting)
+            first = self._line.popleft()
+            self._queued.discard(first.id)
+            self.pump(first)
 
     async def _attempt(self, connector: Connector, delivery: Delivery) -> None:
         connector.begun += 1

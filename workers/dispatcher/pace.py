@@ -13,7 +13,7 @@ take long over some events, and only where all of them wait is there a line. Wha
 latency is measured anew from time to time, with one request alone (as BBR does): receivers change.
 
 An answer below 500 shows life, whatever its status: an endpoint that rejects some events is sent the others at full
-speed, and those it rejected wait apart. A run of attempts without one is taken for death: no answer, or statuses from
+speed, and those it rejected wait. A run of attempts without one is taken for death: no answer, or statuses from
 500 on, which is what a broken endpoint says to everything, and it is to be probed, not hammered. Where it is only some
 events that break it, probes find the others, since they prefer what was not tried yet.
 """

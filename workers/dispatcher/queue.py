@@ -40,7 +40,7 @@ class Queue:
         self.due: deque[Delivery] = deque()
         """Rows that have not been tried yet."""
         self.retries: deque[Delivery] = deque()
-        """And those that failed before: they wait apart, and never hold the others up."""
+        """And those that failed before: a line of their own, which never holds the others up."""
         self.retrying = 0
         """How many of these are in flight."""
         self.retries_max = exposed_max
@@ -78,7 +78,7 @@ class Queue:
         """Whether `take` would find something."""
         return self.exposed < self._exposed_max and bool(self.fresh or self.due or self._may_retry())
 
-    def waiting(self) -> int:
+    def due_count(self) -> int:
         """Rows of `waiting_deliveries` that are in memory and not begun."""
         return len(self.due) + len(self.retries)
 

@@ -1,4 +1,4 @@
-"""Bounds what waits apart for one connector: a receiver that rejects everything would gather half a day of its events.
+"""Bounds what waits for one connector: a receiver that rejects everything would gather half a day of its events.
 
 Beyond the limit (`connector_waiting_max`) those that failed most often end, counted as dropped. The others are tried
 again as ever, and what a receiver does not answer at all never comes here: it stays in the log.

@@ -39,7 +39,7 @@ class Lane:
         return f"<Lane {sorted(self.shards)}>"
 
     async def own(self, shard: int, done: asyncio.Event) -> None:
-        """Flush a shard until `done` is set. Raises LostPieceError, or what went wrong with Redis or Postgres."""
+        """Flush a shard until `done` is set. Raises LostSlotError, or what went wrong with Redis or Postgres."""
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.shards[shard] = done, ended
         try:

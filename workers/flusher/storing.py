@@ -16,14 +16,14 @@ from workers.flusher.merge import Outcomes, merge
 from workers.flusher.messages import Batch, Message, Quarantined
 from workers.flusher.models import Models
 from workers.flusher.rows import Rows
-from workers.shares import LostPieceError
+from workers.shares import LostSlotError
 
 log = logging.getLogger(__name__)
 
 OUTBOX_MAX = 5_000
 
 
-class LostShardsError(LostPieceError):
+class LostShardsError(LostSlotError):
     """Others flushed these shards: nothing of the batch was stored."""
 
     def __init__(self, shards: Collection[int]) -> None:

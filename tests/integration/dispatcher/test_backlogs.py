@@ -58,7 +58,7 @@ async def _pending(project: Project, connector: str, count: int) -> bool:
 
 
 async def _owes(project: Project, connector: str, count: int) -> bool:
-    """Ahead, or tried by a probe and set apart."""
+    """Ahead, or tried by a probe and waiting."""
     ledger = await project.ledger(connector)
     return ledger.backlog + ledger.pending == count
 

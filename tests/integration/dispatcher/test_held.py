@@ -40,8 +40,8 @@ async def test_a_connector_that_is_held_stops_no_other(project: Project, receive
     assert len(got) == len(set(got)) == 101
 
 
-async def test_failures_of_a_held_connector_are_set_apart_when_it_is_free(project: Project, receiver: Receiver) -> None:
-    """Nothing that waits to be told is lost, whatever it is: failures that go apart, retries, ends of retries."""
+async def test_failures_of_a_held_connector_wait_when_it_is_free(project: Project, receiver: Receiver) -> None:
+    """Nothing that waits to be told is lost, whatever it is: failures, retries, ends of retries."""
     clock = MovedClock()
     connector = await project.connector(f"{receiver.url}/held")
     neighbour = await project.connector(f"{receiver.url}/neighbour")

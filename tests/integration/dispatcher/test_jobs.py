@@ -215,7 +215,7 @@ async def test_a_second_synchronization_takes_the_place_of_the_first(project: Pr
 async def test_a_replay_goes_at_the_pace_of_the_receiver(
     project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With enough rows due it waits, so that no queue grows by millions; what failed and waits apart stops it not."""
+    """With enough rows due it waits, so that no queue grows by millions; what failed and waits stops it not."""
     monkeypatch.setattr(slices, "DUE_MAX", 20)
     monkeypatch.setattr(slices, "EVENTS_OF_SHARD_MIN", 10)
     monkeypatch.setattr(slices, "EVENTS", 10)

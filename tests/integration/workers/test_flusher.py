@@ -12,7 +12,7 @@ from webhooks import until
 
 from schemas import entries, keys
 from schemas.redis import Redis
-from workers.shares import LostPieceError
+from workers.shares import LostSlotError
 
 
 async def values(edge: Any) -> list[int]:
@@ -68,7 +68,7 @@ async def test_a_zombie_stores_nothing(edge: Any, acme: Owner, redis_client: Red
     await send(edge, device_id, telemetries={"n": 1})
     assert await owner[shard].flush() == 1
     await send(edge, device_id, telemetries={"n": 2})
-    with pytest.raises(LostPieceError):
+    with pytest.raises(LostSlotError):
         await zombie[shard].flush()
     assert await values(edge) == [1]
     assert await owner[shard].flush() == 1
@@ -164,7 +164,7 @@ async def test_a_flusher_waits_for_whoever_holds_its_shard_and_reads_the_offset_
         flushing = asyncio.create_task(flusher.flush())
         await until(lambda: flushing.done() or waits_for_a_lock(acme.pool), 10)
         await transaction.commit()
-    with pytest.raises(LostPieceError):
+    with pytest.raises(LostSlotError):
         await flushing
     assert await values(edge) == []
 

@@ -13,7 +13,7 @@ from schemas import keys
 from schemas.redis import Redis
 from tests.conftest import SHARDS
 from workers.flusher.lanes import Lane
-from workers.shares import LostPieceError
+from workers.shares import LostSlotError
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def test_a_shard_that_was_lost_does_not_take_the_others_with_it(edge: Any,
     await acme.pool.execute("UPDATE shards SET stream_offset = '1-1' WHERE shard = 1")
     for device in devices:
         await send(edge, device, telemetries={"n": 1})
-    with pytest.raises(LostPieceError):
+    with pytest.raises(LostSlotError):
         await owners.pop(1)
     left = [device for device in devices if shards[device] != 1]
     await until(lambda: _equals(stored(edge), len(left)))

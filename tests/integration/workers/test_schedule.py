@@ -48,10 +48,10 @@ async def test_a_mistake_of_ours_ends_the_loop(pool: Pool, redis_client: Redis, 
         await every(0.001, mistaken, asyncio.Event())
 
 
-async def test_a_mistake_in_the_work_on_a_piece_ends_the_worker(dsn: str, pool: Pool) -> None:
-    """It would only go wrong again elsewhere, at whoever takes the piece next."""
+async def test_a_mistake_in_the_work_on_a_slot_ends_the_worker(dsn: str, pool: Pool) -> None:
+    """It would only go wrong again elsewhere, at whoever takes the slot next."""
 
-    async def mistaken(piece: int, done: asyncio.Event) -> None:
+    async def mistaken(slot: int, done: asyncio.Event) -> None:
         await pool.execute("SELECT $1::int, $2::int", 1)
 
     with pytest.raises(asyncpg.InterfaceError, match="expects 2 arguments"):

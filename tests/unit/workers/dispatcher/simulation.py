@@ -165,7 +165,7 @@ class Simulated:
             cursor.queue.append(delivery)
             queue.fresh.append(delivery)
         now_s = NOW_S + self._loop.time()
-        while self._due and self._due[0][0] <= now_s and queue.waiting() < DUE_MAX:
+        while self._due and self._due[0][0] <= now_s and queue.due_count() < DUE_MAX:
             queue.offer_due(heapq.heappop(self._due)[2])
 
     def _come_back(self) -> None:

@@ -1,4 +1,4 @@
-"""Places in the log and what lies apart: the bookkeeping of one connector, without any I/O."""
+"""Places in the log and what waits: the bookkeeping of one connector, without any I/O."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -92,7 +92,7 @@ def test_no_more_is_begun_than_a_crash_may_repeat() -> None:
     assert made.take(NOW_S, 100.0, target()) is not None
 
 
-def test_a_failure_waits_apart_and_its_place_is_passed() -> None:
+def test_a_failure_waits_and_its_place_is_passed() -> None:
     """It is told with the time of its next try."""
     made = queue()
     offer(made, event(1), event(2))

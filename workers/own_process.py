@@ -20,7 +20,7 @@ from schemas.settings import PREFIX
 
 log = logging.getLogger(__name__)
 
-APART = "importer"
+ALONE = "importer"
 STOP_TIMEOUT_S = 20.0
 RESTART_S = (0.1, 5.0)
 LIVED_S = 10.0
@@ -28,11 +28,11 @@ LIVED_S = 10.0
 
 
 def split(roles: str) -> tuple[str, bool]:
-    """The roles that stay in this process, and whether one is to be apart; a role that is alone stays."""
+    """The roles that stay in this process, and whether one is to have its own; a role that is alone stays."""
     several = roles.split(",")
-    if APART not in several or len(set(several)) == 1:
+    if ALONE not in several or len(set(several)) == 1:
         return roles, False
-    return ",".join(role for role in several if role != APART), True
+    return ",".join(role for role in several if role != ALONE), True
 
 
 async def keep(stop: asyncio.Event) -> None:
@@ -44,7 +44,7 @@ async def keep(stop: asyncio.Event) -> None:
         if stop.is_set():
             return
         pause_s = RESTART_S[0] if time.monotonic() - began > LIVED_S else min(2 * pause_s, RESTART_S[1])
-        logs.event(log, logging.ERROR, "role_ended", role=APART, code=code, again_in_s=pause_s)
+        logs.event(log, logging.ERROR, "role_ended", role=ALONE, code=code, again_in_s=pause_s)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), pause_s)
 
@@ -55,7 +55,7 @@ async def _run(stop: asyncio.Event) -> int:
         sys.executable,
         *("-m", "workers", "--until-parent-ends"),
         stdin=asyncio.subprocess.PIPE,
-        env={**os.environ, f"{PREFIX}WORKER_ROLES": APART},
+        env={**os.environ, f"{PREFIX}WORKER_ROLES": ALONE},
     )
     ended, stopping = asyncio.create_task(child.wait()), asyncio.create_task(stop.wait())
     try:
