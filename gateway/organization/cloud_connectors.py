@@ -1,9 +1,7 @@
 """Cloud connectors: each imports the devices of one vendor's cloud into a space."""
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
@@ -15,43 +13,20 @@ from gateway.api.paging import Page, PageQuery, Window
 from gateway.api.scopes import OrganizationScope
 from gateway.api.validation import Name, Text
 from gateway.connect.authorization import Link, new_link
+from gateway.organization import cloud_providers
+from gateway.organization.cloud_providers import PATH
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.connectors import cloud_connectors as store
 from gateway.stores.connectors.cloud_connectors import CloudConnector
-from schemas.egress import EgressError, EgressPolicy, check_target, check_url
-from schemas.manifests import catalog, parsing
-from schemas.manifests.manifest import Field, Manifest
+from schemas.manifests import parsing
 from schemas.postgres import Connection
 
 RESOURCE = "connectors"
-PATH = "/core/v1/organization/connectors"
 ONE = f"{PATH}/{{connector_id}}"
 NOT_FOUND = {404: "Connector not found."}
-
-
-class Setting(Struct):
-    """Something to enter: a setting when the connector is made, a credential when it is authorised."""
-
-    name: str
-    label: str
-    help: str
-    default: str | None
-
-
-class Provider(Struct):
-    """A vendor's cloud that devices can be imported from. With an `error`, which says why, it cannot."""
-
-    id: str
-    title: str
-    notes: str
-    consent: bool
-    telemetry: bool
-    settings: list[Setting]
-    credentials: list[Setting]
-    error: str | None = None
 
 
 class NewConnector(Struct):
@@ -95,10 +70,6 @@ class Deleted(Struct):
     deleted_devices: int
 
 
-def _settings(fields: dict[str, Field]) -> list[Setting]:
-    return [Setting(name, field.label, field.help, field.default) for name, field in fields.items()]
-
-
 @asynccontextmanager
 async def locked(
     services: Services, organization: OrganizationScope, connector_id: str
@@ -106,26 +77,6 @@ async def locked(
     """A transaction that changes a connector. Raises NotFound."""
     async with services.postgres.acquire() as connection, connection.transaction():
         yield connection, await store.lock(connection, organization.id, connector_id)
-
-
-@endpoint("GET", f"{PATH}/providers", caller=ORGANIZATION_KEY, permission=Permission.READ)
-async def list_providers(services: Services, organization: OrganizationScope) -> list[Provider]:
-    """List the vendors' clouds that there are manifests for, and the manifests that cannot be used, with the reason."""
-    found = catalog.load(services.settings.manifests)
-    usable = [
-        Provider(
-            provider,
-            manifest.title,
-            manifest.notes,
-            manifest.consents,
-            manifest.telemetry is not None,
-            _settings(manifest.settings),
-            _settings(manifest.credentials),
-        )
-        for provider, manifest in found.manifests.items()
-    ]
-    broken = [Provider(provider, provider, "", False, False, [], [], error) for provider, error in found.broken.items()]
-    return usable + broken
 
 
 @endpoint(
@@ -138,9 +89,9 @@ async def list_providers(services: Services, organization: OrganizationScope) ->
 )
 async def create_connector(services: Services, organization: OrganizationScope, body: NewConnector) -> Made:
     """Make a connector. Whoever opens the link and knows the passcode enters the vendor's credentials."""
-    manifest = _manifest(services, body.provider)
-    settings = _checked(manifest, body.settings)
-    await _check_targets(services, organization.id, manifest, settings)
+    manifest = cloud_providers.manifest_of(services, body.provider)
+    settings = cloud_providers.checked(manifest, body.settings)
+    await cloud_providers.check_targets(services, organization.id, manifest, settings)
     async with services.postgres.acquire() as connection, connection.transaction():
         connector_id = await store.create(
             connection,
@@ -192,8 +143,12 @@ async def update_connector(
     one.
     """
     if body.settings is not None:
-        manifest = _manifest(services, (await store.read(services.postgres, organization.id, connector_id)).provider)
-        await _check_targets(services, organization.id, manifest, _checked(manifest, body.settings))
+        manifest = cloud_providers.manifest_of(
+            services, (await store.read(services.postgres, organization.id, connector_id)).provider
+        )
+        await cloud_providers.check_targets(
+            services, organization.id, manifest, cloud_providers.checked(manifest, body.settings)
+        )
     async with locked(services, organization, connector_id) as (connection, connector):
         settings, elsewhere = connector.settings, False
         if body.settings is not None:
@@ -261,7 +216,7 @@ async def regenerate_link(services: Services, organization: OrganizationScope, c
 async def reauthenticate(services: Services, organization: OrganizationScope, connector_id: str) -> Link:
     """A new link for passing the vendor's consent again; what was entered before need not be entered again."""
     async with locked(services, organization, connector_id) as (connection, connector):
-        if not _manifest(services, connector.provider).consents:
+        if not cloud_providers.manifest_of(services, connector.provider).consents:
             raise DoesNotFit("This provider has no consent to renew: regenerate the link to enter credentials")
         return await new_link(services, connection, connector.id)
 
@@ -295,44 +250,7 @@ async def confirm(services: Services, organization: OrganizationScope, connector
     return Success()
 
 
-def _manifest(services: Services, provider: str) -> Manifest:
-    known = catalog.load(services.settings.manifests)
-    found = known.manifests.get(provider)
-    if provider in known.broken:
-        raise DoesNotFit(f"Provider: its manifest cannot be used: {known.broken[provider]}")
-    if found is None:
-        raise DoesNotFit("Provider: there is none of this name; GET /core/v1/organization/connectors/providers")
-    return found
-
-
-def _checked(manifest: Manifest, given: dict[str, Any]) -> dict[str, str]:
-    """The settings, which must be those of the manifest. Raises DoesNotFit."""
-    for name in given:
-        if name not in manifest.settings:
-            raise DoesNotFit(f"Settings: the provider has no {name}")
-    for name, field in manifest.settings.items():
-        value = given.get(name, field.default)
-        if value is None:
-            raise DoesNotFit(f"Settings: {name} ({field.label}) can't be blank")
-        if not re.fullmatch(field.pattern, value):
-            raise DoesNotFit(f"Settings: {name} ({field.label}) does not have the form {field.pattern}")
-    return given
-
-
-async def _check_targets(
-    services: Services, organization_id: UUID, manifest: Manifest, settings: dict[str, str]
-) -> None:
-    """Raises DoesNotFit when the settings lead inward. Waits for name servers: no lock is held yet."""
-    policy = EgressPolicy(services.settings.egress_allow, http=services.settings.egress_http)
-    for url in manifest.urls(settings):
-        try:
-            await check_target(check_url(url, policy), services.resolver, organization_id)
-        except EgressError as error:
-            raise DoesNotFit(f"Settings: {error}") from None
-
-
 ENDPOINTS = (
-    list_providers,
     create_connector,
     list_connectors,
     read_connector,
