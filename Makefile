@@ -14,7 +14,7 @@ $(BIN)/python:
 
 .venv/dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@echo "installing what development needs into .venv (a minute the first time)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -23,7 +23,7 @@ from gateway.api.addresses import unnamed_proxy
 from gateway.api.endpoint import Endpoint
 from gateway.background import Background
 from gateway.connect import authorization, invitation
-from gateway.device import children, config, device, events, registration, space, telemetry
+from gateway.device import children, config, device, direct_integration, events, registration, space, telemetry
 from gateway.device import commands as device_commands
 from gateway.device import dumps as device_dumps
 from gateway.device import files as device_files
@@ -122,6 +122,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *device_incidents.ENDPOINTS,
     *device_files.ENDPOINTS,
     *device_dumps.ENDPOINTS,
+    *direct_integration.ENDPOINTS,
     *info.ENDPOINTS,
     *claims.ENDPOINTS,
     *cloud_providers.ENDPOINTS,

@@ -13,8 +13,11 @@ from campaigns import firmware
 from owners import Owner
 from projects import Account, account_of
 
+from gateway.stores.devices import identity
+from gateway.stores.rollouts import actions
 from gateway.stores.tenants import organizations
 from schemas import replies
+from schemas.firmware import choose
 from schemas.postgres import Pool
 from schemas.redis import Redis
 
@@ -158,6 +161,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
     imported = (await acme.call("POST", "/connectors", connector))["connector"]
     files = {side: await _files_of(acme, side) for side in ("organization", "partner")}
     await _held(acme.pool, imported["id"], listed)
+    action = await _offered(acme, own)
     return Everything(
         credentials={
             "device": access_key(str(own), 0),
@@ -174,6 +178,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
                 "mime": "text/plain",
                 "file_name": "log.txt",
             },
+            "/default/": {"device_id": str(own), "action": action},
             organization: {
                 "device_id": str(owned),
                 "dump_id": await _dump_of(acme, owned, access_key(str(owned), 0)),
@@ -289,6 +294,9 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             "/core/v1/partner/incident_rules/{rule_id}": {"value": 91},
             "/core/v1/partner/incident_rules/dry_run": DRY | {"device_id": str(sold)},
             f"{organization}/tickets": {"device_id": str(owned), "title": "U"},
+            "/default/controller/v1/{device_id}/deploymentBase/{action}/feedback": {
+                "status": {"execution": "proceeding"}
+            },
             "/emulator/v2/projects/{project}/devices/{device}:publish": {"temperature": {"value": 21.5}},
             f"{organization}/devices/claim": unsorted,
             f"{organization}/spaces/find_or_create": {"project_id": str(acme.project_id), "name": "Loft/Shelf"},
@@ -323,6 +331,16 @@ async def _rollouts(acme: Owner, file_id: str, *, as_vendor: bool) -> dict[str, 
         )
     await acme.pool.execute("UPDATE rollout_waves SET status = 'waiting'")
     return made
+
+
+async def _offered(acme: Owner, device_id: UUID) -> str:
+    """Offer a device firmware that has no rollout; the number of the action that this is."""
+    await firmware(acme, "3.0.0")
+    async with acme.pool.acquire() as connection, connection.transaction():
+        await choose(connection, [device_id])
+        action = await actions.current(connection, await identity.by_id(connection, device_id))
+    assert action is not None
+    return str(action.number)
 
 
 async def _license(acme: Owner, device_id: UUID | None, state: str) -> str:

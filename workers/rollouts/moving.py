@@ -23,8 +23,9 @@ Url = Callable[[UUID, UUID, datetime], str]
 
 _PARTS = """
     SELECT p.device_id, p.wave, p.state, p.reason, p.attempts, p.offered_at, p.due_at, p.begun, p.command_id,
-           p.fetch_began_at, p.fetched_at, d.firmware_reported_at, d.firmware_version, c.status AS command,
-           c.message AS command_message, c.delivered_at, c.finished_at, coalesce(s.time_zone, 'UTC') AS zone,
+           p.fetch_began_at, p.fetched_at, p.told_failed, d.firmware_reported_at, d.firmware_version,
+           c.status AS command, c.message AS command_message, c.delivered_at, c.finished_at,
+           coalesce(s.time_zone, 'UTC') AS zone,
            CASE WHEN d.deleted_at IS NOT NULL THEN 'it was deleted'
                 WHEN d.model_id <> $3 THEN 'it is of another model'
                 WHEN NOT $4 AND d.organization_id IS DISTINCT FROM $5 THEN 'it has another owner' END AS gone,
@@ -167,7 +168,8 @@ async def _store(
                   due_at = w.due_at, begun = w.begun, command_id = w.command_id, ended_at = w.ended_at,
                   last_offered_at = CASE WHEN w.newly THEN $13 ELSE p.last_offered_at END,
                   fetch_began_at = CASE WHEN NOT w.fresh THEN p.fetch_began_at END,
-                  fetched_at = CASE WHEN NOT w.fresh THEN p.fetched_at END
+                  fetched_at = CASE WHEN NOT w.fresh THEN p.fetched_at END,
+                  told_failed = CASE WHEN NOT w.fresh THEN p.told_failed END
              FROM unnest($2::uuid[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::timestamptz[],
                          $8::boolean[], $9::uuid[], $10::timestamptz[], $11::boolean[], $12::boolean[])
                   AS w (device_id, state, reason, attempts, offered_at, due_at, begun, command_id, ended_at,
@@ -266,4 +268,12 @@ def _evidence(row: Any, rollout: Rollout, now: datetime) -> Evidence:
     )
 
 
-_OF_ATTEMPT = ("fetch_began_at", "fetched_at", "command", "command_message", "delivered_at", "finished_at")
+_OF_ATTEMPT = (
+    "fetch_began_at",
+    "fetched_at",
+    "told_failed",
+    "command",
+    "command_message",
+    "delivered_at",
+    "finished_at",
+)

@@ -17,6 +17,7 @@ NEWER = "has a newer version"
 OLDER = "has an older version, to which nothing takes it back"
 TOO_OLD = "has a version older than the least one that this can be installed over"
 FAILED = "the command failed"
+TOLD = "the device told so"
 CANCELLED = "its command was cancelled"
 STAYED = "still reports the version before, after the command was done"
 FELL_BACK = "reports another version again"
@@ -68,6 +69,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """When it took the file's first range, and the last one."""
     command: CommandStatus | None = None
     command_message: str | None = None
+    told_failed: str | None = None
+    """Why it failed, when the device itself told so; it may be empty."""
     delivered_at: datetime | None = None
     finished_at: datetime | None = None
     may_fetch: bool = True
@@ -123,6 +126,8 @@ def _of_open(part: Part, seen: Evidence, terms: Terms, now: datetime) -> Part:
     since = seen.installing_since(terms.channel)
     if seen.command == "failed":
         return _again(part, terms, seen.command_message or FAILED)
+    if seen.told_failed is not None:
+        return _again(part, terms, seen.told_failed or TOLD)
     if seen.command == "aborted":
         return _end(part, "cancelled", CANCELLED)
     if since is not None and seen.reported_at is not None and seen.reported_at > since:

@@ -3,6 +3,8 @@
 from starlette.requests import Request
 
 _SPACE = " \t\r\n"
+_TOLERATED = ("bearer", "targettoken")
+"""Schemes before a key: the usual one, and that of firmware updaters."""
 
 
 def presented_key(request: Request) -> str:
@@ -11,9 +13,10 @@ def presented_key(request: Request) -> str:
 
 
 def credential(text: str) -> str:
-    """What is shown, in a header or in a body, without white space around it; a `Bearer ` prefix is tolerated."""
+    """What is shown, in a header or a body, without white space; `Bearer ` and `TargetToken ` may stand before it."""
     text = text.strip(_SPACE)
-    return text[7:].strip(_SPACE) if text[:7].lower() == "bearer " else text
+    scheme, separator, key = text.partition(" ")
+    return key.strip(_SPACE) if separator and scheme.lower() in _TOLERATED else text
 
 
 def api_key_scheme(description: str) -> dict[str, str]:

@@ -18,8 +18,8 @@ FILES_MAX = 100
 """A device is shown so many, the newest ones."""
 _FITS = """(f.model_id = $1 OR f.organization_id = $2 AND (f.for_model_id IS NULL OR f.for_model_id = $1))"""
 """SQL that is true of files `f` for devices of a model ($1) and an owner ($2)."""
-_FILE = """f.id, f.name, f.description AS desc, f.file_type, f.version, f.checksum, f.size, f.signature, f.public_notes,
-           f.created_at"""
+_FILE = """f.id, f.name, f.description AS desc, f.file_type, f.version, f.checksum, f.sha1, f.md5, f.size,
+           f.signature, f.public_notes, f.created_at"""
 
 
 class ReleasedFile(Struct):
@@ -31,6 +31,8 @@ class ReleasedFile(Struct):
     file_type: str
     version: str | None
     checksum: str
+    sha1: str | None
+    md5: str | None
     size: int
     signature: str | None
     public_notes: str

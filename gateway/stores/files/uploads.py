@@ -19,7 +19,9 @@ from schemas.blobs.store import PIECE_BYTES, BlobStore
 from schemas.postgres import Connection, Pool
 
 BLANK = "Data can't be blank"
-_ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512"}
+_ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "md5": "md5"}
+_KEPT = frozenset({"sha-256", "sha", "md5"})
+"""Updaters compare the older ones; who needs to trust bytes has the signature."""
 
 T = TypeVar("T")
 
@@ -39,7 +41,10 @@ class Upload:
         self._digests = digests
         self._bytes_max = bytes_max
         self._named = named
-        self._hashes = {name: hashlib.new(_ALGORITHMS[name]) for name in {"sha-256", *digests}}
+        self._hashes = {
+            name: hashlib.new(_ALGORITHMS[name], usedforsecurity=name not in ("sha", "md5"))
+            for name in _KEPT | {*digests}
+        }
         self.size = 0
 
     def __repr__(self) -> str:
@@ -48,7 +53,11 @@ class Upload:
     @property
     def name(self) -> str:
         """The SHA-256 of what came so far."""
-        return self._hashes["sha-256"].hexdigest()
+        return self.digest("sha-256")
+
+    def digest(self, algorithm: str) -> str:
+        """The digest of what came so far, in hex: `sha-256`, `sha` or `md5`."""
+        return self._hashes[algorithm].hexdigest()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         piece = bytearray()
@@ -69,10 +78,13 @@ class Upload:
         await self._named(self.name)
 
     async def _taken(self, piece: bytes) -> bytes:
-        for hash_ in self._hashes.values():
-            await asyncio.to_thread(hash_.update, piece)
+        await asyncio.to_thread(self._hash, piece)
         self.size += len(piece)
         return piece
+
+    def _hash(self, piece: bytes) -> None:
+        for hash_ in self._hashes.values():
+            hash_.update(piece)
 
 
 def too_large(bytes_max: int) -> str:
@@ -109,11 +121,13 @@ async def store(
 async def fill(connection: Connection, file: File, upload: Upload) -> None:
     """Give a file its bytes; the same ones again change nothing. Raises Conflict when it has others already."""
     filled = await connection.fetchval(
-        """UPDATE files SET checksum = $2, size = $3
+        """UPDATE files SET checksum = $2, size = $3, sha1 = $4, md5 = $5
             WHERE id = $1 AND (checksum = $2 OR checksum IS NULL AND status = 'draft') RETURNING true""",
         file.id,
         upload.name,
         upload.size,
+        upload.digest("sha"),
+        upload.digest("md5"),
     )
     if not filled:
         raise Conflict("File has its content already: other bytes are another file")

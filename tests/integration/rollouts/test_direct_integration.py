@@ -1,0 +1,143 @@
+"""Direct Device Integration, as updaters speak it: a public client of it, unmodified, and what it does not do."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from campaigns import Campaign
+from edges import RunningEdge
+from owners import Owner
+from rauc_hawkbit.ddi.client import APIError, ConfigStatusExecution, ConfigStatusResult, DDIClient
+from rauc_hawkbit.ddi.deployment_base import DeploymentStatusExecution, DeploymentStatusResult
+
+from gateway.device.direct_integration import FAILED_EVENT
+from schemas.redis import Redis
+
+IMAGE = bytes(range(256)) * 2_000
+CLOSED, PROCEEDING = DeploymentStatusExecution.closed, DeploymentStatusExecution.proceeding
+SUCCESS, FAILURE, NONE = DeploymentStatusResult.success, DeploymentStatusResult.failure, DeploymentStatusResult.none
+
+
+def updater(edge: RunningEdge, device_id: UUID) -> DDIClient:
+    """The public client, as its settings file would make it."""
+    host = edge.url.removeprefix("http://")
+    return DDIClient(edge.http, host, False, edge.services.access_key(device_id, 0), "default", str(device_id))
+
+
+def action_of(base: Any) -> tuple[str, str]:
+    """Number and resource of the action, as the client's own loop takes them from the address."""
+    number, _, resource = base["_links"]["deploymentBase"]["href"].rpartition("/")[2].partition("?c=")
+    return number, resource
+
+
+async def released(owner: Owner, version: str = "2.0.0") -> UUID:
+    """Firmware of the owner for its devices, with bytes."""
+    body = {"model_id": str(owner.model_id), "name": "os image.raucb", "file_type": "firmware", "version": version}
+    made = await owner.call("POST", "/files", body)
+    content = f"{owner.url}/core/v1/organization/files/{made['id']}/content"
+    async with owner.http.put(content, data=IMAGE, headers={"authorization": owner.key}) as answer:
+        assert answer.status == 200
+    await owner.call("POST", f"/files/{made['id']}/release")
+    return UUID(made["id"])
+
+
+async def rolled_out(owner: Owner, redis: Redis, **body: Any) -> Campaign:
+    """A rollout of that firmware, whose first wave is offered."""
+    file_id = await released(owner)
+    made = await owner.call("POST", "/rollouts", {"name": "Spring", "file_id": str(file_id)} | body)
+    spring = Campaign(owner, redis, made["id"], file_id)
+    await spring.act("start")
+    await spring.advance(seconds=1)
+    return spring
+
+
+async def test_a_public_updater_installs_what_a_rollout_offers(
+    edge: RunningEdge, acme: Owner, redis_client: Redis, tmp_path: Path
+) -> None:
+    """It polls, says what it is, downloads and compares, tells how it goes, and is done: the rollout counts it."""
+    device_id = await acme.device()
+    ddi = updater(edge, device_id)
+    assert (await ddi())["_links"].keys() == {"configData"}
+    await ddi.configData(ConfigStatusExecution.closed, ConfigStatusResult.success, hw_revision="B2")
+    assert (await acme.row(device_id))["details"] == {"hw_revision": "B2"}
+    spring = await rolled_out(acme, redis_client)
+    base = await ddi()
+    assert (base["config"]["polling"]["sleep"], base["_links"].keys()) == ("00:05:00", {"deploymentBase"})
+    number, resource = action_of(base)
+    assert 0 < int(number) < 2**31
+    [chunk] = (await ddi.deploymentBase[number](resource))["deployment"]["chunks"]
+    [artifact] = chunk["artifacts"]
+    assert (chunk["part"], chunk["version"], artifact["size"]) == ("os", "2.0.0", len(IMAGE))
+    md5 = await ddi.get_binary(artifact["_links"]["download-http"]["href"], str(tmp_path / "image"))
+    assert md5 == artifact["hashes"]["md5"]
+    assert artifact["hashes"]["sha1"] == hashlib.sha1(IMAGE).hexdigest()
+    assert artifact["hashes"]["sha256"] == hashlib.sha256((tmp_path / "image").read_bytes()).hexdigest()
+    await ddi.deploymentBase[number].feedback(PROCEEDING, NONE, ["Installing"], percentage=40)
+    assert (await acme.row(device_id))["firmware_version"] == "1.0.0"
+    await ddi.deploymentBase[number].feedback(CLOSED, SUCCESS, ["Done"])
+    assert (await acme.row(device_id))["firmware_version"] == "2.0.0"
+    await spring.advance(seconds=1)
+    assert (await spring.states(), await spring.status()) == ({device_id: "succeeded"}, "finished")
+    assert "deploymentBase" not in (await ddi())["_links"]
+
+
+async def test_what_failed_is_counted_and_told_and_tried_as_another_action(
+    edge: RunningEdge, acme: Owner, redis_client: Redis
+) -> None:
+    """Its reason is kept; the action before is over, and says so."""
+    device_id = await acme.device()
+    spring = await rolled_out(acme, redis_client, retries=1)
+    ddi = updater(edge, device_id)
+    number, resource = action_of(await ddi())
+    await ddi.deploymentBase[number].feedback(CLOSED, FAILURE, ["signature", "is wrong"])
+    await spring.advance(seconds=1)
+    await spring.advance(seconds=1)
+    again, _ = action_of(await ddi())
+    assert again != number
+    with pytest.raises(APIError, match="404"):
+        await ddi.deploymentBase[number](resource)
+    with pytest.raises(APIError, match="410"):
+        await ddi.deploymentBase[number].feedback(CLOSED, SUCCESS)
+    await ddi.deploymentBase[again].feedback(CLOSED, FAILURE)
+    await spring.advance(seconds=1)
+    [part] = (await acme.call("GET", f"{spring.path}/devices", state="failed"))["items"]
+    assert (part["attempts"], part["reason"]) == (2, "the device told so")
+    told = await acme.pool.fetch("SELECT data FROM event_outbox WHERE data->'deviceEvent'->>'name' = $1", FAILED_EVENT)
+    assert [row["data"]["deviceEvent"].get("stringKey2") for row in told] == ["signature is wrong", None]
+
+
+async def test_without_a_rollout_a_release_is_for_all_updaters(edge: RunningEdge, acme: Owner) -> None:
+    """What is withdrawn is offered to nobody, and its action is over."""
+    device_id = await acme.device()
+    ddi = updater(edge, device_id)
+    file_id = await released(acme)
+    await acme.pool.execute("UPDATE devices SET latest_fw_file_id = $1, latest_fw_version = '2.0.0'", file_id)
+    number, resource = action_of(await ddi())
+    assert (await ddi.deploymentBase[number](resource))["id"] == number
+    await acme.call("POST", f"/files/{file_id}/withdraw")
+    assert "deploymentBase" not in (await ddi())["_links"]
+    with pytest.raises(APIError, match="410"):
+        await ddi.deploymentBase[number].feedback(CLOSED, SUCCESS)
+    assert (await acme.row(device_id))["firmware_version"] == "1.0.0"
+
+
+async def test_attributes_are_merged_replaced_and_removed(edge: RunningEdge, acme: Owner) -> None:
+    """As the mode says; and a device speaks for itself alone."""
+    device_id, other = await acme.device(), await acme.device()
+    path = f"/default/controller/v1/{device_id}/configData"
+    key = f"TargetToken {edge.services.access_key(device_id, 0)}"
+    for body, details in (
+        ({"data": {"a": "1", "b": "2"}}, {"a": "1", "b": "2"}),
+        ({"mode": "merge", "data": {"b": "3"}}, {"a": "1", "b": "3"}),
+        ({"mode": "remove", "data": {"a": ""}}, {"b": "3"}),
+        ({"mode": "replace", "data": {"c": "4"}}, {"c": "4"}),
+    ):
+        assert (await acme.ask("PUT", path, body, key))[0] == 200
+        assert (await acme.row(device_id))["details"] == details
+    for body in ({"data": {"a": 1}}, {"mode": "all", "data": {}}, {}, {"data": {"a": "x" * 256}}):
+        assert (await acme.ask("PUT", path, body, key))[0] == 422
+    stranger = f"TargetToken {edge.services.access_key(other, 0)}"
+    assert (await acme.ask("PUT", path, {"data": {}}, stranger))[0] == 401
+    assert (await acme.row(device_id))["details"] == {"c": "4"}
