@@ -34,6 +34,7 @@ from bench import (
     neighbour,
     outages,
     replicas,
+    rollout,
     rules,
     sync,
     telemetry,
@@ -60,9 +61,12 @@ WORKLOADS = (
     "history",
     "upkeep",
     "download",
+    "rollout",
 )
 FEW = 300_000
 """Devices of the workloads that do not depend on how many there are."""
+FLEET = 100_000
+"""Devices that firmware is rolled out to."""
 
 
 class Size(NamedTuple):
@@ -113,6 +117,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "upkeep" in only:
         async with rig(devices) as servers:
             await upkeep.run(servers, report)
+    if "rollout" in only:
+        async with rig(min(FLEET, devices)) as servers:
+            await rollout.run(servers, report, seconds=2 * each_s)
     if "end_to_end" in only:
         report.progress(f"registering {devices:,} devices")
         async with rig(devices) as servers:

@@ -6,9 +6,11 @@ loop that dies of a fault of ours ends the process with its cause; the superviso
 """
 
 import asyncio
+import functools
 import logging
+from typing import Literal
 
-from schemas import blobs, logs, postgres, redis
+from schemas import blobs, download_tokens, logs, postgres, redis
 from schemas.deliveries import SLOT_LOCKS, SLOTS
 from schemas.master_keys import MasterKeys
 from schemas.metrics import Metrics
@@ -40,7 +42,6 @@ from workers.postgres_history import PostgresHistory
 from workers.replies import ReplyRefresher
 from workers.retention import Retention
 from workers.rollouts import rollouts
-from workers.rollouts.moving import content_url
 from workers.rollouts.rollouts import Rollouts
 from workers.schedule import every
 from workers.shares import Shares
@@ -59,7 +60,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
     store = blobs.open_store(settings)
     roles = settings.worker_roles.split(",")
     try:
-        shards = await _shards(pool, settings, stop)
+        shards, master_keys = await _installation(pool, settings, stop)
         history = PostgresHistory(pool, client, metrics)
         async with asyncio.TaskGroup() as group:
             group.create_task(every(postgres_history.INTERVAL_S, history.look, stop), name="postgres history")
@@ -75,8 +76,9 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
             if "importer" in roles and shards:
                 importer = Importer(settings, pool, client, shards)
                 group.create_task(importer.run(stop), name="importer")
-            if "rollouts" in roles:
-                campaigns = Rollouts(pool, client, metrics, content_url(settings.url))
+            if "rollouts" in roles and master_keys is not None:
+                url = functools.partial(download_tokens.url, settings.url, master_keys)
+                campaigns = Rollouts(pool, client, metrics, url, checkpoint=checkpoint)
                 group.create_task(every(rollouts.INTERVAL_S, campaigns.advance, stop), name="rollouts")
             if "upkeep" in roles:
                 refresher = ReplyRefresher(pool, client)
@@ -110,14 +112,16 @@ async def _until_done(_shard: int, done: asyncio.Event) -> None:
     await done.wait()
 
 
-async def _shards(pool: Pool, settings: WorkerSettings, stop: asyncio.Event) -> int:
+async def _installation(
+    pool: Pool, settings: WorkerSettings, stop: asyncio.Event
+) -> tuple[int, MasterKeys] | tuple[Literal[0], None]:
+    """How many shards there are, and the master keys; neither when `stop` was set before Postgres was there."""
     while not stop.is_set():
         try:
             await postgres.check_sessions(settings.postgres_dsn)
             found = await postgres.installation(pool)
-            MasterKeys.fitting(found.generations, settings)
-            return found.shards
+            return found.shards, MasterKeys.fitting(found.generations, settings)
         except PostgresAway as error:
             logs.event(log, logging.WARNING, "postgres_away", cause=str(error))
             await asyncio.sleep(RETRY_S)
-    return 0
+    return 0, None

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -47,20 +48,38 @@ Rest = Callable[[int, float], Awaitable[None]]
 """Waited for after so many bytes were sent, in so many seconds of this thread at most."""
 
 
-async def answer(request: Request, blobs: BlobStore, content: Content, end: Callable[[], None], rest: Rest) -> Response:
+class Noted(Protocol):
+    """Told that a range is about to be sent, and that the last byte has been."""
+
+    async def __call__(self, *, all_of_it: bool) -> None: ...
+
+
+async def answer(
+    request: Request,
+    blobs: BlobStore,
+    content: Content,
+    end: Callable[[], None],
+    rest: Rest,
+    noted: Noted | None = None,
+) -> Response:
     """What a GET or HEAD of these bytes is answered. `end` is called when all is sent, or nothing will be.
 
     Raises BlobsAway.
     """
     try:
-        return await _answer(request, blobs, content, end, rest)
+        return await _answer(request, blobs, content, end, rest, noted)
     except BaseException:
         end()
         raise
 
 
 async def _answer(
-    request: Request, blobs: BlobStore, content: Content, end: Callable[[], None], rest: Rest
+    request: Request,
+    blobs: BlobStore,
+    content: Content,
+    end: Callable[[], None],
+    rest: Rest,
+    noted: Noted | None,
 ) -> Response:
     etag = f'"{content.checksum}"'
     headers = {"etag": etag, "accept-ranges": "bytes", "cache-control": CACHING}
@@ -99,7 +118,10 @@ async def _answer(
         end()
         return Response(None, status, headers)
     reading = await _reading(blobs, content, span)
-    return Download(reading, status, headers, end, rest, large=span.end - span.start > PIECE_BYTES)
+    if noted is not None:
+        await noted(all_of_it=False)
+    last = noted if span.end == content.size else None
+    return Download(reading, status, headers, end, rest, last, large=span.end - span.start > PIECE_BYTES)
 
 
 async def _reading(blobs: BlobStore, content: Content, span: Span) -> Reading:
@@ -129,6 +151,7 @@ class Download(Response):
         headers: dict[str, str],
         end: Callable[[], None],
         rest: Rest,
+        noted: Noted | None,
         *,
         large: bool,
     ) -> None:
@@ -137,6 +160,7 @@ class Download(Response):
         self._reading = reading
         self._end = end
         self._rest = rest
+        self._noted = noted
         self._large = large
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -163,6 +187,8 @@ class Download(Response):
             scope["extensions"][ABORT]()
             return
         await send({"type": "http.response.body", "body": b""})
+        if self._noted is not None:
+            await self._noted(all_of_it=True)
 
 
 _NEVER = asyncio.Event()

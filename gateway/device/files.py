@@ -18,6 +18,7 @@ from gateway.stores.devices.identity import DeviceCaller
 from gateway.stores.files import reach
 from gateway.stores.files.catalog import UNKNOWN
 from gateway.stores.files.reach import ReleasedFile
+from gateway.stores.rollouts import evidence
 from schemas.ids import uuid_of
 
 
@@ -57,7 +58,7 @@ async def read_file(services: Services, device: DeviceCaller, file_id: str, requ
     if known is None:
         raise Malformed(UNKNOWN)
     try:
-        file = await reach.find(services.postgres, device.model_id, device.organization_id, known)
+        file = await reach.find(services.postgres, device, known)
     except NotFound:
         raise Malformed(UNKNOWN) from None
     return _shown(base_url, device, file)
@@ -81,11 +82,16 @@ async def read_content(services: Services, device: DeviceCaller, file_id: UUID, 
     Instead of its access key a device may show the `token` of a URL that a command gave it. Downloads do not count
     as calls. `Content-Digest` is the SHA-256 of a whole answer, `Repr-Digest` that of the file with every answer.
     """
-    file = await reach.find(services.postgres, device.model_id, device.organization_id, file_id)
+    file = await reach.find(services.postgres, device, file_id)
+
+    async def noted(*, all_of_it: bool) -> None:
+        await evidence.fetches(services.postgres, device.id, file_id, services.clock(), all_of_it=all_of_it)
+
     await services.downloads.turn(device.id)
     end = services.downloads.begin(device.id)
     content = Content(file.checksum, file.size, file.name)
-    return await downloads.answer(request, services.blobs, content, end, services.downloads.yield_to_telemetry)
+    rest = services.downloads.yield_to_telemetry
+    return await downloads.answer(request, services.blobs, content, end, rest, noted if file.rolled_out else None)
 
 
 def _shown(base_url: str, device: DeviceCaller, file: ReleasedFile) -> DeviceFile:

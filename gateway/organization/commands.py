@@ -103,7 +103,7 @@ async def send_command(
         check_parameters(definition, body.extra_params)
         parameters = body.extra_params
         if body.file_id:
-            file = await _file(changed.connection, device, organization.id, body.file_id)
+            file = await _file(changed.connection, device, body.file_id)
             parameters = parameters | {
                 "url": download_tokens.url(
                     services.url, services.master_keys, device_id, file.id, body.scheduled_at or moment
@@ -115,12 +115,12 @@ async def send_command(
         return await sending.create(changed, device, definition, parameters, scheduled_at=body.scheduled_at)
 
 
-async def _file(connection: Connection, device: LockedDevice, organization_id: UUID, file_id: str) -> ReleasedFile:
+async def _file(connection: Connection, device: LockedDevice, file_id: str) -> ReleasedFile:
     """The file of a command. Raises DoesNotFit unless it is released for the device."""
     known = uuid_of(file_id)
     try:
         if known is not None:
-            return await reach.find(connection, device.model_id, organization_id, known)
+            return await reach.find(connection, device, known)
     except (NotFound, Gone):
         pass
     raise DoesNotFit(UNKNOWN_FILE)

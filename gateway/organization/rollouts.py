@@ -27,7 +27,7 @@ INTEGER_MAX = 2**31 - 1
 Percent = Annotated[float, Meta(gt=0, le=100)]
 Many = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 Moment = Annotated[datetime, Meta(tz=True)]
-TimeOfDay = Annotated[time, Meta(tz=False, description="Local time, such as 02:00:00.")]
+TimeOfDay = Annotated[time, Meta(tz=False, description="Local time, such as 02:00:00.", examples=["02:00:00"])]
 TimeoutS = Annotated[
     int, Meta(ge=ROLLOUT_TIMEOUT_S.least, le=ROLLOUT_TIMEOUT_S.most, description="From offer to report.")
 ]
@@ -70,13 +70,18 @@ class NewRolloutWindow(Struct, kw_only=True):
     download_before: bool = False
 
 
-NewWaves = Annotated[list[NewRolloutWave], Meta(min_length=1, max_length=WAVES_MAX)]
+EXAMPLE_WAVES = [
+    {"percent": 5, "soak_s": 3600, "gate": {"min_reported": 20, "failed_percent": 10}},
+    {"percent": 25, "soak_s": 86_400, "gate": {"failed_count": 50, "on_failure": "abort", "on_success": "wait"}},
+    {"percent": 100},
+]
+NewWaves = Annotated[list[NewRolloutWave], Meta(min_length=1, max_length=WAVES_MAX, examples=[EXAMPLE_WAVES])]
 
 
 class NewRollout(Struct, kw_only=True):
     """A rollout of firmware, a draft until it is started. Without waves it goes to all devices at once."""
 
-    name: Name
+    name: Annotated[Name, Meta(examples=["Version 2.4.0"])]
     description: Text = ""
     file_id: UUID
     channel: Channel = "reply"

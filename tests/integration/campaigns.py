@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from schemas import ids
 from schemas.metrics import Metrics
 from schemas.redis import Redis
-from workers.rollouts.moving import content_url
+from workers.rollouts.moving import Url
 from workers.rollouts.rollouts import Rollouts
 
 
@@ -35,6 +35,10 @@ async def firmware(owner: Owner, version: str, **columns: Any) -> UUID:
     return made
 
 
+def _url(device_id: UUID, file_id: UUID, _: datetime) -> str:
+    return f"https://gw/v1/devices/{device_id}/files/{file_id}/content?token=t"
+
+
 @dataclass
 class Campaign:
     """A rollout under way, its workers, and a clock that is moved."""
@@ -45,6 +49,7 @@ class Campaign:
     file_id: UUID
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     workers: list[Rollouts] = field(default_factory=list)
+    url: Url = _url
 
     @property
     def path(self) -> str:
@@ -52,7 +57,7 @@ class Campaign:
 
     def worker(self) -> Rollouts:
         """A worker of the role, as one that has just begun."""
-        return Rollouts(self.owner.pool, self.redis, Metrics(CollectorRegistry()), content_url("https://gw"))
+        return Rollouts(self.owner.pool, self.redis, Metrics(CollectorRegistry()), self.url)
 
     async def advance(self, **later: float) -> None:
         """Let time pass, and a worker do all that is due."""
@@ -93,9 +98,17 @@ class Campaign:
         )
 
 
-async def campaign(owner: Owner, redis: Redis, version: str = "2.0.0", *, start: bool = True, **body: Any) -> Campaign:
+async def campaign(
+    owner: Owner,
+    redis: Redis,
+    version: str = "2.0.0",
+    *,
+    start: bool = True,
+    file_id: UUID | None = None,
+    **body: Any,
+) -> Campaign:
     """A rollout of new firmware, started unless told otherwise."""
-    file_id = await firmware(owner, version)
+    file_id = file_id or await firmware(owner, version)
     made = await owner.call("POST", "/rollouts", {"name": "Spring", "file_id": str(file_id)} | body)
     found = Campaign(owner, redis, made["id"], file_id)
     if start:

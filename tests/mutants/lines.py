@@ -10,6 +10,7 @@ UNIT, HOT, V2 = "tests/unit", "tests/integration/hot", "tests/integration/v2"
 BACK = "tests/faults/test_going_back.py"
 WORKERS, DISPATCHER = "tests/integration/workers", "tests/integration/dispatcher"
 IMPORTER = "tests/integration/importer"
+ROLLOUTS = "tests/integration/rollouts"
 
 
 class Mutant(NamedTuple):
@@ -321,5 +322,75 @@ MUTANTS = (
         "WHERE device_id = $1 AND organization_id = $2 AND ($3::uuid IS NULL OR id < $3)",
         "WHERE device_id = $1 AND ($2::uuid IS NULL OR true) AND ($3::uuid IS NULL OR id < $3)",
         "tests/integration/device/test_dumps.py::test_what_a_device_told_its_owner_is_not_the_next_ones",
+    ),
+    Mutant(
+        "nobody outside the waves that have begun is offered firmware",
+        "workers/rollouts/rollouts.py",
+        "p.state = 'waiting' AND p.wave BETWEEN 1 AND $2\n                  AND ($3",
+        "p.state = 'waiting' AND p.wave <= $2\n                  AND ($3",
+        f"{ROLLOUTS}/test_rollouts.py::test_labels_and_spaces_choose_devices_of_a_wave",
+    ),
+    Mutant(
+        "no more devices a minute are offered firmware than may be",
+        "workers/rollouts/rollouts.py",
+        "most = min(most, rollout.max_per_minute - lately)",
+        "most = min(most, rollout.max_per_minute)",
+        f"{ROLLOUTS}/test_against_a_model.py",
+    ),
+    Mutant(
+        "the gate of a wave fires once",
+        "workers/rollouts/waves.py",
+        "if wave.fired or wave.status not in",
+        "if wave.status not in",
+        f"{ROLLOUTS}/test_rollouts.py::test_a_gate_pauses_once",
+    ),
+    Mutant(
+        "a device that began and was not heard of again has failed",
+        "workers/rollouts/waves.py",
+        'counts.get("timed_out", _NONE).begun',
+        "0",
+        f"{UNIT}/workers/rollouts/test_rollout_gates.py",
+    ),
+    Mutant(
+        "a device that never began is no failure for a gate",
+        "workers/rollouts/waves.py",
+        'counts.get("timed_out", _NONE).begun',
+        'counts.get("timed_out", _NONE).devices',
+        f"{UNIT}/workers/rollouts/test_rollout_gates.py",
+    ),
+    Mutant(
+        "the target version is success, whatever became of the command",
+        "workers/rollouts/parts.py",
+        'if part.state == "waiting" else _end(part, "succeeded")',
+        'if part.state == "waiting" or seen.command == "failed" else _end(part, "succeeded")',
+        f"{UNIT}/workers/rollouts/test_rollout_parts.py",
+    ),
+    Mutant(
+        "a paused rollout takes back what nobody has begun",
+        "workers/rollouts/rollouts.py",
+        'self._rollout.status != "running",\n        )',
+        "False,\n        )",
+        f"{ROLLOUTS}/test_rollouts.py::test_a_release_is_for_nobody_before_its_rollout_reaches_them",
+    ),
+    Mutant(
+        "each part is counted where it is, and nowhere else",
+        "workers/rollouts/moving.py",
+        'counted.append((wave, change.was.state, -1, -int(change.row["begun"])))',
+        "counted.append((wave, change.was.state, -1, 0))",
+        f"{ROLLOUTS}/test_against_a_model.py",
+    ),
+    Mutant(
+        "a command of a paused rollout is not handed out",
+        "gateway/stores/commands/delivery.py",
+        "r.id = commands.rollout_id AND r.status = 'running'",
+        "r.id = commands.rollout_id",
+        f"{ROLLOUTS}/test_rollouts.py::test_a_command_of_a_paused_rollout_is_not_handed_out",
+    ),
+    Mutant(
+        "firmware does not exist for whom its rollout has not reached",
+        "gateway/stores/files/reach.py",
+        "WHERE r.open_to_all OR r.reached",
+        "WHERE true",
+        "tests/integration/device/test_firmware_rollouts.py",
     ),
 )

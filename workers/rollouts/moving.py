@@ -19,7 +19,7 @@ from workers.rollouts.store import Rollout
 
 Decide = Callable[[Part, Evidence, Terms, datetime], Part]
 Url = Callable[[UUID, UUID, datetime], str]
-"""Where a device finds a file, until a moment."""
+"""Where a device fetches a file from a moment on."""
 
 _PARTS = """
     SELECT p.device_id, p.wave, p.state, p.reason, p.attempts, p.offered_at, p.due_at, p.begun, p.command_id,
@@ -33,16 +33,16 @@ _PARTS = """
                 WHEN semver_key(d.firmware_version) COLLATE "C" > $6 THEN 1 ELSE -1 END AS compared,
            $7::text IS NULL OR coalesce(semver_key(d.firmware_version) COLLATE "C" >= $7, false) AS meets_least,
            EXISTS (SELECT FROM rollout_devices o WHERE o.device_id = p.device_id AND o.rollout_id <> p.rollout_id
-                       AND o.state IN ('offered', 'downloading', 'installing')) AS busy
+                       AND o.state IN ('offered', 'downloading', 'installing')) AS busy,
+           NOT $8 AND EXISTS (SELECT FROM rollout_devices o JOIN rollouts r ON r.id = o.rollout_id
+                                JOIN files f ON f.id = r.file_id
+                               WHERE o.device_id = p.device_id AND o.rollout_id <> p.rollout_id AND o.state = 'waiting'
+                                 AND r.status = 'running' AND o.wave BETWEEN 1 AND r.wave
+                                 AND (f.version_key > $6 OR r.downgrade)) AS superseded
       FROM rollout_devices p JOIN devices d ON d.id = p.device_id
       LEFT JOIN spaces s ON s.id = d.space_id LEFT JOIN commands c ON c.id = p.command_id
      WHERE p.rollout_id = $1 AND p.device_id = ANY($2::uuid[]) ORDER BY p.device_id
 """
-
-
-def content_url(base_url: str) -> Url:
-    """Where edges serve files to devices."""
-    return lambda device_id, file_id, _: f"{base_url}/v1/devices/{device_id}/files/{file_id}/content"
 
 
 class Moved(NamedTuple):
@@ -90,6 +90,7 @@ async def move(
         rollout.organization_id,
         rollout.version_key,
         rollout.min_version_key,
+        rollout.downgrade,
     )
     changes = []
     for row in rows:
@@ -188,10 +189,9 @@ async def _send(
     if not device_ids:
         return {}
     commands = {device_id: ids.new_id() for device_id in device_ids}
-    ends_at = now + rollout.terms.timeout
     parameters = [
         {
-            "url": url(device_id, rollout.file_id, ends_at),
+            "url": url(device_id, rollout.file_id, now),
             "version": rollout.version,
             "checksum": rollout.checksum,
             "signature": rollout.signature,
@@ -209,7 +209,7 @@ async def _send(
         UPDATE_COMMAND,
         rollout.report_timeout_s,
         now,
-        ends_at,
+        now + rollout.terms.timeout,
         rollout.id,
     )
     return commands
@@ -258,6 +258,7 @@ def _evidence(row: Any, rollout: Rollout, now: datetime) -> Evidence:
     return Evidence(
         gone=row["gone"],
         busy=row["busy"],
+        superseded=row["superseded"],
         compared=row["compared"],
         meets_least=row["meets_least"],
         reported_at=row["firmware_reported_at"],

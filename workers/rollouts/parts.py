@@ -20,6 +20,7 @@ FAILED = "the command failed"
 TOLD = "the device told so"
 CANCELLED = "its command was cancelled"
 STAYED = "still reports the version before, after the command was done"
+SUPERSEDED = "another rollout brings another version"
 FELL_BACK = "reports another version again"
 NEVER_TOLD = "did not report back in time"
 ABORTED = "the rollout was aborted"
@@ -58,6 +59,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """Why it is none of the rollout's devices any more."""
     busy: bool = False
     """Whether it is at work for another rollout: that one goes first."""
+    superseded: bool = False
+    """Whether it is the turn of a rollout that brings a newer version, or takes devices back."""
     compared: int
     """Its firmware version is lower than the target (-1), the target (0), or higher (1)."""
     meets_least: bool = True
@@ -87,7 +90,9 @@ class Evidence(Struct, frozen=True, kw_only=True):
         """When it had all that it needs, the command to install it included."""
         if self.command == "done":
             return self.finished_at
-        return None if channel == "command" and self.command is None else self.fetched_at
+        if channel == "reply" or self.fetched_at is None:
+            return self.fetched_at
+        return None if self.delivered_at is None else max(self.fetched_at, self.delivered_at)
 
 
 def judge(part: Part, seen: Evidence, terms: Terms, now: datetime) -> Part:
@@ -110,10 +115,14 @@ def judge(part: Part, seen: Evidence, terms: Terms, now: datetime) -> Part:
 def offer(part: Part, seen: Evidence, terms: Terms, now: datetime) -> Part:
     """A waiting part whose turn has come."""
     part = judge(part, seen, terms, now)
-    if part.state != "waiting" or seen.busy:
+    if part.state != "waiting":
         return part
+    if seen.superseded:
+        return _end(part, "skipped", SUPERSEDED)
     if not seen.meets_least and not terms.downgrade:
         return _end(part, "skipped", TOO_OLD)
+    if seen.busy:
+        return part
     since = part.offered_at
     if since is not None and now >= since + terms.timeout:
         return _end(part, "timed_out", NEVER_TOLD)
@@ -135,6 +144,8 @@ def _of_open(part: Part, seen: Evidence, terms: Terms, now: datetime) -> Part:
     if seen.command == "done" and since is not None and now >= since + terms.grace:
         return _again(part, terms, STAYED)
     if not seen.begun:
+        if seen.superseded:
+            return _end(part, "skipped", SUPERSEDED)
         if terms.status in ENDED:
             return _end(part, "cancelled", ABORTED)
         if terms.status != "running":

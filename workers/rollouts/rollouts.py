@@ -8,6 +8,7 @@ Replies are rewritten after the commit, or by whoever drains `reply_queue`.
 """
 
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -18,15 +19,16 @@ from schemas.metrics import Metrics
 from schemas.postgres import Connection, Pool
 from schemas.redis import Redis
 from schemas.rollouts import ENDED, OPEN, OUTCOMES, PartState
+from workers.checkpoints import Checkpoint
 from workers.rollouts import moving, parts, store, waves
 from workers.rollouts.moving import Moved, Url
 from workers.rollouts.store import SLICE, Rollout, StoredWave
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 1.0
-STEPS_MAX = 100
-"""Steps of all rollouts between two looks for new ones."""
+INTERVAL_S = 0.5
+TURN_S = 2.0
+"""Rollouts are left after so long, to be taken up again: whoever shuts down waits for no more."""
 AGAIN = timedelta(seconds=10)
 """Looked so often for devices that came later, and for such as wait for their windows or for other rollouts."""
 MINUTE = timedelta(minutes=1)
@@ -38,24 +40,33 @@ GATE = "the gate of wave {}: {} of {} that reported have failed"
 class Rollouts:
     """Steps all rollouts that are under way."""
 
-    def __init__(self, pool: Pool, redis: Redis, metrics: Metrics, url: Url, slice_max: int = SLICE) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        redis: Redis,
+        metrics: Metrics,
+        url: Url,
+        slice_max: int = SLICE,
+        checkpoint: Checkpoint = lambda _: None,
+    ) -> None:
         self._pool = pool
         self._redis = redis
         self._metrics = metrics
         self._url = url
         self._slice_max = slice_max
+        self._checkpoint = checkpoint
         self._scanned: dict[UUID, datetime] = {}
         self._nobody_since: dict[UUID, datetime] = {}
 
     async def advance(self, now: datetime | None = None) -> int:
-        """Take steps until there is nothing to do at the moment; returns how many. `now` stands for the clock."""
-        taken = 0
+        """Take steps for a turn, or until there is nothing to do; returns how many. `now` stands for the clock."""
+        taken, until = 0, time.monotonic() + TURN_S
         async with self._pool.acquire() as connection:
             busy = await store.unsettled(connection)
             for memory in (self._scanned, self._nobody_since):
                 for rollout_id in memory.keys() - set(busy):
                     del memory[rollout_id]
-            while busy and taken < STEPS_MAX:
+            while busy and time.monotonic() < until:
                 still = []
                 for rollout_id in busy:
                     if await self._step(connection, rollout_id, now or datetime.now(UTC)):
@@ -73,6 +84,8 @@ class Rollouts:
                 return False
             was = rollout.status
             more = await _Step(connection, rollout, self._url, now, self._slice_max, touched, self).take()
+            self._checkpoint("rollout_step")
+        self._checkpoint("rollout_committed")
         if rollout.status != was:
             logs.event(log, logging.INFO, "rollout_updated", rollout=str(rollout_id), status=rollout.status)
         if touched:
@@ -253,8 +266,24 @@ class _Step:
             await self._open_zones(),
             most,
         )
+        if len(found) < most:
+            await self._ask_others()
         self._memory.nobody(rollout.id, self._now, found=bool(found))
         return await self._move([row["device_id"] for row in found], parts.offer) if found else False
+
+    async def _ask_others(self) -> None:
+        """Have rollouts of older versions look at devices that were offered those, and are wanted here."""
+        await self._connection.execute(
+            """UPDATE rollout_devices o SET due_at = '-infinity'
+                 FROM rollout_devices p, rollouts r, files f
+                WHERE p.rollout_id = $1 AND p.state = 'waiting' AND p.wave BETWEEN 1 AND $2
+                  AND o.device_id = p.device_id AND o.state = 'offered' AND o.due_at > '-infinity'
+                  AND r.id = o.rollout_id AND f.id = r.file_id AND (f.version_key < $3 OR $4)""",
+            self._rollout.id,
+            self._rollout.wave,
+            self._rollout.version_key,
+            self._rollout.downgrade,
+        )
 
     async def _open_zones(self) -> list[str] | None:
         """The time zones in which the rollout's window is open; None without one, or where it does not matter."""

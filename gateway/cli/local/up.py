@@ -128,7 +128,7 @@ async def _serve(
             keys = load(WorkerSettings, environment)
             urls = f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{cloud}"
             await demo.prepare(keys.postgres_dsn, keys, demo_file, base_url, *urls)
-            simulator("fleet", "--demo", str(demo_file))
+            simulator("fleet", "--demo", str(demo_file), "--rollout")
             group.create_task(_report_progress(keys.postgres_dsn, stop), name="progress")
             _explain(base_url, home)
         print(f"ready {base_url}", flush=True)
@@ -144,6 +144,7 @@ def _explain(base_url: str, home: Path) -> None:
     if f"{PREFIX}METRICS_TOKEN" not in os.environ:
         print(f'metrics:  curl -H "Authorization: Bearer {value(SECRETS, "metrics_token")}" {base_url}/metrics')
     print(f'imported: curl -H "Authorization: {key}" {base_url}/core/v1/organization/connectors')
+    print(f'firmware: curl -H "Authorization: {value("demo.json", "partner_key")}" {base_url}/core/v1/partner/rollouts')
     print(f"webhooks: tail -f {shlex.quote(str(home / 'log' / 'receiver.log'))}    API: {base_url}/docs")
     print(f"keys:     {home / 'demo.json'}    logs: {home / 'log'}    stop: Ctrl-C")
 

@@ -10,6 +10,8 @@
         what is wrong now          POST incidents; DELETE those that are over, and all of them after a restart
         info_version grew          GET device: the owner may have renamed it
         space_data_version grew    GET space, PUT device {space_version}
+        latest_fw_version is new   GET the file, then a piece of it with every message; check, install, PUT device
+                                   {firmware_version}. The command update_firmware does the same in one go
     429, 503                       come back after Retry-After
     anything else                  come back later, with full jitter
 
@@ -28,6 +30,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from gateway.cli.simulated.firmware import CorruptError, Download, RefusedError
 from gateway.cli.simulated.happenings import Happenings, Incident
 from gateway.cli.simulated.licenses import InUse, Offered, applied, ended
 from gateway.cli.stopping import stopped
@@ -36,6 +39,9 @@ TIMEOUT_S = 15
 BACK_OFF_S = (1.0, 900.0)
 CONFIG_INTERVAL_S = (1.0, 86_400.0)
 REPORT_AGAIN_S = 3600.0
+DOWNLOAD_TRIES = 5
+GONE = (400, 401, 403, 404, 410)
+"""Answers to a download after which another try makes no sense."""
 
 Command = Callable[[dict[str, Any]], Awaitable[str]]
 """Runs a command with its parameters; returns a message for the owner, raises CommandFailedError with one."""
@@ -72,10 +78,11 @@ class Memory(Struct):
     config_version: int = 0
     info_version: int = 0
     space_data_version: int = 0
-    owed: dict[str, int] = {}
+    owed: dict[str, int | str] = {}
     interval_s: float = 0.0
     name: str = ""
     licenses: dict[str, InUse] = {}
+    firmware_version: str = ""
 
 
 class Registered(Struct):
@@ -94,6 +101,16 @@ class Waiting(Struct):
     info_version: int
     space_data_version: int
     new_licenses: bool = False
+    latest_fw_version: str | None = None
+    latest_fw_file_id: str | None = None
+
+
+class Firmware(Struct):
+    """Where firmware is, and what proves that it is the one."""
+
+    url: str
+    version: str
+    checksum: str
 
 
 class Config(Struct):
@@ -146,7 +163,12 @@ class Device:
         happenings: Happenings | None = None,
     ) -> None:
         self.memory = memory
-        self.commands: dict[str, Command] = {"ping": self._ping, "set_name": self._set_name, "report": self._report}
+        self.commands: dict[str, Command] = {
+            "ping": self._ping,
+            "set_name": self._set_name,
+            "report": self._report,
+            "update_firmware": self._update_at_once,
+        }
         self._http = http
         self._url = url
         self._registration = registration
@@ -160,6 +182,9 @@ class Device:
         self._happenings = happenings or Happenings()
         self._failures = 0
         self._report_from_s = 0.0
+        self._update: tuple[str, Firmware, Download] | None = None
+        """The firmware that is fetched: its file, what it is, how far it is."""
+        memory.firmware_version = memory.firmware_version or registration["firmware_version"]
         if memory.url != url:  # its user sent it elsewhere since
             memory.url, memory.hub_url = url, ""
 
@@ -177,7 +202,7 @@ class Device:
                 continue
             except ForgottenError:
                 self._tell("the gateway does not know these keys: registering again")
-                self.memory = Memory(url=self._url)
+                self.memory = Memory(url=self._url, firmware_version=self.memory.firmware_version)
                 self._remember(self.memory)
                 wait_s = self._back_off_s()
             except LaterError as error:
@@ -215,13 +240,21 @@ class Device:
             await self._call("GET", "/space")
             self.memory.space_data_version = self.memory.owed["space_version"] = waiting.space_data_version
             self._remember(self.memory)
+        if waiting.latest_fw_version not in (None, self.memory.firmware_version):
+            await self._fetch_firmware(str(waiting.latest_fw_file_id))
+        else:
+            self._update = None
         if self.memory.owed:
             await self._report_applied()
 
     async def _register(self) -> None:
-        answer = await self._send("POST", f"{self._url}/v1/devices", self._registration, Registered)
-        hub_url = answer.hub_url if self._follow_hub_url else ""
-        self.memory = Memory(url=self._url, id=answer.id, access_key=answer.access_key, hub_url=hub_url.rstrip("/"))
+        version = self.memory.firmware_version
+        registration = {**self._registration, "firmware_version": version}
+        answer = await self._send("POST", f"{self._url}/v1/devices", registration, Registered)
+        hub_url = answer.hub_url.rstrip("/") if self._follow_hub_url else ""
+        self.memory = Memory(
+            url=self._url, id=answer.id, access_key=answer.access_key, hub_url=hub_url, firmware_version=version
+        )
         self._remember(self.memory)
         self._counts["registered"] += 1
 
@@ -232,6 +265,48 @@ class Device:
             self.memory.interval_s = float(interval_s)
         self.memory.config_version = self.memory.owed["config_version"] = answer.version
         self._remember(self.memory)
+
+    async def _fetch_firmware(self, file_id: str) -> None:
+        """The next piece of the firmware that is offered; installed with the last one."""
+        try:
+            if self._update is None or self._update[0] != file_id:
+                found = await self._call("GET", f"/files/{file_id}", None, Firmware)
+                key = {"authorization": self.memory.access_key}
+                self._update = file_id, found, Download(found.url, found.checksum, key)
+            _, firmware, download = self._update
+            if await download.piece(self._http):
+                self._install(firmware.version)
+        except (RefusedError, CorruptError) as error:
+            self._counts["pieces of firmware lost"] += 1
+            self._tell(f"{error}: trying again with the next message")
+
+    async def _update_at_once(self, parameters: dict[str, Any]) -> str:
+        try:
+            firmware = msgspec.convert(parameters, Firmware)
+        except msgspec.ValidationError as error:
+            raise CommandFailedError(f"This is no firmware: {error}") from None
+        download = Download(firmware.url, firmware.checksum, {})
+        failures = 0
+        while failures < DOWNLOAD_TRIES:
+            try:
+                if await download.piece(self._http):
+                    self._install(firmware.version)
+                    return f"Firmware {firmware.version} is installed"
+            except RefusedError as error:
+                if error.status in GONE:
+                    raise CommandFailedError(str(error)) from None
+                failures += 1
+                await asyncio.sleep(self._back_off_s())
+            except CorruptError as error:
+                raise CommandFailedError(str(error)) from None
+        raise CommandFailedError(f"The download was cut off {DOWNLOAD_TRIES} times")
+
+    def _install(self, version: str) -> None:
+        """Pretend to: what counts is that the device reports the version from now on."""
+        self._update = None
+        self.memory.firmware_version = self.memory.owed["firmware_version"] = version
+        self._remember(self.memory)
+        self._counts["firmware installed"] += 1
 
     async def _report_applied(self) -> None:
         """PUT what was applied. It may be put ten times an hour only: one call for all, and telemetry goes on."""

@@ -21,12 +21,16 @@ from msgspec import Struct
 from gateway.cli.arguments import base_url, count, seconds
 from gateway.cli.demo_file import Demo, default_path
 from gateway.cli.secret_file import write_secret
+from gateway.cli.simulated import release
 from gateway.cli.simulated.client import TIMEOUT_S, Device, Memory
 from gateway.cli.simulated.happenings import Happenings
+from gateway.cli.simulated.release import ReleaseError
 from gateway.cli.stopping import stop_event, stopped
 from schemas.settings import SettingsError
 
 DEVICES_MAX = 1_000
+FIRMWARE = "0.9.0"
+"""What they were made with: older than the firmware that is rolled out to them."""
 PROGRESS_S = 10.0
 CLAIM_CHECK_S = 1.0
 DISK_FULL, CLEANED = 98.0, 50.0
@@ -50,6 +54,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--demo", type=Path, metavar="FILE", help="the demo's keys (default: $FLEETGATE_HOME/demo.json)"
     )
+    parser.add_argument("--rollout", action="store_true", help="with firmware that is rolled out to the devices")
     parser.add_argument("--url", type=base_url, help="another gateway; nobody claims the devices then")
     parser.add_argument("--hardware-key", help="hardware key of the devices' model there")
     parser.add_argument("--keys", type=Path, metavar="FILE", help="where their keys are kept (default: fleet.json)")
@@ -86,7 +91,7 @@ async def run(arguments: argparse.Namespace) -> int:
                     "hardware_key": hardware_key,
                     "sn": sn,
                     "mac": mac,
-                    "firmware_version": "1.0.0",
+                    "firmware_version": FIRMWARE,
                     "name": f"Demo {number + 1}",
                 },
                 wandering(random.Random(number), happenings),  # noqa: S311
@@ -102,6 +107,8 @@ async def run(arguments: argparse.Namespace) -> int:
             group.create_task(_live(device, arguments.interval, stop), name=sn)
             if demo is not None:
                 group.create_task(_claim(device, demo, http, sn, mac, stop, counts), name=f"claim of {sn}")
+        if demo is not None and arguments.rollout:
+            group.create_task(_roll_out(demo, http, arguments.devices, stop, counts), name="rollout")
         group.create_task(_progress(counts, troubles, arguments.devices, stop), name="progress")
     print(_told(counts, troubles, arguments.devices), flush=True)
     return 0
@@ -139,6 +146,21 @@ async def _claim(
                     claimed = registered
         except (aiohttp.ClientError, TimeoutError):
             counts["unreachable"] += 1
+
+
+async def _roll_out(
+    demo: Demo, http: aiohttp.ClientSession, devices: int, stop: asyncio.Event, counts: Counter[str]
+) -> None:
+    """Roll firmware out once all devices were claimed: a rollout is for those that are there when it starts."""
+    while not await stopped(stop, CLAIM_CHECK_S):
+        if counts["claimed"] < devices:
+            continue
+        try:
+            if await release.roll_out(demo, http):
+                counts["rollouts started"] += 1
+            return
+        except ReleaseError as error:
+            print(f"fleet: no rollout yet: {error}", flush=True)
 
 
 async def _progress(counts: Counter[str], troubles: Counter[str], devices: int, stop: asyncio.Event) -> None:

@@ -32,6 +32,7 @@ class LockedDevice(Struct, frozen=True):
 
     id: UUID
     model_id: UUID
+    organization_id: UUID
     project_id: UUID
     space_id: UUID
     name: str
@@ -45,7 +46,7 @@ async def lock(
 ) -> LockedDevice:
     """Lock a device that the organization owns until the end of the transaction. Raises NotFound, saying `unknown`."""
     row = await connection.fetchrow(
-        """SELECT id, model_id, project_id, space_id, name, details, config_version, open_commands
+        """SELECT id, model_id, organization_id, project_id, space_id, name, details, config_version, open_commands
              FROM devices WHERE id = $1 AND organization_id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE""",
         device_id,
         organization_id,

@@ -1,9 +1,11 @@
 """Files as devices see them: those that are released for them, of their model and of their owner.
 
-What is a draft, or somebody else's, does not exist for a device; what was withdrawn is gone.
+What is a draft, or somebody else's, does not exist for a device, nor does firmware whose rollout has not reached it;
+what was withdrawn is gone.
 """
 
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from msgspec import Struct
@@ -18,6 +20,9 @@ FILES_MAX = 100
 """A device is shown so many, the newest ones."""
 _FITS = """(f.model_id = $1 OR f.organization_id = $2 AND (f.for_model_id IS NULL OR f.for_model_id = $1))"""
 """SQL that is true of files `f` for devices of a model ($1) and an owner ($2)."""
+_REACHED = """(f.file_type <> 'firmware'
+               OR EXISTS (SELECT FROM rollout_reach(f.id, $3, $2) r WHERE r.open_to_all OR r.reached))"""
+"""SQL that is true of files `f` that a device ($3) may have by now."""
 _FILE = """f.id, f.name, f.description AS desc, f.file_type, f.version, f.checksum, f.sha1, f.md5, f.size,
            f.signature, f.public_notes, f.created_at"""
 
@@ -37,24 +42,41 @@ class ReleasedFile(Struct):
     signature: str | None
     public_notes: str
     created_at: datetime
+    rolled_out: bool = False
+    """Whether rollouts of it want to know who fetches it."""
 
 
 async def listed(connection: Executor, device: DeviceCaller) -> list[ReleasedFile]:
     """The newest of those that the device may fetch."""
     rows = await connection.fetch(
-        f"SELECT {_FILE} FROM files f WHERE {_FITS} AND f.status = 'released' ORDER BY f.id DESC LIMIT {FILES_MAX}",
+        f"""SELECT {_FILE} FROM files f WHERE {_FITS} AND f.status = 'released' AND {_REACHED}
+             ORDER BY f.id DESC LIMIT {FILES_MAX}""",
         device.model_id,
         device.organization_id,
+        device.id,
     )
     return [ReleasedFile(**row) for row in rows]
 
 
-async def find(connection: Executor, model_id: UUID, organization_id: UUID | None, file_id: UUID) -> ReleasedFile:
-    """A file for devices of a model and an owner. Raises NotFound, or Gone when it was withdrawn."""
+class Recipient(Protocol):
+    """A device that a file may be for."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def model_id(self) -> UUID: ...
+    @property
+    def organization_id(self) -> UUID | None: ...
+
+
+async def find(connection: Executor, device: Recipient, file_id: UUID) -> ReleasedFile:
+    """A file for a device. Raises NotFound, or Gone when it was withdrawn."""
     row = await connection.fetchrow(
-        f"SELECT {_FILE}, f.status FROM files f WHERE {_FITS} AND f.id = $3 AND f.status <> 'draft'",
-        model_id,
-        organization_id,
+        f"""SELECT {_FILE}, f.status, EXISTS (SELECT FROM rollouts r WHERE r.file_id = f.id) AS rolled_out FROM files f
+             WHERE {_FITS} AND f.id = $4 AND (f.status = 'withdrawn' OR f.status = 'released' AND {_REACHED})""",
+        device.model_id,
+        device.organization_id,
+        device.id,
         file_id,
     )
     if row is None:

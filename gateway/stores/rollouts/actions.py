@@ -35,7 +35,7 @@ async def current(connection: Executor, device: DeviceCaller) -> Action | None:
     if row is None:
         return None
     try:
-        file = await reach.find(connection, device.model_id, device.organization_id, row["file_id"])
+        file = await reach.find(connection, device, row["file_id"])
     except (Gone, NotFound):
         # Withdrawn a moment ago: what the device is offered is about to follow.
         return None

@@ -340,7 +340,8 @@ async def act(change: Change, issuer: Issuer, rollout_id: UUID, action: RolloutA
         if action == "approve" and by in (row["created_by"], row["started_by"]):
             raise NotPermitted("A rollout is approved by another person than the one who made or started it")
         await connection.execute(
-            """UPDATE rollouts SET status = $2, reason = NULL,
+            """UPDATE rollouts SET status = $2,
+                      reason = CASE WHEN $2 IN ('paused', 'aborted') THEN $2 || ' by ' || $4 END,
                       started_by = CASE WHEN $3 = 'start' THEN $4 ELSE started_by END,
                       approved_by = CASE WHEN $3 = 'approve' THEN $4 ELSE approved_by END,
                       started_at = CASE WHEN $2 = 'running' THEN coalesce(started_at, $5) ELSE started_at END,

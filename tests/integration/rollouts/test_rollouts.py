@@ -1,5 +1,6 @@
 """Rollouts end to end: waves, gates, windows, pace, and what people and devices do meanwhile."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -50,7 +51,7 @@ async def test_a_release_is_for_nobody_before_its_rollout_reaches_them(
     await spring.act("start")
     await spring.advance(seconds=1)
     assert (await spring.offered(), await told()) == ({device_id}, True)
-    await spring.act("pause")
+    assert (await spring.act("pause"))["reason"] == f"paused by key:{acme.key_id}"
     assert (await spring.offered(), await told()) == (set(), False)
     await spring.advance(seconds=1)
     assert (await spring.states())[device_id] == "waiting"
@@ -68,7 +69,7 @@ async def test_the_command_channel_sends_update_firmware(acme: Owner, redis_clie
     assert (command["command"], command["parameters"]) == (
         "update_firmware",
         {
-            "url": f"https://gw/v1/devices/{device_id}/files/{spring.file_id}/content",
+            "url": f"https://gw/v1/devices/{device_id}/files/{spring.file_id}/content?token=t",
             "version": "2.0.0",
             "checksum": "ab" * 32,
             "signature": None,
@@ -226,6 +227,28 @@ async def test_a_window_opens_in_the_time_zone_of_each_space(acme: Owner, redis_
     assert (await spring.states())[near] == "timed_out"
 
 
+async def test_downloads_may_come_before_the_window(acme: Owner, redis_client: Redis) -> None:
+    """The device is told at any time, and sent the command that installs once the window has opened."""
+    device_id = await acme.device()
+    window = {"opens": "02:00:00", "closes": "04:00:00", "download_before": True}
+    spring = await campaign(acme, redis_client, channel="command", window=window)
+    spring.now = (spring.now + timedelta(days=1)).replace(hour=1, minute=0)
+    await spring.advance()
+    assert await spring.offered() == {device_id}
+    await acme.pool.execute(
+        "UPDATE rollout_devices SET fetch_began_at = $1, fetched_at = $1, due_at = '-infinity'", spring.now
+    )
+    await spring.advance(minutes=59)
+    assert (await spring.states())[device_id] == "downloading"
+    assert await acme.pool.fetchval("SELECT count(*) FROM commands") == 0
+    await spring.advance(minutes=2)
+    assert await acme.pool.fetchval("SELECT count(*) FROM commands WHERE status = 'pending'") == 1
+    await spring.reports(device_id, "1.0.0")
+    await acme.pool.execute("UPDATE commands SET delivered_at = $1", spring.now)
+    await spring.advance(seconds=1)
+    assert (await spring.states())[device_id] == "installing"
+
+
 async def test_devices_that_come_later_are_taken_in_where_that_is_wanted(acme: Owner, redis_client: Redis) -> None:
     """A dynamic rollout goes on; another one has ended by then."""
     first = await acme.device()
@@ -316,6 +339,29 @@ async def test_a_device_that_falls_back_is_offered_again_up_to_its_retries(acme:
     await spring.reports(device_id, "1.0.0")
     await spring.advance(seconds=1)
     assert (await spring.states())[device_id] == "failed"
+
+
+async def test_a_newer_version_goes_before(acme: Owner, redis_client: Redis) -> None:
+    """Who was offered the older one, and has not begun, is offered the newer; who has begun gets through first."""
+    busy, idle = await acme.device(), await acme.device()
+    spring = await campaign(acme, redis_client)
+    await spring.advance(seconds=1)
+    await acme.pool.execute(
+        "UPDATE rollout_devices SET fetch_began_at = $2, due_at = '-infinity' WHERE device_id = $1", busy, spring.now
+    )
+    summer = await campaign(acme, redis_client, "3.0.0")
+    summer.now = spring.now
+    for _ in range(2):
+        await summer.advance(seconds=11)
+    assert await spring.states() == {busy: "downloading", idle: "skipped"}
+    assert (await summer.states(), await summer.offered()) == ({busy: "waiting", idle: "offered"}, {idle})
+    await spring.reports(busy, "2.0.0")
+    await summer.advance(seconds=11)
+    assert await summer.offered() == {busy, idle}
+    older = await campaign(acme, redis_client, "2.5.0")
+    older.now = summer.now
+    await older.advance(seconds=11)
+    assert (await summer.offered(), await older.offered()) == ({busy, idle}, set())
 
 
 async def test_a_rollout_waits_for_a_second_person(acme: Owner, redis_client: Redis) -> None:
