@@ -45,7 +45,7 @@ FORBIDDEN_HEADERS = {
     "x-dt-signature", "dt-asymmetric-signature", "webhook-id", "webhook-timestamp", "webhook-signature",
 }  # fmt: skip
 """What frames a request, belongs to the connection, or proves who sent it. Some servers take `_` for `-` in names."""
-SECRET_CHARACTERS_MIN, SECRET_CHARACTERS_MAX = 16, 255
+SECRET_CHARACTERS_MIN, SECRET_CHARACTERS_MAX = 8, 255
 """Whoever has one signed request can try secrets on it, as many as he likes: short ones are found in hours."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,255}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\U0010ffff]*")
