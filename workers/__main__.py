@@ -17,8 +17,9 @@ from schemas.settings import SettingsError, WorkerSettings, listing, load
 from workers import own_process, service
 from workers.checkpoints import die_at
 
-GC_THRESHOLDS = (20_000, 50, 1_000)
-"""A worker makes many objects that live shortly and few cycles: looking for those less often saves a tenth."""
+GC_THRESHOLDS = (100_000, 50, 1_000)
+"""A worker makes many objects that live shortly and few cycles: looking for those less often saves a tenth. Those of a
+batch are some tens of thousands, which are gone before they are looked at."""
 
 
 async def _serve(settings: WorkerSettings, dying_at: str, *, has_parent: bool) -> None:
