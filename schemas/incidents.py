@@ -12,9 +12,10 @@ from uuid import UUID
 
 from msgspec import UNSET
 
-from schemas import ids, outbox, rule_evaluation
+from schemas import ids, outbox
 from schemas.life_cycle import IncidentClosed, IncidentKind, IncidentOpened
 from schemas.postgres import Connection
+from schemas.rule_evaluation import Value
 
 OFFLINE = "offline"
 """The issue of the incident that the offline sweep opens."""
@@ -22,10 +23,6 @@ PRIORITIES = ("critical", "high", "moderate", "low", "planning")
 """What priorities are called, from 1 on."""
 PRIORITY = 3
 """Where none is given."""
-
-
-Value = rule_evaluation.Value
-"""What a rule found."""
 
 
 class Opening(NamedTuple):

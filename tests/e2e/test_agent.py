@@ -100,6 +100,23 @@ async def test_an_agent_lives_its_whole_life(demo: Up, tmp_path: Path) -> None:
     assert await agent.wait() == 0
 
 
+async def test_the_demos_rule_opens_and_closes_incidents_of_a_fleet(demo: Up, tmp_path: Path) -> None:
+    """Disks fill up and are cleaned; the incidents hold the values of both. Events are told on the way."""
+    fleet = await demo.command("fleet", "--devices", "3", "--interval", "0.1", "--keys", str(tmp_path / "fleet.json"))
+    query = {"status": "closed", "title": "Disk is nearly full"}
+    headers = {"authorization": demo.demo["organization_key"]}
+    async with aiohttp.ClientSession(demo.url, headers=headers) as http, asyncio.timeout(60):
+        items: list[dict[str, Any]] = []
+        while not items:
+            async with http.get("/core/v1/organization/incidents", params=query) as answer:
+                items = (await answer.json())["items"]
+            await asyncio.sleep(0.1)
+    fleet.send_signal(signal.SIGTERM)
+    told, _ = await fleet.communicate()
+    assert all(one["kind"] == "rule" and one["opened_value"] > 90 >= one["closed_value"] + 10 for one in items)
+    assert b" events" in told
+
+
 async def test_the_doctor_says_what_a_2xx_means(demo: Up, tmp_path: Path) -> None:
     """All is well with the embedded servers; a Redis that may lose a second or throws data away is told of."""
     well = await demo.command("doctor")
