@@ -174,14 +174,14 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
                 "device_id": str(own),
                 "incident_id": str(incidents[own]),
                 "file_id": files["partner"].pop("/of_a_device"),
-                "dump_id": await _dump_of(acme, own, access_key(str(own), 0)),
+                "dump_id": await dump_of(acme, own, access_key(str(own), 0)),
                 "mime": "text/plain",
                 "file_name": "log.txt",
             },
             "/default/": {"device_id": str(own), "action": action},
             organization: {
                 "device_id": str(owned),
-                "dump_id": await _dump_of(acme, owned, access_key(str(owned), 0)),
+                "dump_id": await dump_of(acme, owned, access_key(str(owned), 0)),
                 "command_id": cancelled["id"],
                 "incident_id": str(incidents[owned]),
                 "ticket_id": ticket["id"],
@@ -352,7 +352,7 @@ async def _license(acme: Owner, device_id: UUID | None, state: str) -> str:
     return str(made["id"])
 
 
-async def _dump_of(owner: Owner, device_id: UUID, key: str) -> str:
+async def dump_of(owner: Owner, device_id: UUID, key: str) -> str:
     """A dump that a device sent."""
     url = f"{owner.url}/v1/devices/{device_id}/dumps/text%2Fplain/log.txt"
     async with owner.http.post(url, data=b"line", headers={"authorization": key}) as answer:

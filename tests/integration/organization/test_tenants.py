@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from campaigns import firmware
+from everything import dump_of
 from owners import Owner
 
 import gateway.organization
@@ -18,6 +19,7 @@ from gateway.permissions import KEY_ROLES
 from schemas import ids
 from schemas.ids import AccessKeys
 from schemas.postgres import Pool
+from tests.conftest import MASTER_KEY
 
 ENDPOINTS: list[Endpoint] = [
     one
@@ -128,6 +130,7 @@ async def places(tenant: Owner) -> dict[str, str]:
         "incident_id": str(await tenant.incident(UUID(str(device_id)), 3)),
         "ticket_id": (await tenant.call("POST", "/tickets", {"device_id": str(device_id), "title": "T"}))["id"],
         "rule_id": (await tenant.call("POST", "/incident_rules", RULE | {"model_id": str(tenant.model_id)}))["id"],
+        "dump_id": await dump_of(tenant, device_id, AccessKeys(MASTER_KEY).issue(str(device_id), 0)),
         "note_id": (await tenant.call("POST", f"/devices/{device_id}/notes", {"content": "N"}))["id"],
         "license_id": (await tenant.partner("POST", "/licenses", LICENSE | {"model_id": str(tenant.model_id)}))["id"],
         "license_key_id": (await tenant.partner("GET", "/license_keys"))["items"][0]["id"],
@@ -160,7 +163,7 @@ async def test_no_call_is_answered_without_a_key_of_its_kind(acme: Owner, globex
         minted = await globex.call("POST", "/api_keys", {"kind": kind, "name": "short"})
         await globex.call("DELETE", f"/api_keys/{minted['id']}")
         revoked[kind] = minted["key"]
-    device_key = AccessKeys("5a" * 32).issue(given["device_id"], 0)
+    device_key = AccessKeys(MASTER_KEY).issue(given["device_id"], 0)
     before = await everything(acme.pool)
     for endpoint in ENDPOINTS:
         assert endpoint.caller is not None
