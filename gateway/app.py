@@ -63,17 +63,20 @@ from gateway.organization import (
     notes,
     partners,
     projects,
+    replacements,
     rollouts,
     spaces,
     tickets,
 )
 from gateway.partner import devices as partner_devices
 from gateway.partner import files as partner_files
+from gateway.partner import histories as partner_histories
 from gateway.partner import incident_rules as partner_incident_rules
 from gateway.partner import incidents as partner_incidents
 from gateway.partner import info as partner_info
 from gateway.partner import license_keys
 from gateway.partner import licenses as partner_licenses
+from gateway.partner import organizations as partner_organizations
 from gateway.partner import rollouts as partner_rollouts
 from gateway.partner import tickets as partner_tickets
 from gateway.services import Services
@@ -132,6 +135,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *notes.ENDPOINTS,
     *devices.ENDPOINTS,
     *device_keys.ENDPOINTS,
+    *replacements.ENDPOINTS,
     *commands.ENDPOINTS,
     *configs.ENDPOINTS,
     *licenses.ENDPOINTS,
@@ -149,9 +153,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *projects.ENDPOINTS,
     *api_keys.ENDPOINTS,
     *partner_info.ENDPOINTS,
+    *partner_histories.ENDPOINTS,
     *partner_devices.ENDPOINTS,
     *partner_licenses.ENDPOINTS,
     *license_keys.ENDPOINTS,
+    *partner_organizations.ENDPOINTS,
     *partner_files.ENDPOINTS,
     *partner_incidents.ENDPOINTS,
     *partner_rollouts.ENDPOINTS,

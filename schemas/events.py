@@ -64,6 +64,7 @@ class EventType(StrEnum):
     STATUS_CHANGED = "statusChanged", Kind.LIFE_CYCLE, True
     COMMAND_UPDATED = "commandUpdated", Kind.LIFE_CYCLE, False
     CONFIG_CHANGED = "configChanged", Kind.LIFE_CYCLE, True
+    DEVICE_REPLACED = "deviceReplaced", Kind.LIFE_CYCLE, False
     LICENSE_UPDATED = "licenseUpdated", Kind.LIFE_CYCLE, False
     INCIDENT_OPENED = "incidentOpened", Kind.LIFE_CYCLE, False
     INCIDENT_CLOSED = "incidentClosed", Kind.LIFE_CYCLE, False

@@ -145,6 +145,15 @@ class CommandUpdated(LifeCycle, kw_only=True, frozen=True):
         return cls(command_id=row["id"], name=row["name"], status=row["status"], message=row["message"])
 
 
+class DeviceReplaced(LifeCycle, kw_only=True, frozen=True):
+    """Another unit took its place; what was the device's stays so."""
+
+    TYPE = EventType.DEVICE_REPLACED
+
+    sn: str
+    previous_sn: str | None
+
+
 class LicenseUpdated(LifeCycle, kw_only=True, frozen=True):
     """A licence of it took a step: assigned, applied, changed, revoked, expired; available when the device is gone."""
 

@@ -5,9 +5,9 @@
     dumps          of devices, so many days after they were sent
     tickets        that are resolved, with all that was said, so many days after that
     quarantine     messages that could not be stored, so many days after they came
-    devices        that were deleted: their commands, incidents, tickets, notes, dumps, states, names and settings go,
-                   so many days later; the row stays, since it is what turns their keys away, and their owner may read
-                   their history
+    devices        that were deleted: their commands, incidents, tickets, notes, dumps, states, audit, names and
+                   settings go, so many days later; the row stays, since it is what turns their keys away, and their
+                   owner may read their history
 
 The event log has partitions, which are dropped whole (see `workers.janitor`). Everything goes in small transactions
 that leave alone what somebody else has locked.
@@ -97,7 +97,7 @@ async def _empty_deleted(connection: Connection, before: datetime) -> int:
     device_ids, shards = [row["id"] for row in rows], [row["shard"] for row in rows]
     if not rows:
         return 0
-    for table in ("commands", "incidents", "tickets", "notes", "dumps"):
+    for table in ("commands", "incidents", "tickets", "notes", "dumps", "device_audit", "device_replacements"):
         await connection.execute(f"DELETE FROM {table} WHERE device_id = ANY($1::uuid[])", device_ids)
     for table in ("device_state", "device_reported"):
         await connection.execute(

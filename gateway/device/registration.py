@@ -2,7 +2,8 @@
 
 A registration whose answer was lost is repeated: the same proof of a device that nobody claimed and that was never
 heard of since gets the same id and key again. Once it was heard of its serial number is taken: its owner deletes the
-device, then it registers again. That it asked to come back is noted, and shown to its owner.
+device, then it registers again. That it asked to come back is noted, and shown to its owner, who may let it. A unit
+that an owner named beforehand takes the place of a device (see `gateway.stores.devices.replacement`).
 
 A registration may name a parent, but never makes the device anyone's: a hardware key proves the model, not that the
 parent knows of it. A child that is to come along with its parent is registered by the parent (see `children`).
@@ -28,7 +29,8 @@ from gateway.refusals import DoesNotFit, Refusal, away
 from gateway.services import Services
 from gateway.stores.change import change_over
 from gateway.stores.devices import registration as registrations
-from gateway.stores.devices.registration import UNCLAIMED, Model, NewDevice
+from gateway.stores.devices import replacement
+from gateway.stores.devices.registration import UNCLAIMED, Model, NewDevice, Unheard
 from schemas import ids, keys, logs
 from schemas.postgres import Connection, PostgresAway
 
@@ -160,6 +162,9 @@ async def _register(
     )
     try:
         async with change_over(services, connection) as changed:
+            taken = await replacement.take_place(changed, new, address)
+            if taken is not None:
+                return _registered(services, taken, url)
             if body.parent_id is not None:
                 parent = await registrations.lock_parent(connection, body.parent_id)
                 if parent is None or parent[0] != model.vendor_id:
@@ -169,12 +174,17 @@ async def _register(
     except DoesNotFit as refused:
         if refused.text not in registrations.TAKEN.values():
             raise
-        before = await registrations.unheard(connection, new)
+        async with change_over(services, connection) as changed:
+            before = await registrations.unheard(connection, new, changed.moment)
+            before = before or await replacement.come_back(changed, new, address)
         if before is None:
-            await registrations.note_return(connection, new, address)
             raise
-        return Registered(before.id, services.access_key(before.id, before.key_version), url, url)
+        return _registered(services, before, url)
     return Registered(new.id, key, url, url)
+
+
+def _registered(services: Services, device: Unheard, url: str) -> Registered:
+    return Registered(device.id, services.access_key(device.id, device.key_version), url, url)
 
 
 def new_device(

@@ -20,6 +20,7 @@ from gateway.stores.commands.definitions import CommandDefinition, CommandField,
 from schemas.bounds import COMMAND_TIMEOUT_S
 
 FIELDS_MAX = 50
+OPTIONS_MAX = 100
 
 Timeout = Annotated[
     int, Meta(ge=COMMAND_TIMEOUT_S.least, le=COMMAND_TIMEOUT_S.most, description="Seconds from first delivery.")
@@ -33,6 +34,7 @@ class NewField(Struct):
     type: FieldType = "string"
     required: bool = False
     description: Text = ""
+    options: Annotated[list[Name], Meta(max_length=OPTIONS_MAX, description="What may be chosen; of strings.")] = []
 
 
 Fields = Annotated[list[NewField], Meta(max_length=FIELDS_MAX)]
@@ -47,6 +49,10 @@ class NewDefinition(Struct, kw_only=True):
     needs_file: bool = False
     timeout_s: Timeout = COMMAND_TIMEOUT_S.default
     fields: Fields = field(default_factory=list)
+    active: bool = True
+    several: bool = True
+    show_in_panel: bool = True
+    ask_again: bool = False
 
 
 class DefinitionChange(Struct, kw_only=True):
@@ -58,6 +64,10 @@ class DefinitionChange(Struct, kw_only=True):
     needs_file: bool | UnsetType = UNSET
     timeout_s: Timeout | UnsetType = UNSET
     fields: Fields | UnsetType = UNSET
+    active: bool | UnsetType = UNSET
+    several: bool | UnsetType = UNSET
+    show_in_panel: bool | UnsetType = UNSET
+    ask_again: bool | UnsetType = UNSET
 
 
 @endpoint(

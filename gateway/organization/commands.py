@@ -75,7 +75,11 @@ class CommandsQuery(Struct, kw_only=True):
     caller=ORGANIZATION_KEY,
     permission=Permission.DEVELOP,
     status=201,
-    errors={404: "Device not found.", 429: "The device has too many open commands."},
+    errors={
+        404: "Device not found.",
+        409: "The device has one that has not ended, and may not have several.",
+        429: "The device has too many open commands.",
+    },
     body_bytes_max=BODY_BYTES_MAX,
 )
 async def send_command(
@@ -98,6 +102,8 @@ async def send_command(
             member = "Friendly name" if name is None else "Command"
             both = " with this friendly name" if name is not None and friendly_name is not None else ""
             raise DoesNotFit(f"{member}: the device's model has no such command{both}")
+        if not definition.active:
+            raise DoesNotFit(f"Command: {definition.name} is not active")
         if definition.needs_file and not body.file_id:
             raise DoesNotFit("File id can't be blank: this command needs a file")
         check_parameters(definition, body.extra_params)
@@ -188,6 +194,8 @@ def check_parameters(definition: CommandDefinition, parameters: dict[str, Any]) 
         kind, fits = _KINDS[fields[name].type]
         if not fits(value):
             raise DoesNotFit(f"Extra params.{name} must be {kind}")
+        if fields[name].options and value not in fields[name].options:
+            raise DoesNotFit(f"Extra params.{name} must be one of {', '.join(fields[name].options)}")
     for known in definition.fields:
         if known.required and known.name not in parameters:
             raise DoesNotFit(f"Extra params.{known.name} can't be blank")

@@ -13,6 +13,7 @@ from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.change import Change, change
 from gateway.stores.devices import locking, rotation
+from gateway.stores.devices.audit import Actor
 
 OVERLAP_S, OVERLAP_S_MAX = 7 * 86_400, 90 * 86_400
 ERRORS = {
@@ -50,7 +51,7 @@ async def rotate_key(
     """Give a device a new key. The one before is good until the device uses the new one, or the time is over."""
     async with change(services) as changed:
         await locking.lock(changed.connection, organization.id, device_id)
-        return await _rotated(services, changed, device_id, body)
+        return await _rotated(services, changed, device_id, body, Actor("owner", organization.principal.id))
 
 
 @endpoint(
@@ -66,11 +67,11 @@ async def rotate_key_as_vendor(
     """Give a device of the partner's models a new key, as its owner could, or while it has none."""
     async with change(services) as changed:
         await locking.check_of_vendor(changed.connection, partner.id, device_id)
-        return await _rotated(services, changed, device_id, body)
+        return await _rotated(services, changed, device_id, body, Actor("vendor", partner.principal.id))
 
 
-async def _rotated(services: Services, changed: Change, device_id: UUID, body: Rotation) -> NewAccessKey:
-    rotated = await rotation.rotate(changed, device_id, timedelta(seconds=body.overlap_s))
+async def _rotated(services: Services, changed: Change, device_id: UUID, body: Rotation, actor: Actor) -> NewAccessKey:
+    rotated = await rotation.rotate(changed, device_id, timedelta(seconds=body.overlap_s), actor)
     key = services.access_key(device_id, rotated.version)
     return NewAccessKey(device_id, key, rotated.version, rotated.previous_until)
 

@@ -15,6 +15,8 @@ from gateway.api.validation import Name
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import models
+from gateway.stores.commands import definitions
+from gateway.stores.commands.definitions import CommandDefinition
 from gateway.stores.models import GENERIC, Model
 from schemas.bounds import OFFLINE_THRESHOLD_S, RATE_LIMIT, STATE_BYTES, STATE_KEYS
 from schemas.license_signatures import Algorithm
@@ -27,11 +29,33 @@ StateKeys = Annotated[int, Meta(ge=STATE_KEYS.least, le=STATE_KEYS.most, descrip
 StateBytes = Annotated[
     int, Meta(ge=STATE_BYTES.least, le=STATE_BYTES.most, description="Bytes of JSON that a state holds.")
 ]
+COMMANDS_MAX = 100
+"""Shown beside a model in the list; all are below the model."""
 DeviceType = Annotated[str, Meta(min_length=1, max_length=64, description="temperature, touch, …")]
 ProductNumber = Annotated[str, Meta(max_length=64)]
 EventMappings = Annotated[
     dict[Name, Name], Meta(description="Telemetry key → event type, or member of one, such as temperature.")
 ]
+
+
+class ModelsQuery(PageQuery, kw_only=True):
+    """Which models: with `search` in their vendor or name, in any case."""
+
+    search: Name | None = None
+
+
+class ModelParameter(Struct):
+    """A telemetry key of a model, and the event that is made from it."""
+
+    name: str
+    event: str
+
+
+class ListedModel(Model, kw_only=True):
+    """A model, the telemetry keys that it maps, and the commands that its devices understand (at most 100)."""
+
+    parameters: list[ModelParameter]
+    commands: list[CommandDefinition]
 
 
 class NewModel(Struct, kw_only=True):
@@ -72,10 +96,20 @@ async def create_model(services: Services, organization: OrganizationScope, body
 
 
 @endpoint("GET", "/core/v1/organization/models", caller=ORGANIZATION_KEY, permission=Permission.READ)
-async def list_models(services: Services, organization: OrganizationScope, query: PageQuery) -> Page[Model]:
-    """List the organization's own models by name."""
-    rows = await models.listed(services.postgres, organization.id, *paging.slice_of(query))
-    return paging.cut(rows, query.page, query.per_page)
+async def list_models(services: Services, organization: OrganizationScope, query: ModelsQuery) -> Page[ListedModel]:
+    """List the organization's own models by name, with the telemetry keys that they map and with their commands."""
+    rows = await models.listed(services.postgres, organization.id, *paging.slice_of(query), search=query.search)
+    found = paging.cut(rows, query.page, query.per_page)
+    commands = await definitions.of_models(services.postgres, [model.id for model in found.items], COMMANDS_MAX)
+    items = [
+        ListedModel(
+            **msgspec.structs.asdict(model),
+            parameters=[ModelParameter(name, event) for name, event in sorted(model.event_mappings.items())],
+            commands=commands.get(model.id, []),
+        )
+        for model in found.items
+    ]
+    return Page(items, found.has_next_page, found.next_page)
 
 
 @endpoint(

@@ -162,8 +162,8 @@ async def list_history(
     await owner_view.read_of_vendor(services.postgres, partner.id, device_id)
 
     async def read(within: Range, window: Window) -> Part[ListedMessage]:
-        return await telemetry_history.page_of_device(
-            services.postgres, services.shards, device_id, within, offset=window.offset, limit=window.limit
+        return await telemetry_history.page_of_devices(
+            services.postgres, services.shards, [device_id], within, offset=window.offset, limit=window.limit
         )
 
     scope = ("partner history", device_id, query.since, query.until)

@@ -88,8 +88,8 @@ async def try_rule(services: Services, partner: VendorScope, body: RuleToTry) ->
     await locking.check_of_vendor(services.postgres, partner.id, body.device_id)
 
     async def read(within: Range, limit: int) -> Part[ListedMessage]:
-        return await telemetry_history.page_of_device(
-            services.postgres, services.shards, body.device_id, within, offset=0, limit=limit
+        return await telemetry_history.page_of_devices(
+            services.postgres, services.shards, [body.device_id], within, offset=0, limit=limit
         )
 
     return await dry_runs.run(read, body.telemetry, condition, since, until)

@@ -33,6 +33,8 @@ Data = Annotated[
     ),
 ]
 
+End = Annotated[datetime, Meta(tz=True, description="When the device stops using it by itself; null is never.")]
+
 
 class NewLicense(Struct, kw_only=True):
     """A licence for some device of a model."""
@@ -40,7 +42,7 @@ class NewLicense(Struct, kw_only=True):
     model_id: UUID
     data: Data
     name: Label = ""
-    expires_at: datetime | None = None
+    expires_at: End | None = None
 
 
 class LicenseChange(Struct, kw_only=True):
@@ -48,13 +50,13 @@ class LicenseChange(Struct, kw_only=True):
 
     name: Label | UnsetType = UNSET
     data: Data | UnsetType = UNSET
-    expires_at: datetime | UnsetType | None = UNSET
+    expires_at: End | UnsetType | None = UNSET
 
 
 class Extension(Struct, kw_only=True):
     """Until when a licence is good from now on (null: for ever), and what it says then, where that changes."""
 
-    expires_at: datetime | None
+    expires_at: End | None
     data: Data | UnsetType = UNSET
 
 

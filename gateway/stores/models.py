@@ -102,13 +102,19 @@ async def create(
     return Model(**row)
 
 
-async def listed(connection: Executor, organization_id: UUID, offset: int = 0, limit: int | None = None) -> list[Model]:
-    """The organization's models by name."""
+async def listed(
+    connection: Executor, organization_id: UUID, offset: int = 0, limit: int | None = None, search: str | None = None
+) -> list[Model]:
+    """The organization's models by name; those with `search` in their vendor or name, in any case."""
     rows = await connection.fetch(
-        f"SELECT {_MODEL} FROM device_models WHERE organization_id = $1 ORDER BY name, id OFFSET $2 LIMIT $3",
+        f"""SELECT {_MODEL} FROM device_models
+             WHERE organization_id = $1
+               AND ($4::text IS NULL OR strpos(lower(name), lower($4)) > 0 OR strpos(lower(vendor), lower($4)) > 0)
+             ORDER BY name, id OFFSET $2 LIMIT $3""",
         organization_id,
         offset,
         limit,
+        search,
     )
     return [Model(**row) for row in rows]
 

@@ -132,6 +132,8 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
     license_of_owned = await _license(acme, owned, "inuse")
     licenses = {state: await _license(acme, sold, state) for state in ("inuse", "error_add", "pending_update")}
     available = [await _license(acme, None, "available") for _ in range(2)]
+    await acme.pool.execute("UPDATE devices SET asked_back_at = now(), asked_back_address = '' WHERE id = $1", owned)
+    await acme.pool.execute("UPDATE devices SET asked_back_firmware = '1.0.0' WHERE id = $1", owned)
     license_key = (await acme.partner("GET", "/license_keys"))["items"][0]["id"]
     release = str(await firmware(acme, "2.0.0"))
     own_rollouts = await _rollouts(acme, release, as_vendor=False)
@@ -299,6 +301,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             },
             "/emulator/v2/projects/{project}/devices/{device}:publish": {"temperature": {"value": 21.5}},
             f"{organization}/devices/claim": unsorted,
+            f"{organization}/devices/{{device_id}}/replace": {"sn": "NEWUNIT", "mac": "0a:00:00:00:01:01"},
             f"{organization}/spaces/find_or_create": {"project_id": str(acme.project_id), "name": "Loft/Shelf"},
             f"{organization}/devices/{{device_id}}/commands": {"command": "reboot"},
             "/v2/organizations/{organization}/members": leads | {"email": "another@example.org"},

@@ -66,8 +66,8 @@ async def test_a_tenant_is_set_up_from_nothing(command: Admin, pool: Pool) -> No
         "--field", "level:integer:required", "--field", "label:string",
     )  # fmt: skip
     assert defined["fields"] == [
-        {"name": "level", "type": "integer", "required": True, "description": ""},
-        {"name": "label", "type": "string", "required": False, "description": ""},
+        {"name": "level", "type": "integer", "required": True, "description": "", "options": []},
+        {"name": "label", "type": "string", "required": False, "description": "", "options": []},
     ]
     for created, kind, table in (
         (await command.json("hardware-keys", "create", "--model", model["id"]), "hardware", "hardware_keys"),

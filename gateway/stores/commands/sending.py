@@ -23,6 +23,7 @@ from schemas.postgres import Executor
 
 UNKNOWN = "Command not found"
 TOO_LATE = "Command is {status}: only a scheduled or pending command can be cancelled"
+ONE_AT_A_TIME = "The device has a command {name} that has not ended"
 EXPIRES_AFTER = timedelta(days=7)
 """A command that is never fetched expires this long after it became pending."""
 OPEN_MAX = 1_000
@@ -60,7 +61,16 @@ async def create(
     *,
     scheduled_at: datetime | None,
 ) -> Command:
-    """Send a command, now or at a later time. Raises TooMany when the device has too many open ones."""
+    """Send a command, now or at a later time. Raises TooMany when the device has too many open ones, Conflict when
+    it has one that may only be sent once it has ended.
+    """
+    if not definition.several and await change.connection.fetchval(
+        """SELECT EXISTS (SELECT FROM commands WHERE device_id = $1 AND name = $2
+                             AND status IN ('scheduled', 'pending', 'in_progress'))""",
+        device.id,
+        definition.name,
+    ):
+        raise Conflict(ONE_AT_A_TIME.format(name=definition.name))
     scheduled = await change.connection.fetchval(
         "SELECT count(*) FROM commands WHERE device_id = $1 AND status = 'scheduled'", device.id
     )

@@ -39,13 +39,15 @@ _DEVICE = """
     SELECT d.id, d.shard, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id,
            d.project_id, d.registered_at, d.claimed_at, d.config_version, d.applied_config_version, d.info_version,
            d.space_data_version, d.open_commands, d.state_full_at, d.firmware_told, d.asked_back_at,
-           d.asked_back_address, d.asked_back_firmware, d.incidents_suspended, m.id AS model_id, m.vendor,
+           d.asked_back_address, d.asked_back_firmware, d.return_confirmed_until, r.sn AS new_sn, r.mac AS new_mac,
+           r.cloud_id AS new_cloud_id, r.requested_at, d.incidents_suspended, m.id AS model_id, m.vendor,
            m.name AS model_name, s.id AS space_id, s.full_path, parent.shard AS parent_shard, open_incidents.gravest,
            imported.silent
       FROM devices d
       JOIN device_models m ON m.id = d.model_id
       LEFT JOIN spaces s ON s.id = d.space_id
       LEFT JOIN devices parent ON parent.id = d.parent_id
+      LEFT JOIN device_replacements r ON r.device_id = d.id AND r.organization_id = d.organization_id
       LEFT JOIN LATERAL (
           SELECT min(priority) AS gravest FROM incidents i
            WHERE i.device_id = d.id AND i.closed_at IS NULL AND (i.issue <> 'offline' OR i.kind <> 'rule')
@@ -81,11 +83,24 @@ class Firmware(Struct):
 
 
 class Return(Struct):
-    """That a unit with the device's serial number and MAC or Cloud ID asked to come back: it tried to register."""
+    """That a unit with the device's serial number and MAC or Cloud ID asked to come back: it tried to register.
+
+    Within 24 hours its owner may confirm that; `confirmed_until` is then until when its next try succeeds.
+    """
 
     at: datetime
     address: str
     firmware_version: str
+    confirmed_until: datetime | UnsetType = UNSET
+
+
+class Replacement(Struct):
+    """The unit that takes the device's place as soon as it registers."""
+
+    sn: str
+    mac: str | None
+    cloud_id: str | None
+    requested_at: datetime
 
 
 class DeviceSpace(Struct):
@@ -100,7 +115,7 @@ class OwnedDevice(Struct, kw_only=True):
 
     `status` is how it is seen from here, `claimed_at` since when it has an owner. `state_full_at` is since when values
     of its messages find no room in the state, `asked_to_come_back` that a unit with its serial number tried to
-    register; both are absent otherwise.
+    register, `replacement` which unit is to take its place; all are absent otherwise.
     """
 
     id: UUID
@@ -124,6 +139,7 @@ class OwnedDevice(Struct, kw_only=True):
     registered_at: datetime
     claimed_at: datetime | None
     asked_to_come_back: Return | UnsetType = UNSET
+    replacement: Replacement | UnsetType = UNSET
     config_version: int
     applied_config_version: int
     info_version: int
@@ -172,6 +188,31 @@ async def page_of_vendor(
             arguments.append(value)
             conditions.append(f"d.{column} = ${len(arguments)}")
     return await _page(connection, conditions, arguments, after)
+
+
+async def ids_of_vendor(
+    connection: Executor,
+    organization_id: UUID,
+    *,
+    device_id: UUID | None,
+    model_id: UUID | None,
+    sn: str | None,
+    limit: int,
+) -> list[UUID]:
+    """The devices of an organization's models that meet this, the oldest ones."""
+    rows = await connection.fetch(
+        """SELECT d.id FROM devices d
+            WHERE d.model_id IN (SELECT id FROM device_models WHERE organization_id = $1) AND d.deleted_at IS NULL
+              AND ($2::uuid IS NULL OR d.id = $2) AND ($3::uuid IS NULL OR d.model_id = $3)
+              AND ($4::text IS NULL OR d.sn = $4)
+            ORDER BY d.id LIMIT $5""",
+        organization_id,
+        device_id,
+        model_id,
+        sn,
+        limit,
+    )
+    return [row["id"] for row in rows]
 
 
 async def _page(
@@ -260,6 +301,9 @@ def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> Own
         registered_at=row["registered_at"],
         claimed_at=row["claimed_at"],
         asked_to_come_back=UNSET if row["asked_back_at"] is None else _return(row),
+        replacement=UNSET
+        if row["requested_at"] is None
+        else Replacement(row["new_sn"], row["new_mac"], row["new_cloud_id"], row["requested_at"]),
         config_version=row["config_version"],
         applied_config_version=row["applied_config_version"],
         info_version=row["info_version"],
@@ -270,4 +314,5 @@ def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> Own
 
 
 def _return(row: asyncpg.Record) -> Return:
-    return Return(row["asked_back_at"], row["asked_back_address"], row["asked_back_firmware"])
+    confirmed_until = row["return_confirmed_until"] or UNSET
+    return Return(row["asked_back_at"], row["asked_back_address"], row["asked_back_firmware"], confirmed_until)

@@ -4,6 +4,7 @@ That a serial number is free within its model and a Cloud ID anywhere is decided
 written, never by looking first: of two registrations that race exactly one wins.
 """
 
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -21,6 +22,8 @@ KEY_INVALID = "Hardware key is invalid"
 MODEL_UNKNOWN = "Model not found"
 PARENT_UNKNOWN = "Parent not found"
 CHILDREN_MAX = 10_000
+REPEATED_WITHIN = timedelta(hours=1)
+"""So long may a unit that was let in an owner's device repeat the call whose answer it lost."""
 TOO_MANY_CHILDREN = f"A parent has at most {CHILDREN_MAX} children"
 TAKEN = {
     "devices_sn_key": "Sn has already been taken",
@@ -67,6 +70,11 @@ class NewDevice(Struct, frozen=True, kw_only=True):
     details: dict[str, Any]
     vouched_for: bool = False
     """Whether its parent registers it."""
+
+    @property
+    def only_below(self) -> UUID | None:
+        """Whose place it may take, or come back to: what a parent vouches for, only below that parent."""
+        return self.parent_id if self.vouched_for else None
 
 
 async def model_of_hardware_key(connection: Executor, text: str) -> Model:
@@ -185,16 +193,18 @@ class Unheard(NamedTuple):
     key_version: int
 
 
-async def unheard(connection: Connection, new: NewDevice) -> Unheard | None:
-    """The device that an earlier call with the same proof registered, if it is nobody's and was never heard of.
+async def unheard(connection: Connection, new: NewDevice, moment: datetime) -> Unheard | None:
+    """The device that an earlier call with the same proof registered, if it was never heard of since.
 
-    A device that has an owner is deleted by its owner, and registered anew.
+    It is nobody's: one that has an owner is deleted by its owner, and registered anew. Or this unit was let in its
+    owner's device shortly before (see `replacement`), and the answer was lost.
     """
     row = await connection.fetchrow(
-        """SELECT id, key_version, shard FROM devices
+        """SELECT id, key_version, shard, organization_id, unit_since FROM devices
             WHERE model_id = $1 AND hardware_key_id IS NOT DISTINCT FROM $2 AND sn IS NOT DISTINCT FROM $3
               AND mac IS NOT DISTINCT FROM $4 AND cloud_id IS NOT DISTINCT FROM $5
-              AND parent_id IS NOT DISTINCT FROM $6 AND organization_id IS NULL
+              AND (parent_id IS NOT DISTINCT FROM $6 AND organization_id IS NULL
+                   OR unit_since > $7 AND ($8::uuid IS NULL OR parent_id = $8))
               AND deleted_at IS NULL LIMIT 1""",
         new.model.id,
         new.model.hardware_key_id,
@@ -202,31 +212,16 @@ async def unheard(connection: Connection, new: NewDevice) -> Unheard | None:
         new.mac,
         new.cloud_id,
         new.parent_id,
+        moment - REPEATED_WITHIN,
+        new.only_below,
     )
     if row is None:
         return None
     heard = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM device_state WHERE shard = $1 AND device_id = $2)", row["shard"], row["id"]
+        """SELECT EXISTS (SELECT FROM device_state WHERE shard = $1 AND device_id = $2
+                             AND last_seen_at >= coalesce($3, last_seen_at))""",
+        row["shard"],
+        row["id"],
+        row["unit_since"],
     )
     return None if heard else Unheard(row["id"], row["key_version"])
-
-
-async def note_return(connection: Connection, new: NewDevice, address: str) -> None:
-    """Note that a unit which is registered already asks to come back, for its owner to see.
-
-    It must show what this unit showed when it registered. A row that is locked is left alone: the unit asks again.
-    """
-    await connection.execute(
-        """UPDATE devices d SET asked_back_at = now(), asked_back_address = $6, asked_back_firmware = $5
-             FROM (SELECT id FROM devices
-                    WHERE model_id = $1 AND sn = $2 AND mac IS NOT DISTINCT FROM $3
-                      AND cloud_id IS NOT DISTINCT FROM $4 AND deleted_at IS NULL
-                      FOR NO KEY UPDATE SKIP LOCKED) AS same
-            WHERE d.id = same.id""",
-        new.model.id,
-        new.sn,
-        new.mac,
-        new.cloud_id,
-        new.firmware_told or new.firmware_version,
-        address,
-    )

@@ -13,6 +13,8 @@ from msgspec import Struct
 
 from gateway.refusals import Conflict, NotFound
 from gateway.stores.change import Change
+from gateway.stores.devices import audit
+from gateway.stores.devices.audit import Actor
 from gateway.stores.devices.locking import UNKNOWN
 from schemas.ids import next_key_version
 
@@ -26,7 +28,7 @@ class RotatedKey(Struct, frozen=True):
     previous_until: datetime | None
 
 
-async def rotate(change: Change, device_id: UUID, overlap: timedelta) -> RotatedKey:
+async def rotate(change: Change, device_id: UUID, overlap: timedelta, actor: Actor) -> RotatedKey:
     """Give a device a new key. Without an overlap the one before ends at once. Raises NotFound, Conflict."""
     was = await change.connection.fetchrow(
         """SELECT key_version, previous_key_version, previous_key_good, key_generation() AS generation FROM devices
@@ -46,6 +48,9 @@ async def rotate(change: Change, device_id: UUID, overlap: timedelta) -> Rotated
         version,
         was["previous_key_version"] if was["previous_key_good"] else was["key_version"],
         until,
+    )
+    await audit.note(
+        change, device_id, actor, "key_rotated", key_version=version, overlap_s=int(overlap.total_seconds())
     )
     change.touched(device_id)
     return RotatedKey(version, until)

@@ -109,13 +109,20 @@ async def page(
         return await _read(connection, examined, status, offset, limit)
 
 
-async def page_of_device(
-    pool: Pool, shards: int, device_id: UUID, within: Range, *, offset: int, limit: int
+async def page_of_devices(
+    pool: Pool,
+    shards: int,
+    device_ids: list[UUID],
+    within: Range,
+    *,
+    status: DeviceStatus | None = None,
+    offset: int,
+    limit: int,
 ) -> Part[ListedMessage]:
-    """The messages of one device, whoever owned it."""
+    """The messages of a few devices, whoever owned them."""
     async with by_index.reading(pool) as connection:
-        examined = Examined(Sources("device_id", [device_id], _shards_of([device_id], shards)), within)
-        return await _read(connection, examined, None, offset, limit)
+        examined = Examined(Sources("device_id", device_ids, _shards_of(device_ids, shards)), within)
+        return await _read(connection, examined, status, offset, limit)
 
 
 class _Devices(NamedTuple):

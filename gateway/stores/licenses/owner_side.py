@@ -7,14 +7,13 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.refusals import NotFound
-from gateway.stores.licenses.vendor_side import UNKNOWN, stored
+from gateway.stores.licenses.vendor_side import UNKNOWN, narrowed
 from schemas.licenses import Action, LicenseState, Word
 from schemas.postgres import Executor
 
 _LICENSE = """
     SELECT l.id, l.model_id, l.device_id, l.name, l.state, l.error, l.expires_at, l.updated_at
-      FROM licenses l JOIN devices d ON d.id = l.device_id
-     WHERE d.organization_id = $1 AND d.deleted_at IS NULL
+      FROM licenses l WHERE l.owner_id = $1
 """
 
 
@@ -44,18 +43,10 @@ async def page(
     limit: int,
 ) -> list[DeviceLicense]:
     """The licences of an organization's devices, oldest first."""
-    rows = await connection.fetch(
-        f"""{_LICENSE} AND ($2::text[] IS NULL OR l.state = ANY($2)) AND ($3::uuid IS NULL OR l.model_id = $3)
-               AND ($4::uuid IS NULL OR l.device_id = $4) AND ($5::uuid IS NULL OR l.id > $5)
-             ORDER BY l.id OFFSET $6 LIMIT $7""",
-        owner_id,
-        stored(state),
-        model_id,
-        device_id,
-        after,
-        offset,
-        limit,
-    )
+    arguments: list[Any] = [owner_id, offset, limit]
+    conditions = narrowed(arguments, state=state, model_id=model_id, device_id=device_id, after=after)
+    where = "".join(f" AND {condition}" for condition in conditions)
+    rows = await connection.fetch(f"{_LICENSE}{where} ORDER BY l.id OFFSET $2 LIMIT $3", *arguments)
     return [_license(row) for row in rows]
 
 

@@ -4,7 +4,8 @@ Which step follows which is decided in `schemas.licenses`. The device of a licen
 something is pending is told with the device's next answer.
 """
 
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,8 @@ from schemas.secrets import Vault
 UNKNOWN = "License not found"
 OTHER_MODEL = "Device id is a device of another model than the license"
 IN_THE_PAST = "Expires at must be in the future"
+LATEST = datetime(3000, 1, 1, tzinfo=UTC)
+TOO_LATE = "Expires at must be before the year 3000"
 TOO_MANY = f"A device has at most {OF_DEVICE_MAX} licenses"
 MOVED = "The license is being changed by somebody else, try again"
 ATTEMPTS_MAX = 3
@@ -108,26 +111,41 @@ async def page(
     limit: int,
 ) -> list[License]:
     """The licences of a vendor's models, oldest first."""
+    arguments: list[Any] = [vendor_id, offset, limit]
+    conditions = list(narrowed(arguments, state=state, model_id=model_id, device_id=device_id, after=after))
+    if device_id is not None:
+        found = "SELECT l.id FROM licenses l JOIN device_models m ON m.id = l.model_id WHERE m.organization_id = $1"
+        found += "".join(f" AND {condition}" for condition in conditions)
+    else:
+        # Model by model, so that no filter has to look at licences that it does not show.
+        where = " AND ".join(["l.model_id = m.id", *conditions])
+        found = f"""SELECT of_model.id FROM device_models m
+                     CROSS JOIN LATERAL (
+                         SELECT l.id FROM licenses l WHERE {where}
+                          ORDER BY l.id LIMIT $2::bigint + $3::bigint) of_model
+                     WHERE m.organization_id = $1"""
     rows = await connection.fetch(
-        f"""SELECT {_LICENSE} {_FROM}
-             WHERE m.organization_id = $1 AND ($2::text[] IS NULL OR l.state = ANY($2))
-               AND ($3::uuid IS NULL OR l.model_id = $3) AND ($4::uuid IS NULL OR l.device_id = $4)
-               AND ($5::uuid IS NULL OR l.id > $5)
-             ORDER BY l.id OFFSET $6 LIMIT $7""",
-        vendor_id,
-        stored(state),
-        model_id,
-        device_id,
-        after,
-        offset,
-        limit,
+        f"""WITH found AS MATERIALIZED ({found} ORDER BY 1 OFFSET $2 LIMIT $3)
+            SELECT {_LICENSE} FROM found JOIN licenses l USING (id) JOIN license_keys k ON k.id = l.key_id
+             ORDER BY l.id""",
+        *arguments,
     )
     return [_license(row) for row in rows]
 
 
-def stored(word: Word | None) -> list[str] | None:
-    """The states that a word stands for."""
-    return None if word is None else [state.value for state in LicenseState if state.word == word]
+def narrowed(
+    arguments: list[Any], *, state: Word | None, model_id: UUID | None, device_id: UUID | None, after: UUID | None
+) -> Iterator[str]:
+    """The conditions of a list of licences, `l`, whose arguments are appended."""
+    for condition, value in (
+        ("l.word = ${}", state),
+        ("l.model_id = ${}", model_id),
+        ("l.device_id = ${}", device_id),
+        ("l.id > ${}", after),
+    ):
+        if value is not None:
+            arguments.append(value)
+            yield condition.format(len(arguments))
 
 
 async def read(connection: Executor, vendor_id: UUID, license_id: UUID) -> License:
@@ -260,6 +278,8 @@ def _check(change: Change, data: str, expires_at: datetime | None) -> None:
         raise DoesNotFit(TOO_LONG)
     if expires_at is not None and expires_at <= change.moment:
         raise DoesNotFit(IN_THE_PAST)
+    if expires_at is not None and expires_at >= LATEST:
+        raise DoesNotFit(TOO_LATE)
 
 
 async def _lock(change: Change, vendor_id: UUID, license_id: UUID) -> Any:

@@ -59,6 +59,15 @@ async def create(connection: Connection, name: str, short_code: str | None = Non
     return Organization(**row)
 
 
+async def note_maker(connection: Connection, organization_id: UUID, vendor_id: UUID) -> int:
+    """Note which vendor made an organization; returns how many it made, this one included."""
+    # Of two at once one waits, so that both are counted.
+    await connection.execute("SELECT FROM organizations WHERE id = $1 FOR NO KEY UPDATE", vendor_id)
+    await connection.execute("UPDATE organizations SET made_by = $2 WHERE id = $1", organization_id, vendor_id)
+    made: int = await connection.fetchval("SELECT count(*) FROM organizations WHERE made_by = $1", vendor_id)
+    return made
+
+
 def _random_code() -> str:
     return "".join(secrets.choice(SHORT_CODE_ALPHABET) for _ in range(SHORT_CODE_CHARACTERS))
 

@@ -122,6 +122,12 @@ async def report_command(tree: Tree) -> None:
         await delivery.report(changed, tree.low, tree.command, "done", None)
 
 
+async def replace(tree: Tree) -> None:
+    """By a unit that has registered."""
+    row = await tree.owner.row(tree.low)
+    await tree.owner.call("POST", f"/devices/{tree.top}/replace", {"sn": row["sn"], "mac": row["mac"]})
+
+
 async def new_parent(tree: Tree) -> None:
     """The older one below the younger one."""
     async with change(tree.services) as changed:
@@ -138,6 +144,7 @@ async def new_parent(tree: Tree) -> None:
         ("claimed", delete_as_vendor),
         ("apart", delete_connector),
         ("apart", new_parent),
+        ("apart", replace),
         ("claimed", rename_space),
         ("claimed", limit_model),
         ("claimed", cancel_command),

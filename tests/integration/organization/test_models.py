@@ -50,11 +50,16 @@ async def test_a_model_is_deleted_only_without_devices(acme: Owner) -> None:
 async def test_commands_of_a_model_are_defined_changed_and_removed(acme: Owner) -> None:
     """A command without a friendly name is called by its name; names are unique in the model."""
     path = f"/models/{acme.model_id}/commands"
-    field = {"name": "level", "type": "integer", "required": True, "description": "How loud"}
+    field = {"name": "level", "type": "integer", "required": True, "description": "How loud", "options": []}
     made = await acme.call("POST", path, {"name": "beep", "description": "B", "timeout_s": 5, "fields": [field]})
     assert (made["friendly_name"], made["timeout_s"], made["fields"], made["needs_file"]) == ("beep", 5, [field], False)
     changed = await acme.call("PATCH", f"{path}/{made['id']}", {"friendly_name": "Beep!", "fields": []})
     assert changed == made | {"friendly_name": "Beep!", "fields": []}
+    said = {"active": True, "several": True, "show_in_panel": True, "ask_again": False}
+    assert {name: made[name] for name in said} == said
+    opposite = {name: not value for name, value in said.items()}
+    assert await acme.call("PATCH", f"{path}/{made['id']}", opposite) == changed | opposite
+    assert await acme.call("PATCH", f"{path}/{made['id']}", said) == changed
     listed = (await acme.call("GET", path))["items"]
     assert [one["name"] for one in listed] == ["beep", "reboot", "tune"]
     assert listed[0] == changed
@@ -68,6 +73,8 @@ async def test_commands_of_a_model_are_defined_changed_and_removed(acme: Owner) 
         {"name": "x", "fields": [{"name": "f", "type": "date"}]},
         {"name": "x", "fields": [field | {"name": str(n)} for n in range(51)]},
         {"name": "x", "timeout_s": 0},
+        {"name": "x", "fields": [field | {"options": ["1"]}]},
+        {"name": "x", "active": "no"},
     ]
     for body in bad:
         assert (await acme.call("POST", path, body))[0] == 422, body
@@ -94,3 +101,21 @@ async def test_a_hardware_key_is_shown_once_counts_its_use_and_ends(acme: Owner)
         assert await acme.call("DELETE", f"{path}/{made['id']}") == {"success": True}
     assert (await acme.call("GET", path))["items"][0]["revoked_at"] is not None
     assert await acme.call("DELETE", f"{path}/{ids.new_id()}") == (404, "Hardware key not found")
+
+
+async def test_models_are_found_by_a_word_and_listed_with_parameters_and_commands(acme: Owner) -> None:
+    """`search` in vendor or name, in any case; a per cent sign is one. Parameters are the telemetry keys it maps."""
+    mapped = {"event_mappings": {"rh": "humidity.relativeHumidity", "t": "humidity.temperature"}}
+    made = await acme.call("POST", "/models", {"vendor": "Söt", "name": "100% Wet", "device_type": "humidity"} | mapped)
+    await acme.call("POST", f"/models/{made['id']}/commands", {"name": "dry"})
+    for search, wanted in (("wet", ["100% Wet"]), ("sÖT", ["100% Wet"]), ("0%", ["100% Wet"]), ("%", ["100% Wet"])):
+        found = (await acme.call("GET", "/models", search=search))["items"]
+        assert [one["name"] for one in found] == wanted, search
+    assert [command["name"] for command in found[0]["commands"]] == ["dry"]
+    assert found[0]["parameters"] == [
+        {"name": "rh", "event": "humidity.relativeHumidity"},
+        {"name": "t", "event": "humidity.temperature"},
+    ]
+    assert (await acme.call("GET", "/models", search="_"))["items"] == []
+    everything = (await acme.call("GET", "/models"))["items"]
+    assert [(one["name"], len(one["commands"])) for one in everything] == [("100% Wet", 1), ("Sensor", 2)]

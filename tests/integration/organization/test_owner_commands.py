@@ -81,6 +81,37 @@ async def test_a_command_that_needs_a_file_is_refused_without_one(acme: Owner) -
     assert answer == (422, "File id can't be blank: this command needs a file")
 
 
+async def test_a_command_is_sent_while_it_is_active_and_one_of_its_options_is_chosen(acme: Owner) -> None:
+    """What is not active, and what is none of the options, is refused by name."""
+    definitions = f"/models/{acme.model_id}/commands"
+    mode = {"name": "mode", "options": ["day", "night"]}
+    made = await acme.call("POST", definitions, {"name": "switch", "fields": [mode]})
+    path = f"/devices/{await acme.device()}/commands"
+    assert await acme.call("POST", path, {"command": "switch", "extra_params": {"mode": "noon"}}) == (
+        422,
+        "Extra params.mode must be one of day, night",
+    )
+    night = {"command": "switch", "extra_params": {"mode": "night"}}
+    assert (await acme.call("POST", path, night))["status"] == "pending"
+    await acme.call("PATCH", f"{definitions}/{made['id']}", {"active": False})
+    assert await acme.call("POST", path, night) == (422, "Command: switch is not active")
+
+
+async def test_a_command_that_allows_no_several_is_sent_once_the_one_before_has_ended(acme: Owner) -> None:
+    """Scheduled ones count; other devices and other commands do not."""
+    await acme.call("POST", f"/models/{acme.model_id}/commands", {"name": "calibrate", "several": False})
+    device_id, other = await acme.device(), await acme.device()
+    path = f"/devices/{device_id}/commands"
+    later = {"command": "calibrate", "scheduled_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
+    first = await acme.call("POST", path, later)
+    refused = (409, "The device has a command calibrate that has not ended")
+    assert await acme.call("POST", path, {"command": "calibrate"}) == refused
+    for where, command in ((path, "reboot"), (f"/devices/{other}/commands", "calibrate")):
+        assert (await acme.call("POST", where, {"command": command}))["status"] == "pending"
+    await acme.call("DELETE", f"{path}/{first['id']}")
+    assert (await acme.call("POST", path, {"command": "calibrate"}))["status"] == "pending"
+
+
 async def test_a_scheduled_command_waits_and_lives_seven_days_from_its_time(acme: Owner) -> None:
     """The device is not told before."""
     device_id = await acme.device()

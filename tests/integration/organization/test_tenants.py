@@ -28,7 +28,7 @@ ENDPOINTS: list[Endpoint] = [
     for one in getattr(importlib.import_module(module.name), "ENDPOINTS", ())
 ]
 
-OWN = {"create_project", "create_model", "create_api_key", "rotate_license_key"}
+OWN = {"create_project", "create_model", "create_api_key", "rotate_license_key", "create_organization"}
 """Calls that make something of the caller's own and name nothing else."""
 LICENSE = {"data": "all"}
 TERMS = {"telemetry": "disk", "comparison": "gt", "value": 90}
@@ -51,6 +51,8 @@ def bodies(tenant: Owner, given: dict[str, str]) -> dict[str, Any]:
         "change_device": {"name": "stolen", "details": {}},
         "rotate_key": {"overlap_s": 0},
         "rotate_key_as_vendor": {"overlap_s": 0},
+        "replace_device": {"sn": "stolen", "mac": "02:00:00:00:0f:0f"},
+        "create_organization": {"name": "mine"},
         "move_device": {"space_id": str(tenant.space_id)},
         "claim_device": {"space_id": str(tenant.space_id), "cloud_id": "x"},
         "send_command": {"command": "reboot"},
@@ -181,7 +183,8 @@ ORGANIZE = {"create_project", "create_api_key", "revoke_api_key", "add_partner",
 ADMINISTER = {
     "claim_device", "create_hardware_key", "delete_project", "rename_project", "revoke_hardware_key", "delete_device",
     "delete_registered_devices", "rotate_key", "create_rollout", "change_rollout", "start_rollout", "approve_rollout",
-    "pause_rollout", "resume_rollout", "abort_rollout", "begin_next_wave",
+    "pause_rollout", "resume_rollout", "abort_rollout", "begin_next_wave", "replace_device", "undo_replacement",
+    "confirm_return",
 }  # fmt: skip
 """Changes that ask for more than a developer; `delete_device` only of partners."""
 

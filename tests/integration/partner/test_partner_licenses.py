@@ -138,6 +138,16 @@ async def test_a_licence_fits_its_device_its_size_and_its_time(acme: Owner, glob
     past = {"expires_at": ago(seconds=1).isoformat()}
     assert await acme.partner("POST", "/licenses", body | past) == (422, "Expires at must be in the future")
     assert await acme.partner("PATCH", path, past) == (422, "Expires at must be in the future")
+    for end, wanted in (
+        ("9999-12-31T23:59:59-14:00", "Expires at must be before the year 3000"),
+        ("0001-01-01T00:00:00+14:00", "Expires at must be in the future"),
+        ("2098-01-01T00:00:00", None),
+        (4_000_000_000_000, None),
+        (True, None),
+    ):
+        for method, where, rest in (("POST", "/licenses", body), ("PATCH", path, {}), ("POST", f"{path}/extend", {})):
+            status, answer = await acme.partner(method, where, rest | {"expires_at": end})
+            assert (status, wanted in (None, answer) or "State" in answer) == (422, True), (method, end, answer)
     await acme.pool.execute("UPDATE licenses SET expires_at = now() - interval '1 s' WHERE id = $1", given["id"])
     assign = {"device_id": str(device_id)}
     assert await acme.partner("POST", f"{path}/assign", assign) == (422, "Expires at must be in the future")
@@ -235,3 +245,26 @@ async def test_a_licence_expires_and_then_is_to_be_removed(acme: Owner, redis_cl
     for other, state in ((pending, "pending_update"), (endless, "inuse")):
         assert (await acme.partner("GET", f"/licenses/{other['id']}"))["state"] == state
     assert (await acme.row(device_id))["pending_licenses"] == 2
+
+
+async def test_an_owner_sees_licences_with_the_devices_that_it_gets_and_has_no_more(acme: Owner, globex: Owner) -> None:
+    """Claimed, handed to another owner, deleted: the list follows."""
+    device_id = await acme.device(claimed=False)
+    given = await made(acme, device_id)
+    gone = await made(acme, device_id, "removed")
+    counts = []
+    for tenant in (acme, globex):
+        await acme.pool.execute(
+            """UPDATE devices SET organization_id = $2, project_id = $3, space_id = $4, claimed_at = now()
+                WHERE id = $1""",
+            device_id,
+            tenant.organization_id,
+            tenant.project_id,
+            tenant.space_id,
+        )
+        counts.append([len((await one.call("GET", "/licenses"))["items"]) for one in (acme, globex)])
+    await globex.call("DELETE", f"/devices/{device_id}")
+    counts.append([len((await one.call("GET", "/licenses"))["items"]) for one in (acme, globex)])
+    assert counts == [[2, 0], [0, 2], [0, 0]]
+    states = {one["id"]: one["state"] for one in (await acme.partner("GET", "/licenses"))["items"]}
+    assert states == {given["id"]: "available", gone["id"]: "removed"}
