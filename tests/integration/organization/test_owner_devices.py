@@ -38,6 +38,7 @@ async def test_a_device_shows_all_that_the_contract_names(acme: Owner) -> None:
         "info_version": 0,
         "space_data_version": 1,
         "open_commands": 0,
+        "incidents_suspended": False,
     }
 
 
