@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 CACHING = "private, no-cache"
 """It is for the caller alone, and may be kept by whoever asks each time whether it still may be had."""
 
+MEDIA_TYPE = "application/octet-stream"
+"""Of all bytes, whatever a device said that they are: nothing of a device's choice is ever rendered."""
+
 
 class Content(Struct, frozen=True):
     """Some bytes of the store, and what they are called."""
@@ -39,7 +42,6 @@ class Content(Struct, frozen=True):
     """Their SHA-256, in hex; of what lies in parts, something else that is another one for other bytes."""
     size: int
     file_name: str
-    media_type: str = "application/octet-stream"
     parts: Sequence[Part] | None = None
     """Where they lie, if not under their checksum."""
 
@@ -109,7 +111,7 @@ async def _answer(
         headers["content-range"] = f"bytes {span.start}-{span.end - 1}/{content.size}"
     headers |= {
         "content-length": str(span.end - span.start),
-        "content-type": content.media_type,
+        "content-type": MEDIA_TYPE,
         "content-disposition": disposition(content.file_name),
         "content-security-policy": "default-src 'none'; sandbox",
         "x-content-type-options": "nosniff",

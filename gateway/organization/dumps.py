@@ -58,7 +58,7 @@ async def read_content(
 ) -> Response:
     """Download a dump, whole or a range of it. A browser saves it and shows nothing of it."""
     dump, parts = await dumps.read(services.postgres, organization.id, device_id, dump_id)
-    content = Content(dumps.etag(parts), dump.size, dump.file_name, dump.media_type, parts)
+    content = Content(dumps.etag(parts), dump.size, dump.file_name, parts)
     end = services.downloads.begin(organization.id)
     return await downloads.answer(request, services.blobs, content, end, services.downloads.yield_to_telemetry)
 

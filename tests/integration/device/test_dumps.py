@@ -57,6 +57,7 @@ async def test_a_dump_is_sent_raw_appended_to_and_saved_by_a_person(fleet: Fleet
     status, headers, body = await content(fleet.owner, unit, dump_id)
     assert (status, body) == (200, b"<script>more" + large + b"end")
     assert headers["content-disposition"] == 'attachment; filename="page.html"'
+    assert headers["content-type"] == "application/octet-stream"
     assert (headers["x-content-type-options"], headers["content-security-policy"]) == (
         "nosniff",
         "default-src 'none'; sandbox",
