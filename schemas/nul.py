@@ -19,8 +19,7 @@ _escaped = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search
 
 def says_nul(body: bytes) -> bool:
     """Whether valid JSON says U+0000 anywhere."""
-    # Most bodies have no backslash at all, and one character is found many times as fast as six.
-    return b"\\" in body and b"\\u0000" in body and _escaped(body) is not None
+    return b"\\u0000" in body and _escaped(body) is not None
 
 
 def sentence(body: bytes) -> str:
