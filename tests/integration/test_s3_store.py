@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -110,6 +111,12 @@ async def listed(store: BlobStore) -> dict[str, int]:
     return {one.name: one.size async for one in store.list()}
 
 
+async def read_into(got: bytearray, answer: aiohttp.ClientResponse) -> None:
+    """Keep what comes, also of an answer that breaks."""
+    while piece := await answer.content.read(2**20):
+        got += piece
+
+
 async def test_a_bucket_does_what_a_folder_does(store: BlobStore) -> None:
     """More than a part of an upload is put, listed, read by ranges, deleted; twice the same is there once."""
     given = Given(*[os.urandom(1_000_000) for _ in range(20)])
@@ -185,6 +192,46 @@ async def test_with_the_store_away_files_are_503_and_nothing_else_suffers(
             service.start()
             await service.ready()
             assert (await upload(b"three"))[1] == 200
+    finally:
+        service.stop()
+
+
+async def test_a_store_that_dies_in_mid_download_ends_the_answer_and_the_client_goes_on_where_it_was(
+    dsn: str, redis_url: str, redis_client: Redis
+) -> None:
+    """Never a whole answer that is short: the connection breaks, the place is free, and a range fetches the rest."""
+    await open_shards(redis_client)
+    service, data = Service(), os.urandom(24 * 2**20)
+    service.start()
+    try:
+        await service.ready()
+        async with running_edge(dsn, redis_url, **of(service)) as edge:
+            acme = await owner(edge, "Acme")
+            headers, path = {"authorization": acme.key}, "/core/v1/organization/files"
+            made = await acme.call("POST", "/files", {"name": "F", "file_type": "manual"})
+            content = f"{edge.url}{path}/{made['id']}/content"
+            async with edge.http.put(content, data=io.BytesIO(data), headers=headers) as answer:
+                assert answer.status == 200
+            async with edge.http.get(content, headers=headers) as answer:
+                assert (answer.status, int(answer.headers["content-length"])) == (200, len(data))
+                got = bytearray(await answer.content.read(1))
+                service.stop()
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await read_into(got, answer)
+                tag = answer.headers["etag"]
+            async with asyncio.timeout(20):
+                while edge.services.downloads.under_way:
+                    await asyncio.sleep(0.01)
+            assert (data.startswith(bytes(got)), len(got) < len(data)) == (True, True)
+            async with edge.http.get(content, headers=headers) as answer:
+                assert answer.status == 503
+            service.start()
+            await service.ready()
+            async with edge.http.put(content, data=io.BytesIO(data), headers=headers) as answer:
+                assert answer.status == 200
+            ranged = headers | {"range": f"bytes={len(got)}-", "if-range": tag}
+            async with edge.http.get(content, headers=ranged) as answer:
+                assert (answer.status, bytes(got) + await answer.read()) == (206, data)
     finally:
         service.stop()
 

@@ -11,6 +11,7 @@ from fleets import fleet_of
 from owners import Owner
 from projects import account_of
 
+from gateway.api.addresses import NAMED
 from gateway.api.paging import OFFSET_MAX, TOO_DEEP
 from schemas.redis import Redis
 
@@ -188,3 +189,22 @@ async def test_refusals_by_limits_are_counted(edge: RunningEdge, acme: Owner) ->
     answers = await asyncio.gather(*(acme.call("GET", "/projects") for _ in range(2 * CALLS_MAX)))
     refused = sum(isinstance(answer, tuple) and answer[0] == 429 for answer in answers)
     assert edge.services.metrics.limited.labels("key")._value.get() == refused > 0
+
+
+@pytest.mark.parametrize(("named", "lines"), [("", 1), ("10.0.0.7", 0)])
+async def test_an_edge_behind_a_proxy_that_is_not_named_says_so_at_its_start(
+    dsn: str,
+    redis_url: str,
+    redis_client: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    named: str,
+    lines: int,
+) -> None:
+    """Else what one address may take is, unseen, what all callers may take together."""
+    await open_shards(redis_client)
+    monkeypatch.setenv(NAMED, named)
+    async with running_edge(dsn, redis_url, bind="0.0.0.0:8080", public_url="https://gateway.example"):
+        said = [record for record in caplog.records if record.getMessage() == "proxy_unnamed"]
+    assert len(said) == lines
+    assert all(record.levelname == "WARNING" and NAMED in str(record.__dict__) for record in said)

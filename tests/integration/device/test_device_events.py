@@ -3,11 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from fleets import Fleet
 from flushing import store_all
 from owners import Owner, outbox
 from projects import account_of
+from webhooks import Project, Receiver, until
 
 from schemas.events import EventType
 from schemas.redis import Redis
@@ -51,6 +53,30 @@ async def test_an_event_is_kept_in_the_log_with_the_time_that_the_device_tells(
     status, made = await account.ask("POST", f"{project}/dataconnectors", connector)
     assert (status, made["events"]) == (200, ["deviceEvent"])
     assert not EventType.DEVICE_EVENT.synchronized
+
+
+async def test_an_event_goes_out_to_the_webhooks_that_ask_for_it(
+    edge: Any, fleet: Fleet, acme: Owner, redis_client: Redis, dsn: str
+) -> None:
+    """In the device's own words and with its own time; another connector of the project hears nothing of it."""
+    unit = await fleet.unit(claimed=True)
+    await store_all(edge, redis_client)
+    project = Project(acme.pool, acme.organization_id, acme.project_id, settings_dsn=dsn)
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
+    async with Receiver() as receiver, project.dispatcher():
+        await project.connector(f"{receiver.url}/others", event_types=["touch"])
+        asking = await project.connector(receiver.url, event_types=["deviceEvent"])
+        await unit.call("POST", "/events", WHOLE | {"timestamp": at.isoformat()})
+        await store_all(edge, redis_client)
+        ledger = await until(lambda: project.settled(asking))
+        assert (ledger.accepted, ledger.delivered) == (1, 1)
+        [received] = receiver.received
+        event = msgspec.json.decode(received.body)["event"]
+        assert (received.path, event["eventType"]) == ("/hook", "deviceEvent")
+        stamp = at.strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+        told = {"updateTime": stamp, "name": "door_opened", "category": "access", "intKey1": 7, "intKey2": -(2**63)}
+        told |= {"stringKey1": "north", "stringKey2": "x" * 255}
+        assert (event["timestamp"], event["data"]) == (stamp, {"deviceEvent": told})
 
 
 async def test_of_an_unclaimed_device_events_are_accepted_dropped_and_counted(

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import pytest
@@ -12,7 +12,7 @@ from owners import Owner
 from rauc_hawkbit.ddi.client import APIError, ConfigStatusExecution, ConfigStatusResult, DDIClient
 from rauc_hawkbit.ddi.deployment_base import DeploymentStatusExecution, DeploymentStatusResult
 
-from gateway.device.direct_integration import FAILED_EVENT
+from gateway.device.direct_integration import FAILED_EVENT, Execution
 from schemas.redis import Redis
 
 IMAGE = bytes(range(256)) * 2_000
@@ -106,6 +106,36 @@ async def test_what_failed_is_counted_and_told_and_tried_as_another_action(
     assert (part["attempts"], part["reason"]) == (2, "the device told so")
     told = await acme.pool.fetch("SELECT data FROM event_outbox WHERE data->'deviceEvent'->>'name' = $1", FAILED_EVENT)
     assert [row["data"]["deviceEvent"].get("stringKey2") for row in told] == ["signature is wrong", None]
+
+
+async def test_what_an_updater_cancels_has_failed_and_all_else_that_it_tells_ends_nothing(
+    edge: RunningEdge, acme: Owner, redis_client: Redis
+) -> None:
+    """`closed` and `canceled` end an action; with whichever result the rest comes, it is news of one under way."""
+    device_id = await acme.device()
+    spring = await rolled_out(acme, redis_client, retries=0)
+    ddi = updater(edge, device_id)
+    number, _ = action_of(await ddi())
+    path = f"/default/controller/v1/{device_id}/deploymentBase/{number}/feedback"
+    key = f"TargetToken {edge.services.access_key(device_id, 0)}"
+    for execution in sorted(set(get_args(Execution)) - {"closed", "canceled"}):
+        for finished in ("none", "failure", "success"):
+            body = {"id": number, "status": {"execution": execution, "result": {"finished": finished}}}
+            assert (await acme.ask("POST", path, body, key))[0] == 200
+    await spring.advance(seconds=1)
+    assert (await spring.states(), action_of(await ddi())[0]) == ({device_id: "offered"}, number)
+    assert (await acme.row(device_id))["firmware_version"] == "1.0.0"
+    await ddi.deploymentBase[number].feedback(DeploymentStatusExecution.canceled, NONE, ["battery", "is low"])
+    await spring.advance(seconds=1)
+    [part] = (await acme.call("GET", f"{spring.path}/devices"))["items"]
+    assert (part["state"], part["reason"], await spring.status()) == ("failed", "battery is low", "finished")
+    assert "deploymentBase" not in (await ddi())["_links"]
+    with pytest.raises(APIError, match="410"):
+        await ddi.deploymentBase[number].feedback(CLOSED, SUCCESS)
+    [told] = await acme.pool.fetch(
+        "SELECT data FROM event_outbox WHERE data->'deviceEvent'->>'name' = $1", FAILED_EVENT
+    )
+    assert told["data"]["deviceEvent"]["stringKey2"] == "battery is low"
 
 
 async def test_without_a_rollout_a_release_is_for_all_updaters(edge: RunningEdge, acme: Owner) -> None:
