@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.api import examples
 from gateway.api.bodies import Streamed
 from gateway.api.dialects import ErrorBody, StreamErrorBody, V2ErrorBody
 from gateway.api.endpoint import Endpoint
@@ -30,7 +31,7 @@ COMMON = {
     503: "Not possible at the moment; `Retry-After` says when to come back.",
 }
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
-BYTES: dict[str, Any] = {"application/octet-stream": {}}
+BYTES: dict[str, Any] = {"application/octet-stream": {"example": "the bytes of the file"}}
 RANGES = {
     "206": {"description": "The range that was asked for.", "content": BYTES},
     "304": {"description": "The caller has it: `If-None-Match`."},
@@ -38,6 +39,19 @@ RANGES = {
     "416": {"description": "There are no bytes in the range that was asked for."},
 }
 """Answers of calls that send bytes, beside the whole."""
+SAID = {
+    400: "Body is not valid JSON",
+    401: "Unauthorized",
+    403: "This needs the role project.developer or more",
+    404: "Not found",
+    413: "Body is larger than 1048576 bytes",
+    415: "Content-Encoding br is not taken: send gzip, or the body as it is",
+    422: "Name must be at least 1 character long",
+    429: "More than 60 calls in a minute",
+    HEAD_TOO_LARGE: "The headers are too large",
+    503: "Postgres is not available, try again",
+}
+"""What callers are told where the endpoint says nothing more of a status, for examples."""
 STREAM_TYPES = ("application/x-ndjson", "text/event-stream")
 
 
@@ -70,6 +84,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
             _close(schema_of(endpoint.body), components)
     for query in {endpoint.query for endpoint in endpoints if endpoint.query is not None}:
         components.pop(_name(schema_of(query)), None)  # its members stand as parameters
+    _show_examples(paths, endpoints, components)
     tags: dict[str, str] = {}
     for endpoint in sorted(endpoints, key=_names_resource):  # the module of that name describes it, else the first
         tags.setdefault(_tag(endpoint), _purpose(endpoint))
@@ -87,6 +102,23 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": _schemes(endpoints)},
     }
+
+
+def _show_examples(paths: dict[str, dict[str, Any]], endpoints: Sequence[Endpoint], components: dict[str, Any]) -> None:
+    """Put an example beside each schema of a body: what a caller may send, and what it is answered."""
+    for endpoint in endpoints:
+        operation = paths[endpoint.path][endpoint.method.lower()]
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            if "schema" in media:
+                media["example"] = examples.example(media["schema"], components, request=True)
+        for status, response in operation["responses"].items():
+            for kind, media in response.get("content", {}).items():
+                if "schema" in media and int(status) < 400:
+                    media["example"] = examples.example(media["schema"], components)
+                elif kind == "application/json":
+                    shape = ErrorBody if int(status) == HEAD_TOO_LARGE else endpoint.dialect.body
+                    text = endpoint.errors.get(int(status), SAID.get(int(status), "")).rstrip(".")
+                    media["example"] = msgspec.to_builtins(shape.of(int(status), text))
 
 
 def _close(schema: dict[str, Any], components: dict[str, Any]) -> None:
