@@ -133,12 +133,12 @@ class TranslatingConnection(asyncpg.Connection):
     async def copy_records_to_table(self, table_name: str, *, timeout: float | None = None, **options: Any) -> str:  # noqa: ASYNC109
         """COPY rows into a table; `timeout` holds from beginning to end, and a lost connection ends it."""
         async with self._copying(timeout):
-            return await super().copy_records_to_table(table_name, **options)
+            return await super().copy_records_to_table(table_name, timeout=timeout, **options)
 
     async def copy_to_table(self, table_name: str, *, timeout: float | None = None, **options: Any) -> str:  # noqa: ASYNC109
         """COPY what is in the format of a file into a table, within the same limits."""
         async with self._copying(timeout):
-            return await super().copy_to_table(table_name, **options)
+            return await super().copy_to_table(table_name, timeout=timeout, **options)
 
     @contextlib.asynccontextmanager
     async def _copying(self, timeout: float | None) -> AsyncIterator[None]:  # noqa: ASYNC109

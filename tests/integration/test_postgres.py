@@ -491,3 +491,18 @@ async def test_two_connections_that_are_one_session_are_refused(dsn: str, monkey
     monkeypatch.setattr(postgres, "connect", again)
     with pytest.raises(SettingsError, match="a pooler"):
         await postgres.check_sessions(dsn)
+
+
+async def test_a_long_copy_has_the_time_that_it_was_given(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only what any statement has."""
+    monkeypatch.setattr(postgres, "COMMAND_TIMEOUT_S", 0.2)
+    patient = await postgres.connect(dsn, "tests")
+    await patient.execute("CREATE TABLE slow (n int)", timeout=DEADLINE_S)
+
+    async def slowly() -> AsyncIterator[tuple[int]]:
+        for n in range(3):
+            await asyncio.sleep(0.2)
+            yield (n,)
+
+    assert await patient.copy_records_to_table("slow", records=slowly(), timeout=DEADLINE_S) == "COPY 3"
+    patient.terminate()
