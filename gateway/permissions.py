@@ -75,10 +75,9 @@ PROJECT_ROLES = tuple(role for role in get_args(Role) if ROLES[role].reach == "p
 ORGANIZATION_ROLES = tuple(role for role in get_args(Role) if ROLES[role].reach == "organization")
 MEMBER_ROLES = (*PROJECT_ROLES, *ORGANIZATION_ROLES)
 """Roles that members have; those of a project, given in an organization, hold in all its projects."""
-KEY_ROLES: dict[str, tuple[Role, ...]] = {
-    "organization": MEMBER_ROLES,
-    "partner": tuple(role for role in get_args(Role) if ROLES[role].reach == "vendor"),
-}
+VENDOR_ROLES = tuple(role for role in get_args(Role) if ROLES[role].reach == "vendor")
+"""Roles of people of a vendor, and of its keys; in an organization as a whole."""
+KEY_ROLES: dict[str, tuple[Role, ...]] = {"organization": MEMBER_ROLES, "partner": VENDOR_ROLES}
 """Roles that an API key of a kind may have."""
 
 

@@ -44,6 +44,16 @@ RedisCa = Annotated[
     str,
     Meta(description="PEM file with the authorities that may vouch for a rediss:// server; default: the system's."),
 ]
+Bind = Annotated[_Port, Meta(description="host:port to listen on.")]
+Certificate = Annotated[str, Meta(description="PEM file with the certificate chain; turns TLS on.")]
+PublicUrl = Annotated[
+    str,
+    matching(
+        "^(https?://.*[^/])?$",
+        "must begin with http:// or https:// and not end with a slash",
+        description="Base URL that devices, people and receivers of webhooks are told; default: http://BIND.",
+    ),
+]
 MasterKey = Annotated[
     _Secret, Meta(description="64 hex digits; every device's access key is derived from it (secret).")
 ]
@@ -57,6 +67,11 @@ MoreMasterKeys = Annotated[
         "the next one (see docs/security.md).",
     ),
 ]
+
+
+def url_of(public_url: str, bind: str, tls_certificate: str) -> str:
+    """Where a gateway with these settings is called."""
+    return public_url or f"{'https' if tls_certificate else 'http'}://{bind}"
 
 
 class SettingsError(Exception):
@@ -140,16 +155,9 @@ class Stores(FileStore, frozen=True, kw_only=True):
 class Shared(Stores, frozen=True, kw_only=True):
     """What edges and workers must agree on."""
 
-    bind: Annotated[_Port, Meta(description="host:port to listen on.")] = "127.0.0.1:8080"
-    tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain; turns TLS on.")] = ""
-    public_url: Annotated[
-        str,
-        matching(
-            "^(https?://.*[^/])?$",
-            "must begin with http:// or https:// and not end with a slash",
-            description="Base URL that devices and receivers of webhooks are told; default: http://BIND.",
-        ),
-    ] = ""
+    bind: Bind = "127.0.0.1:8080"
+    tls_certificate: Certificate = ""
+    public_url: PublicUrl = ""
     state_keys_max: Annotated[
         int,
         Meta(
@@ -178,7 +186,7 @@ class Shared(Stores, frozen=True, kw_only=True):
     @property
     def url(self) -> str:
         """The base URL that devices, receivers and people are told to call."""
-        return self.public_url or f"{'https' if self.tls_certificate else 'http'}://{self.bind}"
+        return url_of(self.public_url, self.bind, self.tls_certificate)
 
 
 class EdgeSettings(Shared, frozen=True, kw_only=True):

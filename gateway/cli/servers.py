@@ -9,7 +9,21 @@ import msgspec
 
 from gateway.cli.secret_file import write_secret
 from schemas import postgres
-from schemas.settings import PREFIX, Dsn, FileStore, RedisCa, RedisUrl, SettingsError, UpSettings, load, variables
+from schemas.settings import (
+    PREFIX,
+    Bind,
+    Certificate,
+    Dsn,
+    FileStore,
+    PublicUrl,
+    RedisCa,
+    RedisUrl,
+    SettingsError,
+    UpSettings,
+    load,
+    url_of,
+    variables,
+)
 
 POSTGRES_VERSION_MIN = 15
 
@@ -19,11 +33,19 @@ class ServersError(Exception):
 
 
 class Servers(FileStore, frozen=True, kw_only=True):
-    """Where the data live, and the keys that fit them."""
+    """Where the data live, the keys that fit them, and where people find the gateway."""
 
     postgres_dsn: Dsn
     redis_url: RedisUrl
     redis_ca: RedisCa = ""
+    bind: Bind = "127.0.0.1:8080"
+    tls_certificate: Certificate = ""
+    public_url: PublicUrl = ""
+
+    @property
+    def url(self) -> str:
+        """The base URL that people are told to call."""
+        return url_of(self.public_url, self.bind, self.tls_certificate)
 
 
 NAMES = tuple(variables(Servers))

@@ -13,10 +13,11 @@ from gateway.api.page_tokens import PageQuery
 from gateway.api.scopes import OrganizationScope, ProjectScope
 from gateway.connect import invitation
 from gateway.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, names
-from gateway.refusals import DoesNotFit
+from gateway.refusals import Conflict, DoesNotFit
 from gateway.services import Services
 from gateway.stores.accounts import members as stored
 from gateway.stores.accounts.service_accounts import DOMAIN, email_of
+from gateway.stores.people import links
 from gateway.v2 import update_masks
 from gateway.v2.update_masks import UpdateQuery
 from schemas.events import rfc3339
@@ -25,13 +26,19 @@ from schemas.sentences import matching
 
 RoleNames = Annotated[list[str], Meta(min_length=1, max_length=1)]
 Email = Annotated[
-    str, matching(r"^[^@\s]+@[^@\s]+$", "must be an address such as name@example.com", min_length=3, max_length=255)
+    str,
+    matching(
+        stored.ADDRESS,
+        stored.NO_ADDRESS,
+        min_length=stored.ADDRESS_CHARACTERS[0],
+        max_length=stored.ADDRESS_CHARACTERS[1],
+    ),
 ]
 MemberId = Annotated[str, Meta(max_length=page_tokens.ID_CHARACTERS_MAX)]
 
 
 class Member(Struct, rename="camel"):
-    """One member. A person's invitation is PENDING until a console exists that people can sign in to."""
+    """One member. A person's invitation is PENDING until it is accepted."""
 
     name: str
     display_name: str
@@ -77,7 +84,7 @@ class Permissions(Struct, rename="camel"):
 
 
 class InviteUrl(Struct, rename="camel"):
-    """Where a person would accept an invitation."""
+    """Where a person accepts an invitation: once, within seven days. Each reading makes a link of its own."""
 
     invite_url: str
 
@@ -92,7 +99,7 @@ def shown(place: str, member: stored.Member) -> Member:
         name=f"{place}/members/{member.id}",
         display_name=member.display_name,
         roles=[f"roles/{role}" for role in member.roles],
-        status="ACCEPTED" if is_account else "PENDING",
+        status="ACCEPTED" if is_account or member.person_id is not None else "PENDING",
         email=email,
         account_type="SERVICE_ACCOUNT" if is_account else "USER",
         create_time=rfc3339(member.created_at),
@@ -135,9 +142,21 @@ async def add(
     return shown(place, added)
 
 
+async def _invite_url(services: Services, organization_id: UUID, project_id: UUID | None, member_id: str) -> InviteUrl:
+    async with services.postgres.acquire() as connection, connection.transaction():
+        found = await stored.read(connection, organization_id, project_id, member_id)
+        if found.email is None:
+            raise DoesNotFit("A service account needs no invitation")
+        if found.person_id is not None:
+            raise Conflict("The invitation was accepted already")
+        token = await links.invite(connection, found.membership_id, services.clock())
+    return InviteUrl(invitation.url(services, token))
+
+
 PROJECT = "/v2/projects/{project}"
 ORGANIZATION = "/v2/organizations/{organization}"
 TAKEN = {409: "It is a member already."}
+NOT_INVITED = {400: "The member is a service account.", 409: "The invitation was accepted already."}
 
 
 @endpoint("GET", PROJECT + "/members", caller=SERVICE_ACCOUNT, permission=Permission.READ)
@@ -154,11 +173,16 @@ async def add_project_member(services: Services, project: ProjectScope, body: In
         return await add(connection, f"projects/{project.id}", project.organization_id, project.id, role, body.email)
 
 
-@endpoint("GET", PROJECT + "/members/{member}:getInviteUrl", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)
+@endpoint(
+    "GET",
+    PROJECT + "/members/{member}:getInviteUrl",
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.ADMINISTER,
+    errors=NOT_INVITED,
+)
 async def project_invite_url(services: Services, project: ProjectScope, member: str) -> InviteUrl:
     """Read where a person accepts an invitation to a project."""
-    found = await stored.read(services.postgres, project.organization_id, project.id, member)
-    return InviteUrl(invitation.url(services, found.id))
+    return await _invite_url(services, project.organization_id, project.id, member)
 
 
 @endpoint("GET", PROJECT + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.READ)
@@ -214,12 +238,15 @@ async def add_organization_member(services: Services, organization: Organization
 
 
 @endpoint(
-    "GET", ORGANIZATION + "/members/{member}:getInviteUrl", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE
+    "GET",
+    ORGANIZATION + "/members/{member}:getInviteUrl",
+    caller=SERVICE_ACCOUNT,
+    permission=Permission.ORGANIZE,
+    errors=NOT_INVITED,
 )
 async def organization_invite_url(services: Services, organization: OrganizationScope, member: str) -> InviteUrl:
     """Read where a person accepts an invitation to an organization."""
-    found = await stored.read(services.postgres, organization.id, None, member)
-    return InviteUrl(invitation.url(services, found.id))
+    return await _invite_url(services, organization.id, None, member)
 
 
 @endpoint("GET", ORGANIZATION + "/members/{member}", caller=SERVICE_ACCOUNT, permission=Permission.ORGANIZE)

@@ -11,7 +11,9 @@ import pytest
 
 from gateway.cli.admin import command as admin
 from gateway.stores import models
+from gateway.stores.accounts import members
 from gateway.stores.connectors import authorization_links, cloud_connectors, data_connectors
+from gateway.stores.people import accounts, links
 from gateway.stores.tenants import spaces
 from schemas import ids, signing_keys
 from schemas.postgres import Pool
@@ -355,3 +357,40 @@ async def test_the_key_of_secrets_is_rotated(command: Admin, pool: Pool, monkeyp
     assert row["headers"] == b""
     async with pool.acquire() as connection:
         assert await signing_keys.signing_key(connection, Vault(second, SIGNING_KEYS), datetime.now(UTC))
+
+
+async def test_the_first_person_comes_in_by_a_link(command: Admin, pool: Pool) -> None:
+    """Invited to the only organization, or to the one that is named; again where the link was lost; and let in anew."""
+    home = await command.json("organizations", "create", "Acme")
+    first = await command.json("users", "invite", "ada@example.com", "--role", "organization.admin")
+    again = await command.json("users", "invite", "ada@example.com", "--role", "organization.admin")
+    assert (first["organization"], first["role"]) == (home["id"], "organization.admin")
+    assert first["link"] != again["link"]
+    assert first["link"].startswith("http://127.0.0.1:8080/invitations/")
+    assert await pool.fetchval("SELECT count(*) FROM memberships") == 1
+    invited = await links.invitation(pool, first["link"].rpartition("/")[2], datetime.now(UTC))
+    assert invited is not None
+    async with pool.acquire() as connection:
+        person = await accounts.find_or_create(connection, "Ada@Example.com")
+        await members.accept(connection, invited.membership_id, person.id)
+    assert [one["email"] for one in await command.json("users", "list", "--organization", home["id"])] == [
+        "Ada@Example.com"
+    ]
+    code, _, err = await command.run("users", "invite", "ada@example.com", "--role", "organization.admin")
+    assert (code, "accepted the role already" in err) == (1, True)
+    code, out, err = await command.run("users", "link", "ADA@example.com")
+    assert (code, "/sign-in/" in out, "shown this once" in err) == (0, True, True)
+    project = (await command.json("projects", "create", "--organization", home["id"], "Main"))["id"]
+    made = await command.json("users", "invite", "bob@example.com", "--role", "project.user", "--project", project)
+    assert made["organization"] == home["id"]
+    await command.json("organizations", "create", "Globex")
+    for words, complaint in (
+        (("invite", "bob@example.com", "--role", "project.user"), "--project is for the roles"),
+        (("invite", "b@example.com", "--role", "partner.user", "--project", project), "--project is for the roles"),
+        (("invite", "bob@example.com", "--role", "partner.user"), "--organization is needed"),
+        (("invite", "bob", "--role", "project.user", "--project", project), "must be an address"),
+        (("invite", "b@example.com", "--role", "project.user", "--project", home["id"]), "Project not found"),
+        (("link", "nobody@example.com"), "There is no such person"),
+    ):
+        code, _, err = await command.run("users", *words)
+        assert (code, complaint in err) == (1, True), err

@@ -8,7 +8,7 @@ refused is one sentence on stderr and exit code 1; wrong usage is exit code 2.
 import argparse
 import sys
 
-from gateway.cli.admin import access, connectors, files, incidents, licenses, master_keys, models, tenants
+from gateway.cli.admin import access, connectors, files, incidents, licenses, master_keys, models, tenants, users
 from gateway.cli.admin.printing import show
 from gateway.cli.servers import ServersError, connect, find
 from gateway.refusals import Refusal
@@ -23,7 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     admin = subparsers.add_parser("admin", help="tenants, models, keys, accounts, connectors: create, list, revoke")
     admin.set_defaults(run=run)
     things = admin.add_subparsers(title="things", metavar="THING", required=True)
-    for resource in (tenants, models, files, access, master_keys, connectors, incidents, licenses):
+    for resource in (tenants, users, models, files, access, master_keys, connectors, incidents, licenses):
         resource.add(things)
 
 

@@ -15,8 +15,9 @@ def show(result: Any, *, as_json: bool) -> None:
         width = max(map(len, plain))
         for name, value in plain.items():
             print(f"{name:{width}}  {_cell(value)}")
-        if "key" in plain:
-            print("The key is shown this once: keep it.", file=sys.stderr)
+        for shown in ("key", "link"):
+            if shown in plain:
+                print(f"The {shown} is shown this once: keep it.", file=sys.stderr)
     elif plain:
         rows = [[*plain[0]], *([_cell(value) for value in row.values()] for row in plain)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

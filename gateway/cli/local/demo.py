@@ -1,5 +1,6 @@
 """The demo tenant: made once, its keys kept in `demo.json`."""
 
+import contextlib
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,8 @@ import msgspec
 from gateway.cli.demo_file import Demo, DemoAccount
 from gateway.cli.secret_file import write_secret
 from gateway.cli.simulated.vendor import TOKEN
-from gateway.refusals import Refusal
+from gateway.connect.invitation import WAYS_IN
+from gateway.refusals import Conflict, Refusal
 from gateway.stores import models
 from gateway.stores.accounts import credentials, members, service_accounts
 from gateway.stores.accounts.service_accounts import email_of
@@ -22,6 +24,7 @@ from gateway.stores.devices import registration
 from gateway.stores.incidents import rules
 from gateway.stores.incidents.rules import IncidentRule, Maker
 from gateway.stores.licenses import signing_keys
+from gateway.stores.people import accounts, links
 from gateway.stores.tenants import organizations, projects, spaces
 from schemas import ids, postgres
 from schemas.cloud import Credentials
@@ -33,6 +36,8 @@ from schemas.settings import Keys, SettingsError
 
 ORGANIZATION, PROJECT, SPACE, MODEL = "Demo", "Demo fleet", "Headquarters", "Demo device"
 CONNECTOR, KEY = "Demo receiver", "demo"
+PERSON, DEMO_ROLES = "you@demo.example", ("organization.admin", "partner.admin")
+"""Who looks at it in the portal."""
 CLOUD_CONNECTOR, PROVIDER = "Demo cloud", "simulated"
 DEVICE_TYPE, EVENT_MAPPINGS = "temperature", {"temperature": "temperature"}
 """What the demo's devices are to clients of `/v2`."""
@@ -67,6 +72,24 @@ async def prepare(dsn: str, keys: Keys, path: Path, base_url: str, receiver_url:
     credentials = {"keyId": account.key_id, "secret": account.secret, "email": account.email}
     credentials |= {"algorithm": "HS256", "tokenEndpoint": demo.token_url}
     write_secret(path.with_name("credentials.json"), {"serviceAccount": credentials})
+
+
+async def sign_in_link(dsn: str, demo_file: Path, base_url: str) -> str:
+    """A link that signs in, once, whoever started this demo: as administrator of the tenant, and as its vendor."""
+    organization_id = UUID(Demo.read(demo_file).organization_id)
+    connection = await postgres.connect(dsn, "demo")
+    try:
+        async with connection.transaction():
+            person = await accounts.find_or_create(connection, PERSON)
+            for role in DEMO_ROLES:
+                with contextlib.suppress(Conflict):
+                    await members.add(connection, organization_id, None, role, email=PERSON)
+                member = await members.of_address(connection, organization_id, None, role, PERSON)
+                await members.accept(connection, member.membership_id, person.id)
+            token = await links.way_in(connection, person.id, datetime.now(UTC), at_once=True)
+    finally:
+        await connection.close()
+    return f"{base_url}{WAYS_IN}/{token}"
 
 
 async def _kept(connection: Connection, path: Path) -> Demo | None:

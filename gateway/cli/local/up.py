@@ -130,6 +130,8 @@ async def _serve(
             await demo.prepare(keys.postgres_dsn, keys, demo_file, base_url, *urls)
             simulator("fleet", "--demo", str(demo_file), "--rollout")
             group.create_task(_report_progress(keys.postgres_dsn, stop), name="progress")
+            url = environment[f"{PREFIX}PUBLIC_URL"]
+            print(f"portal:   {await demo.sign_in_link(keys.postgres_dsn, demo_file, url)}", flush=True)
             _explain(base_url, home)
         print(f"ready {base_url}", flush=True)
 

@@ -242,8 +242,8 @@ async def test_who_does_not_administer_a_project_makes_no_members_there(acme: Ow
     assert (await user.ask("GET", "/v2/projects/-/members"))[0] == 400
 
 
-async def test_an_invitation_leads_somewhere(acme: Owner) -> None:
-    """To a page that says what to do; one that has ended says so."""
+async def test_an_invitation_ends_with_its_member(acme: Owner) -> None:
+    """Its link, and others that never were one, lead to a page that says so."""
     boss = await account_of(acme, "organization.admin")
     member = {"email": "someone@example.org", "roles": ["roles/project.user"]}
     _, made_member = await boss.ask("POST", f"/v2/projects/{acme.project_id}/members", member)

@@ -12,8 +12,9 @@ from gateway.permissions import (
     KEY_ROLES,
     MEMBER_ROLES,
     NAMES,
-    ORGANIZATION_ROLES,
+    PROJECT_ROLES,
     ROLES,
+    VENDOR_ROLES,
     KeyKind,
     Permission,
     Role,
@@ -58,9 +59,11 @@ def test_the_database_knows_the_roles_of_keys(kind: str) -> None:
 
 
 def test_the_database_knows_the_roles_of_members() -> None:
-    """As for keys; those of an organization stand without a project."""
+    """As for keys; those of a project, and no others, stand with one."""
     sql = "".join(path.read_text() for path in MIGRATIONS)
     checks = re.findall(r"(?:TABLE|ALTER TABLE) memberships\b[^;]*?CHECK \(role IN \((.*?)\)\)", sql, re.DOTALL)
-    assert re.findall(r"'([a-z.]+)'", checks[-1]) == list(MEMBER_ROLES)
-    without_project = re.findall(r"CHECK \(\(project_id IS NULL\) = \(role = '([a-z.]+)'\)\)", sql)
-    assert without_project[-1:] == list(ORGANIZATION_ROLES)
+    assert re.findall(r"'([a-z.]+)'", checks[-1]) == [*MEMBER_ROLES, *VENDOR_ROLES]
+    assert re.findall(r"memberships_check CHECK \(\(project_id IS NOT NULL\) = \(role LIKE '([a-z.]+)%'\)\)", sql) == [
+        "project."
+    ]
+    assert {role for role in ROLES if role.startswith("project.")} == set(PROJECT_ROLES)
