@@ -1,4 +1,4 @@
-# fleetgate: `make run`, `make test`, `make check`. Needs Python >= 3.11 and a package index, nothing else.
+# fleetgate: `make run`, `make test`, `make check`. Needs Python >= 3.11 and package indexes, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 # Processes that run tests, each with its PostgreSQL and its Valkey.
@@ -24,13 +24,19 @@ $(BIN)/python:
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-run: .venv/runtime  ## run the whole stack with a demo tenant
+.venv/assets: package-lock.json requirements-node.lock gateway/portal/vendor.py | $(BIN)/python
+	@echo "installing the portal's scripts"
+	@command -v npm > /dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-node.lock
+	@$(BIN)/python -m gateway.portal.vendor
+	@touch $@
+
+run: .venv/runtime .venv/assets  ## run the whole stack with a demo tenant
 	@$(BIN)/fleetgate up --demo
 
-test: .venv/dev  ## run the tests on real embedded servers
+test: .venv/dev .venv/assets  ## run the tests on real embedded servers
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
-mutants: .venv/dev  ## break each line that keeps a promise, and see its test fail (some minutes)
+mutants: .venv/dev .venv/assets  ## break each line that keeps a promise, and see its test fail (some minutes)
 	$(BIN)/python -m tests.mutants
 
 check: .venv/dev  ## format, lint, types, import directions

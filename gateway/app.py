@@ -79,6 +79,8 @@ from gateway.partner import licenses as partner_licenses
 from gateway.partner import organizations as partner_organizations
 from gateway.partner import rollouts as partner_rollouts
 from gateway.partner import tickets as partner_tickets
+from gateway.portal import static, unserved
+from gateway.portal.pages import PAGES
 from gateway.services import Services
 from gateway.tenant_shares import TenantShares
 from gateway.transfers import Downloads, Transfers
@@ -202,6 +204,8 @@ def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -
         *(endpoint.route() for endpoint in ENDPOINTS),
         *authorization.ROUTES,
         *invitation.ROUTES,
+        *static.ROUTES,
+        *(page.route() for page in PAGES),
     ]
 
     @contextlib.asynccontextmanager
@@ -329,6 +333,8 @@ async def _unrouted(request: Request, error: HTTPException) -> Response:
     """The answer for a path that is not there (404), or not with this method (405)."""
     headers = {"allow": ", ".join(sorted(_methods(request)))} if error.status_code == 405 else {}
     text = "Not found" if error.status_code == 404 else error.detail
+    if unserved.is_for_a_person(request):
+        return await unserved.missing(request, error.status_code)
     return dialects.of_path(request.url.path).error(error.status_code, text, headers)
 
 
@@ -343,4 +349,6 @@ async def _failed(request: Request, error: Exception) -> Response:
     # The route and not the path, which may hold what a link is known by.
     route = getattr(request.scope.get("route"), "path", "none")
     logs.event(log, logging.ERROR, "request_failed", route=route, cause=repr(error))
+    if unserved.is_for_a_person(request):
+        return await unserved.failed(request)
     return dialects.of_path(request.url.path).error(500, "Internal error")

@@ -103,7 +103,7 @@ class Dialect(Struct, frozen=True):
 
     def status(self, refusal: Refusal) -> int:
         """The HTTP status of a refusal."""
-        return self.statuses[type(refusal)]
+        return next(self.statuses[kind] for kind in type(refusal).__mro__ if kind in self.statuses)
 
     def line(self, refusal: Refusal) -> bytes:
         """The JSON of a refusal."""

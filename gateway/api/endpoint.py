@@ -32,7 +32,7 @@ import re
 import time
 import typing
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -62,6 +62,8 @@ BODY_BYTES_MAX = 1024 * 1024
 SLOW_S = 2.0
 """A request that takes longer is logged."""
 _UPPER = re.compile("[A-Z]")
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 
 
 class Success(msgspec.Struct):
@@ -72,6 +74,9 @@ class Success(msgspec.Struct):
 
 class Endpoint:
     """One call of the API: its address, its function, and what the function's signature says about it."""
+
+    provided: frozenset[str] = frozenset()
+    """Parameters that another kind of endpoint gives its functions (see `read_body`)."""
 
     def __init__(
         self,
@@ -131,7 +136,7 @@ class Endpoint:
             if kind not in (None, bytes, Streamed)
             for pattern, text in (patterns_of(kind) | choices_of(kind)).items()
         }
-        known = {*self.in_path, *self.scopes, *self._principals, "services", "request"}
+        known = {*self.in_path, *self.scopes, *self._principals, *self.provided, "services", "request"}
         assert set(hints) <= known, f"{path}: {set(hints) - known} are in no place of the request"
 
     def __repr__(self) -> str:
@@ -163,8 +168,9 @@ class Endpoint:
         return Route(self._pattern, serve, methods=[self.method], name=f"{self.method} {self.path}")
 
     async def _answer_or_refusal(self, request: Request) -> Response:
+        given: dict[str, Any] = {}
         try:
-            return await self._serve(request.state.services, request)
+            return await self._serve(request.state.services, request, given)
         except Refusal as raised:
             refusal = raised
         except RedisAway as error:
@@ -176,15 +182,16 @@ class Endpoint:
         except BlobsAway as error:
             logs.event(log, logging.WARNING, "file_store_away", path=self.path, cause=str(error))
             refusal = away("The file store")
-        return self.dialect.refused(refusal)
+        return await self.refused(request, refusal, given)
 
-    async def _serve(self, services: Services, request: Request) -> Response:
-        given: dict[str, Any] = {"services": services}
+    async def _serve(self, services: Services, request: Request, given: dict[str, Any]) -> Response:
+        """The answer; `given` is filled with what the function is given."""
+        given["services"] = services
         if self._needs_request:
             given["request"] = request
         principal: Any = None
         if self.caller is not None:
-            principal = await self.caller.prove(services, request)
+            principal = request.state.principal = await self.caller.prove(services, request)
             given |= dict.fromkeys(self._principals, principal)
             for name, scope in self.scopes.items():
                 assert self.permission is not None
@@ -196,13 +203,7 @@ class Endpoint:
         named = self._named_parameters(request)
         if self.query is not None:
             given["query"] = self._decoded_query(named)
-        if self.body is Streamed:
-            given["body"] = Streamed(request)
-        elif self.body is not None:
-            data = await bodies.read(request, self.body_bytes_max)
-            given["body"] = data if self._decoder is None else self._decoded_body(data, self._decoder)
-        elif self.exact and request.method not in ("GET", "HEAD"):
-            check_no_body(await bodies.read(request, self.body_bytes_max))
+        await self.read_body(request, given)
         tenant = None if principal is None or self.body is Streamed else _tenant(principal, given)
         if tenant is None:
             answer = await self.function(**given)
@@ -210,10 +211,26 @@ class Endpoint:
             is_long = self._may_be_long and given["query"].is_long()
             async with services.shares.long_read(tenant) if is_long else services.shares.place(tenant):
                 answer = await self.function(**given)
-        if isinstance(answer, Response):
-            return answer
+        return answer if isinstance(answer, Response) else await self.answered(request, given, answer)
+
+    async def read_body(self, request: Request, given: dict[str, Any]) -> None:
+        """Add the body to what the function is given, where it takes one."""
+        if self.body is Streamed:
+            given["body"] = Streamed(request)
+        elif self.body is not None:
+            data = await bodies.read(request, self.body_bytes_max)
+            given["body"] = data if self._decoder is None else self._decoded_body(data, self._decoder)
+        elif self.exact and request.method not in ("GET", "HEAD"):
+            check_no_body(await bodies.read(request, self.body_bytes_max))
+
+    async def answered(self, request: Request, given: Mapping[str, Any], answer: Any) -> Response:
+        """The response that tells what the function returned."""
         body = self._encoder.encode(answer)
         return Response(body, self.status, headers=dialects.UNCACHED, media_type="application/json")
+
+    async def refused(self, request: Request, refusal: Refusal, given: Mapping[str, Any]) -> Response:
+        """The response to a refusal; `given` is what the function had been given until then."""
+        return self.dialect.refused(refusal)
 
     def _named_parameters(self, request: Request) -> list[tuple[str, str]]:
         """The parameters of a request, each as its field is called. Raises Malformed for one that has none."""
@@ -250,6 +267,16 @@ class Endpoint:
         return Members(self.body, returned)
 
 
+class Call(Endpoint, Generic[Given, Answer]):
+    """An endpoint that can be called as the function that it is, by pages: they let callers in by a door of their own,
+    into the same scopes."""
+
+    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Awaitable[Answer]:
+        """What the function returns; raises its refusals."""
+        answer: Awaitable[Answer] = self.function(*args, **kwargs)
+        return answer
+
+
 def endpoint(
     method: str,
     path: str,
@@ -265,7 +292,7 @@ def endpoint(
     permission: Permission | None = None,
     stream: bool = False,
     described_answer: Any = None,
-) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
+) -> Callable[[Callable[Given, Awaitable[Answer]]], Call[Given, Answer]]:
     """Make a function an endpoint.
 
     `caller` is the kind of caller that must prove itself, `permission` what it needs in the scope that the function
@@ -278,8 +305,8 @@ def endpoint(
     what is in it (`described_answer`).
     """
 
-    def wrap(function: Callable[..., Awaitable[Any]]) -> Endpoint:
-        return Endpoint(
+    def wrap(function: Callable[Given, Awaitable[Answer]]) -> Call[Given, Answer]:
+        return Call(
             method,
             path,
             function,

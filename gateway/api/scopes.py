@@ -15,6 +15,7 @@ from gateway.api.principals import Principal
 from gateway.permissions import KEY_ROLES, MEMBER_ROLES, Permission, Role, least_role
 from gateway.refusals import NotFound, NotPermitted, Unauthenticated
 from gateway.services import Services
+from gateway.stores.devices import locking, owner_view
 from gateway.stores.tenants import organizations, projects
 from schemas.ids import uuid_of
 
@@ -97,6 +98,50 @@ class OrganizationScope(Scope, frozen=True):
             raise NotFound(organizations.UNKNOWN)
         demand(principal.permissions(organization_id, None), permission, organizations.UNKNOWN)
         return cls(organization_id, principal)
+
+
+class FleetScope(Scope, frozen=True):
+    """The devices of the caller's own organization with which it may do this: all, or those of some projects.
+
+    Whoever has a role only in projects sees no more than these, where a call is about the organization's devices.
+    """
+
+    project_ids: tuple[UUID, ...] | None
+    """None for all."""
+
+    @classmethod
+    async def enter(
+        cls, services: Services, request: Request, name: str, principal: Principal, permission: Permission
+    ) -> "FleetScope":
+        return cls.of(principal, _own(principal), permission)
+
+    @classmethod
+    def of(cls, principal: Principal, organization_id: UUID, permission: Permission) -> "FleetScope":
+        """Raises NotFound where the caller has no role in the organization, NotPermitted where none is enough."""
+        everywhere = principal.permissions(organization_id, None)
+        if permission in everywhere:
+            return cls(organization_id, principal, None)
+        found = {
+            grant.project_id: None
+            for grant in principal.grants
+            if grant.project_id is not None and permission in principal.permissions(organization_id, grant.project_id)
+        }
+        if not found:
+            demand(everywhere, permission, organizations.UNKNOWN)
+        return cls(organization_id, principal, tuple(project_id for project_id in found if project_id is not None))
+
+    async def over(self, services: Services, device_id: UUID) -> OrganizationScope:
+        """The organization, for calls about this device of it. Raises NotFound for a device that is none of these."""
+        project_id = await owner_view.project_of(services.postgres, self.id, device_id)
+        if self.project_ids is not None and project_id not in self.project_ids:
+            raise NotFound(locking.UNKNOWN)
+        return OrganizationScope(self.id, self.principal)
+
+    def whole(self) -> OrganizationScope:
+        """The organization, for calls about all of it. Raises NotPermitted for whoever sees only projects of it."""
+        if self.project_ids is not None:
+            raise NotPermitted(NOT_PERMITTED.format("organization.admin"))
+        return OrganizationScope(self.id, self.principal)
 
 
 class VendorScope(Scope, frozen=True):

@@ -26,7 +26,7 @@ def test_the_image_is_built_on_one_exact_image(repository: Path) -> None:
 
 def test_every_dependency_is_locked_with_hashes(repository: Path) -> None:
     """Of what runs and of what develops."""
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-node.lock"):
         blocks = re.split(r"\n(?=\S)", (repository / name).read_text().strip())
         assert blocks
         assert [block for block in blocks if "==" not in block or "--hash=sha256:" not in block] == []

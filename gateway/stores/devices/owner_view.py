@@ -234,6 +234,18 @@ async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> 
     return (await _devices(connection, [row]))[0]
 
 
+async def project_of(connection: Executor, organization_id: UUID, device_id: UUID) -> UUID:
+    """The project that a device of the organization is in. Raises NotFound."""
+    project_id: UUID | None = await connection.fetchval(
+        "SELECT project_id FROM devices WHERE id = $1 AND organization_id = $2 AND deleted_at IS NULL",
+        device_id,
+        organization_id,
+    )
+    if project_id is None:
+        raise NotFound(UNKNOWN)
+    return project_id
+
+
 async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> OwnedDevice:
     """A device of one of the organization's models. Raises NotFound, for another's and an unknown one alike."""
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND m.organization_id = $2", device_id, organization_id)

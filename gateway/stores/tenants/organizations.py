@@ -5,6 +5,7 @@ was given none gets a random one, so that it can begin to make devices later.
 """
 
 import secrets
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -86,6 +87,14 @@ async def listed(connection: Executor) -> list[Organization]:
     """All organizations, oldest first."""
     rows = await connection.fetch("SELECT id, name, short_code, created_at FROM organizations ORDER BY created_at, id")
     return [Organization(**{**row, "short_code": row["short_code"] or ""}) for row in rows]
+
+
+async def names(connection: Executor, organization_ids: Collection[UUID]) -> dict[UUID, str]:
+    """The names of these organizations, in their order."""
+    rows = await connection.fetch(
+        "SELECT id, name FROM organizations WHERE id = ANY($1::uuid[]) ORDER BY name, id", list(organization_ids)
+    )
+    return {row["id"]: row["name"] for row in rows}
 
 
 async def read(connection: Executor, organization_id: UUID) -> Organization:

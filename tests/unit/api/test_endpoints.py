@@ -9,6 +9,7 @@ import gateway
 from gateway.api.endpoint import Endpoint
 from gateway.app import ENDPOINTS
 from gateway.permissions import Permission
+from gateway.portal.pages import PAGES
 
 
 def test_every_endpoint_that_is_defined_is_served() -> None:
@@ -18,14 +19,15 @@ def test_every_endpoint_that_is_defined_is_served() -> None:
         if module.name != "gateway.__main__":
             found = vars(importlib.import_module(module.name)).values()
             defined |= {id(value): value for value in found if isinstance(value, Endpoint)}
-    assert [endpoint for endpoint in defined.values() if endpoint not in ENDPOINTS] == []
-    assert len(ENDPOINTS) == len(set(ENDPOINTS)) == len(defined)
+    served = (*ENDPOINTS, *PAGES)
+    assert [endpoint for endpoint in defined.values() if endpoint not in served] == []
+    assert len(served) == len(set(served)) == len(defined)
 
 
 def test_no_endpoint_is_shadowed_by_one_before_it() -> None:
     """An address whose fixed words an earlier pattern takes for an id would never be reached."""
     shadowed = []
-    for earlier, later in itertools.combinations(ENDPOINTS, 2):
+    for earlier, later in itertools.combinations((*ENDPOINTS, *PAGES), 2):
         example = re.sub(r"{\w+}", "00000000-0000-4000-8000-000000000000", later.path)
         if earlier.method == later.method and earlier.route().path_regex.match(example):
             shadowed.append(f"{later} by {earlier}")

@@ -1,0 +1,10 @@
+"""All pages of the portal, in the order in which their addresses are tried."""
+
+from gateway.portal import home, overview
+from gateway.portal.page import Page
+
+# Fixed words of a path come before places for ids.
+PAGES: tuple[Page, ...] = (
+    *home.PAGES,
+    *overview.PAGES,
+)
