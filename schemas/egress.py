@@ -36,8 +36,9 @@ Network: TypeAlias = IPv4Network | IPv6Network
 URL_CHARS_MAX = 2048
 NAME_SERVER_TIMEOUT_S = 5.0
 """How long saving a URL waits for its name."""
-LOOKUPS_MAX, LOOKUPS_OF_TENANT_MAX = 64, 8
-"""Look-ups of names under way at once, and those of one tenant. Each holds a thread until the system gives up."""
+LOOKUPS_MAX, LOOKUPS_OF_TENANT_MAX = 192, 8
+"""Look-ups of names under way at once, and those of one tenant. Each holds a thread until the system gives up: usually
+few of these threads exist, many only while name servers are silent."""
 
 _REFUSED_V4 = tuple(
     IPv4Network(network)
@@ -161,7 +162,8 @@ class GuardedResolver(AbstractResolver):
     """Resolves names with the system's resolver, in threads of its own, and leaves out what must not be connected to.
 
     The event loop's own look-ups share few threads: some names whose servers do not answer would hold up all others.
-    For the same reason each tenant has a share of these threads, where a look-up says whose it is.
+    For the same reason each tenant has a share of these threads, where a look-up says whose it is: several while there
+    are plenty, and the other half of all threads is for those who have none.
     """
 
     def __init__(self, policy: EgressPolicy) -> None:
@@ -179,7 +181,7 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """The permitted addresses. Raises EgressError when the name has only others, OSError when it has none.
 
-        OSError, too, when the tenant has its share of look-ups under way.
+        OSError, too, when the tenant has its share of look-ups under way: one, while half of all threads are taken.
         """
         found = await asyncio.wrap_future(self._begin(tenant, host, port, family))
         results: list[ResolveResult] = []
@@ -209,7 +211,8 @@ class GuardedResolver(AbstractResolver):
         """Let a thread look a name up. It holds the thread until the system gives up, whoever still waits."""
         if tenant is None:
             return self._threads.submit(self.look_up, host, port, family)
-        if self._of_tenants[tenant] >= LOOKUPS_OF_TENANT_MAX:
+        mine, of_all = self._of_tenants[tenant], self._of_tenants.total()
+        if mine >= LOOKUPS_OF_TENANT_MAX or (mine and of_all >= LOOKUPS_MAX // 2):
             raise OSError(errno.EAGAIN, "too many names are being looked up")
         loop = asyncio.get_running_loop()
         begun = self._threads.submit(self.look_up, host, port, family)

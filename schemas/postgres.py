@@ -5,11 +5,13 @@ import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import msgspec
 
 from schemas import ids
+from schemas.authorities import trusting
 from schemas.master_keys import Generation
 from schemas.postgres_errors import (
     COMMAND_TIMEOUT_S,
@@ -39,6 +41,7 @@ QUERIES_MAX = 50_000
 IDLE_S = 300.0
 """A pool's connection is closed after so many statements, and after so long without one, as asyncpg does by default."""
 PARTITIONS_AHEAD_DAYS = 3
+_DSN = "FLEETGATE_POSTGRES_DSN"
 _POOLED = (
     "the Postgres address is that of a pooler that gives every transaction another session, or refuses settings "
     "(pgbouncer in transaction mode, say); fleetgate holds locks and prepared statements in a session: give it the "
@@ -87,12 +90,19 @@ async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[async
         if "unsupported startup parameter" in str(error):
             raise SettingsError(_POOLED) from error
         translate(error, lost=False)
+    except asyncpg.ClientConfigurationError as error:
+        raise SettingsError(f"{_DSN} is not usable: {error}") from error
     except RAISED as error:
         translate(error, lost=False)
 
 
 async def check_sessions(dsn: str) -> None:
-    """Raises SettingsError where two connections are not two sessions: a pooler hands them out for each transaction."""
+    """Raises SettingsError where two connections are not two sessions: a pooler hands them out for each transaction.
+
+    Where the DSN names authorities that cannot be read, too: to a connection that looks like a server that is away.
+    """
+    for ca in parse_qs(urlsplit(dsn).query).get("sslrootcert", ()):
+        trusting(ca, f"sslrootcert of {_DSN}")
     try:
         async with contextlib.AsyncExitStack() as connections:
             pids = []

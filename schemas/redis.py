@@ -23,7 +23,7 @@ from redis.asyncio import Redis as SingleRedis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterNode, ClusterPipeline, RedisCluster
 
-from schemas.settings import SettingsError
+from schemas.authorities import trusting
 
 Redis = SingleRedis | RedisCluster
 """Either client: both take the same commands as long as every key of a command has the same shard."""
@@ -123,10 +123,7 @@ def plain_url(url: str) -> tuple[str, bool]:
 
 def authorities(ca: str) -> ssl.SSLContext:
     """What checks a server's certificate: the authorities in this file, or the system's. Raises SettingsError."""
-    try:
-        return ssl.create_default_context(cafile=ca or None)
-    except OSError as error:  # ssl.SSLError is one
-        raise SettingsError(f"FLEETGATE_REDIS_CA is not usable: {ca}: {error.strerror or error}") from None
+    return trusting(ca, "FLEETGATE_REDIS_CA")
 
 
 def connect(url: str, ca: str = "") -> Redis:

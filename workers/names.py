@@ -1,9 +1,8 @@
 """Addresses of names that users gave us: looked up once at a time each, remembered, and at nobody else's cost.
 
-A name server that is silent holds a thread of the system's resolver for half a minute. So a tenant has few look-ups
-under way at once (further ones of his wait for those), and names that never had an answer leave a part of all threads
-to those that had one. Whoever had an answer is served the last one while the next is looked up, or cannot be had just
-now: only what a name server says for certain (there is no such name, its address is refused) ends it.
+Who may look up next while name servers are silent: `workers.lookup_turns`. Whoever had an answer is served the last one
+while the next is looked up, or cannot be had just now: only what a name server says for certain (there is no such name,
+its address is refused) ends it.
 """
 
 import asyncio
@@ -14,7 +13,8 @@ from typing import NamedTuple
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from schemas.egress import LOOKUPS_MAX, EgressError
+from schemas.egress import EgressError
+from workers.lookup_turns import LookupTurns
 
 KEPT_S = 10.0
 """An answer is not asked for again for so long."""
@@ -22,9 +22,6 @@ MEANWHILE_S = 0.25
 """So long the next answer is waited for where there is one to go on with."""
 LAST_GOOD_S = 3600.0
 """An older answer is no answer."""
-OF_TENANT = 4
-UNANSWERED_MAX = LOOKUPS_MAX * 3 // 4
-"""Look-ups under way of one tenant, and of all names without an answer yet."""
 KNOWN_MAX = 20_000
 _TEMPORARY = {socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_FAIL, socket.EAI_MEMORY}
 
@@ -64,8 +61,7 @@ class Names:
         self._timeout_s = timeout_s
         self._known: OrderedDict[tuple[str, int], _Known] = OrderedDict()
         self._pending: dict[tuple[str, int], tuple[asyncio.Task[list[ResolveResult]], float]] = {}
-        self._shares: dict[Hashable, tuple[asyncio.Semaphore, int]] = {}
-        self._unanswered = asyncio.Semaphore(UNANSWERED_MAX)
+        self._turns = LookupTurns()
 
     def __repr__(self) -> str:
         return f"<Names known={len(self._known)} pending={len(self._pending)}>"
@@ -105,20 +101,11 @@ class Names:
         return found
 
     async def _look_up(self, key: tuple[str, int], tenant: Hashable, *, answered: bool) -> list[ResolveResult]:
-        share, users = self._shares.get(tenant, (asyncio.Semaphore(OF_TENANT), 0))
-        self._shares[tenant] = share, users + 1
+        await self._turns.begin(tenant, answered=answered)
         try:
-            async with share:
-                if answered:
-                    return await self._resolver.resolve(*key)
-                async with self._unanswered:
-                    return await self._resolver.resolve(*key)
+            return await self._resolver.resolve(*key)
         finally:
-            users = self._shares[tenant][1] - 1
-            if users:
-                self._shares[tenant] = share, users
-            else:
-                del self._shares[tenant]
+            self._turns.end(tenant, answered=answered)
 
     def _remember(self, key: tuple[str, int], lookup: "asyncio.Task[list[ResolveResult]]") -> None:
         del self._pending[key]

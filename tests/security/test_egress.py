@@ -206,6 +206,33 @@ async def test_names_that_nobody_answers_for_do_not_hold_up_others() -> None:
     await resolver.close()
 
 
+async def test_silent_name_servers_of_many_tenants_leave_threads_to_whoever_has_none() -> None:
+    """Half of all threads may be taken by those who have one already; a newcomer finds one in the other half."""
+    go = threading.Event()
+
+    class Silent(GuardedResolver):
+        def look_up(self, host: str, port: int, family: int) -> list[tuple[Any, ...]]:
+            if host == "silent.example":
+                go.wait()
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", port))]
+
+    resolver = Silent(EgressPolicy())
+    hostile = range(40)
+    waiting = [
+        asyncio.create_task(resolver.resolve("silent.example", 443, tenant=tenant))
+        for tenant in hostile
+        for _ in range(LOOKUPS_OF_TENANT_MAX)
+    ]
+    try:
+        assert await resolver.resolve("good.example", 443, tenant="newcomer")
+        with pytest.raises(OSError, match="too many names"):
+            await resolver.resolve("good.example", 443, tenant=hostile[0])
+    finally:
+        go.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await resolver.close()
+
+
 async def test_silent_name_servers_of_one_tenant_leave_threads_to_others() -> None:
     """A look-up holds a thread until the system gives up, and no tenant has more than its share of them."""
     go = threading.Event()

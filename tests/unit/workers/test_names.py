@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from schemas.egress import EgressError
-from workers import names
+from schemas.egress import LOOKUPS_MAX, EgressError
+from workers import lookup_turns, names
 from workers.names import LookupFailure, Names
 
 
@@ -62,7 +62,7 @@ async def test_silent_names_of_a_tenant_hold_few_threads_and_nobody_else_up(made
     for failed in await asyncio.gather(*waiting, return_exceptions=True):
         assert isinstance(failed, LookupFailure)
         assert "no name server answered" in str(failed)
-    assert servers.under_way == names.OF_TENANT
+    assert servers.under_way == lookup_turns.OF_TENANT
     assert await address(made, "good", "other") == "192.0.2.1"
     with pytest.raises(LookupFailure):
         await address(made, "good too", "hostile")
@@ -71,12 +71,42 @@ async def test_silent_names_of_a_tenant_hold_few_threads_and_nobody_else_up(made
 async def test_names_without_an_answer_leave_threads_to_those_that_had_one(made: Names, servers: Servers) -> None:
     """However many tenants they belong to."""
     assert await address(made, "good") == "192.0.2.1"
-    waiting = [asyncio.create_task(made.addresses(f"silent{n}", 443, n)) for n in range(100)]
+    waiting = [asyncio.create_task(made.addresses(f"silent{n}", 443, n)) for n in range(200)]
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert servers.under_way == names.UNANSWERED_MAX < names.LOOKUPS_MAX
+    assert servers.under_way == lookup_turns.UNANSWERED_MAX < LOOKUPS_MAX
     servers.address = "192.0.2.2"
     await address(made, "good")
     assert await address(made, "good") == "192.0.2.2"
+
+
+async def test_whoever_has_no_look_up_under_way_begins_one(made: Names, servers: Servers) -> None:
+    """Though names of dozens of other tenants are silent, four of each, and more wait than there are threads."""
+    tenants = range(40)
+    waiting = [asyncio.create_task(made.addresses(f"silent{n} of {t}", 443, t)) for t in tenants for n in range(10)]
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert servers.under_way < lookup_turns.SHARED_MAX + len(tenants)
+    assert await address(made, "good", "newcomer") == "192.0.2.1"
+    again = [asyncio.create_task(made.addresses(f"silent{n}", 443, "newcomer")) for n in range(2)]
+    await asyncio.gather(*again, return_exceptions=True)
+    assert servers.asked.count("silent0") + servers.asked.count("silent1") == 1
+
+
+async def test_a_look_up_that_ends_lets_the_next_begin(made: Names, servers: Servers) -> None:
+    """Of its tenant first; one that was given up before its turn came takes none."""
+    waiting = [asyncio.create_task(made.addresses(f"silent{n}", 443, "a")) for n in range(lookup_turns.OF_TENANT)]
+    while servers.under_way < lookup_turns.OF_TENANT:
+        await asyncio.sleep(0)
+    behind = [asyncio.create_task(made.addresses(f"good{n}", 443, "a")) for n in range(3)]
+    while len(made._pending) < len(waiting) + len(behind):
+        await asyncio.sleep(0)
+    lookups = [lookup for lookup, _ in made._pending.values()]
+    lookups[-1].cancel()
+    lookups[0].cancel()
+    ends = await asyncio.gather(*behind, return_exceptions=True)
+    assert [type(end) for end in ends] == [list, list, asyncio.CancelledError]
+    assert "good2" not in servers.asked
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert not made._turns._waiting
 
 
 async def test_the_last_good_answer_serves_while_name_servers_are_silent_or_busy(made: Names, servers: Servers) -> None:

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from schemas.egress import EgressPolicy
-from workers import names
+from workers import lookup_turns
 from workers.importer.requests import Requests, VendorError
 from workers.names import Names, NamesOfTenant
 
@@ -78,5 +78,5 @@ async def test_silent_names_of_a_tenant_hold_few_look_ups_whatever_the_number_of
     for failed in await asyncio.gather(*silent, return_exceptions=True):
         assert isinstance(failed, VendorError)
         assert "no name server answered" in str(failed)
-    assert servers.under_way == names.OF_TENANT
+    assert servers.under_way == lookup_turns.OF_TENANT
     assert servers.asked.count("good.example") == 1

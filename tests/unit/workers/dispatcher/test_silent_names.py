@@ -10,6 +10,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from simulation import simulate
 
 from schemas.egress import LOOKUPS_MAX
+from workers.lookup_turns import OF_TENANT
 from workers.names import LookupFailure, Names
 
 SILENT, GOOD, OF_GOOD = 400, 20, 30
@@ -34,14 +35,14 @@ class Threads(AbstractResolver):
         pass
 
 
-async def p99_of_healthy(silent: int) -> float:
-    """How long a healthy connector waits for its name, beside so many silent ones of three tenants."""
+async def p99_of_healthy(silent: int, hostile: int) -> float:
+    """How long a healthy connector waits for its name, beside so many silent ones of so many tenants."""
     names, waits = Names(Threads(), ATTEMPT_WAITS_S), []
 
     async def fail(number: int) -> None:
         while True:
             with pytest.raises(LookupFailure, match="no name server answered"):
-                await names.addresses(f"silent{number}", 443, f"hostile {number % 3}")
+                await names.addresses(f"silent{number}", 443, f"hostile {number % hostile}")
             await asyncio.sleep(1)
 
     async def deliver(number: int) -> None:
@@ -60,15 +61,17 @@ async def p99_of_healthy(silent: int) -> float:
     return quantiles(waits, n=100)[98]
 
 
-def test_silent_name_servers_do_not_lengthen_the_p99_of_others() -> None:
-    """With 400 such connectors, which are tried again every few seconds, it is what it is without them."""
+@pytest.mark.parametrize(("hostile", "times"), [(3, 1.05), (40, OF_TENANT)])
+def test_silent_name_servers_do_not_lengthen_the_p99_of_others(hostile: int, times: float) -> None:
+    """With 400 such connectors, which are tried again every few seconds, it is what it is without them; where dozens of
+    tenants have them, a tenant's own new names may have to wait for one another."""
     found: list[float] = []
 
     async def scenario() -> None:
-        found.append(await p99_of_healthy(0))
-        found.append(await p99_of_healthy(SILENT))
+        found.append(await p99_of_healthy(0, hostile))
+        found.append(await p99_of_healthy(SILENT, hostile))
 
     simulate(scenario)
     alone, beside = found
     assert 0 < alone <= 2 * ANSWER_S
-    assert beside <= 1.05 * alone
+    assert beside <= times * alone
