@@ -29,6 +29,14 @@ ONE = f"{PATH}/{{connector_id}}"
 NOT_FOUND = {404: "Connector not found."}
 
 
+class ConnectorsQuery(PageQuery, kw_only=True):
+    """Which page."""
+
+    def is_long(self) -> bool:
+        """The devices of each are counted."""
+        return True
+
+
 class NewConnector(Struct):
     """A connector to make. Project and space are fixed for good.
 
@@ -109,7 +117,7 @@ async def create_connector(services: Services, organization: OrganizationScope, 
 
 @endpoint("GET", PATH, caller=ORGANIZATION_KEY, permission=Permission.READ)
 async def list_connectors(
-    services: Services, organization: OrganizationScope, query: PageQuery
+    services: Services, organization: OrganizationScope, query: ConnectorsQuery
 ) -> Page[CloudConnector]:
     """List the connectors in the order in which they were made."""
     owner = organization.id

@@ -60,15 +60,13 @@ async def list_runs(
     services: Services, organization: OrganizationScope, connector_id: str, query: PageQuery
 ) -> Page[Run]:
     """List the last 100 runs, the newest first."""
-    found = await store.read(services.postgres, organization.id, connector_id)
+    found = await store.find(services.postgres, organization.id, connector_id)
 
     async def read(window: Window) -> list[Run]:
         after = None if window.after is None else int(window.after[0])
-        return await runs.page(services.postgres, found.id, after=after, offset=window.offset, limit=window.limit)
+        return await runs.page(services.postgres, found, after=after, offset=window.offset, limit=window.limit)
 
-    return await paging.read_page(
-        services, (found.id, "runs"), query.page, query.per_page, read, lambda item: [item.id]
-    )
+    return await paging.read_page(services, (found, "runs"), query.page, query.per_page, read, lambda item: [item.id])
 
 
 @endpoint("GET", f"{ONE}/devices", caller=ORGANIZATION_KEY, permission=Permission.READ, errors=NOT_FOUND)
@@ -76,16 +74,16 @@ async def list_imported(
     services: Services, organization: OrganizationScope, connector_id: str, query: ImportedQuery
 ) -> Page[ImportedDevice]:
     """List what a connector imported, by the vendor's ids."""
-    found = await store.read(services.postgres, organization.id, connector_id)
+    found = await store.find(services.postgres, organization.id, connector_id)
     excluded = None if query.state is None else query.state == "excluded"
 
     async def read(window: Window) -> list[ImportedDevice]:
         after = None if window.after is None else str(window.after[0])
         return await imported_devices.page(
-            services.postgres, found.id, excluded, after=after, offset=window.offset, limit=window.limit
+            services.postgres, found, excluded, after=after, offset=window.offset, limit=window.limit
         )
 
-    scope = (found.id, "devices", query.state)
+    scope = (found, "devices", query.state)
     return await paging.read_page(services, scope, query.page, query.per_page, read, lambda item: [item.vendor_id])
 
 

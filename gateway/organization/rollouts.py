@@ -120,12 +120,20 @@ class RolloutsQuery(PageQuery, kw_only=True):
     status: RolloutStatus | None = None
     file_id: UUID | None = None
 
+    def is_long(self) -> bool:
+        """One that is narrowed looks at all rollouts."""
+        return super().is_long() or (self.status, self.file_id) != (None, None)
+
 
 class RolloutDevicesQuery(PageQuery, kw_only=True):
     """Which of its devices: in one state, of one wave."""
 
     state: PartState | None = None
     wave: Annotated[int, Meta(ge=0, le=WAVES_MAX)] | None = None
+
+    def is_long(self) -> bool:
+        """One that is narrowed looks at every device of the rollout."""
+        return super().is_long() or (self.state, self.wave) != (None, None)
 
 
 _ROLLOUTS = "/core/v1/organization/rollouts"

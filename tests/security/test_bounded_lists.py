@@ -23,7 +23,7 @@ from schemas.events import EventType
 from schemas.postgres_errors import TranslatingConnection
 from schemas.redis import Redis
 
-MANY = 4_000
+MANY = 2_000
 """Rows of everything that grows."""
 EXAMINED, ROWS_MAX = 200, 1_200
 ROWS = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
@@ -85,10 +85,10 @@ def read(plan: dict[str, Any]) -> Counter[str]:
 
 
 async def fill(tenant: Owner) -> None:
-    """Very many devices, events, commands, spaces, incidents, licences of a tenant."""
+    """Very many of all that grows, of a tenant; of files as many as there may be."""
     device_id = await tenant.device()
     for statement in FILLING:
-        count = statement.count("$")
+        count = 2 if "$2" in statement else statement.count("$1")
         await tenant.pool.execute(statement, *(device_id, MANY)[:count])
     await tenant.pool.execute("ANALYZE")
 
@@ -124,6 +124,34 @@ FILLING = (
        SELECT id, organization_id, now(), 'owner', 'key', 'key_rotated' FROM devices, generate_series(1, $2::int)
         WHERE id = $1""",
     "INSERT INTO device_state (shard, device_id, last_seen_at) SELECT shard, id, now() FROM devices",
+    """INSERT INTO notes (id, organization_id, device_id, content, author, created_at)
+       SELECT gen_random_uuid(), d.organization_id, d.id, 'N', 'key', now()
+         FROM devices d, generate_series(1, $2::int) n WHERE d.id = $1""",
+    """INSERT INTO tickets (id, organization_id, vendor_id, device_id, title, created_at)
+       SELECT gen_random_uuid(), d.organization_id, m.organization_id, d.id, 'T', now()
+         FROM devices d JOIN device_models m ON m.id = d.model_id, generate_series(1, $2::int) n WHERE d.id = $1""",
+    """INSERT INTO dumps (id, device_id, organization_id, file_name, media_type, size)
+       SELECT gen_random_uuid(), id, organization_id, 'core', 'text/plain', 1
+         FROM devices, generate_series(1, $2::int) n WHERE id = $1""",
+    """INSERT INTO files (id, organization_id, for_model_id, name, file_type, version)
+       SELECT gen_random_uuid(), m.organization_id, m.id, 'F' || n, 'firmware', '1.0.' || n
+         FROM devices d JOIN device_models m ON m.id = d.model_id, generate_series(1, least($2::int, 1000)) n
+        WHERE d.id = $1""",
+    """INSERT INTO rollouts (id, organization_id, as_vendor, name, file_id, model_id, channel, dynamic, created_by,
+                             created_at, settled_at)
+       SELECT gen_random_uuid(), f.organization_id, n % 2 = 0, 'R', f.id, f.for_model_id, 'command', false, 'key',
+              now(), now()
+         FROM (SELECT files.* FROM files JOIN devices ON devices.id = $1 LIMIT 1) f, generate_series(1, $2::int) n""",
+    """INSERT INTO rollout_devices (rollout_id, device_id, position, wave, state)
+       SELECT r.id, d.id, 1, 1, 'waiting'
+         FROM (SELECT DISTINCT ON (as_vendor) id FROM rollouts ORDER BY as_vendor, id) r, devices d""",
+    """INSERT INTO cloud_connectors (id, organization_id, project_id, space_id, provider, name)
+       SELECT 'cccccccccccccccccccc', d.organization_id, d.project_id, d.space_id, 'simulated', 'C'
+         FROM devices d WHERE d.id = $1""",
+    """INSERT INTO cloud_devices (connector_id, vendor_id, device_id, name)
+       SELECT 'cccccccccccccccccccc', id::text, id, 'D' FROM devices""",
+    """INSERT INTO cloud_runs (connector_id, kind)
+       SELECT 'cccccccccccccccccccc', 'inventory' FROM devices, generate_series(1, $2::int) WHERE devices.id = $1""",
 )
 
 
@@ -132,13 +160,17 @@ SEARCHES = {
     "/core/v1/organization/devices": {"space_id"},
     "/core/v1/organization/incidents": set(SEARCHED),
     "/core/v1/partner/incidents": set(SEARCHED),
+    "/core/v1/organization/connectors": {""},
+    "/core/v1/organization/connectors/{connector_id}/devices": {"state"},
+    "/core/v1/organization/rollouts": {"status", "file_id"},
+    "/core/v1/organization/rollouts/{rollout_id}/devices": {"state", "wave"},
+    "/core/v1/partner/rollouts": {"status", "file_id"},
+    "/core/v1/partner/rollouts/{rollout_id}/devices": {"state", "wave"},
     "/v2/projects": {"", "organization", "query"},
     "/v2/projects/{project}/devices": {"order_by"},
 }
 """Lists that take a look at all spaces, or devices, of the caller's: bounded by the turns of long reads, and by no
 number of rows."""
-NOT_FILLED = {"connector_id", "rollout_id", "account"}
-"""What stands in the paths of lists that are short, or tried elsewhere."""
 WORDS = ("nothing", "D1")
 
 
@@ -162,6 +194,8 @@ def queries(endpoint: Endpoint, places: dict[str, str]) -> Iterator[dict[str, st
             chosen = ["02:00:00:00:00:99"]
         elif name == "label_filters":
             chosen = ["a=b", "a"]
+        elif name == "wave":
+            chosen = ["1", "2"]
         elif name not in UNLIKE_TEXT and not chosen:
             chosen = list(WORDS)
         yield from ({name: str(value)} for value in chosen)
@@ -185,13 +219,18 @@ async def test_no_list_reads_more_than_it_shows_or_may_look_at(
         "space_id": str(acme.space_id),
         "model_id": str(acme.model_id),
         "organization": str(acme.organization_id),
+        "connector_id": "c" * 20,
+        "account": account.id,
     }
+    of = "SELECT as_vendor, id FROM rollouts WHERE id IN (SELECT rollout_id FROM rollout_devices)"
+    rollouts = {row["as_vendor"]: str(row["id"]) for row in await acme.pool.fetch(of)}
     keys = {"/core/v1/organization": acme.key, "/core/v1/partner": acme.partner_key}
     asked: Counter[str] = Counter()
+    beyond: list[tuple[str, dict[str, str], Counter[str]]] = []
     for endpoint in ENDPOINTS:
-        names = {part.partition("}")[0] for part in endpoint.path.split("{")[1:]}
-        if not _is_list(endpoint) or names & NOT_FILLED:
+        if not _is_list(endpoint):
             continue
+        places["rollout_id"] = rollouts["/partner/" in endpoint.path]
         path = endpoint.path.format(**places)
         key = keys.get("/".join(path.split("/")[:4]), account.basic)
         for query in queries(endpoint, places):
@@ -201,8 +240,10 @@ async def test_no_list_reads_more_than_it_shows_or_may_look_at(
             assert status == 200 or endpoint.path in REFUSED, (path, query, shown)
             looked = sum((read(plan) for plan in plans), Counter())
             searched = next(iter(query), "") in SEARCHES.get(endpoint.path, ())
-            assert (looked.total() > ROWS_MAX) <= searched, (path, query, looked)
+            if looked.total() > ROWS_MAX and not searched:
+                beyond.append((path, query, looked))
             asked[endpoint.path] += 1
+    assert not beyond, "\n".join(f"{p} {q} {dict(found)}" for p, q, found in beyond)
     assert len(asked) > 30
     assert asked.keys() >= SEARCHES.keys()
 
@@ -222,5 +263,5 @@ def test_what_takes_a_look_at_everything_is_a_long_read(path: str) -> None:
     """So it takes turns with others of its organization, and rests."""
     [endpoint] = [one for one in ENDPOINTS if (one.method, one.path) == ("GET", path)]
     for name in SEARCHES[path]:
-        value: Any = UUID(int=1) if name.endswith("_id") else "reported.touch.updateTime"
+        value: Any = UUID(int=1) if name.endswith("_id") else 1 if name == "wave" else "reported.touch.updateTime"
         assert endpoint.query(**({name: value} if name else {})).is_long(), name

@@ -128,6 +128,16 @@ async def read(executor: Executor, organization_id: UUID, connector_id: str) -> 
     return _connector(row)
 
 
+async def find(executor: Executor, organization_id: UUID, connector_id: str) -> str:
+    """Its id, for whoever needs nothing else: `read` counts its devices. Raises NotFound."""
+    found: str | None = await executor.fetchval(
+        "SELECT id FROM cloud_connectors WHERE organization_id = $1 AND id = $2", organization_id, connector_id
+    )
+    if found is None:
+        raise NotFound(UNKNOWN)
+    return found
+
+
 async def lock(connection: Connection, organization_id: UUID, connector_id: str) -> CloudConnector:
     """Lock it for the transaction that changes it, whether a list is being applied or not. Raises NotFound."""
     await connection.execute(
