@@ -2,7 +2,8 @@
 takes long of them is done one after the other, with rests between.
 
     20 slow calls of one organization ──▶ its 3 of 10 connections; the other 17 wait in their own queue
-    20 long reads of one organization ──▶ one at a time; the time it took three times over is left to others
+    20 long reads of one organization ──▶ one at a time; the time it took three times over is left to others, or nine
+                                          times where others called meanwhile
     a call of anybody else            ──▶ finds a connection, as if they were not there
 
 A call takes a place of its organization before its function runs, when its body is read and its caller proven, and
@@ -11,14 +12,18 @@ takes one, so short calls of the same organization do not wait behind it. What g
 `WAITING_MAX` before it, is refused. Devices take none: their calls are short, and limited one by one.
 
 A connection is not all that a long read takes: it is work of Postgres and of the edge's one event loop. Hence the
-rests, which keep an organization that reads all it can below a quarter of either.
+rests, which keep an organization that reads all it can below a quarter of either, below a tenth beside others. And
+long reads are done in pieces of a millisecond or two (`gateway.giving_way`), each of which begins when no short call is
+under way that it could delay: one that comes meanwhile waits for what is left of a piece at most. On an edge that is
+never idle a piece is put off by `GIVE_WAY_S`, and no longer.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from uuid import UUID
 
+from gateway.giving_way import PAUSE
 from gateway.refusals import Refusal, TooMany, retry_after_s
 from schemas.metrics import Metrics
 
@@ -27,7 +32,11 @@ WAITING_MAX = 200
 """Of one organization; each holds a connection of a client and a decoded body."""
 REST = 3
 """So many times what a long read took passes before the next of its organization."""
+REST_BESIDE_OTHERS = 9
+"""The same where short calls began while it was read: a neighbour's p99 is told by the hundredth part of its calls."""
 REST_S_MAX = 5.0
+GIVE_WAY_S = 0.02
+"""The longest that a piece of a long read is put off."""
 REFUSED_REST_S = 0.05
 """The rest behind a long read that was refused: it took no time, and those that ask for it ask again at once."""
 BUSY = "Too many calls of the organization are under way: wait for some of them"
@@ -53,9 +62,27 @@ class TenantShares:
         self._metrics = metrics
         self._wait_s = wait_s
         self._tenants: dict[UUID | str, _Places] = {}
+        self._short = self._short_begun = 0
+        """Calls that are no long reads, or not known to be yet, those that wait for a place left out: that are under
+        way, and that there were."""
+        self._ended: asyncio.Event | None = None
+        """Set when one of them ends, where a long read waits for that."""
 
     def __repr__(self) -> str:
         return f"<TenantShares places={self.places} tenants={len(self._tenants)}>"
+
+    @contextmanager
+    def short(self) -> Iterator[None]:
+        """Long reads give way to what happens within."""
+        self._short += 1
+        self._short_begun += 1
+        try:
+            yield
+        finally:
+            self._short -= 1
+            if self._ended is not None:
+                self._ended.set()
+                self._ended = None
 
     @asynccontextmanager
     async def place(self, tenant: UUID | str) -> AsyncIterator[None]:
@@ -64,7 +91,8 @@ class TenantShares:
         try:
             await self._within(known.free)
             try:
-                yield
+                with self.short():
+                    yield
             finally:
                 known.free.release()
         finally:
@@ -83,17 +111,35 @@ class TenantShares:
             raise
         try:
             await self._within(known.free)
-            began = loop.time()
+            began, gave_way_s, others = loop.time(), 0.0, self._short_begun
+
+            async def give_way() -> None:
+                nonlocal gave_way_s
+                asked = loop.time()
+                await self._give_way()
+                gave_way_s += loop.time() - asked
+
+            pause = PAUSE.set(give_way)
             try:
                 yield
             except Refusal:
                 rest_s = REFUSED_REST_S
                 raise
             finally:
+                PAUSE.reset(pause)
                 known.free.release()
-                rest_s = min(max(rest_s, REST * (loop.time() - began)), REST_S_MAX)
+                rest = REST if self._short_begun == others else REST_BESIDE_OTHERS
+                rest_s = min(max(rest_s, rest * (loop.time() - began - gave_way_s)), REST_S_MAX)
         finally:
             loop.call_later(rest_s, self._rested, tenant, known)
+
+    async def _give_way(self) -> None:
+        """Wait until no short call is under way, but not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_WAY_S):
+                while self._short:
+                    self._ended = self._ended or asyncio.Event()
+                    await self._ended.wait()
 
     def _enter(self, tenant: UUID | str) -> _Places:
         known = self._tenants.get(tenant) or self._tenants.setdefault(tenant, _Places(self.places))

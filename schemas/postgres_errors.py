@@ -243,7 +243,7 @@ async def batches(connection: Connection, sql: str, *arguments: Any, size: int) 
 
 
 async def fetch_some(
-    connection: Connection, sql: str, *arguments: Any, first: int, take: Callable[[list[Record]], int]
+    connection: Connection, sql: str, *arguments: Any, first: int, take: Callable[[list[Record]], Awaitable[int]]
 ) -> None:
     """Fetch the rows of a query some at a time, inside a transaction.
 
@@ -253,6 +253,8 @@ async def fetch_some(
         cursor = await connection.cursor(sql, *arguments)
         size = first
         while size and (rows := await cursor.fetch(size)):
-            size = take(rows)
+            asked, size = size, await take(rows)
+            if len(rows) < asked:
+                return
     except RAISED as error:
         translate(error, lost=connection.is_closed())

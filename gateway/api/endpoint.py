@@ -191,11 +191,12 @@ class Endpoint:
             given["request"] = request
         principal: Any = None
         if self.caller is not None:
-            principal = request.state.principal = await self.caller.prove(services, request)
-            given |= dict.fromkeys(self._principals, principal)
-            for name, scope in self.scopes.items():
-                assert self.permission is not None
-                given[name] = await scope.enter(services, request, name, principal, self.permission)
+            with services.shares.short():
+                principal = request.state.principal = await self.caller.prove(services, request)
+                given |= dict.fromkeys(self._principals, principal)
+                for name, scope in self.scopes.items():
+                    assert self.permission is not None
+                    given[name] = await scope.enter(services, request, name, principal, self.permission)
         for name, kind in self.in_path.items():
             given[name] = _path_member(request.path_params[name], kind)
         if self.query is not None:

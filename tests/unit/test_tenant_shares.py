@@ -5,8 +5,10 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway import tenant_shares
+from gateway.giving_way import let_others_go_first
 from gateway.refusals import DoesNotFit, TooMany
-from gateway.tenant_shares import REST, TenantShares
+from gateway.tenant_shares import REST, REST_BESIDE_OTHERS, TenantShares
 from schemas.metrics import Metrics
 
 TOOK_S = 0.02
@@ -58,6 +60,53 @@ async def test_a_long_read_is_followed_by_a_rest(refused: bool) -> None:
     async with made.long_read("acme"):
         assert loop.time() - ended > 0.9 * REST * TOOK_S  # timers of the loop are a moment early
     await finished(made)
+
+
+async def test_the_rest_is_longer_where_others_called_meanwhile() -> None:
+    """A tenth of the time is left to who reads all it can, and the rest to its neighbours."""
+    made, loop = shares(), asyncio.get_running_loop()
+    async with made.long_read("acme"), made.place("globex"):
+        await asyncio.sleep(TOOK_S)
+    ended = loop.time()
+    async with made.long_read("acme"):
+        assert loop.time() - ended > 0.9 * REST_BESIDE_OTHERS * TOOK_S
+    await finished(made)
+
+
+async def test_a_long_read_goes_on_when_no_short_call_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose caller is still to be proven counts, too; other long reads do not, and what is no long read never
+    waits."""
+    monkeypatch.setattr(tenant_shares, "GIVE_WAY_S", 60.0)
+    made = shares()
+    done: list[str] = []
+
+    async def read() -> None:
+        async with made.long_read("acme"), made.long_read("globex"):
+            await let_others_go_first()
+            done.append("read")
+
+    async with made.place("globex"):
+        with made.short():
+            reading = asyncio.create_task(read())
+            await let_others_go_first()
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        done.append("short call")
+    await reading
+    assert done == ["short call", "read"]
+    await finished(made)
+
+
+async def test_a_long_read_is_not_put_off_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an edge where somebody always calls; the wait is no part of what its rest is measured by."""
+    monkeypatch.setattr(tenant_shares, "GIVE_WAY_S", 0.05)
+    made, loop = shares(), asyncio.get_running_loop()
+    with made.short():
+        async with made.long_read("acme"):
+            await let_others_go_first()
+        ended = loop.time()
+        await finished(made)
+    assert loop.time() - ended < REST * 0.05
 
 
 async def test_a_refused_long_read_rests_though_it_took_no_time() -> None:

@@ -6,10 +6,11 @@ that shows a hundred. Read by index a page costs what it shows.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+from gateway.giving_way import let_others_go_first
 from schemas.bounds import PAGE_BYTES_MAX
 from schemas.postgres import Connection, Pool, fetch_some
 from schemas.postgres_errors import Record
@@ -36,21 +37,35 @@ async def reading(pool: Pool) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def rows(connection: Connection, made_of: Callable[[Record], T], statement: str, *arguments: Any) -> list[T]:
-    """What is made of the rows of a statement with their `data` as text: of all, or so many as more than fill a page.
+class Filling(Generic[T]):
+    """A page that is being read: what is made of rows with their `data` as text, until there are `limit` of them, or
+    they are more than fill a page.
 
     They are fetched some at a time, as many as by the size of those before them should fill the page.
     """
-    found: list[T] = []
-    characters = 0
 
-    def take(fetched: list[Record]) -> int:
-        nonlocal characters
-        found.extend(map(made_of, fetched))
-        characters += sum(len(row["data"]) for row in fetched)
-        if characters > PAGE_BYTES_MAX and len(found) > 1:
+    def __init__(self, made_of: Callable[[Record], T], limit: int) -> None:
+        self.rows: list[T] = []
+        self._made_of = made_of
+        self._limit = limit
+        self._characters = 0
+        self._next = ROWS_FIRST
+
+    @property
+    def room(self) -> int:
+        """How many more rows it takes."""
+        return 0 if self._characters > PAGE_BYTES_MAX and len(self.rows) > 1 else self._limit - len(self.rows)
+
+    async def read(self, connection: Connection, statement: str, arguments: Sequence[Any]) -> None:
+        """Take the rows of a statement, inside a transaction. Others go first between two fetches."""
+        await fetch_some(connection, statement, *arguments, first=self._next, take=self._take)
+
+    async def _take(self, fetched: list[Record]) -> int:
+        self.rows.extend(map(self._made_of, fetched))
+        self._characters += sum(len(row["data"]) for row in fetched)
+        room = (PAGE_BYTES_MAX - self._characters) * len(self.rows) // self._characters + 1
+        self._next = max(1, min(ROWS_MAX, room))
+        if not self.room:
             return 0
-        return max(1, min(ROWS_MAX, (PAGE_BYTES_MAX - characters) * len(found) // characters + 1))
-
-    await fetch_some(connection, statement, *arguments, first=ROWS_FIRST, take=take)
-    return found
+        await let_others_go_first()
+        return self._next

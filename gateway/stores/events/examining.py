@@ -12,6 +12,8 @@ where it looked, and the next page goes on from there. Whoever reads all pages s
 
 Several sources, such as the projects of an organization, are read each by its own index, as many events of each as
 their number allows. What they have in common is complete only down to the place where the first of them broke off.
+
+A page looks in pieces, each a statement that is soon over, and lets others go first between them.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +23,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.stores.events import by_index
-from gateway.stores.events.by_index import STORED_SLACK
+from gateway.giving_way import let_others_go_first
+from gateway.stores.events.by_index import STORED_SLACK, Filling
 from schemas.postgres import Connection
 from schemas.postgres_errors import Record
 
@@ -30,6 +32,8 @@ T = TypeVar("T")
 
 EXAMINED_MAX = 10_000
 """Events that a page looks at; some 10 ms of Postgres."""
+PIECES = 5
+"""In which it looks at them."""
 
 Position = tuple[datetime, int, int]
 """Where an event stands in the order of a list: its time, and shard and sequence to tell equals apart."""
@@ -44,6 +48,8 @@ _LAST = """SELECT last.ts, last.shard, last.seq FROM {source} AS source (id) CRO
             ORDER BY last.ts DESC, last.shard DESC, last.seq DESC LIMIT 1"""
 _DEVICES = """SELECT DISTINCT found.device_id FROM {source} AS source (id) CROSS JOIN LATERAL (
                   {events} LIMIT $6::bigint) found"""
+_COUNT = """SELECT count(*) FROM {source} AS source (id) CROSS JOIN LATERAL (
+                SELECT FROM ({events} LIMIT $6::bigint) examined WHERE true{conditions}) found"""
 # The data are made into text outside of what is sorted: large ones would be unpacked, and written to disk, for that.
 _PAGE = """SELECT page.shard, page.seq, page.stored_at, page.type, page.device_id, page.ts, page.data::text FROM (
                SELECT found.* FROM {source} AS source (id) CROSS JOIN LATERAL (
@@ -84,12 +90,12 @@ class Examined:
         self._alone = len(sources.ids) == 1
         first = sources.ids[0] if self._alone else list(sources.ids)
         examined = max(1, EXAMINED_MAX // max(1, len(sources.ids)))
+        piece = -(-examined // PIECES)
+        self._pieces = -(-examined // piece)
         since = within.since
-        self._arguments: list[Any] = [first, list(sources.shards), since, within.until, since - STORED_SLACK, examined]
-        self._bounds = ""
+        self._arguments: list[Any] = [first, list(sources.shards), since, within.until, since - STORED_SLACK, piece]
+        self._before = within.before
         self._conditions: list[tuple[str, Any]] = []
-        if within.before is not None:
-            self._bound("<", within.before)
 
     def only(self, condition: str, value: Any) -> None:
         """Show only events that meet a condition, with `{}` for the place of its value."""
@@ -97,45 +103,79 @@ class Examined:
 
     async def devices(self, connection: Connection) -> list[UUID]:
         """The devices of these events."""
-        rows = await connection.fetch(self._text(_DEVICES, "e.device_id"), *self._arguments)
-        return [row["device_id"] for row in rows]
+        found: set[UUID] = set()
+        before = self._before
+        for _ in range(self._pieces):
+            await let_others_go_first()
+            statement, arguments = self._statement(_DEVICES, "e.device_id", before)
+            found.update(row["device_id"] for row in await connection.fetch(statement, *arguments))
+            before = await self._last(connection, before)
+            if before is None:
+                break
+        return list(found)
 
     async def read(
         self, connection: Connection, made_of: Callable[[Record], T], *, offset: int = 0, limit: int
     ) -> Part[T]:
         """The newest of those that are shown, behind `offset` of them; in one snapshot, which the connection has."""
-        up_to = None if self._alone else await self._last(connection)
-        if up_to is not None:
-            self._bound(">=", up_to)
-        statement, arguments = self.page(offset, limit)
-        rows = await by_index.rows(connection, made_of, statement, *arguments)
-        if self._alone and len(rows) < limit:
-            up_to = await self._last(connection)
-        return Part(rows, up_to)
+        page = Filling(made_of, limit)
+        before = up_to = self._before
+        for _ in range(self._pieces):
+            await let_others_go_first()
+            up_to = None if self._alone and not offset else await self._last(connection, before)
+            passed = await self._count(connection, before, up_to) if offset else 0
+            if offset and passed <= offset:
+                offset -= passed
+            else:
+                await page.read(connection, *self._page(before, up_to, offset, page.room))
+                offset = 0
+                if not page.room:
+                    return Part(page.rows)
+                if self._alone:
+                    up_to = await self._last(connection, before)
+            if up_to is None:
+                break
+            before = up_to
+        return Part(page.rows, up_to)
 
     def page(self, offset: int, limit: int) -> tuple[str, list[Any]]:
-        """The statement that reads a page, and its arguments."""
-        arguments = list(self._arguments)
-        conditions = ""
-        for condition, value in self._conditions:
-            arguments.append(value)
-            conditions += f" AND {condition.format(f'${len(arguments)}')}"
-        arguments += [offset, limit]
-        places = {"offset": f"${len(arguments) - 1}", "limit": f"${len(arguments)}"}
-        return self._text(_PAGE, "e.*", conditions=conditions, **places), arguments
+        """The statement that reads the first piece of a page, and its arguments."""
+        return self._page(self._before, None, offset, limit)
 
-    async def _last(self, connection: Connection) -> Position | None:
-        """Where the first of the sources breaks off; None when all are read to their ends."""
-        row = await connection.fetchrow(self._text(_LAST, "e.ts, e.shard, e.seq"), *self._arguments)
+    def _page(self, before: Position | None, up_to: Position | None, offset: int, limit: int) -> tuple[str, list[Any]]:
+        return self._statement(_PAGE, "e.*", before, up_to, offset=offset, limit=limit)
+
+    async def _count(self, connection: Connection, before: Position | None, up_to: Position | None) -> int:
+        """How many of a piece are shown."""
+        statement, arguments = self._statement(_COUNT, "e.*", before, up_to)
+        found: int = await connection.fetchval(statement, *arguments)
+        return found
+
+    async def _last(self, connection: Connection, before: Position | None) -> Position | None:
+        """Where the first of the sources breaks off in a piece; None when all are read to their ends."""
+        statement, arguments = self._statement(_LAST, "e.ts, e.shard, e.seq", before)
+        row = await connection.fetchrow(statement, *arguments)
         return None if row is None else (row["ts"], row["shard"], row["seq"])
 
-    def _bound(self, than: str, position: Position) -> None:
-        self._arguments += position
-        last = len(self._arguments)
-        self._bounds += f" AND {_POSITION} {than} (${last - 2}, ${last - 1}, ${last})"
-
-    def _text(self, template: str, columns: str, **parts: str) -> str:
+    def _statement(
+        self, template: str, columns: str, before: Position | None, up_to: Position | None = None, **numbers: int
+    ) -> tuple[str, list[Any]]:
+        arguments = list(self._arguments)
+        bounds = conditions = ""
+        for than, position in (("<", before), (">=", None if self._alone else up_to)):
+            if position is not None:
+                arguments += position
+                last = len(arguments)
+                bounds += f" AND {_POSITION} {than} (${last - 2}, ${last - 1}, ${last})"
+        if "{conditions}" in template:
+            for condition, value in self._conditions:
+                arguments.append(value)
+                conditions += f" AND {condition.format(f'${len(arguments)}')}"
+        places = {}
+        for name, number in numbers.items():
+            arguments.append(number)
+            places[name] = f"${len(arguments)}"
         # A single source is a constant to PostgreSQL, which then reads in order and stops where a page is full.
         source = "(VALUES ($1::uuid))" if self._alone else "unnest($1::uuid[])"
-        events = _EVENTS.format(columns=columns, column=self._column, bounds=self._bounds)
-        return template.format(source=source, events=events, **parts)
+        events = _EVENTS.format(columns=columns, column=self._column, bounds=bounds)
+        return template.format(source=source, events=events, conditions=conditions, **places), arguments

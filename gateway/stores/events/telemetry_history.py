@@ -20,8 +20,11 @@ from schemas.postgres import Connection, Pool
 from schemas.telemetry import DeviceStatus
 from schemas.times import EPOCH
 
-# Strings stored by earlier versions may hold \u0000, which PostgreSQL keeps in a json column and cannot take apart.
-_STATUS = r"replace(examined.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status'"
+# Most messages are told apart by their text, at a tenth of the cost: the status stands in it, unless a device wrote its
+# letters as escapes. Strings stored by earlier versions may hold \u0000, which PostgreSQL keeps in a json column and
+# cannot take apart.
+_STATUS = r"""CASE WHEN strpos(examined.data::text, {0}) > 0 OR strpos(examined.data::text, '\u00') > 0
+    THEN replace(examined.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status' = {0} ELSE false END"""
 
 FEW_DEVICES = 20
 """Messages of so many devices are read device by device, those of more by project."""
@@ -177,7 +180,7 @@ async def _read(
 ) -> Part[ListedMessage]:
     examined.only("examined.type = {}", "telemetry")
     if status is not None:
-        examined.only(f"{_STATUS} = {{}}", status)
+        examined.only(_STATUS, status)
     return await examined.read(connection, _listed, offset=offset, limit=limit)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec import Raw
 from owners import Owner, ago
 from projects import account_of
 
@@ -129,3 +130,17 @@ async def test_a_jump_is_not_looked_for_further_than_a_page_looks(acme: Owner) -
     await acme.call("GET", "/devices/histories", per_page=3)
     for query in ({"page": 9, "per_page": 3}, {"page": 2, "per_page": 2, "status": "error"}):
         assert await acme.call("GET", "/devices/histories", **query) == (422, TOO_DEEP)
+
+
+async def test_a_status_is_found_however_a_device_wrote_it(acme: Owner) -> None:
+    """JSON lets letters be written as escapes; the same word elsewhere in a message is no status."""
+    device = await acme.row(await acme.device())
+    texts = (b'"st\\u0061tus":"err\\u006fr"', b'"status":"error"', b'"status":"online","message":"error"')
+    for seq, text in enumerate(texts):
+        await acme.pool.execute(
+            """INSERT INTO events (shard, seq, stored_at, type, device_id, project_id, ts, data)
+               VALUES ($1, $2, now(), 'telemetry', $3, $4, $5, $6)""",
+            *(device["shard"], seq, device["id"], device["project_id"], BASE + timedelta(seconds=seq)),
+            Raw(b'{"telemetry":{%b,"telemetries":{"n":%d}}}' % (text, seq)),
+        )
+    assert (await walk(acme, status="error"))[0] == [1, 0]
