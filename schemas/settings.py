@@ -321,6 +321,10 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
     incidents_days: Annotated[_Days, Meta(description="Days that incidents are kept after they were closed.")] = 365
     dumps_days: Annotated[_Days, Meta(description="Days that dumps of devices are kept.")] = 30
     tickets_days: Annotated[_Days, Meta(description="Days that tickets are kept after they were resolved.")] = 365
+    rollouts_days: Annotated[
+        _Days,
+        Meta(description="Days that what each device did in a rollout is kept after its end; its counts stay."),
+    ] = 365
     quarantine_days: Annotated[_Days, Meta(description="Days that messages which cannot be stored are kept.")] = 90
     deleted_devices_days: Annotated[
         _Days,

@@ -4,6 +4,8 @@
     incidents      that are closed, so many days after that
     dumps          of devices, so many days after they were sent
     tickets        that are resolved, with all that was said, so many days after that
+    rollouts       that are over: their devices' parts, so many days after that. The rollout with its counts stays: it
+                   says for whom its firmware is; so does the part of a device that is still offered it
     quarantine     messages that could not be stored, so many days after they came
     devices        that were deleted: their commands, incidents, tickets, notes, dumps, states, audit, names and
                    settings go, so many days later; the row stays, since it is what turns their keys away, and their
@@ -43,6 +45,15 @@ _TICKETS = """
     DELETE FROM tickets WHERE id IN (
         SELECT id FROM tickets WHERE resolved_at < $1 ORDER BY resolved_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 """
+# Whoever is offered the firmware may fetch it because of its part. Locked, so that no device is offered it meanwhile.
+_PARTS = """
+    WITH old AS (
+        SELECT p.rollout_id, p.device_id FROM rollouts r
+          JOIN rollout_devices p ON p.rollout_id = r.id JOIN devices d ON d.id = p.device_id
+         WHERE r.settled_at < $1 AND d.latest_fw_file_id IS DISTINCT FROM r.file_id
+         ORDER BY p.rollout_id, p.device_id LIMIT $2 FOR NO KEY UPDATE OF d SKIP LOCKED)
+    DELETE FROM rollout_devices p USING old WHERE p.rollout_id = old.rollout_id AND p.device_id = old.device_id
+"""
 # Ids of a shard grow with time: its oldest rows come first.
 _QUARANTINE = """
     DELETE FROM ingest_quarantine WHERE shard = $3 AND id IN (
@@ -72,6 +83,7 @@ class Retention:
         await self._delete("incidents", _INCIDENTS, now - timedelta(days=settings.incidents_days))
         await self._delete("dumps", _DUMPS, now - timedelta(days=settings.dumps_days))
         await self._delete("tickets", _TICKETS, now - timedelta(days=settings.tickets_days))
+        await self._delete("parts in rollouts", _PARTS, now - timedelta(days=settings.rollouts_days))
         for shard in range(self._shards):
             await self._delete("quarantine", _QUARANTINE, now - timedelta(days=settings.quarantine_days), shard)
         before, emptied = now - timedelta(days=settings.deleted_devices_days), ROWS_MAX

@@ -166,7 +166,7 @@ async def poll(services: Services, device: DeviceCaller, request: Request) -> Up
     links = UpdaterLinks()
     if action is not None:
         links.deployment_base = Href(f"{base}/deploymentBase/{action.number}?c={action.file.checksum[:8]}")
-    if not (await device_view.read(services.postgres, device.id)).details:
+    if not await device_view.has_details(services.postgres, device.id):
         links.config_data = Href(f"{base}/configData")
     return UpdaterBase(UpdaterConfiguration(), links)
 

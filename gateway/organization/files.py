@@ -134,6 +134,7 @@ async def upload(services: Services, whose: Whose, file_id: UUID, body: Streamed
             body.digests,
             bytes_max,
             lambda connection, stored: uploads.fill(connection, file, stored),
+            uploads.FOR_UPDATERS,
         )
     finally:
         end()

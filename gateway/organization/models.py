@@ -1,5 +1,6 @@
 """Device models of the organization as vendor."""
 
+from collections.abc import Mapping
 from typing import Annotated
 from uuid import UUID
 
@@ -17,6 +18,8 @@ from gateway.services import Services
 from gateway.stores import models
 from gateway.stores.commands import definitions
 from gateway.stores.commands.definitions import CommandDefinition
+from gateway.stores.devices import reported_keys
+from gateway.stores.devices.reported_keys import ValueType
 from gateway.stores.models import GENERIC, Model
 from schemas.bounds import OFFLINE_THRESHOLD_S, RATE_LIMIT, STATE_BYTES, STATE_KEYS
 from schemas.license_signatures import Algorithm
@@ -31,6 +34,8 @@ StateBytes = Annotated[
 ]
 COMMANDS_MAX = 100
 """Shown beside a model in the list; all are below the model."""
+PARAMETERS_MAX = 100
+"""Shown beside a model in the list: all that it maps, and so many at most with others."""
 DeviceType = Annotated[str, Meta(min_length=1, max_length=64, description="temperature, touch, …")]
 ProductNumber = Annotated[str, Meta(max_length=64)]
 EventMappings = Annotated[
@@ -45,14 +50,17 @@ class ModelsQuery(PageQuery, kw_only=True):
 
 
 class ModelParameter(Struct):
-    """A telemetry key of a model, and the event that is made from it."""
+    """A telemetry key of a model: what its newest devices report of it, and the event that is made from it."""
 
     name: str
-    event: str
+    type: ValueType | None
+    event: str | None
 
 
 class ListedModel(Model, kw_only=True):
-    """A model, the telemetry keys that it maps, and the commands that its devices understand (at most 100)."""
+    """A model, the telemetry keys that it maps or that its newest devices report, and the commands that its devices
+    understand: 100 at most of each, but for what it maps.
+    """
 
     parameters: list[ModelParameter]
     commands: list[CommandDefinition]
@@ -97,14 +105,16 @@ async def create_model(services: Services, organization: OrganizationScope, body
 
 @endpoint("GET", "/core/v1/organization/models", caller=ORGANIZATION_KEY, permission=Permission.READ)
 async def list_models(services: Services, organization: OrganizationScope, query: ModelsQuery) -> Page[ListedModel]:
-    """List the organization's own models by name, with the telemetry keys that they map and with their commands."""
+    """List the organization's own models by name, with their telemetry keys and with their commands."""
     rows = await models.listed(services.postgres, organization.id, *paging.slice_of(query), search=query.search)
     found = paging.cut(rows, query.page, query.per_page)
-    commands = await definitions.of_models(services.postgres, [model.id for model in found.items], COMMANDS_MAX)
+    model_ids = [model.id for model in found.items]
+    commands = await definitions.of_models(services.postgres, model_ids, COMMANDS_MAX)
+    reported = await reported_keys.of_models(services.postgres, model_ids)
     items = [
         ListedModel(
             **msgspec.structs.asdict(model),
-            parameters=[ModelParameter(name, event) for name, event in sorted(model.event_mappings.items())],
+            parameters=_parameters(model.event_mappings, reported.get(model.id, {})),
             commands=commands.get(model.id, []),
         )
         for model in found.items
@@ -149,6 +159,13 @@ async def delete_model(services: Services, organization: OrganizationScope, mode
     """Delete a model that no device was registered with; its hardware keys and commands go with it."""
     await models.delete(services.postgres, organization.id, model_id)
     return Success()
+
+
+def _parameters(mapped: Mapping[str, str], reported: Mapping[str, ValueType]) -> list[ModelParameter]:
+    """All keys that are mapped, and of the others as many as there is room for."""
+    others = [name for name in sorted(reported) if name not in mapped]
+    names = sorted([*mapped, *others[: max(0, PARAMETERS_MAX - len(mapped))]])
+    return [ModelParameter(name, reported.get(name), mapped.get(name)) for name in names]
 
 
 ENDPOINTS = (create_model, list_models, read_model, change_model, delete_model)

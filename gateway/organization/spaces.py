@@ -1,5 +1,6 @@
 """The tree of spaces in a project."""
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from gateway.api.validation import (
     check_depth,
     check_place,
 )
+from gateway.organization.histories import Moment, moment_of
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
@@ -39,16 +41,22 @@ Config = dict[str, Any]
 
 
 class SpacesQuery(PageQuery, kw_only=True):
-    """Which spaces: those of one project, with this id, with this name, with this in their full path; or all."""
+    """Which spaces: those of one project, with this id, with this name, with this in their full path, right below one
+    of them, made in a time; or all.
+    """
 
     project_id: UUID | None = None
     id: UUID | None = None
     name: Label | None = None
     path_includes: Annotated[str, Meta(max_length=PATH_BYTES_MAX)] | None = None
+    parent_id: UUID | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
 
     def is_long(self) -> bool:
         """So is a search, which may have to look at all spaces."""
-        return super().is_long() or (self.name, self.path_includes) != (None, None)
+        searches = (self.name, self.path_includes, self.parent_id, self.created_after, self.created_before)
+        return super().is_long() or any(one is not None for one in searches)
 
 
 class NewSpace(Struct, kw_only=True):
@@ -155,6 +163,7 @@ async def list_spaces(services: Services, organization: OrganizationScope, query
     owner = organization.id
     if query.project_id is not None:
         await projects.read(services.postgres, owner, query.project_id)
+    after_before = (_moment("Created after", query.created_after), _moment("Created before", query.created_before))
 
     async def read(window: Window) -> paging.Part[Space]:
         after = window.after
@@ -169,20 +178,27 @@ async def list_spaces(services: Services, organization: OrganizationScope, query
                 space_id=query.id,
                 name=query.name,
                 path_part=query.path_includes,
+                parent_id=query.parent_id,
+                created=after_before,
                 after=None if after is None else (str(after[0]), str(after[1])),
                 offset=window.offset,
                 limit=window.limit,
             )
         return paging.Part(part.spaces, None if part.up_to is None else [str(part.up_to[0]), part.up_to[1]])
 
+    filters = (query.project_id, query.id, query.name, query.path_includes, query.parent_id, *after_before)
     return await paging.read_part(
         services,
-        ("spaces", owner, query.project_id, query.id, query.name, query.path_includes),
+        ("spaces", owner, *filters),
         query.page,
         query.per_page,
         read,
         boundary=lambda space: [str(space.project_id), space.full_path],
     )
+
+
+def _moment(member: str, text: str | None) -> datetime | None:
+    return None if text is None else moment_of(member, text)
 
 
 @endpoint(

@@ -1,6 +1,7 @@
 """`fleetgate admin files`: firmware and other files of a model, or of an organization."""
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -73,7 +74,8 @@ async def _upload(connection: Connection, arguments: argparse.Namespace) -> Any:
     store = blobs.open_store(find())
     try:
         pieces = _read(arguments.path)
-        upload = Upload(pieces, {}, BYTES_MAX, lambda name: blob_references.lock(connection, name))
+        lock = functools.partial(blob_references.lock, connection)
+        upload = Upload(pieces, {}, BYTES_MAX, lock, uploads.FOR_UPDATERS)
         await store.put(upload)
         await uploads.fill(connection, file, upload)
     except BlobsAway as error:

@@ -80,6 +80,17 @@ async def read(connection: Executor, device_id: UUID) -> Device:
     )
 
 
+async def has_details(connection: Executor, device_id: UUID) -> bool:
+    """Whether a device has told anything of itself. Raises Unauthenticated when it was deleted."""
+    found: bool | None = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM json_object_keys(details)) FROM devices WHERE id = $1 AND deleted_at IS NULL",
+        device_id,
+    )
+    if found is None:
+        raise Unauthenticated
+    return found
+
+
 def shown(state: DeviceState) -> dict[str, Any]:
     """The merged state as devices are shown it; its status is null until the device told one."""
     return {**flat(state.telemetries), "status": state.status}

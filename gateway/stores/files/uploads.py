@@ -20,8 +20,8 @@ from schemas.postgres import Connection, Pool
 
 BLANK = "Data can't be blank"
 _ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "md5": "md5"}
-_KEPT = frozenset({"sha-256", "sha", "md5"})
-"""Updaters compare the older ones; who needs to trust bytes has the signature."""
+FOR_UPDATERS = frozenset({"sha", "md5"})
+"""Updaters compare these, of files; who needs to trust bytes has the signature."""
 
 T = TypeVar("T")
 
@@ -35,15 +35,16 @@ class Upload:
         digests: Mapping[str, bytes],
         bytes_max: int,
         named: Callable[[str], Awaitable[None]],
+        also: frozenset[str] = frozenset(),
     ) -> None:
-        """`named` is called with the name of the bytes before the store keeps them."""
+        """`named` is called with the name of the bytes before the store keeps them; `also` are further digests."""
         self._body = body
         self._digests = digests
         self._bytes_max = bytes_max
         self._named = named
         self._hashes = {
             name: hashlib.new(_ALGORITHMS[name], usedforsecurity=name not in ("sha", "md5"))
-            for name in _KEPT | {*digests}
+            for name in {"sha-256", *also, *digests}
         }
         self.size = 0
 
@@ -56,7 +57,7 @@ class Upload:
         return self.digest("sha-256")
 
     def digest(self, algorithm: str) -> str:
-        """The digest of what came so far, in hex: `sha-256`, `sha` or `md5`."""
+        """The digest of what came so far, in hex: `sha-256`, or one of those that were asked for."""
         return self._hashes[algorithm].hexdigest()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -99,10 +100,12 @@ async def store(
     digests: Mapping[str, bytes],
     bytes_max: int,
     record: Callable[[Connection, Upload], Awaitable[T]],
+    also: frozenset[str] = frozenset(),
 ) -> T:
     """Put bytes into the store and have `record` write the row that names them, in a transaction of its own.
 
-    Raises TooLarge, DoesNotFit, and what `record` raises; then the bytes are nobody's, and go.
+    `record` may ask the upload for the digests in `also`. Raises TooLarge, DoesNotFit, and what `record` raises; then
+    the bytes are nobody's, and go.
     """
     async with AsyncExitStack() as stack:
         connections: list[Connection] = []
@@ -113,13 +116,16 @@ async def store(
             await blob_references.lock(connection, name)
             connections.append(connection)
 
-        upload = Upload(body, digests, bytes_max, named)
+        upload = Upload(body, digests, bytes_max, named, also)
         await blobs.put(upload)
         return await record(connections[0], upload)
 
 
 async def fill(connection: Connection, file: File, upload: Upload) -> None:
-    """Give a file its bytes; the same ones again change nothing. Raises Conflict when it has others already."""
+    """Give a file its bytes, with the digests `FOR_UPDATERS`; the same ones again change nothing.
+
+    Raises Conflict when it has others already.
+    """
     filled = await connection.fetchval(
         """UPDATE files SET checksum = $2, size = $3, sha1 = $4, md5 = $5
             WHERE id = $1 AND (checksum = $2 OR checksum IS NULL AND status = 'draft') RETURNING true""",

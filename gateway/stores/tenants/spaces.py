@@ -84,14 +84,16 @@ async def page(
     space_id: UUID | None,
     name: str | None,
     path_part: str | None,
+    parent_id: UUID | None,
+    created: tuple[datetime | None, datetime | None],
     after: tuple[str, str] | None,
     offset: int,
     limit: int,
 ) -> Part:
     """The organization's spaces, of one project or of all, by project and full path, from behind `after` on.
 
-    A page looks at `EXAMINED_MAX` of them at most, however few have that name or that part in their path. In one
-    snapshot, which the connection has.
+    A page looks at `EXAMINED_MAX` of them at most, however few have that name or that part in their path, or were made
+    from the first moment of `created` up to, not including, the second. In one snapshot, which the connection has.
     """
     arguments: list[Any] = [
         organization_id,
@@ -100,28 +102,35 @@ async def page(
         None if after is None else UUID(after[0]),
         None if after is None else after[1],
         EXAMINED_MAX,
+        *(() if parent_id is None else (parent_id,)),
     ]
+    # Left out where no parent is given: its index serves only where it is a condition.
+    looked_at = _LOOKED_AT.format(and_below="" if parent_id is None else "AND s.parent_id = $7")
+    name_at, path_at, since_at, until_at, offset_at, limit_at = (f"${len(arguments) + n}" for n in range(1, 7))
     rows = await connection.fetch(
-        f"""SELECT {_SPACE} FROM ({_LOOKED_AT} LIMIT $6) s
-             WHERE ($7::text IS NULL OR s.name = $7)
-               AND ($8::text IS NULL OR strpos(lower(s.full_path), lower($8)) > 0)
-             ORDER BY s.project_id, s.full_path OFFSET $9 LIMIT $10""",
+        f"""SELECT {_SPACE} FROM ({looked_at} LIMIT $6) s
+             WHERE ({name_at}::text IS NULL OR s.name = {name_at})
+               AND ({path_at}::text IS NULL OR strpos(lower(s.full_path), lower({path_at})) > 0)
+               AND ({since_at}::timestamptz IS NULL OR s.created_at >= {since_at})
+               AND ({until_at}::timestamptz IS NULL OR s.created_at < {until_at})
+             ORDER BY s.project_id, s.full_path OFFSET {offset_at} LIMIT {limit_at}""",
         *arguments,
         name,
         path_part,
+        *created,
         offset,
         limit,
     )
     last = None
     if len(rows) < limit:
-        last = await connection.fetchrow(f"{_LOOKED_AT} OFFSET $6::bigint - 1 LIMIT 1", *arguments)
+        last = await connection.fetchrow(f"{looked_at} OFFSET $6::bigint - 1 LIMIT 1", *arguments)
     return Part([Space(**row) for row in rows], None if last is None else (last["project_id"], last["full_path"]))
 
 
 _LOOKED_AT = """
     SELECT s.* FROM spaces s JOIN projects p ON p.id = s.project_id
      WHERE p.organization_id = $1 AND ($2::uuid IS NULL OR s.project_id = $2) AND ($3::uuid IS NULL OR s.id = $3)
-       AND ($4::uuid IS NULL OR (s.project_id, s.full_path) > ($4, $5::text))
+       AND ($4::uuid IS NULL OR (s.project_id, s.full_path) > ($4, $5::text)) {and_below}
      ORDER BY s.project_id, s.full_path
 """
 

@@ -1,9 +1,12 @@
 """Dumps: sent raw or as a form, appended to in order, kept within limits, downloaded by whose device it was."""
 
 import asyncio
+import base64
+import hashlib
 import io
 import os
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -14,6 +17,7 @@ from owners import Owner, owner
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
+from gateway.stores.files import uploads
 from schemas.metrics import Metrics
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
@@ -71,6 +75,23 @@ async def test_a_dump_is_sent_raw_appended_to_and_saved_by_a_person(fleet: Fleet
     assert await listed(unit) == []
     assert (await content(fleet.owner, unit, dump_id))[0] == 404
     assert (await send(unit, "PUT", dump_id, b"x"))[0] == 404
+
+
+async def test_bytes_of_dumps_are_hashed_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name that they have in the store, and by what their sender compares; older digests are for updaters."""
+    used: list[str] = []
+
+    def new(name: str, **options: Any) -> Any:
+        used.append(name)
+        return hashlib.sha256() if name == "sha256" else hashlib.sha512()
+
+    unit = await fleet.unit(claimed=True)
+    monkeypatch.setattr(uploads, "hashlib", SimpleNamespace(new=new))
+    dump_id = await post(unit, b"x")
+    await send(unit, "PUT", dump_id, io.BytesIO(bytes(400_000)))
+    digest = f"sha-512=:{base64.b64encode(hashlib.sha512(b'y').digest()).decode()}:"
+    assert (await send(unit, "POST", PLAIN, b"y", content_digest=digest))[0] == 201
+    assert sorted(used) == ["sha256"] * 3 + ["sha512"]
 
 
 async def test_lines_that_are_appended_become_few_parts(edge: RunningEdge, fleet: Fleet) -> None:

@@ -1,6 +1,8 @@
 """Device models, their commands and their hardware keys."""
 
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from owners import Owner
 
@@ -104,7 +106,9 @@ async def test_a_hardware_key_is_shown_once_counts_its_use_and_ends(acme: Owner)
 
 
 async def test_models_are_found_by_a_word_and_listed_with_parameters_and_commands(acme: Owner) -> None:
-    """`search` in vendor or name, in any case; a per cent sign is one. Parameters are the telemetry keys it maps."""
+    """`search` in vendor or name, in any case; a per cent sign is one. Parameters are the telemetry keys that it maps,
+    and those that its newest devices report, each with what they report.
+    """
     mapped = {"event_mappings": {"rh": "humidity.relativeHumidity", "t": "humidity.temperature"}}
     made = await acme.call("POST", "/models", {"vendor": "Söt", "name": "100% Wet", "device_type": "humidity"} | mapped)
     await acme.call("POST", f"/models/{made['id']}/commands", {"name": "dry"})
@@ -113,9 +117,25 @@ async def test_models_are_found_by_a_word_and_listed_with_parameters_and_command
         assert [one["name"] for one in found] == wanted, search
     assert [command["name"] for command in found[0]["commands"]] == ["dry"]
     assert found[0]["parameters"] == [
-        {"name": "rh", "event": "humidity.relativeHumidity"},
-        {"name": "t", "event": "humidity.temperature"},
+        {"name": "rh", "type": None, "event": "humidity.relativeHumidity"},
+        {"name": "t", "type": None, "event": "humidity.temperature"},
     ]
+    for values in ({"gone": 1}, {"t": 20.5, "door": True}, {"door": "old", "note": "x"}, {"t": 1}):
+        await acme.seen(await acme.device(model_id=UUID(made["id"])), **values)
+    await acme.seen(await acme.device(), other=1)
+    deleted = await acme.device(model_id=UUID(made["id"]), deleted_at=datetime.now(UTC))
+    await acme.seen(deleted, ended=1)
+    [found] = (await acme.call("GET", "/models", search="wet"))["items"]
+    assert [(one["name"], one["type"]) for one in found["parameters"]] == [
+        ("door", "string"),
+        ("note", "string"),
+        ("rh", None),
+        ("t", "number"),
+    ]
+    await acme.seen(await acme.device(model_id=UUID(made["id"])), **{f"k{number:03}": 1 for number in range(200)})
+    [found] = (await acme.call("GET", "/models", search="wet"))["items"]
+    named = [one["name"] for one in found["parameters"]]
+    assert (len(named), {"rh", "t"} < set(named)) == (100, True)
     assert (await acme.call("GET", "/models", search="_"))["items"] == []
     everything = (await acme.call("GET", "/models"))["items"]
     assert [(one["name"], len(one["commands"])) for one in everything] == [("100% Wet", 1), ("Sensor", 2)]

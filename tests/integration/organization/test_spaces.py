@@ -1,6 +1,7 @@
 """The tree of spaces: paths that follow names and parents, and what devices are told."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -189,6 +190,31 @@ async def test_spaces_are_found_by_id_by_name_and_by_part_of_their_path(acme: Ow
     assert await found(path_includes="%") == []
     assert await found(id=shelf["id"]) == ["Annex/Shelf"]
     assert await found(id=shelf["id"], name="Room") == []
+
+
+async def test_spaces_are_found_by_what_they_are_right_below_and_by_when_they_were_made(acme: Owner) -> None:
+    """From one moment on, up to another one; times as clients write them."""
+    top = await space(acme, "Top")
+    below = [await space(acme, name, top) for name in "BA"]
+    await space(acme, "Deep", below[0])
+    for age, one in ((3, top), (2, below[0]), (1, below[1])):
+        made = datetime.now(UTC) - timedelta(days=age)
+        await acme.pool.execute("UPDATE spaces SET created_at = $2 WHERE id = $1::text::uuid", one["id"], made)
+
+    async def found(**query: Any) -> list[str]:
+        return [one["full_path"] for one in (await acme.call("GET", "/spaces", **query))["items"]]
+
+    assert await found(parent_id=top["id"]) == ["Top/A", "Top/B"]
+    assert await found(parent_id=top["id"], name="A") == ["Top/A"]
+    assert await found(parent_id=ids.new_id()) == []
+    day = datetime.now(UTC) - timedelta(days=1, hours=12)
+    assert await found(created_before=day.timestamp()) == ["Top", "Top/B"]
+    assert await found(created_after=day.isoformat(), parent_id=top["id"]) == ["Top/A"]
+    first = await acme.call("GET", "/spaces", parent_id=top["id"], per_page=1)
+    second = await acme.call("GET", "/spaces", parent_id=top["id"], per_page=1, page=first["next_page"])
+    assert [one["full_path"] for page in (first, second) for one in page["items"]] == ["Top/A", "Top/B"]
+    for wrong in ({"created_after": "spring"}, {"created_before": 1e300}, {"parent_id": "x"}):
+        assert (await acme.call("GET", "/spaces", **wrong))[0] == 422
 
 
 async def test_a_space_changes_by_put_as_by_patch(acme: Owner) -> None:

@@ -6,9 +6,13 @@ from uuid import UUID
 
 from campaigns import Campaign, campaign, firmware
 from owners import Owner
+from prometheus_client import CollectorRegistry
 
 from schemas import keys
+from schemas.metrics import Metrics
 from schemas.redis import Redis
+from schemas.settings import WorkerSettings
+from workers.retention import Retention
 
 THIRDS = [{"percent": 34}, {"percent": 67}, {"percent": 100}]
 
@@ -383,3 +387,34 @@ async def _fails(spring: Campaign, device_id: UUID) -> None:
         device_id,
         spring.now,
     )
+
+
+async def test_parts_of_rollouts_go_so_long_after_their_end_and_nobody_else_is_offered_anything(
+    acme: Owner, redis_client: Redis
+) -> None:
+    """The rollout stays, with its counts: it says for whom its firmware is. So does the part of whom it is offered."""
+    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key="", rollouts_days=30)
+    keeper = Retention(acme.pool, Metrics(CollectorRegistry()), settings, 4)
+    done, fell_back, failed = [await acme.device() for _ in range(3)]
+    over = await campaign(acme, redis_client, retries=0, report_timeout_s=60)
+    await over.advance(seconds=1)
+    await over.reports(done, "2.0.0")
+    await over.reports(fell_back, "2.0.0")
+    await over.advance(seconds=90)
+    assert await over.states() == {done: "succeeded", fell_back: "succeeded", failed: "timed_out"}
+    await over.reports(fell_back, "1.0.0")
+    await over.advance(seconds=1)
+    younger = await campaign(acme, redis_client, "3.0.0", waves=[{"labels": {"none": "such"}}], dynamic=True)
+    await younger.advance(seconds=1)
+    before = await over.read(), await over.offered(), await younger.states()
+    assert (before[0]["status"], before[1], len(before[2])) == ("finished", {fell_back}, 3)
+    await keeper.tidy(over.now + timedelta(days=29))
+    assert len(await over.states()) == 3
+    await keeper.tidy(over.now + timedelta(days=31))
+    assert await over.states() == {fell_back: "succeeded"}
+    latecomer = await acme.device()
+    await over.reports(latecomer, "1.0.1")
+    assert (await over.read(), await over.offered(), await younger.states()) == before
+    await over.reports(fell_back, "2.0.0")
+    await keeper.tidy(over.now + timedelta(days=31))
+    assert await over.states() == {}
