@@ -30,6 +30,7 @@ from bench import (
     flush,
     history,
     idle,
+    large_file,
     mass,
     neighbour,
     outages,
@@ -145,6 +146,7 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "download" in only:
         async with rig(1_000) as servers:
             await download.run(servers, report, rounds=fewer_rounds, seconds=each_s)
+            await large_file.run(servers, report, seconds=each_s)
     if kept:
         print(f"written to {report.write()}")
 

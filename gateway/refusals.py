@@ -88,3 +88,8 @@ def retry_after_s() -> int:
 def away(what: str) -> Unavailable:
     """A store is not there for the moment."""
     return Unavailable(f"{what} is not available, try again", retry_after_s=retry_after_s())
+
+
+def full(what: str) -> Unavailable:
+    """A store takes no more for the moment; what lies in it can be had."""
+    return Unavailable(f"{what} is full, try again later", retry_after_s=retry_after_s())

@@ -47,10 +47,10 @@ from gateway.api.scopes import NOT_FOUND, Scope
 from gateway.api.texts import check_query, is_text
 from gateway.api.unknowns import Members, check_no_body, check_parameters
 from gateway.permissions import Permission
-from gateway.refusals import DoesNotFit, NotFound, Refusal, away
+from gateway.refusals import DoesNotFit, NotFound, Refusal, away, full
 from gateway.services import Services
 from schemas import logs
-from schemas.blobs.store import BlobsAway
+from schemas.blobs.store import BlobsAway, BlobsFull
 from schemas.ids import uuid_of
 from schemas.postgres import PostgresAway
 from schemas.redis import RedisAway
@@ -181,7 +181,7 @@ class Endpoint:
             refusal = away("Postgres")
         except BlobsAway as error:
             logs.event(log, logging.WARNING, "file_store_away", path=self.path, cause=str(error))
-            refusal = away("The file store")
+            refusal = full("The file store") if isinstance(error, BlobsFull) else away("The file store")
         return await self.refused(request, refusal, given)
 
     async def _serve(self, services: Services, request: Request, given: dict[str, Any]) -> Response:

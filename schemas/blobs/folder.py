@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from schemas import logs
-from schemas.blobs.store import INCOMING, PIECE_BYTES, BlobsAway, Incoming, Listed, NoBlobError
+from schemas.blobs.store import INCOMING, PIECE_BYTES, BlobsAway, BlobsFull, Incoming, Listed, NoBlobError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ LISTED_AT_ONCE = 1_000
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _CANNOT_TELL = (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 """What the kernel says when it would have to wait for the disk, or cannot tell for this file system."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 T = TypeVar("T")
 
@@ -103,7 +105,7 @@ class FolderStore:
     async def _in_thread(self, act: Callable[..., T], *arguments: object) -> T:
         """Do it in a thread, and wait for its end also when cancelled: it works on what its caller is about to close.
 
-        Raises NoBlobError, or BlobsAway for every other error of the system.
+        Raises NoBlobError, BlobsFull, or BlobsAway for every other error of the system.
         """
         doing = asyncio.get_running_loop().run_in_executor(self._threads, act, *arguments)
         try:
@@ -116,7 +118,7 @@ class FolderStore:
         except FileNotFoundError as error:
             raise NoBlobError(str(error)) from None
         except OSError as error:
-            raise BlobsAway(str(error)) from error
+            raise (BlobsFull if error.errno in _NO_ROOM else BlobsAway)(str(error)) from error
 
     def _begin(self) -> tuple[Path, int]:
         incoming = self._folder / INCOMING

@@ -9,7 +9,7 @@
 Names are the SHA-256 of the bytes, so what is put twice is there once, and nothing is ever overwritten by something
 else. Who knows which of them are needed is in Postgres (see `schemas.blob_references`).
 
-Every call raises BlobsAway for what the world does: no such host, no space left, no answer in time.
+Every call raises BlobsAway for what the world does: no such host, no answer in time; BlobsFull for no space left.
 """
 
 from collections.abc import AsyncIterator
@@ -26,6 +26,10 @@ INCOMING = "incoming/"
 
 class BlobsAway(Exception):
     """The store cannot do it at the moment; the text says why."""
+
+
+class BlobsFull(BlobsAway):
+    """The store takes no more until somebody makes room."""
 
 
 class NoBlobError(Exception):

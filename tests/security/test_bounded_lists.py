@@ -190,6 +190,8 @@ def queries(endpoint: Endpoint, places: dict[str, str]) -> Iterator[dict[str, st
             chosen = [f"organizations/{places[name]}"]
         elif UUID in kinds:
             chosen = [places.get(name, str(UUID(int=1)))]
+        elif name in ("created_after", "created_before"):
+            chosen = ["2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"]
         elif name == "mac":
             chosen = ["02:00:00:00:00:99"]
         elif name == "label_filters":
@@ -217,6 +219,7 @@ async def test_no_list_reads_more_than_it_shows_or_may_look_at(
         "project": project_id,
         "project_id": project_id,
         "space_id": str(acme.space_id),
+        "parent_id": str(acme.space_id),
         "model_id": str(acme.model_id),
         "organization": str(acme.organization_id),
         "connector_id": "c" * 20,

@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
-import errno
+import contextlib
 import hashlib
 import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -242,26 +244,48 @@ async def test_an_upload_may_take_long_while_it_comes_and_not_when_it_only_trick
         assert answer == b"HTTP/1.1 408"
 
 
-async def test_a_full_disk_is_503_for_files_and_for_nothing_else(
-    edge: RunningEdge, side: Side, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is left of what found no room, and once there is some the same upload is done."""
-    file_id, data = await side.draft(), os.urandom(600_000)
-    write, written = os.write, [0]
+@contextlib.contextmanager
+def room(size: int) -> Iterator[None]:
+    """The system lets this process, which is the edge's, write no file beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    def full(descriptor: int, piece: Any) -> int:
-        written[0] += len(piece)
-        if written[0] > 300_000:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(descriptor, piece)
 
-    with monkeypatch.context() as filling:
-        filling.setattr(os, "write", full)
-        status, answer = await side.put(file_id, data)
-        assert (status, answer["error"]) == (503, "The file store is not available, try again")
-        assert stored(edge) == []
+async def test_without_room_files_and_dumps_are_503_and_nothing_else_is(edge: RunningEdge, side: Side) -> None:
+    """Nothing is left of what found no room, what lies there can be had, and with room the same upload is done."""
+    acme = side.tenant
+    there, file_id, data = await side.filled(version="1.0.0"), await side.draft(), os.urandom(600_000)
+    device_id = await acme.device()
+    key = edge.services.access_key(device_id, 0)
+    device = f"{acme.url}/v1/devices/{device_id}"
+    before = stored(edge)
+
+    async def send(method: str, path: str, body: Any) -> tuple[int, Any, Any]:
+        headers = {"authorization": key}
+        async with acme.http.request(method, device + path, data=body, headers=headers) as answer:
+            return answer.status, await answer.json(), answer.headers
+
+    full = {"error": "The file store is full, try again later"}
+    status, dump, _ = await send("POST", "/dumps/a/b", b"begun")
+    assert status == 201
+    with room(300_000):
+        assert await side.put(file_id, data) == (503, full)
+        for method, path in (("POST", "/dumps/a/b"), ("PUT", f"/dumps/{dump['id']}")):
+            status, answer, headers = await send(method, path, data)
+            assert (status, answer, headers["retry-after"].isdigit()) == (503, full, True)
+        assert (await send("POST", "/telemetry", b'{"status":"online"}'))[0] == 201
         assert (await side.call("GET", f"/{file_id}"))["checksum"] is None
+        async with acme.http.get(f"{acme.url}{side.path}/{there}/content", headers={"authorization": side.key}) as got:
+            assert (got.status, await got.read()) == (200, b"firmware")
+        assert len(stored(edge)) == len(before) + 1
+        assert (await side.put(await side.draft("3.0.0"), b"small"))[0] == 200
     assert (await side.put(file_id, data))[0] == 200
+    assert (await send("PUT", f"/dumps/{dump['id']}", data))[:2] == (200, {"length": 5 + len(data)})
+    assert edge.services.uploads.under_way == edge.services.dumps.under_way == 0
 
 
 async def test_a_tenant_has_so_many_uploads_at_once(edge: RunningEdge, acme: Owner, globex: Owner) -> None:

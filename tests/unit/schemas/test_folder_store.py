@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.blobs.folder import FolderStore
-from schemas.blobs.store import BlobsAway, NoBlobError
+from schemas.blobs.store import BlobsAway, BlobsFull, NoBlobError
 
 
 class Given:
@@ -83,9 +83,19 @@ async def test_what_does_not_come_whole_leaves_nothing(store: FolderStore) -> No
     assert await listed(store) == {}
 
 
-@pytest.mark.parametrize(("call", "code"), [("write", errno.ENOSPC), ("fsync", errno.EIO), ("write", errno.EDQUOT)])
+@pytest.mark.parametrize(
+    ("call", "code", "raised"),
+    [
+        ("open", errno.ENOSPC, BlobsFull),
+        ("write", errno.ENOSPC, BlobsFull),
+        ("write", errno.EDQUOT, BlobsFull),
+        ("write", errno.EFBIG, BlobsFull),
+        ("fsync", errno.ENOSPC, BlobsFull),
+        ("fsync", errno.EIO, BlobsAway),
+    ],
+)
 async def test_a_full_or_failing_disk_is_a_store_that_is_away(
-    store: FolderStore, call: str, code: int, monkeypatch: pytest.MonkeyPatch
+    store: FolderStore, call: str, code: int, raised: type[BlobsAway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And leaves nothing behind either; afterwards the same bytes are put as if nothing had been."""
 
@@ -95,8 +105,9 @@ async def test_a_full_or_failing_disk_is_a_store_that_is_away(
     given = Given(b"abc")
     with monkeypatch.context() as failing:
         failing.setattr(os, call, fail)
-        with pytest.raises(BlobsAway, match=os.strerror(code)):
+        with pytest.raises(BlobsAway, match=os.strerror(code)) as away:
             await store.put(given)
+        assert away.type is raised
     assert await listed(store) == {}
     await store.put(given)
     assert await listed(store) == {given.name: 3}
