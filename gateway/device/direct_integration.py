@@ -4,6 +4,7 @@
     GET  …/{device_id}/deploymentBase/{action}          which, and where to fetch it
     POST …/{device_id}/deploymentBase/{action}/feedback how it goes
     PUT  …/{device_id}/configData                       attributes, kept as the device's details
+    GET  …/{device_id}/softwaremodules/os/artifacts/{file_id}   the bytes
 
 A door and no more: what is offered says `latest_fw_*`, files are those of the device, and what is told is evidence
 for rollouts. The tenant of an updater's settings is `default`, its controller (or target) the device's id, its target
@@ -11,15 +12,18 @@ token the access key. Contract: Eclipse hawkBit, "Direct Device Integration API"
 """
 
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway import identifiers
 from gateway.api import validation
-from gateway.api.callers.devices import DEVICE
+from gateway.api.callers.devices import DEVICE, DOWNLOADER
 from gateway.api.endpoint import Endpoint, Success, endpoint
+from gateway.device.files import DOWNLOAD_ERRORS, content
 from gateway.device.hub_url import hub_url
 from gateway.refusals import Gone, NotFound
 from gateway.services import Services
@@ -32,6 +36,10 @@ from schemas import outbox
 from schemas.life_cycle import DeviceEvent
 
 BASE = "/default/controller/v1/{device_id}"
+ARTIFACT = "/DEFAULT/controller/v1/{device_id}/softwaremodules/os/artifacts/{file_id}"
+"""Zephyr fetches files of this tenant alone, and looks for it in capitals."""
+PART = "bApp"
+"""What the firmware is, in words of the protocol: an application, as Zephyr wants it. Others take whatever it says."""
 SLEEP = "00:05:00"
 UNKNOWN, OVER = "Action not found", "Action is over: the device is offered something else now, or nothing"
 FAILED_EVENT, FAILED_CATEGORY = "firmware_update_failed", "firmware"
@@ -81,11 +89,11 @@ class Hashes(Struct):
     md5: str | None
 
 
-class ArtifactLinks(Struct, rename={"download_http": "download-http"}):
-    """Where the bytes are; which of the two there is says how they are fetched."""
+class ArtifactLinks(Struct, kw_only=True, rename={"download_http": "download-http"}):
+    """Where the bytes are. Over TLS both are the same: some updaters know only the one, some only the other."""
 
     download: Href | UnsetType = UNSET
-    download_http: Href | UnsetType = UNSET
+    download_http: Href
 
 
 class Artifact(Struct, rename={"links": "_links"}):
@@ -100,7 +108,7 @@ class Artifact(Struct, rename={"links": "_links"}):
 class Chunk(Struct):
     """A piece of software: here there is always one."""
 
-    part: Annotated[str, Meta(examples=["os"])]
+    part: Annotated[str, Meta(examples=[PART])]
     version: str
     name: str
     artifacts: list[Artifact]
@@ -177,15 +185,21 @@ async def read_action(services: Services, device: DeviceCaller, action: str, req
     found = await actions.current(services.postgres, device)
     if found is None or action != str(found.number):
         raise NotFound(UNKNOWN)
-    url = f"{hub_url(services, request)}/v1/devices/{device.id}/files/{found.file.id}/content"
-    chunk = Chunk(part="os", version=found.file.version or "", name=found.file.name, artifacts=[])
+    url = hub_url(services, request) + ARTIFACT.format(device_id=device.id, file_id=found.file.id)
+    chunk = Chunk(part=PART, version=found.file.version or "", name=found.file.name, artifacts=[])
     chunk.artifacts.append(_artifact(found.file, url))
     return DeploymentBase(action, Deployment(download="forced", update="forced", chunks=[chunk]))
 
 
 def _artifact(file: ReleasedFile, url: str) -> Artifact:
-    links = ArtifactLinks(download=Href(url)) if url.startswith("https:") else ArtifactLinks(download_http=Href(url))
+    links = ArtifactLinks(download_http=Href(url), download=Href(url) if url.startswith("https:") else UNSET)
     return Artifact(file.name, Hashes(file.checksum, file.sha1, file.md5), file.size, links)
+
+
+@endpoint("GET", ARTIFACT, caller=DOWNLOADER, errors=DOWNLOAD_ERRORS, described_answer=bytes)
+async def read_artifact(services: Services, device: DeviceCaller, file_id: UUID, request: Request) -> Response:
+    """Download the firmware of an action, whole or by one `Range`, as the device's files are."""
+    return await content(services, device, file_id, request)
 
 
 @endpoint("POST", f"{BASE}/deploymentBase/{{action}}/feedback", caller=DEVICE, errors={410: "The action is over."})
@@ -231,4 +245,4 @@ def _details(was: dict[str, Any], attributes: ConfigData) -> dict[str, Any]:
     return {**({} if attributes.mode == "replace" else was), **attributes.data}
 
 
-ENDPOINTS: tuple[Endpoint, ...] = (poll, read_action, tell_feedback, put_attributes)
+ENDPOINTS: tuple[Endpoint, ...] = (poll, read_action, read_artifact, tell_feedback, put_attributes)

@@ -64,16 +64,19 @@ async def read_file(services: Services, device: DeviceCaller, file_id: str, requ
     return _shown(base_url, device, file)
 
 
+DOWNLOAD_ERRORS = {
+    401: "The device was deleted, or its key rotated away.",
+    404: "There is no such file for this device, or neither a key nor a good token was shown.",
+    410: "It was withdrawn.",
+    503: "Too many downloads are under way; `Retry-After` says when to come back.",
+}
+
+
 @endpoint(
     "GET",
     "/v1/devices/{device_id}/files/{file_id}/content",
     caller=DOWNLOADER,
-    errors={
-        401: "The device was deleted, or its key rotated away.",
-        404: "There is no such file for this device, or neither a key nor a good token was shown.",
-        410: "It was withdrawn.",
-        503: "Too many downloads are under way; `Retry-After` says when to come back.",
-    },
+    errors=DOWNLOAD_ERRORS,
     described_answer=bytes,
 )
 async def read_content(services: Services, device: DeviceCaller, file_id: UUID, request: Request) -> Response:
@@ -82,6 +85,11 @@ async def read_content(services: Services, device: DeviceCaller, file_id: UUID, 
     Instead of its access key a device may show the `token` of a URL that a command gave it. Downloads do not count
     as calls. `Content-Digest` is the SHA-256 of a whole answer, `Repr-Digest` that of the file with every answer.
     """
+    return await content(services, device, file_id, request)
+
+
+async def content(services: Services, device: DeviceCaller, file_id: UUID, request: Request) -> Response:
+    """The bytes of a file for a device, at whichever address it asks for them."""
     file = await reach.find(services.postgres, device, file_id)
 
     async def noted(*, all_of_it: bool) -> None:
@@ -89,9 +97,9 @@ async def read_content(services: Services, device: DeviceCaller, file_id: UUID, 
 
     await services.downloads.turn(device.id)
     end = services.downloads.begin(device.id)
-    content = Content(file.checksum, file.size, file.name)
+    shown = Content(file.checksum, file.size, file.name)
     rest = services.downloads.yield_to_telemetry
-    return await downloads.answer(request, services.blobs, content, end, rest, noted if file.rolled_out else None)
+    return await downloads.answer(request, services.blobs, shown, end, rest, noted if file.rolled_out else None)
 
 
 def _shown(base_url: str, device: DeviceCaller, file: ReleasedFile) -> DeviceFile:

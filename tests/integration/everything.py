@@ -162,6 +162,7 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
     }
     imported = (await acme.call("POST", "/connectors", connector))["connector"]
     files = {side: await _files_of(acme, side) for side in ("organization", "partner")}
+    of_device = files["partner"].pop("/of_a_device")
     await _held(acme.pool, imported["id"], listed)
     action = await _offered(acme, own)
     return Everything(
@@ -175,12 +176,13 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             "/v1/": {
                 "device_id": str(own),
                 "incident_id": str(incidents[own]),
-                "file_id": files["partner"].pop("/of_a_device"),
+                "file_id": of_device,
                 "dump_id": await dump_of(acme, own, access_key(str(own), 0)),
                 "mime": "text/plain",
                 "file_name": "log.txt",
             },
             "/default/": {"device_id": str(own), "action": action},
+            "/DEFAULT/": {"device_id": str(own), "file_id": of_device},
             organization: {
                 "device_id": str(owned),
                 "dump_id": await dump_of(acme, owned, access_key(str(owned), 0)),

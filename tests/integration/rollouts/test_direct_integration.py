@@ -1,5 +1,6 @@
 """Direct Device Integration, as updaters speak it: a public client of it, unmodified, and what it does not do."""
 
+import asyncio
 import hashlib
 from pathlib import Path
 from typing import Any, get_args
@@ -7,8 +8,8 @@ from uuid import UUID
 
 import pytest
 from campaigns import Campaign
-from edges import RunningEdge
-from owners import Owner
+from edges import RunningEdge, open_shards, running_edge
+from owners import Owner, owner
 from rauc_hawkbit.ddi.client import APIError, ConfigStatusExecution, ConfigStatusResult, DDIClient
 from rauc_hawkbit.ddi.deployment_base import DeploymentStatusExecution, DeploymentStatusResult
 
@@ -69,7 +70,7 @@ async def test_a_public_updater_installs_what_a_rollout_offers(
     assert 0 < int(number) < 2**31
     [chunk] = (await ddi.deploymentBase[number](resource))["deployment"]["chunks"]
     [artifact] = chunk["artifacts"]
-    assert (chunk["part"], chunk["version"], artifact["size"]) == ("os", "2.0.0", len(IMAGE))
+    assert (chunk["part"], chunk["version"], artifact["size"]) == ("bApp", "2.0.0", len(IMAGE))
     md5 = await ddi.get_binary(artifact["_links"]["download-http"]["href"], str(tmp_path / "image"))
     assert md5 == artifact["hashes"]["md5"]
     assert artifact["hashes"]["sha1"] == hashlib.sha1(IMAGE).hexdigest()
@@ -81,6 +82,55 @@ async def test_a_public_updater_installs_what_a_rollout_offers(
     await spring.advance(seconds=1)
     assert (await spring.states(), await spring.status()) == ({device_id: "succeeded"}, "finished")
     assert "deploymentBase" not in (await ddi())["_links"]
+
+
+async def test_an_updater_of_small_devices_finds_what_it_looks_for(
+    edge: RunningEdge, acme: Owner, redis_client: Redis
+) -> None:
+    """As the one in Zephyr asks and reads: fixed sizes, one chunk of its kind, and a path that it cuts from a URL."""
+    device_id = await acme.device()
+    spring = await rolled_out(acme, redis_client)
+    key, base = f"TargetToken {edge.services.access_key(device_id, 0)}", f"/default/controller/v1/{device_id}"
+    closed = {"execution": "closed", "result": {"finished": "success"}}
+    told = {"mode": "merge", "data": {"VIN": "0123", "hwRevision": "3"}, "id": "", "time": "", "status": closed}
+    assert (await acme.ask("PUT", f"{base}/configData", told, key))[0] == 200
+    _, polled = await acme.ask("GET", base, key=key)
+    assert len(polled["config"]["polling"]["sleep"]) == 8
+    resource = polled["_links"]["deploymentBase"]["href"].partition(f"{base}/")[2]
+    assert resource.startswith("deploymentBase/")
+    assert len(resource) < 50
+    _, action = await acme.ask("GET", f"{base}/{resource}", key=key)
+    [chunk] = action["deployment"]["chunks"]
+    [artifact] = chunk["artifacts"]
+    assert (chunk["part"], artifact["hashes"]["sha256"]) == ("bApp", hashlib.sha256(IMAGE).hexdigest())
+    _, found, rest = artifact["_links"]["download-http"]["href"].partition("/DEFAULT/controller/v1")
+    assert len(found + rest) < 200
+    async with acme.http.get(acme.url + found + rest, headers={"authorization": key}) as answer:
+        assert (answer.status, await answer.read()) == (200, IMAGE)
+    async with asyncio.timeout(20):  # it is noted behind the last byte
+        while await spring.states() != {device_id: "installing"}:
+            await spring.advance(seconds=1)
+    feedback = f"{base}/deploymentBase/{action['id']}/feedback"
+    assert (await acme.ask("POST", feedback, {"id": action["id"], "time": "", "status": closed}, key))[0] == 200
+    await spring.advance(seconds=1)
+    assert await spring.states() == {device_id: "succeeded"}
+
+
+async def test_over_tls_an_action_has_both_links(dsn: str, redis_url: str, redis_client: Redis) -> None:
+    """Some updaters know only `download-http`, some prefer `download`."""
+    await open_shards(redis_client)
+    async with running_edge(dsn, redis_url, public_url="https://gateway.example") as edge:
+        acme = await owner(edge, "Acme")
+        device_id = await acme.device()
+        await rolled_out(acme, redis_client)
+        key, base = f"TargetToken {edge.services.access_key(device_id, 0)}", f"/default/controller/v1/{device_id}"
+        _, polled = await acme.ask("GET", base, key=key)
+        url = polled["_links"]["deploymentBase"]["href"]
+        assert url.startswith(f"https://gateway.example{base}/")
+        _, action = await acme.ask("GET", url.removeprefix("https://gateway.example"), key=key)
+        links = action["deployment"]["chunks"][0]["artifacts"][0]["_links"]
+        assert links["download"] == links["download-http"]
+        assert links["download"]["href"].startswith("https://gateway.example/DEFAULT/controller/v1/")
 
 
 async def test_what_failed_is_counted_and_told_and_tried_as_another_action(
