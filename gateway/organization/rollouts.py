@@ -16,9 +16,10 @@ from gateway.api.validation import Label, Name, Text
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.change import change
-from gateway.stores.rollouts import campaigns
-from gateway.stores.rollouts.campaigns import Rollout, RolloutChanges, RolloutDevice, RolloutSummary
+from gateway.stores.rollouts import campaigns, rollout_view
+from gateway.stores.rollouts.campaigns import RolloutChanges
 from gateway.stores.rollouts.plans import Issuer, Plan, PlannedWave, RolloutGate, RolloutWindow
+from gateway.stores.rollouts.rollout_view import Rollout, RolloutDevice, RolloutSummary
 from schemas.bounds import ROLLOUT_GRACE_S, ROLLOUT_RETRIES, ROLLOUT_SOAK_S, ROLLOUT_TIMEOUT_S
 from schemas.rollouts import WAVES_MAX, Channel, OnFailure, OnSuccess, PartState, RolloutAction, RolloutStatus
 
@@ -158,7 +159,7 @@ async def create_rollout(services: Services, organization: OrganizationScope, bo
 @endpoint("GET", f"{_ROLLOUTS}/{{rollout_id}}", caller=ORGANIZATION_KEY, permission=Permission.READ, errors=_NOT_FOUND)
 async def read_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
     """Read a rollout, with its devices counted by wave and outcome."""
-    return await campaigns.read(services.postgres, Issuer(organization.id, False), rollout_id)
+    return await rollout_view.read(services.postgres, Issuer(organization.id, False), rollout_id)
 
 
 @endpoint(
@@ -265,7 +266,7 @@ async def page_of(services: Services, issuer: Issuer, query: RolloutsQuery) -> P
     """A page of an issuer's rollouts."""
 
     async def read(window: Window) -> list[RolloutSummary]:
-        return await campaigns.page(
+        return await rollout_view.page(
             services.postgres,
             issuer,
             status=query.status,
@@ -283,10 +284,10 @@ async def devices_of(
     services: Services, issuer: Issuer, rollout_id: UUID, query: RolloutDevicesQuery
 ) -> Page[RolloutDevice]:
     """A page of the devices of an issuer's rollout."""
-    await campaigns.check_issued(services.postgres, issuer, rollout_id)
+    await rollout_view.check_issued(services.postgres, issuer, rollout_id)
 
     async def read(window: Window) -> list[RolloutDevice]:
-        return await campaigns.devices(
+        return await rollout_view.devices(
             services.postgres,
             rollout_id,
             state=query.state,

@@ -19,9 +19,9 @@ from gateway.organization.rollouts import (
 )
 from gateway.permissions import Permission
 from gateway.services import Services
-from gateway.stores.rollouts import campaigns
-from gateway.stores.rollouts.campaigns import Rollout, RolloutDevice, RolloutSummary
+from gateway.stores.rollouts import rollout_view
 from gateway.stores.rollouts.plans import Issuer
+from gateway.stores.rollouts.rollout_view import Rollout, RolloutDevice, RolloutSummary
 
 _ROLLOUTS = "/core/v1/partner/rollouts"
 _NOT_FOUND = {404: "Rollout not found."}
@@ -43,7 +43,7 @@ async def create_rollout(services: Services, partner: VendorScope, body: NewRoll
 @endpoint("GET", f"{_ROLLOUTS}/{{rollout_id}}", caller=PARTNER_KEY, permission=Permission.READ, errors=_NOT_FOUND)
 async def read_rollout(services: Services, partner: VendorScope, rollout_id: UUID) -> Rollout:
     """Read a rollout, with its devices counted by wave and outcome."""
-    return await campaigns.read(services.postgres, Issuer(partner.id, True), rollout_id)
+    return await rollout_view.read(services.postgres, Issuer(partner.id, True), rollout_id)
 
 
 @endpoint(

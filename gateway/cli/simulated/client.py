@@ -30,12 +30,12 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from gateway.cli.simulated.calls import ForgottenError, LaterError, send
 from gateway.cli.simulated.firmware import CorruptError, Download, RefusedError
 from gateway.cli.simulated.happenings import Happenings, Incident
 from gateway.cli.simulated.licenses import InUse, Offered, applied, ended
 from gateway.cli.stopping import stopped
 
-TIMEOUT_S = 15
 BACK_OFF_S = (1.0, 900.0)
 CONFIG_INTERVAL_S = (1.0, 86_400.0)
 REPORT_AGAIN_S = 3600.0
@@ -49,19 +49,6 @@ Command = Callable[[dict[str, Any]], Awaitable[str]]
 
 class CommandFailedError(Exception):
     """A command could not be done; the text goes to the owner."""
-
-
-class ForgottenError(Exception):
-    """The gateway does not know these keys (any more)."""
-
-
-class LaterError(Exception):
-    """It did not work this time. `status` is 0 when there was no answer; `after_s` is what a refusal asked for."""
-
-    def __init__(self, text: str, status: int = 0, after_s: float = 0.0) -> None:
-        super().__init__(text)
-        self.status = status
-        self.after_s = after_s
 
 
 class Memory(Struct):
@@ -132,12 +119,6 @@ class Named(Struct):
     """What the device needs of what the gateway knows of it."""
 
     name: str
-
-
-class Refusal(Struct):
-    """Every refusal has a sentence."""
-
-    error: str
 
 
 T = TypeVar("T")
@@ -250,7 +231,9 @@ class Device:
     async def _register(self) -> None:
         version = self.memory.firmware_version
         registration = {**self._registration, "firmware_version": version}
-        answer = await self._send("POST", f"{self._url}/v1/devices", registration, Registered)
+        answer = await send(
+            self._http, "POST", f"{self._url}/v1/devices", self.memory.access_key, registration, Registered
+        )
         hub_url = answer.hub_url.rstrip("/") if self._follow_hub_url else ""
         self.memory = Memory(
             url=self._url, id=answer.id, access_key=answer.access_key, hub_url=hub_url, firmware_version=version
@@ -383,32 +366,5 @@ class Device:
     async def _call(self, method: str, path: str, body: Any = None, answer: type[T] = dict) -> T:  # type: ignore[assignment]
         # A hub that does not answer may have moved: every other try goes to where the device registered.
         hub = self.memory.hub_url if self._failures % 2 == 0 else ""
-        return await self._send(method, f"{hub or self._url}/v1/devices/{self.memory.id}{path}", body, answer)
-
-    async def _send(self, method: str, url: str, body: Any, answer: type[T]) -> T:
-        """One call. Whatever can go wrong with it becomes ForgottenError or LaterError here."""
-        headers = {"authorization": self.memory.access_key} if self.memory.access_key else {}
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        try:
-            async with self._http.request(
-                method, url, json=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                body = await response.read()
-                if response.status == 401 and headers:
-                    raise ForgottenError
-                if response.status >= 300:
-                    after = response.headers.get("retry-after", "")
-                    after_s = float(after) if after.isascii() and after.isdigit() else 0.0
-                    raise LaterError(f"{response.status} {_sentence(body)}", response.status, after_s)
-                return msgspec.json.decode(body, type=answer)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise LaterError(f"no answer from {url}: {str(error) or type(error).__name__}") from None
-        except msgspec.MsgspecError as error:
-            raise LaterError(f"{url} does not answer as a gateway does: {error}") from None
-
-
-def _sentence(body: bytes) -> str:
-    try:
-        return msgspec.json.decode(body, type=Refusal).error
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return "without a reason"
+        url = f"{hub or self._url}/v1/devices/{self.memory.id}{path}"
+        return await send(self._http, method, url, self.memory.access_key, body, answer)

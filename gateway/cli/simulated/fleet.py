@@ -22,7 +22,8 @@ from gateway.cli.arguments import base_url, count, seconds
 from gateway.cli.demo_file import Demo, default_path
 from gateway.cli.secret_file import write_secret
 from gateway.cli.simulated import release
-from gateway.cli.simulated.client import TIMEOUT_S, Device, Memory
+from gateway.cli.simulated.calls import TIMEOUT_S
+from gateway.cli.simulated.client import Device, Memory
 from gateway.cli.simulated.happenings import Happenings
 from gateway.cli.simulated.release import ReleaseError
 from gateway.cli.stopping import stop_event, stopped

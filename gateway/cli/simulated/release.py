@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 
 from gateway.cli.demo_file import Demo
-from gateway.cli.simulated.client import TIMEOUT_S
+from gateway.cli.simulated.calls import TIMEOUT_S
 
 VERSION = "1.0.0"
 BYTES = 512 * 1024
