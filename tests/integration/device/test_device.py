@@ -1,8 +1,10 @@
 """What a device reads and says of itself, and how it ends."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import pytest
 from edges import RunningEdge
@@ -159,6 +161,64 @@ async def test_every_answer_tells_what_changed_and_versions_only_grow(fleet: Fle
     assert (await unit.waits())["space_data_version"] > seen[-1]["space_data_version"]
     assert (await unit.ask("PUT", "/space/move", {"target": "follow_parent"}))[0] == 422
     assert (await unit.ask("PUT", "/space/move", {"target": "mars"}))[0] == 422
+
+
+async def test_a_device_reads_itself_and_its_place(fleet: Fleet, acme: Owner) -> None:
+    """GET: `{id, partner, config, state, last_seen, name, firmware_version, claimed, details}`; GET space, with its
+    time of day, units and point on Earth; `follow_parent` is where the parent is.
+    """
+    parent = await fleet.unit(claimed=True)
+    unit = await fleet.unit(name="Pump", details={"a": 1})
+    assert await unit.call("GET") == {
+        "id": unit.id,
+        "partner": {"sn": unit.sn, "mac": unit.mac, "vendor": "Acme", "model": "Sensor"},
+        "config": {"version": 0, "last_updated": None},
+        "state": {"status": None},
+        "last_seen": None,
+        "name": "Pump",
+        "firmware_version": "1.0.0",
+        "claimed": False,
+        "details": {"a": 1},
+    }
+    await unit.claim()
+    place = {"latitude": 35.7, "longitude": 139.7, "location_name": "Tokyo", "time_zone": "Asia/Tokyo"}
+    place |= {
+        "temperature_units": "fahrenheit",
+        "maintenance": True,
+        "name": "Roof",
+        "project_id": str(acme.project_id),
+    }
+    roof = await acme.call("POST", "/spaces", place)
+    await acme.call("POST", f"/devices/{parent.id}/move", {"space_id": roof["id"]})
+    await unit.call("PUT", "", {"parent_id": parent.id})
+    moved = await unit.call("PUT", "/space/move", {"target": "follow_parent"})
+    seen = await unit.call("GET", "/space")
+    for answer in (moved, seen):
+        local = datetime.fromisoformat(answer.pop("local_time"))
+        assert local.utcoffset() == timedelta(hours=9)
+        assert abs(datetime.now(UTC) - local) < timedelta(minutes=1)
+    assert moved == seen
+    assert seen == {
+        "location": {"coordinates": {"lat": 35.7, "lng": 139.7}, "utc_offset": 9 * 3600, "name": "Tokyo"},
+        "temperature_units": "fahrenheit",
+        "maintenance": True,
+        "name": "Roof",
+        "device_id": unit.id,
+    }
+
+
+async def test_a_device_tells_each_member_that_it_may(fleet: Fleet, acme: Owner) -> None:
+    """PUT: `firmware_version, name, sub_model, details, space_version, config_version, parent_id, host_address`."""
+    parent, unit = await fleet.unit(claimed=True), await fleet.unit(claimed=True)
+    told = {"firmware_version": "1.2.0", "name": "Pump", "sub_model": "XL", "details": {"a": 1}, "space_version": 3}
+    told |= {"config_version": 4, "parent_id": parent.id, "host_address": "10.0.0.7"}
+    await unit.call("PUT", "", told)
+    row = dict(await acme.row(UUID(unit.id)))
+    row |= {"space_version": row["applied_space_version"], "config_version": row["applied_config_version"]}
+    assert {name: str(row[name]) if name == "parent_id" else row[name] for name in told} == told
+    await unit.call("PUT", "", {"parent_id": None, "sub_model": None, "host_address": None})
+    row = dict(await acme.row(UUID(unit.id)))
+    assert (row["parent_id"], row["sub_model"], row["host_address"], row["name"]) == (None, None, None, "Pump")
 
 
 async def test_cloud_settings_are_kept_for_the_device(fleet: Fleet, acme: Owner) -> None:

@@ -134,6 +134,18 @@ async def test_a_download_is_resumed_where_it_ended(shelf: Shelf) -> None:
     assert (other.status, other.body) == (200, DATA)
 
 
+async def test_a_modem_fetches_two_kibibytes_at_a_time(shelf: Shelf) -> None:
+    """Resumable by a modem that takes 2 KiB at a time: one range after another, the last one shorter."""
+    unit, data = await shelf.fleet.unit(), os.urandom(40 * 2048 + 7)
+    file_id, got, parts = await shelf.file(data), b"", 0
+    while len(got) < len(data):
+        part = await fetch(unit, file_id, range=f"bytes={len(got)}-{len(got) + 2047}")
+        assert (part.status, len(part.body) <= 2048) == (206, True)
+        got += part.body
+        parts += 1
+    assert (parts, hashlib.sha256(got).digest()) == (41, hashlib.sha256(data).digest())
+
+
 @pytest.mark.parametrize(
     ("method", "headers", "status", "length"),
     [

@@ -1,6 +1,7 @@
 """Rollouts end to end: waves, gates, windows, pace, and what people and devices do meanwhile."""
 
-from datetime import timedelta
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -172,6 +173,51 @@ async def test_a_gate_takes_devices_back_to_a_version(acme: Owner, redis_client:
         str(first[1]): "skipped",
     }
     assert (await acme.call("GET", f"/rollouts/{back['id']}"))["status"] == "finished"
+
+
+async def test_a_gate_aborts(acme: Owner, redis_client: Redis) -> None:
+    """`→ abort`: who waits is cancelled, nobody is taken back."""
+    for _ in range(3):
+        await acme.device()
+    gate = {"failed_count": 1, "on_failure": "abort"}
+    waves = [{"count": 2, "gate": gate}, {"percent": 100}]
+    spring = await campaign(acme, redis_client, channel="command", retries=0, waves=waves)
+    await spring.advance(seconds=1)
+    first = sorted(device_id for device_id, state in (await spring.states()).items() if state == "offered")
+    await _fails(spring, first[0])
+    await spring.advance(seconds=1)
+    found = await spring.read()
+    assert (found["status"], found["reason"]) == ("aborted", "the gate of wave 1: 1 of 1 that reported have failed")
+    assert Counter((await spring.states()).values()) == {"failed": 1, "cancelled": 2}
+    assert await spring.offered() == set()
+    assert len((await acme.call("GET", "/rollouts"))["items"]) == 1
+
+
+async def test_a_rollout_and_its_waves_begin_at_their_times(acme: Owner, redis_client: Redis) -> None:
+    """`scheduled` until its own time, which may be put off; a wave waits for its own, however soon the one before is
+    through.
+    """
+    devices = {await acme.device() for _ in range(4)}
+    begins = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    waves = [{"count": 1}, {"percent": 100, "starts_at": (begins + timedelta(hours=2)).isoformat()}]
+    spring = await campaign(acme, redis_client, starts_at=begins.isoformat(), waves=waves)
+    assert await spring.status() == "scheduled"
+    begins += timedelta(minutes=30)
+    assert (await acme.call("PATCH", spring.path, {"starts_at": begins.isoformat()}))["status"] == "scheduled"
+    await spring.advance(minutes=80)
+    assert (await spring.status(), await spring.offered()) == ("scheduled", set())
+    assert [one["id"] for one in (await acme.call("GET", "/rollouts", status="scheduled"))["items"]] == [spring.id]
+    assert (await acme.call("GET", "/rollouts", status="running"))["items"] == []
+    await spring.advance(minutes=11)
+    [first] = await spring.offered()
+    assert await spring.status() == "running"
+    await spring.reports(first, "2.0.0")
+    await spring.advance(minutes=80)
+    assert ((await spring.read())["wave"], await spring.offered()) == (1, set())
+    await spring.advance(minutes=20)
+    assert await spring.offered() == devices - {first}
+    of_wave = (await acme.call("GET", f"{spring.path}/devices", wave=1))["items"]
+    assert [part["device_id"] for part in of_wave] == [str(first)]
 
 
 async def test_a_person_lets_a_wave_pass(acme: Owner, redis_client: Redis) -> None:

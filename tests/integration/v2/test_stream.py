@@ -203,6 +203,30 @@ async def test_filters_let_pass_what_they_say(edge: Any, acme: Owner, redis_clie
     assert cellar
 
 
+async def test_what_a_device_tells_in_its_makers_words_is_streamed(edge: Any, acme: Owner, redis_client: Redis) -> None:
+    """`deviceEvent`, for who asks for it: `name, category, int_key_1/2, string_key_1/2`."""
+    device_id = await acme.device()
+    async with streaming(await account_of(acme, "project.user"), "?event_types=deviceEvent") as lines:
+        body = {"name": "door_opened", "category": "access", "int_key_1": 1, "int_key_2": 2}
+        body |= {"string_key_1": "a", "string_key_2": "b"}
+        key = edge.services.access_keys.issue(str(device_id), 0)
+        assert await acme.ask("POST", f"/v1/devices/{device_id}/events", body, key) == (200, {"status": True})
+        await send(edge, device_id, telemetries={"n": 1})
+        await store_all(edge, redis_client)
+        event = await lines.event()
+        assert event["eventType"] == "deviceEvent"
+        told = event["data"]["deviceEvent"]
+        assert told | {"updateTime": ""} == {
+            "updateTime": "",
+            "name": "door_opened",
+            "category": "access",
+            "intKey1": 1,
+            "intKey2": 2,
+            "stringKey1": "a",
+            "stringKey2": "b",
+        }
+
+
 async def test_server_sent_events_for_who_accepts_them(edge: Any, acme: Owner, redis_client: Redis) -> None:
     """The same objects, each as the data of an event."""
     device_id = await acme.device()

@@ -113,6 +113,22 @@ async def test_a_full_or_failing_disk_is_a_store_that_is_away(
     assert await listed(store) == {given.name: 3}
 
 
+async def test_bytes_are_on_disk_before_they_have_their_name(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A temporary file, fsync, rename, fsync of the folder: a power cut leaves all of it or nothing."""
+    folder, given, steps = tmp_path / "deep" / "files", Given(b"abc"), []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        steps.append((os.path.samestat(os.fstat(descriptor), folder.stat()), (folder / given.name).exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    await store.put(given)
+    assert steps == [(False, False), (True, True)]
+
+
 async def test_where_the_page_cache_cannot_be_asked_threads_read(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
