@@ -88,6 +88,7 @@ from gateway.v2 import claims as project_claims
 from gateway.v2 import (
     data_connectors,
     deliveries,
+    delivery_health,
     emulator,
     history,
     labels,
@@ -179,6 +180,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *history.ENDPOINTS,
     *stream.ENDPOINTS,
     *emulator.ENDPOINTS,
+    *delivery_health.ENDPOINTS,
     *deliveries.ENDPOINTS,
     *data_connectors.ENDPOINTS,
     *well_known.ENDPOINTS,

@@ -27,6 +27,7 @@ from schemas.postgres import Connection
 RESOURCE = "connectors"
 ONE = f"{PATH}/{{connector_id}}"
 NOT_FOUND = {404: "Connector not found."}
+OTHER_LIST = "Another list than the one that was seen is held by now."
 
 
 class ConnectorsQuery(PageQuery, kw_only=True):
@@ -70,6 +71,12 @@ class Deletion(Struct):
     """The connector's name, as proof that it is meant."""
 
     name: str = ""
+
+
+class SeenList(Struct):
+    """`held.list` of the connector as it was seen; without it, whatever list is held."""
+
+    list: str | None = None
 
 
 class Deleted(Struct):
@@ -249,12 +256,26 @@ async def sync_now(services: Services, organization: OrganizationScope, connecto
     f"{ONE}/confirm",
     caller=ORGANIZATION_KEY,
     permission=Permission.DEVELOP,
-    errors={**NOT_FOUND, 422: "No list is held."},
+    errors={**NOT_FOUND, 409: OTHER_LIST, 422: "No list is held."},
 )
-async def confirm(services: Services, organization: OrganizationScope, connector_id: str) -> Success:
+async def confirm(services: Services, organization: OrganizationScope, connector_id: str, body: SeenList) -> Success:
     """Agree to the list that is held: the next run begins at once, and applies that list alone."""
     async with locked(services, organization, connector_id) as (connection, connector):
-        await store.confirm(connection, connector)
+        await store.confirm(connection, connector, body.list)
+    return Success()
+
+
+@endpoint(
+    "POST",
+    f"{ONE}/reject",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.DEVELOP,
+    errors={**NOT_FOUND, 409: OTHER_LIST, 422: "No list is held."},
+)
+async def reject(services: Services, organization: OrganizationScope, connector_id: str, body: SeenList) -> Success:
+    """Keep the devices that the held list would take away: however often it comes, it is not applied by itself."""
+    async with locked(services, organization, connector_id) as (connection, connector):
+        await store.reject(connection, connector, body.list)
     return Success()
 
 
@@ -270,4 +291,5 @@ ENDPOINTS = (
     reauthenticate,
     sync_now,
     confirm,
+    reject,
 )

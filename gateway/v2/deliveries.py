@@ -16,10 +16,10 @@ from gateway.stores.connectors import connector_queues as queues
 from gateway.stores.connectors import data_connectors as store
 from gateway.stores.connectors import ledgers
 from gateway.stores.connectors.data_connectors import Connector
+from gateway.v2.moments import bounded
 from schemas import ids
 from schemas.events import rfc3339
 from schemas.postgres import Connection
-from schemas.times import aware
 
 RESOURCE = "data_connectors"
 TEST_WAIT_S, TEST_POLL_S = 12.0, 0.05
@@ -53,6 +53,24 @@ class Attempt(Struct, rename="camel", kw_only=True):
     answer: str
 
 
+class AttemptsQuery(Struct, kw_only=True):
+    """Which attempts: from `start_time` (in it) to `end_time` (not in it), with this result, for this cause."""
+
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    result: Literal["delivered", "failed"] | None = None
+    cause: Literal["dns", "connect", "tls", "timeout", "egress", "status", "protocol"] | None = None
+
+    def filter(self) -> ledgers.AttemptFilter:
+        """As the store reads it."""
+        return ledgers.AttemptFilter(
+            None if self.start_time is None else bounded(self.start_time, "Start time"),
+            None if self.end_time is None else bounded(self.end_time, "End time"),
+            None if self.result is None else self.result == "failed",
+            self.cause,
+        )
+
+
 class Attempts(Struct):
     """The last attempts, newest first."""
 
@@ -70,7 +88,7 @@ class Job(Struct, rename="camel", kw_only=True):
     """Long work on its queue: a replay, a synchronization, or the end of what it owed when it was disabled (drop).
 
     `events` have been put into the queue (or dropped) so far; `progress` goes from 0 to 1. It ends DONE, SUPERSEDED by
-    another synchronization, or CANCELLED because the connector was disabled.
+    another synchronization, or CANCELLED because the connector was disabled. A replay has the time range that it is of.
     """
 
     id: str
@@ -80,6 +98,8 @@ class Job(Struct, rename="camel", kw_only=True):
     progress: float
     create_time: str
     end_time: str | None
+    replayed_from: str | None
+    replayed_until: str | None
 
 
 class Jobs(Struct):
@@ -97,10 +117,11 @@ async def read_metrics(services: Services, project: ProjectScope, connector: str
 
 
 @endpoint("GET", CONNECTOR + ":attempts", caller=SERVICE_ACCOUNT, permission=Permission.READ)
-async def list_attempts(services: Services, project: ProjectScope, connector: str) -> Attempts:
-    """List its last attempts: all that failed, and some that did not."""
+async def list_attempts(services: Services, project: ProjectScope, connector: str, query: AttemptsQuery) -> Attempts:
+    """List its last attempts: the last 100 that failed, and some of those that did not."""
     found = await store.read(services.postgres, project.id, connector)
-    return Attempts([_attempt(row) for row in await ledgers.attempts(services.postgres, found.id)])
+    rows = await ledgers.attempts(services.postgres, found.id, query.filter())
+    return Attempts([_attempt(row) for row in rows])
 
 
 @endpoint("GET", CONNECTOR + ":ledger", caller=SERVICE_ACCOUNT, permission=Permission.READ)
@@ -131,7 +152,7 @@ async def synchronize(services: Services, project: ProjectScope, connector: str)
 )
 async def replay(services: Services, project: ProjectScope, connector: str, body: Replay) -> Job:
     """Send it all events of a time range once more. `…:jobs` tells how far that is."""
-    start, end = aware(body.start_time), aware(body.end_time)
+    start, end = bounded(body.start_time, "StartTime"), bounded(body.end_time, "EndTime")
     if end <= start:
         raise DoesNotFit("EndTime must be after startTime")
     async with services.postgres.acquire() as connection, connection.transaction():
@@ -187,6 +208,8 @@ def _job(job: queues.Job) -> Job:
         progress=1.0 if job.state == "DONE" else round(job.passed / max(1, job.total, job.passed), 4),
         create_time=rfc3339(job.created_at),
         end_time=None if job.ended_at is None else rfc3339(job.ended_at),
+        replayed_from=None if job.start_at is None else rfc3339(job.start_at),
+        replayed_until=None if job.end_at is None else rfc3339(job.end_at),
     )
 
 

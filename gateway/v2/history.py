@@ -1,6 +1,6 @@
 """What happened to a device: its events, newest first."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +17,7 @@ from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.events import history
 from gateway.stores.events.examining import Range
+from gateway.v2.moments import LATEST
 from gateway.v2.names import DEVICE_UNKNOWN
 from schemas import ids
 from schemas.events import EventType
@@ -25,7 +26,6 @@ from schemas.times import aware
 
 PAGE_SIZE_MAX = 1_000
 RANGE_DEFAULT = timedelta(days=1)
-LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 HistoryPosition = tuple[datetime, Annotated[int, Meta(ge=0, le=2**63 - 1)]]
 

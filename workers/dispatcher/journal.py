@@ -175,10 +175,12 @@ class Journal:
         touched, self._touched = list(self._touched), set()
         await self._pool.execute(
             """DELETE FROM delivery_attempts a
-                USING (SELECT c.id, (SELECT id FROM delivery_attempts WHERE connector_id = c.id
-                                      ORDER BY id DESC OFFSET $2 LIMIT 1) AS last
-                         FROM unnest($1::text[]) AS c (id)) AS old
-                WHERE a.connector_id = old.id AND a.id <= old.last""",
+                USING (SELECT c.id, kind.failed,
+                              (SELECT id FROM delivery_attempts
+                                WHERE connector_id = c.id AND (cause IS NOT NULL) = kind.failed
+                                ORDER BY id DESC OFFSET $2 LIMIT 1) AS last
+                         FROM unnest($1::text[]) AS c (id) CROSS JOIN (VALUES (true), (false)) AS kind (failed)) AS old
+                WHERE a.connector_id = old.id AND (a.cause IS NOT NULL) = old.failed AND a.id <= old.last""",
             touched,
             ATTEMPTS_KEPT,
         )

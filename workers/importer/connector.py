@@ -9,7 +9,7 @@ from workers.importer.holding import HeldList
 
 COLUMNS = """c.id, c.organization_id, c.project_id, c.space_id, c.provider, c.settings, c.revision, c.credentials,
                 c.inventory_at, c.failures_in_a_row, c.follow_spaces, c.held_digest, c.held_in_a_row, c.held_at,
-                c.confirmed_list, c.telemetry_failures, c.credentials_version, c.rest_until"""
+                c.confirmed_list, c.rejected_digest, c.telemetry_failures, c.credentials_version, c.rest_until"""
 """What a row of `cloud_connectors c` gives it."""
 
 
@@ -36,8 +36,9 @@ class Connector(Struct, frozen=True, kw_only=True):
     held_in_a_row: int
     held_at: datetime | None
     confirmed_list: str | None
+    rejected_digest: str | None
 
     @property
     def held(self) -> HeldList:
         """The list that is held at the moment."""
-        return HeldList(self.held_digest, self.held_in_a_row, self.held_at, self.confirmed_list)
+        return HeldList(self.held_digest, self.held_in_a_row, self.held_at, self.confirmed_list, self.rejected_digest)

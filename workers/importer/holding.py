@@ -31,6 +31,8 @@ class HeldList(NamedTuple):
     in_a_row: int
     at: datetime | None
     confirmed: str | None
+    rejected: str | None
+    """What a person refused to have taken away."""
 
     def agreeing(self, digests: Digests, now: datetime) -> tuple[int, datetime]:
         """How many lists agree with this one among them, and when the last of them was counted."""
@@ -67,4 +69,6 @@ def permitted(held: HeldList, changes: Changes, digests: Digests, now: datetime)
     """Whether a list that must be held may be applied all the same."""
     if held.confirmed is not None and held.confirmed == digests.whole:
         return True
+    if held.rejected is not None and held.rejected == digests.gone:
+        return False
     return not needs_person(changes) and held.agreeing(digests, now)[0] >= AGREEING_RUNS

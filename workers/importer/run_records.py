@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from schemas.postgres import Connection, Executor
+from workers.importer import holding
 from workers.importer.comparing import Changes
 from workers.importer.connector import Connector
 from workers.importer.holding import Digests
@@ -75,7 +76,8 @@ async def applied(
     await connection.execute(
         f"""UPDATE cloud_connectors SET status = 'Active', error = NULL, found = $4, {_NEXT_INVENTORY},
                   telemetry_at = coalesce(telemetry_at, $5), failures_in_a_row = 0, held = NULL, held_digest = NULL,
-                  held_list = NULL, held_in_a_row = 0, held_at = NULL, confirmed_list = NULL
+                  held_list = NULL, held_in_a_row = 0, held_at = NULL, confirmed_list = NULL,
+                  rejected_digest = NULL
             WHERE id = $1""",
         connector.id,
         connector.inventory_at,
@@ -88,13 +90,14 @@ async def applied(
 async def hold(
     connection: Connection,
     connector: Connector,
+    run_id: int,
     changes: Changes,
     digests: Digests,
     sentence: str,
     agreeing: tuple[int, datetime],
     next_at: datetime,
 ) -> None:
-    """A list was held: a person must look at it."""
+    """A list was held: a person must look at it, at the devices that its run shows."""
     await connection.execute(
         f"""UPDATE cloud_connectors SET status = 'Error', error = $4, held = $5, held_digest = $6, held_list = $7,
                   held_in_a_row = $8, held_at = $9, confirmed_list = NULL, {_NEXT_INVENTORY}, failures_in_a_row = 0
@@ -103,7 +106,8 @@ async def hold(
         connector.inventory_at,
         next_at,
         sentence,
-        {name: getattr(changes, name) for name in HELD_COUNTS},
+        {name: getattr(changes, name) for name in HELD_COUNTS}
+        | {"needs_person": holding.needs_person(changes), "run_id": run_id},
         digests.gone,
         digests.whole,
         *agreeing,

@@ -155,13 +155,15 @@ class Runs:
                 details: dict[str, Any] = {"skips": [skip._asdict() for skip in read.skips]}
                 if read.doubts:
                     details["nothing_excluded"] = read.doubts
+                if held:
+                    details["why_held"] = reason
                 if preview:
-                    details |= await comparing.shown(connection)
                     details["held"] = held
+                if preview or held:
+                    details |= await comparing.shown(connection)
                 else:
                     details |= await self._said(connection, changes)
-                    if not held:
-                        changes = await self._apply(connection, connector, vendor, changes)
+                    changes = await self._apply(connection, connector, vendor, changes)
                 await run_records.finish_run(
                     connection, run_id, self._clock(), changes, skipped=read.skipped, held=held, details=details
                 )
@@ -171,7 +173,7 @@ class Runs:
                 next_at = self._in(INVENTORY_S)
                 if held and reason is not None and not preview:
                     agreeing = connector.held.agreeing(digests, self._clock())
-                    await run_records.hold(connection, connector, changes, digests, reason, agreeing, next_at)
+                    await run_records.hold(connection, connector, run_id, changes, digests, reason, agreeing, next_at)
                 elif not preview:
                     telemetry_at = self._clock() if vendor.manifest.telemetry is not None else None
                     await run_records.applied(connection, connector, changes.found, next_at, telemetry_at)

@@ -21,6 +21,7 @@ def add(things: Things) -> None:
         ("runs", "its last runs", _list_runs),
         ("sync", "run it now", _sync_connector),
         ("confirm", "apply the list that is held", _confirm_connector),
+        ("reject", "keep the devices that the held list would take away", _reject_list),
         ("disable", "stop it", _disable_connector),
         ("enable", "go on", _enable_connector),
     ):
@@ -49,7 +50,7 @@ async def _show_connector(connection: Connection, arguments: argparse.Namespace)
 
 async def _list_runs(connection: Connection, arguments: argparse.Namespace) -> Any:
     found = await _held_connector(connection, arguments.id)
-    rows = await connector_runs.page(connection, found.id, after=None, offset=0, limit=LISTED_MAX)
+    rows = await connector_runs.page(connection, found.id, None, after=None, offset=0, limit=LISTED_MAX)
     return [{name: getattr(row, name) for name in row.__struct_fields__ if name != "details"} for row in rows]
 
 
@@ -62,7 +63,12 @@ async def _sync_connector(connection: Connection, arguments: argparse.Namespace)
 
 async def _confirm_connector(connection: Connection, arguments: argparse.Namespace) -> Any:
     found = await _held_connector(connection, arguments.id)
-    return {"excluded": await cloud_connectors.confirm(connection, found)}
+    return {"excluded": await cloud_connectors.confirm(connection, found, None)}
+
+
+async def _reject_list(connection: Connection, arguments: argparse.Namespace) -> Any:
+    found = await _held_connector(connection, arguments.id)
+    return {"kept": await cloud_connectors.reject(connection, found, None)}
 
 
 async def _disable_connector(connection: Connection, arguments: argparse.Namespace) -> Any:

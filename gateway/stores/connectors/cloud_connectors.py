@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.refusals import DoesNotFit, NotFound
+from gateway.refusals import Conflict, DoesNotFit, NotFound
 from gateway.stores.change import Change
 from gateway.stores.devices import deletion
 from schemas import device_trees, ids
@@ -22,7 +22,11 @@ Status = Literal["Unauthenticated", "Active", "Disabled", "Error"]
 
 
 class Held(Struct):
-    """Counts of a list that waits for a person: what it holds and would change."""
+    """A list that waits for a person: counts of what it holds and would change.
+
+    `list` tells it from others, and `run_id` is the run that shows its devices. `agreeing` lists in a row would take
+    the same devices away; three of them, some time apart, are applied, unless that `needs_person` or was `rejected`.
+    """
 
     found: int
     active: int
@@ -32,6 +36,11 @@ class Held(Struct):
     restored: int
     reenrolled: int = 0
     moved: int = 0
+    needs_person: bool = False
+    run_id: int | None = None
+    list: str | None = None
+    agreeing: int = 0
+    rejected: bool = False
 
 
 class CloudConnector(Struct):
@@ -60,7 +69,9 @@ class CloudConnector(Struct):
 
 _CONNECTOR = """
     SELECT c.id, c.name, c.provider, c.project_id, c.space_id, c.settings, c.follow_spaces, c.status, c.error,
-           c.telemetry_error, c.held, c.found AS devices_found, n.active_devices, n.excluded_devices, c.created_at,
+           c.telemetry_error, c.held, c.held_list, c.held_in_a_row,
+           coalesce(c.held_digest = c.rejected_digest, false) AS rejected,
+           c.found AS devices_found, n.active_devices, n.excluded_devices, c.created_at,
            CASE WHEN c.inventory_at < c.rest_until THEN c.rest_until ELSE c.inventory_at END AS next_sync_at
       FROM cloud_connectors c
      CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE excluded IS NULL) AS active_devices,
@@ -71,8 +82,11 @@ _CONNECTOR = """
 
 
 def _connector(row: Any) -> CloudConnector:
-    held = row["held"]
-    return CloudConnector(**{**row, "held": Held(**held) if held else None})
+    shown = dict(row)
+    list_, agreeing, rejected = (shown.pop(name) for name in ("held_list", "held_in_a_row", "rejected"))
+    if shown["held"] is not None:
+        shown["held"] = Held(**shown["held"], list=list_, agreeing=agreeing, rejected=rejected)
+    return CloudConnector(**shown)
 
 
 async def create(
@@ -226,19 +240,40 @@ async def sync(connection: Connection, connector_id: str) -> None:
     )
 
 
-async def confirm(connection: Connection, connector: CloudConnector) -> int:
-    """Agree to the held list, as it is now, and run at once; returns how many devices it excludes.
+async def confirm(connection: Connection, connector: CloudConnector, seen: str | None) -> int:
+    """Agree to the held list, if it is the one that was seen, and run at once; returns how many devices it excludes.
 
-    Raises DoesNotFit when no list is held.
+    Raises DoesNotFit when no list is held, Conflict when it is another one.
     """
-    if connector.held is None:
-        raise DoesNotFit("No list is held")
+    held = _check_held(connector, seen)
     await connection.execute(
-        """UPDATE cloud_connectors SET confirmed_list = held_list, inventory_at = now(), revision = revision + 1
+        """UPDATE cloud_connectors SET confirmed_list = held_list, rejected_digest = NULL, inventory_at = now(),
+                  revision = revision + 1 WHERE id = $1""",
+        connector.id,
+    )
+    return held.excluded
+
+
+async def reject(connection: Connection, connector: CloudConnector, seen: str | None) -> int:
+    """Refuse what the held list takes away, if it is the one that was seen; returns how many devices stay so.
+
+    Raises DoesNotFit when no list is held, Conflict when it is another one.
+    """
+    held = _check_held(connector, seen)
+    await connection.execute(
+        """UPDATE cloud_connectors SET confirmed_list = NULL, rejected_digest = held_digest, revision = revision + 1
             WHERE id = $1""",
         connector.id,
     )
-    return connector.held.excluded
+    return held.excluded
+
+
+def _check_held(connector: CloudConnector, seen: str | None) -> Held:
+    if connector.held is None:
+        raise DoesNotFit("No list is held")
+    if seen is not None and seen != connector.held.list:
+        raise Conflict("Another list is held by now: look at what it would take away")
+    return connector.held
 
 
 async def delete(change: Change, organization_id: UUID, connector_id: str, name: str) -> int:

@@ -31,9 +31,11 @@ class Job(Struct, kw_only=True):
     events: int
     passed: int
     total: int
+    start_at: datetime | None
+    end_at: datetime | None
 
 
-_JOB = "id, kind, state, created_at, ended_at, events, passed, total"
+_JOB = "id, kind, state, created_at, ended_at, events, passed, total, start_at, end_at"
 
 
 async def jobs(executor: Executor, connector_id: str) -> list[Job]:

@@ -204,12 +204,30 @@ def percentile_s(buckets: list[int], share: float) -> float:
     return 0.0
 
 
-async def attempts(executor: Executor, connector_id: str) -> list[dict[str, Any]]:
-    """The last attempts, newest first."""
+class AttemptFilter(Struct, frozen=True):
+    """Which attempts: of this time, with this result (None for both), for this cause."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    failed: bool | None = None
+    cause: str | None = None
+
+
+ALL = AttemptFilter()
+
+
+async def attempts(executor: Executor, connector_id: str, wanted: AttemptFilter = ALL) -> list[dict[str, Any]]:
+    """The last attempts, newest first; all that are kept, of those that are wanted."""
     rows = await executor.fetch(
         """SELECT at, event_id, attempt, status, cause, latency_ms, answer, waiting_id FROM delivery_attempts
-            WHERE connector_id = $1 ORDER BY id DESC LIMIT $2""",
+            WHERE connector_id = $1 AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)
+              AND ($5::boolean IS NULL OR (cause IS NOT NULL) = $5) AND ($6::text IS NULL OR cause = $6)
+            ORDER BY id DESC LIMIT $2""",
         connector_id,
-        ATTEMPTS_KEPT,
+        2 * ATTEMPTS_KEPT,
+        wanted.start,
+        wanted.end,
+        wanted.failed,
+        wanted.cause,
     )
     return [dict(row) for row in rows]

@@ -64,6 +64,23 @@ async def test_a_write_has_so_many_rows_however_many_connectors_are_busy(
     assert [(each.successes, each.errors) for each in moments] == [(10, 210), *[(10, 10)] * 8, (11, 10)]
 
 
+async def test_what_failed_keeps_its_room_however_much_succeeds(project: Project) -> None:
+    """The last of each are kept, so that a failure of this morning is found among a million successes."""
+    made, (connector,) = await busy(project, 1)
+    note(made, connector, 7, Cause.STATUS)
+    await made.write(time.time())
+    await project.pool.execute(
+        """INSERT INTO delivery_attempts (connector_id, at, event_id, attempt, latency_ms)
+           SELECT $1, now(), 'e', 1, 1 FROM generate_series(1, 3 * $2::integer)""",
+        connector,
+        ATTEMPTS_KEPT,
+    )
+    note(made, connector, 1)
+    await made.write(time.time() + journal.TRIMMED_EVERY_S)
+    kept = await ledgers.attempts(project.pool, connector)
+    assert [sum(row["cause"] is None for row in kept), len(kept)] == [ATTEMPTS_KEPT, ATTEMPTS_KEPT + 7]
+
+
 async def test_a_connector_that_is_being_deleted_holds_up_no_attempt_of_others(project: Project) -> None:
     """Its own are forgotten."""
     made, (gone, other) = await busy(project, 2)

@@ -286,6 +286,51 @@ async def test_a_held_list_is_applied_when_three_runs_in_a_row_agree(imports: Im
     assert (await imports.shown(connector))["active_devices"] == 50
 
 
+async def test_a_held_list_shows_its_devices_and_only_the_seen_one_is_confirmed(imports: Imports) -> None:
+    """The run names what would go; another list than the one that was seen is neither confirmed nor rejected."""
+    imports.cloud.has(*NAMES)
+    connector = await imports.connector()
+    await imports.sync(connector)
+    imports.cloud.has(*NAMES[:50], "fresh")
+    run = await imports.sync(connector)
+    held = (await imports.shown(connector))["held"]
+    assert (held["run_id"], held["needs_person"], held["agreeing"], held["rejected"]) == (run["id"], False, 1, False)
+    read = await imports.acme.call("GET", f"/connectors/{connector}/runs/{held['run_id']}")
+    assert read == run
+    assert [gone["vendor_id"] for gone in read["details"]["excluded"]] == sorted(NAMES[50:])
+    assert [new["vendor_id"] for new in read["details"]["created"]] == ["fresh"]
+    assert "exclude 50 of 100" in read["details"]["why_held"]
+    imports.cloud.has(*NAMES[:40], "fresh")
+    await imports.sync(connector)
+    for action in ("confirm", "reject"):
+        status, _ = await imports.acme.call("POST", f"/connectors/{connector}/{action}", {"list": held["list"]})
+        assert status == 409
+    seen = (await imports.shown(connector))["held"]["list"]
+    await imports.acme.call("POST", f"/connectors/{connector}/confirm", {"list": seen})
+    assert (await imports.sync(connector))["excluded"] == 60
+
+
+async def test_devices_that_a_person_keeps_stay_however_often_the_list_comes(imports: Imports) -> None:
+    """Until the person confirms it after all, or the list is another; an empty one is for a person alone."""
+    imports.cloud.has(*NAMES)
+    connector = await imports.connector()
+    await imports.sync(connector)
+    assert (await imports.acme.call("POST", f"/connectors/{connector}/reject"))[0] == 422
+    imports.cloud.has(*NAMES[:50])
+    await imports.sync(connector)
+    await imports.acme.call("POST", f"/connectors/{connector}/reject")
+    assert (await imports.shown(connector))["held"]["rejected"] is True
+    for _ in range(4):
+        imports.clock.move(minutes=12)
+        assert (await imports.sync(connector))["held"] is True
+    assert (await imports.shown(connector))["active_devices"] == 100
+    await imports.acme.call("POST", f"/connectors/{connector}/confirm")
+    assert (await imports.sync(connector))["excluded"] == 50
+    imports.cloud.has()
+    await imports.sync(connector)
+    assert (await imports.shown(connector))["held"]["needs_person"] is True
+
+
 async def test_items_that_are_no_devices_are_skipped_and_reported(imports: Imports) -> None:
     """Duplicate and missing ids, names too long; the rest goes on."""
     imports.cloud.devices = [

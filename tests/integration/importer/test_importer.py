@@ -77,6 +77,36 @@ async def test_a_preview_shows_what_a_sync_would_do_and_changes_nothing(imports:
     assert await imports.devices(connector) == was
 
 
+async def test_a_preview_is_asked_for_and_read_when_it_is_done(imports: Imports, running: Any) -> None:
+    """Nobody waits for it, two who ask get one, and it is found among its kind."""
+    imports.cloud.has("a")
+    connector = await imports.connector()
+    await until(lambda: _active(imports, connector, 1))
+    imports.cloud.has("a", "b")
+    begun = await imports.acme.call("POST", f"/connectors/{connector}/preview")
+    assert (begun["kind"], begun["finished_at"]) == ("preview", None)
+    path = f"/connectors/{connector}/runs"
+
+    async def done() -> Any:
+        return (await imports.acme.call("GET", f"{path}/{begun['id']}"))["finished_at"]
+
+    await until(done)
+    assert (await imports.acme.call("GET", f"{path}/{begun['id']}"))["created"] == 1
+    found = await imports.acme.call("GET", path, kind="preview")
+    assert [run["id"] for run in found["items"]] == [begun["id"]]
+    assert {run["kind"] for run in (await imports.acme.call("GET", path, kind="inventory"))["items"]} == {"inventory"}
+    for unknown in ("0", "x", "9" * 30, "%00"):
+        assert (await imports.acme.call("GET", f"{path}/{unknown}"))[0] == 404
+
+
+async def test_a_preview_that_waits_for_a_worker_serves_all_who_ask(imports: Imports) -> None:
+    """However often somebody asks, a vendor is asked once."""
+    connector = await imports.connector()
+    first, second = [await imports.acme.call("POST", f"/connectors/{connector}/preview") for _ in range(2)]
+    assert first["id"] == second["id"]
+    assert first["started_at"] is None
+
+
 async def _active(imports: Imports, connector: str, count: int) -> bool:
     return bool((await imports.shown(connector))["active_devices"] == count)
 
