@@ -231,6 +231,8 @@ WORDS: Mapping[str, tuple[Any, ...]] = {
     "disabled": (None,),
     "failingSince": (None,),
     "by": ("SYSTEM",),
+    "Fault.path": ("httpConfig.url",),
+    "Fault.error": ("Can't be blank",),
     "replayedFrom": (None,),
     "replayedUntil": (None,),
     "azureServiceBusConfig": (None,),

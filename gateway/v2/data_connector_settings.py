@@ -241,6 +241,31 @@ async def check_target(services: Services, organization_id: UUID, change: Change
             raise DoesNotFit(f"HttpConfig.url: {error}") from None
 
 
+async def faults(services: Services, organization_id: UUID, connector: Connector, change: Change) -> dict[str, str]:
+    """All that does not fit of a change to a connector, by the path of its setting; nothing is stored."""
+    draft, found = Draft(services, connector), dict[str, str]()
+
+    def note(error: DoesNotFit) -> None:
+        path = next((one.in_json for one in SETTINGS if error.text.lower().startswith(one.in_json.lower())), "")
+        text = error.text[len(path) :].lstrip(": ")
+        found.setdefault(path, text[:1].upper() + text[1:])
+
+    for setting in SETTINGS:
+        value = setting.given(change)
+        if value is not UNSET and value is not None:
+            try:
+                setting.put(draft, value)
+            except DoesNotFit as error:
+                note(error)
+    try:
+        if "httpConfig.url" not in found:
+            await check_target(services, organization_id, change)
+        draft.finish()
+    except DoesNotFit as error:
+        note(error)
+    return found
+
+
 class Setting(NamedTuple):
     """One setting: its path and column, what a change says of it, and how it is set; None sets its default."""
 
@@ -249,6 +274,11 @@ class Setting(NamedTuple):
     """Empty for what is the same for all connectors."""
     given: Callable[[Change], Any]
     put: Callable[[Draft, Any], None]
+
+    @property
+    def in_json(self) -> str:
+        """Its path as clients write it."""
+        return re.sub("_([a-z])", lambda letter: letter[1].upper(), self.path)
 
 
 T = TypeVar("T")

@@ -34,6 +34,19 @@ class DataConnectors(Struct, rename="camel"):
     next_page_token: str
 
 
+class Fault(Struct):
+    """What does not fit of one setting; `path` is empty for what is about none alone."""
+
+    path: str
+    error: str
+
+
+class Faults(Struct):
+    """All that does not fit; none where it can be saved."""
+
+    faults: list[Fault]
+
+
 class NewSecret(Struct, rename="camel"):
     """The secret from now on; the one before is used beside it for a day."""
 
@@ -61,6 +74,23 @@ async def create_connector(services: Services, project: ProjectScope, body: Chan
     async with services.postgres.acquire() as connection, connection.transaction():
         made = await store.create(connection, draft.finish())
     return shown(services, made, project)
+
+
+@endpoint("POST", CONNECTORS + ":check", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP)
+async def check_new(services: Services, project: ProjectScope, body: Change) -> Faults:
+    """See what would be refused of a new data connector, all at once; nothing is made."""
+    return _faults(await settings.faults(services, project.organization_id, store.new(project.id), body))
+
+
+@endpoint("POST", CONNECTOR + ":check", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP)
+async def check_change(services: Services, project: ProjectScope, connector: str, body: Change) -> Faults:
+    """See what would be refused of a change, all at once; nothing is changed."""
+    found = await store.read(services.postgres, project.id, connector)
+    return _faults(await settings.faults(services, project.organization_id, found, body))
+
+
+def _faults(found: dict[str, str]) -> Faults:
+    return Faults([Fault(path, text) for path, text in found.items()])
 
 
 @endpoint("POST", CONNECTOR + ":rotateSecret", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP)
@@ -112,6 +142,8 @@ async def delete_connector(services: Services, project: ProjectScope, connector:
 ENDPOINTS: tuple[Endpoint, ...] = (
     list_connectors,
     create_connector,
+    check_new,
+    check_change,
     rotate_secret,
     read_connector,
     update_connector,

@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.scopes import ProjectScope
+from gateway.api.validation import Label
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound, TimedOut
 from gateway.services import Services
@@ -54,12 +55,13 @@ class Attempt(Struct, rename="camel", kw_only=True):
 
 
 class AttemptsQuery(Struct, kw_only=True):
-    """Which attempts: from `start_time` (in it) to `end_time` (not in it), with this result, for this cause."""
+    """Which attempts: from `start_time` (in it) to `end_time` (not in it), of one event, by result and cause."""
 
     start_time: datetime | None = None
     end_time: datetime | None = None
     result: Literal["delivered", "failed"] | None = None
     cause: Literal["dns", "connect", "tls", "timeout", "egress", "status", "protocol"] | None = None
+    event_id: Label | None = None
 
     def filter(self) -> ledgers.AttemptFilter:
         """As the store reads it."""
@@ -68,6 +70,7 @@ class AttemptsQuery(Struct, kw_only=True):
             None if self.end_time is None else bounded(self.end_time, "End time"),
             None if self.result is None else self.result == "failed",
             self.cause,
+            self.event_id,
         )
 
 

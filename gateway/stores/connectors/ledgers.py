@@ -205,12 +205,13 @@ def percentile_s(buckets: list[int], share: float) -> float:
 
 
 class AttemptFilter(Struct, frozen=True):
-    """Which attempts: of this time, with this result (None for both), for this cause."""
+    """Which attempts: of this time, with this result (None for both), for this cause, of this event."""
 
     start: datetime | None = None
     end: datetime | None = None
     failed: bool | None = None
     cause: str | None = None
+    event_id: str | None = None
 
 
 ALL = AttemptFilter()
@@ -222,6 +223,7 @@ async def attempts(executor: Executor, connector_id: str, wanted: AttemptFilter 
         """SELECT at, event_id, attempt, status, cause, latency_ms, answer, waiting_id FROM delivery_attempts
             WHERE connector_id = $1 AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)
               AND ($5::boolean IS NULL OR (cause IS NOT NULL) = $5) AND ($6::text IS NULL OR cause = $6)
+              AND ($7::text IS NULL OR event_id = $7)
             ORDER BY id DESC LIMIT $2""",
         connector_id,
         2 * ATTEMPTS_KEPT,
@@ -229,5 +231,6 @@ async def attempts(executor: Executor, connector_id: str, wanted: AttemptFilter 
         wanted.end,
         wanted.failed,
         wanted.cause,
+        wanted.event_id,
     )
     return [dict(row) for row in rows]

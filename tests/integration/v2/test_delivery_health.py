@@ -146,6 +146,7 @@ async def test_attempts_are_found_by_time_result_and_cause(acme: Owner, reader: 
         ("result=failed", {"e1", "e2"}),
         ("result=delivered", {"e0", "e3"}),
         ("cause=dns", {"e2"}),
+        ("event_id=e3", {"e3"}),
         (f"start_time={from_}", {"e0", "e1", "e2"}),
         (f"startTime={from_}&endTime={to}", {"e2"}),
         (f"start_time={from_}&result=delivered", {"e0"}),
@@ -154,6 +155,30 @@ async def test_attempts_are_found_by_time_result_and_cause(acme: Owner, reader: 
         assert {each["eventId"] for each in found["attempts"]} == expected, query
     for wrong in ("result=maybe", "cause=weather", "start_time=0001-01-01T00:00:00%2B14:00", "end_time=soon"):
         assert (await reader.ask("GET", f"{path}?{wrong}"))[0] == 400, wrong
+
+
+async def test_all_that_does_not_fit_is_told_at_once_before_anything_is_saved(acme: Owner) -> None:
+    """By the path of each setting; what fits is told as nothing, and nothing is made."""
+    developer = await account_of(acme, "project.developer")
+    path = f"/v2/projects/{acme.project_id}/dataconnectors"
+    wrong = {
+        "httpConfig": {"url": "https://127.0.0.1/", "headers": {"Host": "x"}, "signatureSecret": "short"},
+        "events": ["earthquake"],
+        "delivery": {"standardWebhooks": True},
+    }
+    _, found = await developer.ask("POST", f"{path}:check", wrong)
+    assert {fault["path"] for fault in found["faults"]} >= {
+        "httpConfig.url", "httpConfig.headers", "httpConfig.signatureSecret", "events",
+    }  # fmt: skip
+    assert all(fault["error"] for fault in found["faults"])
+    _, found = await developer.ask("POST", f"{path}:check", {})
+    assert found == {"faults": [{"path": "httpConfig.url", "error": "Can't be blank"}]}
+    made = await connector(acme)
+    assert (await developer.ask("POST", f"{path}/{made}:check", {"displayName": "B"}))[1] == {"faults": []}
+    _, found = await developer.ask("POST", f"{path}/{made}:check", {"delivery": {"standardWebhooks": True}})
+    assert [fault["path"] for fault in found["faults"]] == ["delivery.standardWebhooks"]
+    assert len((await developer.ask("GET", path))[1]["dataConnectors"]) == 1
+    assert (await developer.ask("GET", f"{path}/{made}"))[1]["displayName"] == ""
 
 
 async def test_a_replay_of_times_that_no_clock_has_is_refused(acme: Owner) -> None:
