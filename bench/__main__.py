@@ -10,6 +10,7 @@
                                          folder: who ended the run goes on with it, and the next one begins at once
     python -m bench --only upkeep --devices 1000000      a million devices go offline, as many commands go
     python -m bench --only outages --outage 600          receivers that go away for up to ten minutes: half an hour
+    python -m bench --only followers                     the tail for 10,000 projects, attempts of 1,000 connectors
     python -m bench --only replicas                      what it costs that a 2xx waits for a replica of Redis
     python -m bench --only history --events 100000000   a hundred million behind a page: 60 GB of disk, half an hour
 
@@ -28,6 +29,7 @@ from bench import (
     download,
     end_to_end,
     flush,
+    followers,
     history,
     idle,
     large_file,
@@ -61,6 +63,7 @@ WORKLOADS = (
     "sync",
     "history",
     "upkeep",
+    "followers",
     "download",
     "rollout",
 )
@@ -118,6 +121,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "upkeep" in only:
         async with rig(devices) as servers:
             await upkeep.run(servers, report)
+    if "followers" in only:
+        async with rig(1_000) as servers:
+            await followers.run(servers, report)
     if "rollout" in only:
         async with rig(min(FLEET, devices)) as servers:
             await rollout.run(servers, report, seconds=2 * each_s)

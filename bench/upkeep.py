@@ -8,14 +8,13 @@ made while a reader of the log stays open, and a writer goes on.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from statistics import median
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry
 
 from bench.results import Report
 from bench.rig import MASTER_KEY, SHARDS, Rig, open_shards
+from bench.timing import median_s
 from schemas import outbox, postgres, redis
 from schemas.life_cycle import ConfigChanged
 from schemas.metrics import Metrics
@@ -70,7 +69,7 @@ async def _clock(rig: Rig, pool: Pool, client: Redis, report: Report) -> None:
     for part in (commands // 10, commands - commands // 10):
         await pool.execute(_COMMANDS, rig.device_ids[0], part, OPEN_SHARE, timeout=SEED_S)
         await pool.execute("ANALYZE commands", timeout=SEED_S)
-        took = await _median(clock.advance)
+        took = await median_s(ROUNDS, clock.advance)
         count = await pool.fetchval("SELECT count(*) FROM commands")
         report.add("upkeep", f"command clock, {count:,} commands", f"{took * 1e3:,.1f} ms", seconds=took)
     report.ratio("command_clock_ms", took * 1e3, at_most=20)
@@ -84,7 +83,7 @@ async def _sweep(rig: Rig, pool: Pool, sweep: OfflineSweep, report: Report) -> N
     for part in (rig.device_ids[:tenth], rig.device_ids[tenth:]):
         await pool.execute(_STATES, [shards[device_id] for device_id in part], part, timeout=SEED_S)
         await pool.execute("VACUUM ANALYZE device_state", timeout=SEED_S)
-        took = await _median(lambda: sweep.sweep(now))
+        took = await median_s(ROUNDS, lambda: sweep.sweep(now))
         count = await pool.fetchval(
             "SELECT count(*) FROM device_state WHERE shard = ANY($1::smallint[])", list(range(SHARDS))
         )
@@ -172,12 +171,3 @@ async def _new_day(pool: Pool, report: Report) -> None:
         await pool.execute("SELECT create_event_partitions(9)")
         took = time.perf_counter() - began
     report.add("upkeep", "six partitions beside an open reader of the log", f"{took * 1e3:,.0f} ms", seconds=took)
-
-
-async def _median(step: Callable[[], Awaitable[object]]) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        await step()
-        times.append(time.perf_counter() - began)
-    return median(times)

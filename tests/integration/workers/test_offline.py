@@ -61,6 +61,16 @@ async def test_a_device_goes_offline_once_past_its_models_threshold(acme: Owner,
     assert shown["effective_status"] == "offline"
 
 
+async def heard_of(edge: Any, redis_client: Redis, acme: Owner, device_id: Any) -> None:
+    """A message of a device, stored."""
+    shard = (await acme.row(device_id))["shard"]
+    body = entries.pack(int(NOW.timestamp() * 1e6), [str(device_id).encode(), b"00", b'{"status":"online"}'])
+    await redis_client.xadd(keys.ingest(shard), {entries.FIELD: body})
+    flusher = flusher_of(edge, redis_client)
+    await flusher.open(shard)
+    assert await flusher.flush() == 1
+
+
 async def test_the_next_message_brings_it_back(
     edge: Any, acme: Owner, sweep: OfflineSweep, redis_client: Redis
 ) -> None:
@@ -69,12 +79,7 @@ async def test_the_next_message_brings_it_back(
     await seen(acme, device_id, NOW - timedelta(hours=1))
     assert await sweep.sweep(NOW) == 1
     await acme.pool.execute("DELETE FROM event_outbox")
-    shard = (await acme.row(device_id))["shard"]
-    body = entries.pack(int(NOW.timestamp() * 1e6), [str(device_id).encode(), b"00", b'{"status":"online"}'])
-    await redis_client.xadd(keys.ingest(shard), {entries.FIELD: body})
-    flusher = flusher_of(edge, redis_client)
-    await flusher.open(shard)
-    assert await flusher.flush() == 1
+    await heard_of(edge, redis_client, acme, device_id)
     assert await offline(acme, device_id) is False
     assert await acme.pool.fetchval("SELECT closed_at IS NOT NULL FROM incidents") is True
     rows = await acme.pool.fetch("SELECT type, data FROM event_outbox ORDER BY id")
@@ -92,6 +97,21 @@ async def test_the_next_message_brings_it_back(
             },
         ),
     ]
+
+
+async def test_what_somebody_else_opened_of_that_issue_stays_open(
+    edge: Any, acme: Owner, sweep: OfflineSweep, redis_client: Redis
+) -> None:
+    """The sweep opens no second one, and the next message closes only what the sweep opened."""
+    device_id = await acme.device()
+    await seen(acme, device_id, NOW - timedelta(hours=1))
+    told = {"device_id": str(device_id), "title": "Unplugged", "issue": "offline"}
+    opened = (await acme.call("POST", "/incidents", told))["id"]
+    assert await sweep.sweep(NOW) == 1
+    await heard_of(edge, redis_client, acme, device_id)
+    assert await offline(acme, device_id) is False
+    found = await acme.pool.fetch("SELECT id::text, closed_at FROM incidents")
+    assert [tuple(row) for row in found] == [(opened, None)]
 
 
 async def test_no_incident_is_opened_of_a_suspended_device_or_in_a_space_in_maintenance(

@@ -4,15 +4,18 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas import nul, telemetry
 
 NOW = datetime(2026, 11, 27, 7, 0, tzinfo=UTC)
-TEXTS = st.text(st.sampled_from('\0\\u0a"\n/'), max_size=12)
+TEXTS = st.lists(st.sampled_from(["\0", "\\", "u0000", "u", "0", '"', "\n", "/"]), max_size=8).map("".join)
+"""Of what an escape is made of, so that many look like one."""
 
 
+@example({"\\u0000": []})
+@example({"a": ["\\\\u0000\0"]})
 @given(st.dictionaries(TEXTS, st.lists(TEXTS)))
 def test_it_is_found_when_a_text_holds_it(body: dict[str, list[str]]) -> None:
     """Whatever stands before it: backslashes come in pairs, but for the one of an escape."""
