@@ -202,7 +202,7 @@ async def change_file(services: Services, organization: OrganizationScope, file_
     "/core/v1/organization/files/{file_id}",
     caller=ORGANIZATION_KEY,
     permission=Permission.DEVELOP,
-    errors={404: "File not found.", 409: "It is released."},
+    errors={404: "File not found.", 409: "It is released, or part of a rollout whose devices are kept."},
 )
 async def delete_file(services: Services, organization: OrganizationScope, file_id: UUID) -> Success:
     """Delete a draft, or a file that was withdrawn."""

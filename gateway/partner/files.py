@@ -90,7 +90,7 @@ async def change_file(services: Services, partner: VendorScope, file_id: UUID, b
     "/core/v1/partner/files/{file_id}",
     caller=PARTNER_KEY,
     permission=Permission.DEVELOP,
-    errors={404: "File not found.", 409: "It is released."},
+    errors={404: "File not found.", 409: "It is released, or part of a rollout whose devices are kept."},
 )
 async def delete_file(services: Services, partner: VendorScope, file_id: UUID) -> Success:
     """Delete a draft, or a file that was withdrawn."""

@@ -21,6 +21,7 @@ from schemas import firmware, ids
 from schemas.postgres import Connection, Executor
 
 UNKNOWN = "File not found"
+IN_ROLLOUT = "File is part of a rollout: it can be deleted once what devices did in that is not kept any more"
 FIRMWARE = "firmware"
 FILES_MAX = 1_000
 """Of one organization, or of one model."""
@@ -211,14 +212,18 @@ async def withdraw(connection: Connection, whose: Whose, file: File, moment: dat
 async def delete(connection: Connection, file: File) -> None:
     """Delete a locked file that nobody is offered. Its bytes go when nothing refers to them any more.
 
-    Raises Conflict.
+    Its rollouts go with it, once they are over and what their devices did is not kept any more. Raises Conflict.
     """
     if file.status == "released":
         raise Conflict("File is released: withdraw it before it is deleted")
-    try:
-        await connection.execute("DELETE FROM files WHERE id = $1", file.id)
-    except asyncpg.ForeignKeyViolationError:
-        raise Conflict("File is part of a rollout") from None
+    if await connection.fetchval(
+        """SELECT EXISTS (SELECT FROM rollouts r WHERE r.file_id = $1
+                             AND (r.settled_at IS NULL
+                                  OR EXISTS (SELECT FROM rollout_devices p WHERE p.rollout_id = r.id)))""",
+        file.id,
+    ):
+        raise Conflict(IN_ROLLOUT)
+    await connection.execute("DELETE FROM files WHERE id = $1", file.id)
 
 
 async def _spread(connection: Connection, whose: Whose, file: File) -> File:

@@ -1,15 +1,24 @@
 """Plans of rollouts: what does not fit is refused by name, whose they are, and what may be changed when."""
 
+import asyncio
+from collections import Counter
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from campaigns import campaign, firmware
 from owners import Owner
+from prometheus_client import CollectorRegistry
 
+from gateway.stores.files.catalog import IN_ROLLOUT
 from schemas import ids
+from schemas.metrics import Metrics
 from schemas.redis import Redis
+from schemas.settings import WorkerSettings
+from workers.retention import Retention
 
+NEW_FIRMWARE = {"name": "F", "file_type": "firmware", "version": "4.0.0"}
 NOBODY = str(ids.new_id())
 BAD_PLANS: list[tuple[dict[str, Any], str]] = [
     ({"file_id": NOBODY}, "File id: file not found"),
@@ -135,6 +144,63 @@ async def test_waves_that_have_begun_stay_as_they_are(acme: Owner, redis_client:
     assert len(await spring.offered()) == 10 - len(before)
     await spring.act("abort")
     assert (await acme.call("PATCH", spring.path, {"name": "Autumn"}))[0] == 409
+
+
+async def test_two_people_at_one_rollout_and_a_worker_leave_one_truth(acme: Owner, redis_client: Redis) -> None:
+    """Whoever comes second is told how it stands, or that it was done; nobody waits for ever."""
+    devices = [await acme.device() for _ in range(12)]
+    spring = await campaign(acme, redis_client, waves=[{"count": 3, "gate": {"on_success": "wait"}}, {"percent": 100}])
+    spring.workers = [spring.worker(), spring.worker()]
+    said: list[Any] = []
+    for number in range(4):
+        for device_id in await spring.offered():
+            await spring.reports(device_id, "2.0.0")
+        patch = {"waves": [{"count": 3, "gate": {"on_success": "wait"}}, {"percent": 100, "soak_s": number}]}
+        async with asyncio.timeout(30):
+            *answers, _, _ = await asyncio.gather(
+                *(spring.act(action) for action in ("pause", "resume", "next_wave", "pause", "next_wave", "resume")),
+                acme.call("PATCH", spring.path, patch),
+                acme.call("PATCH", spring.path, {"max_per_minute": 100 + number}),
+                *(worker.advance(spring.now) for worker in spring.workers),
+            )
+        said += answers
+        await spring.act("resume")
+        await spring.advance(seconds=5)
+    refused = [answer for answer in said if isinstance(answer, list | tuple)]
+    assert {status for status, _ in refused} == {409}
+    async with asyncio.timeout(30):
+        while await spring.status() != "finished":
+            await spring.act("next_wave")
+            await spring.advance(seconds=5)
+            for device_id in await spring.offered():
+                await spring.reports(device_id, "2.0.0")
+    assert await spring.states() == dict.fromkeys(devices, "succeeded")
+    counted = (await spring.read())["waves"]
+    assert Counter({"succeeded": 12}) == sum((Counter(+Counter(wave["counts"])) for wave in counted), Counter())
+
+
+async def test_a_file_is_not_deleted_from_under_its_rollouts(acme: Owner, redis_client: Redis) -> None:
+    """409 while one has not ended, or what its devices did is kept: a million rows would go with the file at once."""
+    await acme.device()
+    refused = (409, IN_ROLLOUT)
+    made = await acme.call("POST", "/files", NEW_FIRMWARE | {"model_id": str(acme.model_id)})
+    planned = await campaign(acme, redis_client, file_id=UUID(made["id"]), start=False)
+    assert await acme.call("DELETE", f"/files/{made['id']}") == refused
+    await planned.act("abort")
+    await planned.advance(seconds=1)
+    assert await acme.call("DELETE", f"/files/{made['id']}") == {"success": True}
+    over = await campaign(acme, redis_client)
+    await over.advance(seconds=1)
+    await acme.partner("POST", f"/files/{over.file_id}/withdraw")
+    assert await acme.partner("DELETE", f"/files/{over.file_id}") == refused
+    await over.advance(seconds=1)
+    assert (await over.status(), set((await over.states()).values())) == ("aborted", {"cancelled"})
+    assert await acme.partner("DELETE", f"/files/{over.file_id}") == refused
+    assert (await over.read())["counts"]["cancelled"] == 1
+    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key="")
+    await Retention(acme.pool, Metrics(CollectorRegistry()), settings, 4).tidy(over.now + timedelta(days=366))
+    assert await acme.partner("DELETE", f"/files/{over.file_id}") == {"success": True}
+    assert (await over.read())[0] == 404
 
 
 async def test_a_draft_may_become_anything(acme: Owner, redis_client: Redis) -> None:
