@@ -24,6 +24,11 @@ $(BIN)/python:
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+# The client that runs the Postman collection; where there is no npm its test says that it is left out.
+.venv/newman/node_modules: tests/newman/package-lock.json | $(BIN)/python
+	@mkdir -p $(@D) && cp tests/newman/package.json tests/newman/package-lock.json $(@D)
+	@! command -v npm > /dev/null || npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+
 .venv/assets: package-lock.json requirements-node.lock gateway/portal/vendor.py | $(BIN)/python
 	@echo "installing the portal's scripts"
 	@command -v npm > /dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-node.lock
@@ -33,7 +38,7 @@ $(BIN)/python:
 run: .venv/runtime .venv/assets  ## run the whole stack with a demo tenant
 	@$(BIN)/fleetgate up --demo
 
-test: .venv/dev .venv/assets  ## run the tests on real embedded servers
+test: .venv/dev .venv/assets .venv/newman/node_modules  ## run the tests on real embedded servers
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
 mutants: .venv/dev .venv/assets  ## break each line that keeps a promise, and see its test fail (some minutes)

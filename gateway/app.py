@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import formatdate
 from importlib.metadata import version
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 from starlette.applications import Starlette
@@ -23,6 +23,7 @@ from gateway.api.addresses import unnamed_proxy
 from gateway.api.endpoint import Endpoint
 from gateway.background import Background
 from gateway.connect import authorization, invitation
+from gateway.developers import downloads
 from gateway.device import children, config, device, direct_integration, events, registration, space, telemetry
 from gateway.device import commands as device_commands
 from gateway.device import dumps as device_dumps
@@ -196,13 +197,14 @@ class State(TypedDict):
 
 def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -> Starlette:
     """The ASGI application of one edge. Connecting happens in its lifespan, and its loops run in `background`."""
-    document, page = _documents()
+    described, document, page = _documents()
     routes: list[Route] = [
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
         Route("/metrics", scrape.metrics),
         Route("/openapi.json", _fixed(document, "application/json")),
         Route("/docs", _fixed(page, "text/html", docs.CONTENT_SECURITY_POLICY)),
+        *downloads.routes(described),
         *(endpoint.route() for endpoint in ENDPOINTS),
         *authorization.ROUTES,
         *invitation.ROUTES,
@@ -229,10 +231,10 @@ def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -
 
 
 @functools.cache
-def _documents() -> tuple[bytes, bytes]:
-    """The OpenAPI document, and the page that shows it."""
+def _documents() -> tuple[dict[str, Any], bytes, bytes]:
+    """The OpenAPI document, as it is sent, and the page that shows it."""
     api = openapi.document(ENDPOINTS, version("fleetgate"))
-    return msgspec.json.encode(api), docs.page(api).encode()
+    return api, msgspec.json.encode(api), docs.page(api).encode()
 
 
 @contextlib.asynccontextmanager

@@ -16,13 +16,25 @@ MODEL = "01997a2a-9c00-7e66-a533-2b3c4d5e6f70"
 FILE = "01997a30-7700-7f88-b644-3c4d5e6f7081"
 SOMETHING = "01997a31-4400-7aaa-9755-4d5e6f708192"
 """Any other id."""
+MEMBER = "01997a33-2200-7ccc-8977-6f7081920314"
+COMMAND = "01997a34-3300-7ddd-8a88-708192031425"
+LICENSE = "01997a35-4400-7eee-8b99-819203142536"
+ORGANIZATION = "01997a2a-0000-7111-8a99-5e6f70819203"
+HARDWARE_KEY = "h7T2mQ9xV4bN6cR1"
+SERIAL_NUMBER = "TS1000042"
+MAC = "02:1a:2b:3c:4d:5e"
+CODE = "EXMP"
+ACCESS_KEY = "8f14e45fceea167a5a36dedd4bea2543"
+ADDRESS = "kari@example.com"
+ASSERTION = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhY2NvdW50In0.c2lnbmF0dXJl"
 MOMENT = "2026-05-04T12:00:00Z"
 LATER = "2026-05-04T13:00:00Z"
+FAR = "2100-01-01T00:00:00Z"
 _ROOT = "https://fleet.example"
 DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0bb822cd15d6c15b0f00a8"
 _DEVICE_NAME = f"projects/{PROJECT}/devices/{DEVICE}"
 _OWNER = "Example Foods"
-_ORGANIZATION = "organizations/01997a2a-0000-7111-8a99-5e6f70819203"
+_ORGANIZATION = f"organizations/{ORGANIZATION}"
 _ROLE = "roles/project.user"
 _TEXTS = {"room": "1.14"}
 
@@ -46,10 +58,10 @@ WORDS: Mapping[str, tuple[Any, ...]] = {
     "taken_back_from": (None,),
     "back_to_file_id": (None, FILE),
     "vendor_id": ("room-17", SOMETHING),
-    "license_id": (SOMETHING,),
-    "hardware_key": ("h7T2mQ9xV4bN6cR1",),
-    "access_key": ("8f14e45fceea167a5a36dedd4bea2543",),
-    "access_token": ("8f14e45fceea167a5a36dedd4bea2543",),
+    "license_id": (LICENSE,),
+    "hardware_key": (HARDWARE_KEY,),
+    "access_key": (ACCESS_KEY,),
+    "access_token": (ACCESS_KEY,),
     "organization_key": ("fgo_2Jq8mX5tW9vL3nB7cR4k",),
     "key": (None, "room", "fgo_2Jq8mX5tW9vL3nB7cR4k"),
     "secret": ("c2VjcmV0LW9mLWEta2V5",),
@@ -58,11 +70,19 @@ WORDS: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys(("Space.id", "DeviceSpace.id"), (SPACE,)),
     **dict.fromkeys(("Model.id", "DeviceModel.id", "ListedModel.id"), (MODEL,)),
     **dict.fromkeys(("File.id", "DeviceFile.id"), (FILE,)),
+    **dict.fromkeys(("CommandReport.id", "Command.id", "NextCommand.id", "CommandOrNothing.id"), (COMMAND,)),
+    **dict.fromkeys(("LicenseReport.id", "PendingLicense.id", "HeldLicense.id", "LicenseOrNothing.id"), (LICENSE,)),
+    "OrganizationInfo.id": (ORGANIZATION,),
+    "NewTicket.incident_id": (None,),
+    "NewOwnersRule.project_id": (None,),
+    "NewOwnersRule.space_id": (None,),
     # names and texts
-    **dict.fromkeys(("NextCommand.name", "CommandOrNothing.name", "NewCommand.name"), ("reboot",)),
+    **dict.fromkeys(("NextCommand.name", "CommandOrNothing.name"), ("reboot",)),
     **dict.fromkeys(("NewDefinition.name", "CommandDefinition.name", "DefinitionChange.name"), ("reboot",)),
     **dict.fromkeys(("NewField.name", "CommandField.name"), ("delay_s",)),
-    **dict.fromkeys(("Model.name", "ListedModel.name", "DeviceModel.name", "NewModel.name"), ("TS-1",)),
+    **dict.fromkeys(
+        ("Model.name", "ListedModel.name", "DeviceModel.name", "NewModel.name", "ModelChange.name"), ("TS-1",)
+    ),
     **dict.fromkeys(("Project.name", "Named.name", "V2Project.displayName"), ("North",)),
     **dict.fromkeys(("OrganizationInfo.name", "CustomerOrganization.name", "Organization.displayName"), (_OWNER,)),
     **dict.fromkeys(("PartnerInfo.name", "TrustedVendor.name"), ("Example Sensors",)),
@@ -118,18 +138,20 @@ WORDS: Mapping[str, tuple[Any, ...]] = {
     "soaking_since": (None,),
     "answer": ("ok",),
     "user": ("Kari Nordmann",),
-    "assignee": ("kari@example.com",),
-    "email": ("kari@example.com",),
-    "created_by": ("kari@example.com",),
-    "started_by": ("kari@example.com",),
+    "assignee": (ADDRESS,),
+    "email": (ADDRESS,),
+    "RoleChange.email": (None,),
+    "created_by": (ADDRESS,),
+    "started_by": (ADDRESS,),
     "approved_by": (None,),
-    "actor_id": ("kari@example.com",),
+    "actor_id": (ADDRESS,),
     "address": ("203.0.113.17",),
     "host_address": ("192.0.2.17",),
     # what a device is
-    "sn": ("TS1000042",),
-    "mac": ("02:1a:2b:3c:4d:5e",),
+    "sn": (SERIAL_NUMBER,),
+    "mac": (MAC,),
     "cloud_id": (None, "EXMP-0123-4567-89AB-CDEF"),
+    **dict.fromkeys(("Claim.vendor", "Claim.model", "NewClaims.vendor", "NewClaims.model"), (None,)),
     "vendor": ("Example Sensors",),
     "model": ("TS-1",),
     "sub_model": (None, "TS-1 EU"),
@@ -137,7 +159,7 @@ WORDS: Mapping[str, tuple[Any, ...]] = {
     "deviceType": ("temperature",),
     "product_number": ("100147",),
     "productNumber": ("100147",),
-    "short_code": ("EXMP",),
+    "short_code": (CODE,),
     "firmware_version": ("1.4.0",),
     "version": ("1.5.0", 4, None),
     "min_version": ("1.4.0",),
@@ -166,7 +188,7 @@ WORDS: Mapping[str, tuple[Any, ...]] = {
     "kitIds": ([],),
     "kitId": ("kit-1",),
     "transferredDevices": ([_DEVICE_NAME],),
-    "names": ([f"projects/{PROJECT}/members/{SOMETHING}"],),
+    "names": ([f"projects/{PROJECT}/members/{MEMBER}"],),
     # what a device says and is told
     "telemetries": ({"temperature": 4.5, "battery": 97},),
     "telemetry": ("temperature", True),
@@ -240,7 +262,7 @@ WORDS: Mapping[str, tuple[Any, ...]] = {
     "pubsubConfig": (None,),
     "awsSqsConfig": (None,),
     "grant_type": ("urn:ietf:params:oauth:grant-type:jwt-bearer",),
-    "assertion": ("eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhY2NvdW50In0.c2lnbmF0dXJl",),
+    "assertion": (ASSERTION,),
     "token_type": ("bearer",),
     # places, times, pages
     "latitude": (59.91,),
@@ -252,8 +274,21 @@ WORDS: Mapping[str, tuple[Any, ...]] = {
     "temperature_units": ("celsius",),
     "location": (None,),
     "path": (["North", "Cold store 3"],),
+    "Path.path": (None,),
+    "Path.name": ("Cold store 3",),
+    "maintenance": (False,),
+    "needs_file": (False,),
+    "RolloutPatch.needs_approval": (False,),
+    "ConfigChange.version": (None,),
+    **dict.fromkeys(("NewCommand.name", "NewCommand.friendly_name", "NewCommand.file_id"), (None,)),
     "target": ("unsorted",),
     "timestamp": (MOMENT,),
+    "expires_at": (FAR,),
+    "scheduled_at": (None,),
+    "starts_at": (None,),
+    "endTime": (LATER,),
+    "standardWebhooks": (False,),
+    "CommandReport.status": ("done",),
     "last_updated": (MOMENT,),
     "last_seen": (MOMENT,),
     "at": (MOMENT,),
@@ -273,7 +308,17 @@ WORDS: Mapping[str, tuple[Any, ...]] = {
     "has_next_page": (False,),
     "next_page": (None,),
     "nextPageToken": ("",),
-    "percent": (10,),
+    "percent": (100,),
+    "priority": (3,),
+    "rate_limit": (300,),
+    "offline_threshold_s": (300,),
+    "state_keys_max": (1_000,),
+    "state_bytes_max": (65_536,),
+    "retryWindowSeconds": (43_200,),
+    "maxInFlight": (None, 10),
+    "expires_in": (3_600,),
+    "utc_offset": (7_200,),
+    "latencyMs": (84,),
     "count": (None,),
     "max_per_minute": (100,),
     "failed_count": (None,),

@@ -1,9 +1,9 @@
 """The device's config: read after `config_version` grew, or set by the device itself."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.api import bodies
 from gateway.api.callers.devices import DEVICE
@@ -17,6 +17,7 @@ from gateway.stores.devices.config import Config
 from gateway.stores.devices.identity import DeviceCaller
 
 CONFIG_BYTES_MAX = 64 * 1024
+WholeConfig = Annotated[dict[str, Any], Meta(examples=[{"interval_s": 60, "version": 5}])]
 _ANSWER = {field.name for field in msgspec.structs.fields(Config)} - {"version"}
 """What the answer to GET has beside the version: a device may send that back as it came."""
 
@@ -41,7 +42,7 @@ async def read_config(services: Services, device: DeviceCaller) -> Config:
     errors={422: "The version is not newer than the stored one."},
     body_bytes_max=CONFIG_BYTES_MAX,
 )
-async def put_config(services: Services, device: DeviceCaller, body: dict[str, Any]) -> ConfigStored:
+async def put_config(services: Services, device: DeviceCaller, body: WholeConfig) -> ConfigStored:
     """Store the device's whole config: every member but `version`, which is the next one unless it is given.
 
     The current version with the config that is stored says that the device applied it. What GET answered is also taken.

@@ -1,11 +1,11 @@
 """The device itself: reads what is known of it, says what is new, removes itself."""
 
 import logging
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway import identifiers
 from gateway.api import fixed_window, validation
@@ -27,7 +27,7 @@ PUTS_MAX = 10
 PUTS_WINDOW_S = 3600
 SETTING_BYTES_MAX = 4 * 1024
 
-CloudSettings = dict[Name, Any]
+CloudSettings = Annotated[dict[Name, Any], Meta(examples=[{"property": "led", "value": "off"}])]
 
 
 class DeviceReport(Struct, kw_only=True, forbid_unknown_fields=True):

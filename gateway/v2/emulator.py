@@ -28,6 +28,7 @@ from schemas.typed_events import DEVICE_TYPES, EventError
 
 BODY_BYTES_MAX = 128 * 1024
 DEVICES = "/emulator/v2/projects/{project}/devices"
+OneEvent = Annotated[dict[str, Any], Meta(examples=[{"temperature": {"value": 4.5}}])]
 UNKNOWN = {404: "There is no such emulated device in the project."}
 
 TypeName = Annotated[str, Meta(description=", ".join(DEVICE_TYPES))]
@@ -123,7 +124,7 @@ async def delete_emulated_device(services: Services, project: ProjectScope, devi
     errors=UNKNOWN,
     body_bytes_max=BODY_BYTES_MAX,
 )
-async def publish_event(services: Services, project: ProjectScope, device: str, body: dict[str, Any]) -> dict[str, Any]:
+async def publish_event(services: Services, project: ProjectScope, device: str, body: OneEvent) -> dict[str, Any]:
     """Publish one event for an emulated device, as `{"<eventType>": {…}}`; the type must fit the device."""
     event_type, data = _only(body)
     device_id = ids.device_of_name(device)
