@@ -18,12 +18,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from gateway.api import dialects, docs, openapi
+from gateway.api import dialects, openapi
 from gateway.api.addresses import unnamed_proxy
 from gateway.api.endpoint import Endpoint
 from gateway.background import Background
 from gateway.connect import authorization, invitation
 from gateway.developers import downloads
+from gateway.developers.centre import Centre
 from gateway.device import children, config, device, direct_integration, events, registration, space, telemetry
 from gateway.device import commands as device_commands
 from gateway.device import dumps as device_dumps
@@ -197,13 +198,12 @@ class State(TypedDict):
 
 def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -> Starlette:
     """The ASGI application of one edge. Connecting happens in its lifespan, and its loops run in `background`."""
-    described, document, page = _documents()
+    described, document = _documents()
     routes: list[Route] = [
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
         Route("/metrics", scrape.metrics),
         Route("/openapi.json", _fixed(document, "application/json")),
-        Route("/docs", _fixed(page, "text/html", docs.CONTENT_SECURITY_POLICY)),
         *downloads.routes(described),
         *(endpoint.route() for endpoint in ENDPOINTS),
         *authorization.ROUTES,
@@ -226,15 +226,16 @@ def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -
         lifespan=lifespan,
         exception_handlers={HTTPException: _unrouted, Exception: _failed},  # type: ignore[dict-item]
     )
+    app.state.centre = Centre(described)
     app.router.redirect_slashes = False  # an address has one spelling
     return app
 
 
 @functools.cache
-def _documents() -> tuple[dict[str, Any], bytes, bytes]:
-    """The OpenAPI document, as it is sent, and the page that shows it."""
+def _documents() -> tuple[dict[str, Any], bytes]:
+    """The OpenAPI document, and as it is sent."""
     api = openapi.document(ENDPOINTS, version("fleetgate"))
-    return api, msgspec.json.encode(api), docs.page(api).encode()
+    return api, msgspec.json.encode(api)
 
 
 @contextlib.asynccontextmanager

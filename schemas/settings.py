@@ -201,6 +201,9 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
             description="Bearer token for /metrics (secret); without one nobody may read them.",
         ),
     ] = ""
+    docs_public: Annotated[
+        bool, Meta(description="Whether the developer centre, /docs, may be read by whoever is not signed in.")
+    ] = False
     keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="An idle connection is closed after this.")] = 75
     request_timeout_s: Annotated[_Seconds, Meta(description="A request must have arrived whole within this.")] = 20
     tls_handshake_timeout_s: Annotated[

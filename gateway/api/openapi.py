@@ -269,38 +269,6 @@ def _purpose(endpoint: Endpoint) -> str:
     return " ".join(text.partition("\n\n")[0].split())
 
 
-def fields(schema: dict[str, Any], components: dict[str, Any]) -> list[tuple[str, str, bool, str]]:
-    """The members of a schema for a person to read: name, type, whether it must be there, and its description."""
-    schema = _resolved(schema, components)
-    required = schema.get("required", [])
-    return [
-        (name, type_name(member, components), name in required, member.get("description", ""))
-        for name, member in schema.get("properties", {}).items()
-    ]
-
-
-def inner_structs(schema: dict[str, Any], components: dict[str, Any]) -> list[str]:
-    """The structs that the members of a schema are made of, at any depth, outer ones first."""
-    found: dict[str, None] = {}
-
-    def walk(part: Any, *, outermost: bool = False) -> None:
-        if isinstance(part, list):
-            for item in part:
-                walk(item)
-        elif isinstance(part, dict) and "$ref" in part:
-            name = _name(part)
-            if name not in found and "properties" in components[name]:
-                if not outermost:
-                    found[name] = None
-                walk(components[name]["properties"])
-        elif isinstance(part, dict):
-            for item in part.values():
-                walk(item)
-
-    walk(schema, outermost=True)
-    return list(found)
-
-
 def type_name(schema: dict[str, Any], components: dict[str, Any]) -> str:
     """A schema in a few words."""
     if "$ref" in schema:
@@ -317,12 +285,6 @@ def type_name(schema: dict[str, Any], components: dict[str, Any]) -> str:
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"map to {type_name(schema['additionalProperties'], components)}"
     return str(schema.get("format", schema.get("type", "any")))
-
-
-def _resolved(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" in schema:
-        return typing.cast(dict[str, Any], components[_name(schema)])
-    return schema
 
 
 def _name(reference: dict[str, Any]) -> str:

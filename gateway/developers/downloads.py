@@ -9,14 +9,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.api import dialects
+from gateway.api.callers.readers import READER
 from gateway.developers import llms, postman
+from gateway.refusals import Refusal
 
 HEADERS = {"content-security-policy": "default-src 'none'", "x-content-type-options": "nosniff"}
 JSON, TEXT = "application/json", "text/plain; charset=utf-8"
 
 
 def routes(document: dict[str, Any]) -> list[Route]:
-    """Where they are, made from an OpenAPI document. They name the gateway as it names itself."""
+    """Where they are, made from an OpenAPI document. They name the gateway as it names itself.
+
+    Whoever may read the centre may have them."""
     collection = functools.cache(lambda: msgspec.json.encode(postman.collection(document)))
     return [
         Route("/docs/postman.json", _answering(lambda url: collection(), JSON)),
@@ -31,6 +36,11 @@ def _environment(url: str) -> bytes:
 
 def _answering(made: Callable[[str], bytes], media_type: str) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
-        return Response(made(request.state.services.url), media_type=media_type, headers=HEADERS)
+        services = request.state.services
+        try:
+            await READER.prove(services, request)
+        except Refusal as refusal:
+            return dialects.PLAIN.refused(refusal)
+        return Response(made(services.url), media_type=media_type, headers=HEADERS)
 
     return answer

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
+from gateway.developers.reference import slug_of
+
 PLACES = (
     ("/docs", "Developer centre", "every call with its members, limits, refusals and samples"),
     ("/openapi.json", "OpenAPI 3.1 document", "all calls, their schemas, with an example of every body"),
@@ -24,7 +26,8 @@ def text(document: Mapping[str, Any], url: str) -> str:
     lines = [f"# {info['title']}", "", f"> {info['description']}", "", "## Documents", ""]
     lines += [f"- [{title}]({url}{path}): {about}" for path, title, about in PLACES]
     for tag, group in groupby(calls, key=lambda call: call[0]):
+        page = f"{url}/docs/reference/{slug_of(tag)}"
         lines += ["", f"## {tag}", "", purposes[tag], ""]
         for _, call, operation in group:
-            lines.append(f"- [{call}]({url}/docs#{operation['operationId']}): {operation['summary']}")
+            lines.append(f"- [{call}]({page}#{operation['operationId']}): {operation['summary']}")
     return "\n".join(lines) + "\n"

@@ -115,7 +115,13 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "release_file",
     ),
     "device: files": ("list_files", "read_file", "read_content"),
-    "device: direct integration": ("poll", "read_action", "put_attributes", "tell_feedback"),
+    "device: direct integration": (
+        "poll",
+        "read_action",
+        "read_artifact",
+        "put_attributes",
+        "tell_feedback",
+    ),
     "partner: rollouts": (
         "create_rollout",
         "list_rollouts",

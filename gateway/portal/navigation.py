@@ -1,5 +1,7 @@
 """What the portal leads to, and for whom: a line for each page that stands in the navigation."""
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from gateway.portal.visitor import Visitor
@@ -21,7 +23,16 @@ class Group(Struct, frozen=True):
     destinations: tuple[Destination, ...]
 
 
-GROUPS = (Group("Fleet", (Destination("Overview", "/overview", "fleet", "READ"),)),)
+GROUPS = (
+    Group("Fleet", (Destination("Overview", "/overview", "fleet", "READ"),)),
+    Group("Build", (Destination("Developer centre", "/docs", "fleet", "READ"),)),
+)
+
+
+def current(groups: Iterable[Group], path: str) -> str:
+    """Which of the pages that are led to one is on, or below: the innermost; "" on none of them."""
+    led_to = [one.path for group in groups for one in group.destinations]
+    return max((one for one in led_to if f"{path}/".startswith(f"{one}/")), key=len, default="")
 
 
 def of(visitor: Visitor) -> tuple[Group, ...]:

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup, escape
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -73,21 +74,20 @@ def rendered(request: Request, view: View, visitor: Visitor, form_token: str, **
     said = unquote(request.cookies.get(SAID, ""))[:_SAID_CHARACTERS_MAX]
     template = environment(prefix_of(services)).get_template(view.template)
     theme = request.cookies.get(THEME, "")
-    page = template.render(
-        {
-            "visitor": visitor,
-            "navigation": navigation.of(visitor),
-            "path": request.url.path,
-            "query": request.query_params,
-            "form_token": form_token,
-            "form_token_field": TOKEN,
-            "theme": theme if theme in _THEMES else "",
-            "said": said,
-            "now": services.clock(),
-            **more,
-            **view.values,
-        }
-    )
+    values = {
+        "visitor": visitor,
+        "navigation": navigation.of(visitor),
+        "path": request.url.path,
+        "query": request.query_params,
+        "form_token": form_token,
+        "form_token_field": TOKEN,
+        "theme": theme if theme in _THEMES else "",
+        "said": said,
+        "now": services.clock(),
+        **more,
+        **view.values,
+    }
+    page = template.render(values, current=navigation.current(values["navigation"], request.url.path))
     response = HTMLResponse(page, view.status, HEADERS)
     if said:
         response.delete_cookie(SAID, path=prefix_of(services) or "/")
@@ -115,7 +115,7 @@ def environment(prefix: str) -> Environment:
         "asset": lambda name: f"{prefix}{static.address(name)}",
         "here": _here(prefix),
     }
-    made.filters |= {"iso": _iso, "utc": _utc, "count": _count, "json": _json}
+    made.filters |= {"iso": _iso, "utc": _utc, "count": _count, "json": _json, "prose": _prose}
     return made
 
 
@@ -151,6 +151,12 @@ def _utc(value: datetime) -> str:
 def _count(value: int) -> str:
     """A number with thin spaces between its thousands."""
     return f"{value:,}".replace(",", "\u202f")
+
+
+def _prose(text: str) -> Markup:
+    """A sentence of the documentation, with what stands between backquotes as code."""
+    parts = str(escape(text)).split("`")
+    return Markup("".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts)))  # noqa: S704
 
 
 def _json(value: Any) -> str:

@@ -21,4 +21,4 @@ async def places(owner: Owner) -> dict[str, Any]:
     device_id = await owner.device(name=HOSTILE)
     await owner.seen(device_id, temperature=21.5, text=HOSTILE)
     await owner.incident(device_id, 2, issue="leak", description=HOSTILE)
-    return {"device_id": device_id}
+    return {"device_id": device_id, "topic": "device-registration"}

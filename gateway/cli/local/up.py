@@ -42,7 +42,7 @@ PROCESSES_MAX = 256
 DEFAULT_BIND = "127.0.0.1:8080"
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 """The loopback address that reaches a server which listens on all interfaces."""
-DEMO_SETTINGS = {f"{PREFIX}EGRESS_HTTP": "true", f"{PREFIX}EGRESS_ALLOW": "127.0.0.0/8"}
+DEMO_SETTINGS = {f"{PREFIX}EGRESS_HTTP": "true", f"{PREFIX}EGRESS_ALLOW": "127.0.0.0/8", f"{PREFIX}DOCS_PUBLIC": "true"}
 """The demo's connectors talk to this machine; real ones may not."""
 _COMMAND = [sys.executable, "-m", "gateway.cli.main"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.api import openapi
 from gateway.app import ENDPOINTS
-from gateway.developers import llms, postman
+from gateway.developers import llms, postman, reference
 
 DOCUMENT = openapi.document(ENDPOINTS, "0")
 OPERATIONS = [one for methods in DOCUMENT["paths"].values() for one in methods.values()]
@@ -61,7 +61,8 @@ def test_llms_txt_names_every_call_and_document() -> None:
     assert shown.startswith("# fleetgate\n\n> ")
     for path, methods in DOCUMENT["paths"].items():
         for method, operation in methods.items():
-            link = f"(https://fleet.example/docs#{operation['operationId']})"
+            slug = reference.slug_of(operation["tags"][0])
+            link = f"(https://fleet.example/docs/reference/{slug}#{operation['operationId']})"
             assert f"- [{method.upper()} {path}]{link}: {operation['summary']}" in shown
     assert all(f"(https://fleet.example{path})" in shown for path, _, _ in llms.PLACES)
 
