@@ -150,7 +150,7 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
         async with rig(size.events // history.EVENTS_OF_DEVICE) as servers:
             await history.run(servers, report)
     if "download" in only:
-        async with rig(1_000) as servers:
+        async with rig(few) as servers:
             await download.run(servers, report, rounds=fewer_rounds, seconds=each_s)
             await large_file.run(servers, report, seconds=each_s)
     if kept:

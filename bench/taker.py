@@ -1,6 +1,9 @@
-"""A client that takes files as fast as it is given them: `python -m bench.taker SECONDS CONNECTIONS URL [KEY]`.
+"""A client that takes files as fast as it is given them, until it is ended.
 
-Bytes are thrown away as they come. Prints bytes a second, over all connections.
+    python -m bench.taker CONNECTIONS URL [KEY]
+
+Bytes are thrown away as they come. Ten times a second it prints the time and how many there were by then, over all
+connections: who reads that knows the rate of any stretch.
 """
 
 import socket
@@ -10,16 +13,16 @@ import time
 from urllib.parse import urlsplit
 
 CHUNK_BYTES = 1024 * 1024
+TOLD_EVERY_S = 0.1
 
 
-def take(url: str, key: str, until: float, taken: list[int]) -> None:
-    """Fetch the file again and again over one connection."""
+def take(url: str, key: str, place: int, taken: list[int]) -> None:
+    """Fetch the file again and again over one connection, counting at a place of its own."""
     parts = urlsplit(url)
     buffer = bytearray(CHUNK_BYTES)
     head = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: {key}\r\n\r\n".encode()
-    total = 0
     with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
-        while time.monotonic() < until:
+        while True:
             connection.sendall(head)
             answer = b""
             while b"\r\n\r\n" not in answer:
@@ -28,29 +31,26 @@ def take(url: str, key: str, until: float, taken: list[int]) -> None:
             assert told.startswith(b"HTTP/1.1 200"), told
             length = next(int(line[15:]) for line in told.split(b"\r\n") if line.lower().startswith(b"content-length:"))
             left = length - len(body)
-            total += len(body)
-            while left and time.monotonic() < until:
+            taken[place] += len(body)
+            while left:
                 got = connection.recv_into(buffer, min(left, CHUNK_BYTES))
                 assert got
                 left -= got
-                total += got
-    taken.append(total)
+                taken[place] += got
 
 
-def main() -> int:
-    seconds, connections, url = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    key = sys.argv[4] if len(sys.argv) > 4 else ""
-    taken: list[int] = []
-    began = time.monotonic()
-    threads = [threading.Thread(target=take, args=(url, key, began + seconds, taken)) for _ in range(connections)]
+def main() -> None:
+    """Take until ended, or until one of the connections fails."""
+    connections, url = int(sys.argv[1]), sys.argv[2]
+    key = sys.argv[3] if len(sys.argv) > 3 else ""
+    taken = [0] * connections
+    threads = [threading.Thread(target=take, args=(url, key, n, taken), daemon=True) for n in range(connections)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(taken) == connections
-    print(sum(taken) / (time.monotonic() - began))
-    return 0
+    while all(thread.is_alive() for thread in threads):
+        time.sleep(TOLD_EVERY_S)
+        print(time.monotonic(), sum(taken), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -19,8 +19,10 @@ OF_ONE_MAX = 4
 TURNS_S, TURNS_AT_ONCE = 50, 1_000
 """Requests for ranges that one device may make in a second, and before that counts: a file of 2 GiB in pieces of 2 KiB
 is a million of them."""
-BESIDE_TELEMETRY = 0.05
+BESIDE_TELEMETRY = 0.03
 """The share of an edge's time that all its downloads have while telemetry comes in."""
+ROUND_S = 0.001
+"""The longest that downloads keep the event loop to themselves, whoever else waits for it."""
 TELEMETRY_S = 0.25
 """For so long after a message was sent to Redis the next one is expected."""
 FIRST_COST_S = 1e-8
@@ -95,6 +97,8 @@ class Downloads(Transfers):
         """When the turns that each device took so far are over, at the pace of `TURNS_S`."""
         self._seen: dict[UUID, float] = {}
         self._tidied = 0.0
+        self._one_at_a_time = asyncio.Lock()
+        self._round_at = 0.0
         self._free = 0.0
         """When what was sent beside telemetry is paid for, at its share of the time."""
 
@@ -119,6 +123,10 @@ class Downloads(Transfers):
     async def yield_to_telemetry(self, sent_bytes: int, took_s: float) -> None:
         """Wait, while telemetry comes in, until what was sent fits into the share of downloads.
 
+        Otherwise, every `ROUND_S`, until the event loop has been round once: a client may take pieces as fast as they
+        are read, so that nothing else would ever make its download wait. One download goes on in a round, lest what
+        comes waits behind all of them.
+
         `took_s` is how long this thread was busy meanwhile, with the sending or with anything else.
         """
         now, trips = self._clock(), self._trips()
@@ -126,6 +134,10 @@ class Downloads(Transfers):
         if trips != self._trips_seen:
             self._trips_seen, self._telemetry_at = trips, now
         if now - self._telemetry_at >= TELEMETRY_S:
+            if now - self._round_at >= ROUND_S:
+                async with self._one_at_a_time:
+                    await asyncio.sleep(0)
+                    self._round_at = self._clock()
             return
         self._free = max(now, self._free) + sent_bytes * self._cost_s / BESIDE_TELEMETRY
         await asyncio.sleep(self._free - now)

@@ -44,6 +44,8 @@ class FolderStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._threads = ThreadPoolExecutor(THREADS, "folder store")
+        self._scratch = memoryview(bytearray(PIECE_BYTES))
+        """What is in memory is read here, in the event loop, and nowhere else."""
 
     def __repr__(self) -> str:
         return f"<FolderStore {self._folder}>"
@@ -76,7 +78,7 @@ class FolderStore:
     async def read(self, name: str, start: int, end: int) -> "FileReading":
         """See BlobStore."""
         descriptor = await self._in_thread(self._open, name)
-        return FileReading(descriptor, start, end, self._in_thread)
+        return FileReading(descriptor, start, end, self._in_thread, self._scratch)
 
     async def size(self, name: str) -> int | None:
         """See BlobStore."""
@@ -159,11 +161,14 @@ class FolderStore:
 class FileReading:
     """A range of an open file."""
 
-    def __init__(self, descriptor: int, start: int, end: int, in_thread: Callable[..., object]) -> None:
+    def __init__(
+        self, descriptor: int, start: int, end: int, in_thread: Callable[..., object], scratch: memoryview
+    ) -> None:
         self._descriptor = descriptor
         self._next = start
         self._end = end
         self._in_thread = in_thread
+        self._scratch = scratch
 
     def __repr__(self) -> str:
         return f"<FileReading {self._next}-{self._end}>"
@@ -189,14 +194,13 @@ class FileReading:
         """The next bytes if they are in memory."""
         if not _NOWAIT:
             return None
-        piece = bytearray(length)
         try:
-            count = os.preadv(self._descriptor, [piece], self._next, _NOWAIT)
+            count = os.preadv(self._descriptor, [self._scratch[:length]], self._next, _NOWAIT)
         except OSError as error:
             if error.errno not in _CANNOT_TELL:
                 raise BlobsAway(str(error)) from error
             return None
-        return bytes(memoryview(piece)[:count]) if count else None
+        return bytes(self._scratch[:count]) if count else None
 
 
 def _write(descriptor: int, piece: bytes) -> None:

@@ -1,11 +1,23 @@
 """How much files may take of an edge: places, turns, and the time that telemetry leaves them."""
 
+import asyncio
+import itertools
+
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway import transfers
 from gateway.refusals import Unavailable
-from gateway.transfers import AWAY_S, BESIDE_TELEMETRY, OF_ONE_MAX, TELEMETRY_S, TURNS_AT_ONCE, TURNS_S, Downloads
+from gateway.transfers import (
+    AWAY_S,
+    BESIDE_TELEMETRY,
+    OF_ONE_MAX,
+    ROUND_S,
+    TELEMETRY_S,
+    TURNS_AT_ONCE,
+    TURNS_S,
+    Downloads,
+)
 from schemas.ids import new_id
 from schemas.metrics import Metrics
 
@@ -77,6 +89,30 @@ async def test_downloads_take_a_small_share_of_the_time_while_telemetry_comes(ed
     waited_s = edge.waited_s
     await edge.downloads.yield_to_telemetry(1_000_000, 0.001)
     assert edge.waited_s == waited_s
+
+
+async def test_downloads_that_never_wait_for_their_clients_leave_the_loop_to_others() -> None:
+    """One after the other, each in a round of its own: whoever comes meanwhile waits for none but the first."""
+    moments = itertools.count(1)
+    downloads = Downloads(10, Metrics(CollectorRegistry()), lambda: 0, lambda: next(moments) * 2 * ROUND_S)
+    rounds = 0
+    went_on_in: list[int] = []
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    async def download() -> None:
+        for _ in range(10):
+            await downloads.yield_to_telemetry(1_000_000, 0.001)
+            went_on_in.append(rounds)
+
+    busy = asyncio.create_task(others())
+    await asyncio.gather(download(), download(), download())
+    busy.cancel()
+    assert len(set(went_on_in)) == len(went_on_in) == 30
 
 
 async def test_what_others_did_meanwhile_is_not_taken_for_the_cost_of_a_download(edge: Edge) -> None:
