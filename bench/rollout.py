@@ -2,14 +2,17 @@
 
 A worker of the role `rollouts` offers, an edge takes what the generator sends, another worker stores it. Devices are
 simulated: as soon as a wave has been told, all of them report the new version. Held against limits: what ingest loses
-while the largest wave is told. Told: replies rewritten a second, and how long it takes from the moment a wave may begin
+while the largest wave is told, and how long a command of a neighbour takes meanwhile, from its request until it stands
+in the device's next answer. Told: replies rewritten a second, and how long it takes from the moment a wave may begin
 until the last of its devices knows, in Redis, where its next answer comes from.
 """
 
 import asyncio
+import contextlib
 import time
 from uuid import UUID
 
+import aiohttp
 from redis.asyncio.cluster import RedisCluster
 
 from bench import load
@@ -17,6 +20,9 @@ from bench.field import worker
 from bench.generator import Outcome
 from bench.results import Report
 from bench.rig import REST, SHARDS, UNDER_TEST, Rig
+from gateway.stores import models
+from gateway.stores.accounts import credentials
+from gateway.stores.tenants import organizations, projects, spaces
 from schemas import ids, keys, postgres, redis
 from schemas.postgres import Pool
 from schemas.redis import Redis
@@ -25,6 +31,9 @@ WAVES = (10, 40, 100)
 VERSION = "2.0.0"
 SLICE = 10_000
 POLL_S = 0.2
+LATE_S = 5.0
+"""A neighbour's reply may be so late at most."""
+COMMANDED, COMMANDS_EVERY_S, LOOKED_EVERY_S = 500, 0.5, 0.005
 WAVE_S = 600.0
 CONNECTIONS = 64
 
@@ -35,6 +44,7 @@ async def run(rig: Rig, report: Report, *, seconds: float) -> None:
     pool = await postgres.create_pool(rig.postgres.dsn(), "bench", 4)
     client = redis.connect(valkey.url)
     assert not isinstance(client, RedisCluster)
+    neighbour = await _neighbour(pool)
     async with worker(rig, valkey, "flusher,upkeep", REST), worker(rig, valkey, "rollouts", REST):
         url, _ = rig.edge(valkey, UNDER_TEST)
         await _shards_open(client)
@@ -43,6 +53,8 @@ async def run(rig: Rig, report: Report, *, seconds: float) -> None:
         for number, percent in enumerate(WAVES, start=1):
             last = number == len(WAVES)
             ingest = asyncio.create_task(_ingest(url, rig, seconds)) if last else None
+            delays: list[float] = []
+            commands = asyncio.create_task(_commands(url, client, *neighbour, delays)) if last else None
             began = time.perf_counter()
             await pool.execute(
                 "UPDATE rollout_waves SET starts_at = NULL WHERE rollout_id = $1 AND number = $2", rollout_id, number
@@ -51,6 +63,13 @@ async def run(rig: Rig, report: Report, *, seconds: float) -> None:
             took = time.perf_counter() - began
             shown = f"{took:,.1f} s, {told / took:,.0f}/s"
             report.add("rollout", f"wave to {percent} %: the last of {told:,} knows", shown, seconds=took, devices=told)
+            if commands is not None:
+                commands.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await commands
+                shown = f"{len(delays):,}, {max(delays):.2f} s"
+                report.add("rollout", "a neighbour's commands meanwhile, the latest known", shown, delays=delays)
+                report.ratio("neighbour_reply_latest_s", max(delays), at_most=LATE_S)
             if ingest is not None:
                 beside = await ingest
                 shown = f"{alone.rate:,.0f} → {beside.rate:,.0f}/s"
@@ -67,6 +86,48 @@ async def run(rig: Rig, report: Report, *, seconds: float) -> None:
 
 async def _ingest(url: str, rig: Rig, seconds: float) -> Outcome:
     return await load.generate(url, rig.folder / "devices.txt", connections=CONNECTIONS, seconds=seconds)
+
+
+async def _neighbour(pool: Pool) -> tuple[str, list[UUID]]:
+    """Another organization with devices of a model of its own: its key, and the devices."""
+    device_ids = [ids.new_id() for _ in range(COMMANDED)]
+    async with pool.acquire() as connection:
+        organization = await organizations.create(connection, "Neighbour")
+        project = await projects.create(connection, organization.id, "Neighbour")
+        space = await spaces.create(connection, organization.id, project.id, "Neighbour")
+        model = await models.create(connection, organization.id, vendor="Neighbour", name="Neighbour")
+        key = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name="Neighbour")
+        await connection.execute(
+            """INSERT INTO command_definitions (id, model_id, name, friendly_name)
+               VALUES ($1, $2, 'reboot', 'Restart')""",
+            ids.new_id(),
+            model.id,
+        )
+        shards = [ids.shard_of(str(one).encode(), SHARDS) for one in device_ids]
+        await connection.execute(
+            """INSERT INTO devices (id, shard, model_id, sn, firmware_version, organization_id, project_id, space_id,
+                                    claimed_at, space_data_version)
+               SELECT d.id, d.shard, $3, d.id::text, '1.0.0', $4, $5, $6, now(), 1
+                 FROM unnest($1::uuid[], $2::smallint[]) AS d (id, shard)""",
+            *(device_ids, shards, model.id, organization.id, project.id, space.id),
+        )
+    return key.text, device_ids
+
+
+async def _commands(url: str, client: Redis, key: str, device_ids: list[UUID], delays: list[float]) -> None:
+    """Send a command to one device after the other, and wait until its next answer tells of it."""
+    async with aiohttp.ClientSession(url, headers={"authorization": key}) as http:
+        for device_id in device_ids:
+            name = str(device_id)
+            began = time.perf_counter()
+            path = f"/core/v1/organization/devices/{name}/commands"
+            async with http.post(path, json={"command": "reboot"}) as answer:
+                assert answer.status == 201, await answer.text()
+            reply = keys.reply(ids.shard_of(name.encode(), SHARDS))
+            while b'"command":true' not in (await client.hget(reply, name) or b""):
+                await asyncio.sleep(LOOKED_EVERY_S)
+            delays.append(time.perf_counter() - began)
+            await asyncio.sleep(COMMANDS_EVERY_S)
 
 
 async def _shards_open(client: Redis) -> None:

@@ -324,6 +324,13 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
     incidents_days: Annotated[_Days, Meta(description="Days that incidents are kept after they were closed.")] = 365
     dumps_days: Annotated[_Days, Meta(description="Days that dumps of devices are kept.")] = 30
     tickets_days: Annotated[_Days, Meta(description="Days that tickets are kept after they were resolved.")] = 365
+    rollouts_share: Annotated[
+        _Ratio,
+        Meta(
+            description="Share of its time that a worker carries rollouts out in; in the rest telemetry has the "
+            "machine. 1: as fast as it can."
+        ),
+    ] = 0.2
     rollouts_days: Annotated[
         _Days,
         Meta(description="Days that what each device did in a rollout is kept after its end; its counts stay."),

@@ -78,7 +78,8 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 group.create_task(importer.run(stop), name="importer")
             if "rollouts" in roles and master_keys is not None:
                 url = functools.partial(download_tokens.url, settings.url, master_keys)
-                campaigns = Rollouts(pool, client, metrics, url, checkpoint=checkpoint)
+                share = settings.rollouts_share
+                campaigns = Rollouts(pool, client, metrics, url, checkpoint=checkpoint, share=share)
                 group.create_task(every(rollouts.INTERVAL_S, campaigns.advance, stop), name="rollouts")
             if "upkeep" in roles:
                 refresher = ReplyRefresher(pool, client)

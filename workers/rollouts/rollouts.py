@@ -5,10 +5,15 @@ more. All that it goes by is stored, so a worker that dies leaves a rollout betw
 on. Several may run: each takes the rollouts that no other one has just then.
 
 Replies are rewritten after the commit, or by whoever drains `reply_queue`.
+
+A wave of a large fleet is work for minutes, of Postgres and of the flusher as well, who stores an event for each
+device. No device waits for its firmware, all of them send telemetry: so a worker does such work for a part of its time,
+and rests for the other.
 """
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -28,7 +33,8 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.5
 TURN_S = 2.0
-"""Rollouts are left after so long, to be taken up again: whoever shuts down waits for no more."""
+"""Rollouts are left after so long, to be taken up again: whoever shuts down waits for no more. Of a worker that rests,
+its share of that."""
 AGAIN = timedelta(seconds=10)
 """Looked so often for devices that came later, and for such as wait for their windows or for other rollouts."""
 MINUTE = timedelta(minutes=1)
@@ -48,6 +54,8 @@ class Rollouts:
         url: Url,
         slice_max: int = SLICE,
         checkpoint: Checkpoint = lambda _: None,
+        share: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
         self._redis = redis
@@ -55,18 +63,33 @@ class Rollouts:
         self._url = url
         self._slice_max = slice_max
         self._checkpoint = checkpoint
+        self._share = share
+        self._clock = clock
+        self._rests_until = clock()
         self._scanned: dict[UUID, datetime] = {}
         self._nobody_since: dict[UUID, datetime] = {}
 
     async def advance(self, now: datetime | None = None) -> int:
-        """Take steps for a turn, or until there is nothing to do; returns how many. `now` stands for the clock."""
-        taken, until = 0, time.monotonic() + TURN_S
+        """Take steps for a turn, or until there is nothing to do; returns how many: none while the worker rests behind
+        what it did. `now` stands for the time of day.
+        """
+        began = self._clock()
+        if began < self._rests_until:
+            return 0
+        try:
+            return await self._turn(now, began + TURN_S * self._share)
+        finally:
+            ended = self._clock()
+            self._rests_until = ended + (ended - began) * (1 / self._share - 1)
+
+    async def _turn(self, now: datetime | None, until: float) -> int:
+        taken = 0
         async with self._pool.acquire() as connection:
             busy = await store.unsettled(connection)
             for memory in (self._scanned, self._nobody_since):
                 for rollout_id in memory.keys() - set(busy):
                     del memory[rollout_id]
-            while busy and time.monotonic() < until:
+            while busy and self._clock() < until:
                 still = []
                 for rollout_id in busy:
                     if await self._step(connection, rollout_id, now or datetime.now(UTC)):
