@@ -7,7 +7,8 @@ import sys
 
 from gateway.edge import bind, run
 from schemas import logs
-from schemas.settings import EdgeSettings, SettingsError, listing, load
+from schemas.environment import listing, load
+from schemas.settings import EdgeSettings, SettingsError
 
 
 def main() -> int:

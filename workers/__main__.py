@@ -12,8 +12,9 @@ import msgspec
 import uvloop
 
 from schemas import logs
+from schemas.environment import listing, load
 from schemas.metrics import Metrics
-from schemas.settings import SettingsError, WorkerSettings, listing, load
+from schemas.settings import SettingsError, WorkerSettings
 from workers import own_process, service
 from workers.checkpoints import die_at
 

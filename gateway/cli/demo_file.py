@@ -6,7 +6,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from schemas.settings import PREFIX, SettingsError, UpSettings, load
+from schemas.command_settings import UpSettings
+from schemas.environment import load
+from schemas.settings import PREFIX, SettingsError
 
 
 class DemoAccount(Struct):

@@ -7,8 +7,9 @@ import asyncpg
 
 from gateway.cli.servers import ServersError, connect
 from schemas import postgres
+from schemas.command_settings import MigrateSettings
+from schemas.environment import listing, load
 from schemas.master_keys import MasterKeys
-from schemas.settings import MigrateSettings, listing, load
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -9,6 +9,8 @@ import msgspec
 
 from gateway.cli.secret_file import write_secret
 from schemas import postgres
+from schemas.command_settings import UpSettings
+from schemas.environment import load, variables
 from schemas.settings import (
     PREFIX,
     Bind,
@@ -19,10 +21,7 @@ from schemas.settings import (
     RedisCa,
     RedisUrl,
     SettingsError,
-    UpSettings,
-    load,
     url_of,
-    variables,
 )
 
 POSTGRES_VERSION_MIN = 15

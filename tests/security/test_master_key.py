@@ -14,12 +14,14 @@ from gateway.api.callers.access_tokens import issue_token
 from gateway.refusals import UNKNOWN_MASTER_KEY, Conflict, DoesNotFit
 from gateway.stores.accounts import master_keys
 from schemas import postgres
+from schemas.command_settings import MigrateSettings
+from schemas.environment import load
 from schemas.ids import AccessKeys, next_key_version
 from schemas.master_keys import MasterKeys
 from schemas.postgres import Pool
 from schemas.redis import Redis
 from schemas.secrets import derived_secret
-from schemas.settings import Keys, MigrateSettings, SettingsError, load
+from schemas.settings import Keys, SettingsError
 from tests.conftest import MASTER_KEY
 
 NEXT, THIRD = "6b" * 32, "7c" * 32

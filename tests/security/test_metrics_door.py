@@ -3,8 +3,9 @@
 import pytest
 from edges import METRICS_TOKEN, RunningEdge, open_shards, running_edge
 
+from schemas.environment import load
 from schemas.redis import Redis
-from schemas.settings import EdgeSettings, SettingsError, load
+from schemas.settings import EdgeSettings, SettingsError
 
 FORGED = [{}, {"x-forwarded-for": "127.0.0.1"}, {"x-forwarded-for": "garbage"}, {"forwarded": "for=127.0.0.1"}]
 

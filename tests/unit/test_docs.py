@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from gateway.cli.simulated.receiver import verified
-from schemas.settings import GROUPS, variables
+from schemas.environment import GROUPS, variables
 from schemas.signing import checksums, symmetric_token
 
 ROOT = Path(__file__).parent.parent.parent

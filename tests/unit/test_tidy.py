@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.app import ENDPOINTS
-from schemas import settings
+from schemas import environment
 
 ROOT = Path(__file__).parent.parent.parent
 TRACKED = [
@@ -120,7 +120,7 @@ def test_the_readme_lists_the_settings_as_they_are() -> None:
     readme = (ROOT / "README.md").read_text()
     found = re.search(r"<!-- settings -->\n(.*)<!-- /settings -->", readme, re.DOTALL)
     assert found is not None
-    assert found[1] == settings.table()
+    assert found[1] == environment.table()
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=repr)

@@ -33,7 +33,9 @@ from gateway.cli.secret_file import write_secret
 from gateway.cli.stopping import stop_event, stopped
 from gateway.edge import bind
 from schemas import event_log, postgres
-from schemas.settings import PREFIX, EdgeSettings, MigrateSettings, UpSettings, WorkerSettings, load
+from schemas.command_settings import MigrateSettings, UpSettings
+from schemas.environment import load
+from schemas.settings import PREFIX, EdgeSettings, WorkerSettings
 
 SECRETS = "secrets.json"
 READY_TIMEOUT_S = 60

@@ -26,7 +26,9 @@ from gateway.cli.secret_file import write_secret
 from gateway.cli.simulated.client import Device, Memory
 from gateway.cli.simulated.happenings import Happenings
 from gateway.cli.stopping import stop_event
-from schemas.settings import AgentSettings, SettingsError, listing, load
+from schemas.command_settings import AgentSettings
+from schemas.environment import listing, load
+from schemas.settings import SettingsError
 
 VERSION = "1.0.0"
 DISK_FULL = 97.0

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from gateway.api.endpoint import Endpoint
 from gateway.app import ENDPOINTS
-from schemas import settings, typed_events
+from schemas import command_settings, environment, settings, typed_events
 from schemas.manifests.manifest import Manifest
 from schemas.sentences import choices_of, matching, patterns_of, sentence
 
@@ -26,7 +26,7 @@ def test_every_pattern_of_typed_events_has_a_sentence() -> None:
     assert found == {repr(pattern) for pattern in typed_events.PATTERNS}
 
 
-@pytest.mark.parametrize("kind", [*settings.GROUPS, Manifest], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*environment.GROUPS, Manifest], ids=lambda kind: kind.__name__)
 def test_every_pattern_of_settings_and_manifests_has_a_sentence(kind: type[Struct]) -> None:
     """Operators read no regular expressions either."""
     assert [pattern for pattern, text in patterns_of(kind).items() if text is None] == []
@@ -35,7 +35,9 @@ def test_every_pattern_of_settings_and_manifests_has_a_sentence(kind: type[Struc
 def test_a_setting_that_does_not_fit_is_told_in_words() -> None:
     """Of which name, and what it must be."""
     with pytest.raises(settings.SettingsError) as raised:
-        settings.load(settings.MigrateSettings, {"FLEETGATE_POSTGRES_DSN": "postgres://a", "FLEETGATE_MASTER_KEY": "x"})
+        environment.load(
+            command_settings.MigrateSettings, {"FLEETGATE_POSTGRES_DSN": "postgres://a", "FLEETGATE_MASTER_KEY": "x"}
+        )
     assert str(raised.value) == "FLEETGATE_MASTER_KEY is not usable: must be 64 hex digits in lower case"
 
 
@@ -70,7 +72,7 @@ def test_settings_that_do_not_fit_each_other_are_told_by_name(
     """Before anything starts."""
     given = {"POSTGRES_DSN": "postgres://a", "REDIS_URL": "redis://a", "MASTER_KEY": "0" * 64} | unfit
     with pytest.raises(settings.SettingsError) as raised:
-        settings.load(group, {f"FLEETGATE_{name}": str(value) for name, value in given.items()})
+        environment.load(group, {f"FLEETGATE_{name}": str(value) for name, value in given.items()})
     assert str(raised.value) == told
 
 
