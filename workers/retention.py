@@ -51,7 +51,7 @@ _PARTS = """
         SELECT p.rollout_id, p.device_id FROM rollouts r
           JOIN rollout_devices p ON p.rollout_id = r.id JOIN devices d ON d.id = p.device_id
          WHERE r.settled_at < $1 AND d.latest_fw_file_id IS DISTINCT FROM r.file_id
-         ORDER BY p.rollout_id, p.device_id LIMIT $2 FOR NO KEY UPDATE OF d SKIP LOCKED)
+         LIMIT $2 FOR NO KEY UPDATE OF d SKIP LOCKED)
     DELETE FROM rollout_devices p USING old WHERE p.rollout_id = old.rollout_id AND p.device_id = old.device_id
 """
 # Ids of a shard grow with time: its oldest rows come first.
