@@ -211,7 +211,14 @@ KEPT: Mapping[str, Mapping[str, str]] = {
 """What scripts keep of an answer beside the id of what was made: variables, and where they stand."""
 AGAIN: Mapping[str, str] = {"device_direct_integration_poll": "answer._links.deploymentBase"}
 """Requests that are repeated until their answer has this: a release spreads to the devices in the background."""
-PLACES = {"mime": "text%2Fplain", "file_name": "log.txt", "role": "project.user", "label": "room", "vendor_id": "gone"}
+PLACES = {
+    "mime": "text%2Fplain",
+    "file_name": "log.txt",
+    "role": "project.user",
+    "label": "room",
+    "vendor_id": "gone",
+    "run": "1",
+}
 """Members of paths that are no ids."""
 QUERIES: Mapping[str, Mapping[str, str]] = {
     "v2_claims_claim_info": {"identifier": "{{mac}}/{{sn}}"},
