@@ -22,7 +22,7 @@ from gateway.api import dialects, openapi
 from gateway.api.addresses import unnamed_proxy
 from gateway.api.endpoint import Endpoint
 from gateway.background import Background
-from gateway.connect import authorization, invitation
+from gateway.connect import authorization
 from gateway.developers import downloads
 from gateway.developers.centre import Centre
 from gateway.device import children, config, device, direct_integration, events, registration, space, telemetry
@@ -81,6 +81,7 @@ from gateway.partner import licenses as partner_licenses
 from gateway.partner import organizations as partner_organizations
 from gateway.partner import rollouts as partner_rollouts
 from gateway.partner import tickets as partner_tickets
+from gateway.passwords import Passwords
 from gateway.portal import static, unserved
 from gateway.portal.pages import PAGES
 from gateway.services import Services
@@ -207,7 +208,6 @@ def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -
         *downloads.routes(described),
         *(endpoint.route() for endpoint in ENDPOINTS),
         *authorization.ROUTES,
-        *invitation.ROUTES,
         *static.ROUTES,
         *(page.route() for page in PAGES),
     ]
@@ -294,6 +294,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         uploads=Transfers("uploads", settings.uploads_max, metrics),
         dumps=Transfers("dumps", settings.uploads_max, metrics),
         downloads=Downloads(settings.downloads_max, metrics, trips=ingest.trips),
+        passwords=Passwords(),
         resolver=resolver,
         shares=TenantShares(settings.postgres_pool, settings.organization_share, metrics),
         closing=hot.closing,

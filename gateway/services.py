@@ -10,6 +10,7 @@ from msgspec import Struct
 from gateway.event_tail import EventTail
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.ingest import Ingest
+from gateway.passwords import Passwords
 from gateway.refusals import UNKNOWN_MASTER_KEY, Unavailable, retry_after_s
 from gateway.tenant_shares import TenantShares
 from gateway.transfers import Downloads, Transfers
@@ -42,6 +43,7 @@ class Services(Struct, frozen=True, kw_only=True):
     dumps: Transfers
     """Uploads of devices, which are no reason to refuse one of a tenant."""
     downloads: Downloads
+    passwords: Passwords
     resolver: GuardedResolver
     """Looks up where URLs that are saved lead to."""
     closing: asyncio.Event

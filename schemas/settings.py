@@ -285,6 +285,13 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
             "In an hour 4 times as many, in a day 16 times."
         ),
     ] = 50
+    wrong_passwords_max: Annotated[
+        _Count,
+        Meta(
+            description="Wrong passwords in a minute for one person, and 5 times as many from one address; then 429. "
+            "In an hour 4 times as many, in a day 16 times."
+        ),
+    ] = 10
     registrations_max: Annotated[
         _Count,
         Meta(description="Devices registered in a minute with one hardware key, and from one address; then 429."),

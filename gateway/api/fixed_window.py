@@ -3,6 +3,7 @@
     what            who                             counted
     puts            a device                        its PUT calls
     claims          an organization, an address     its wrong claims (see `gateway.api.claim_limit`)
+    sign-ins        an account, an address          its wrong passwords (see `gateway.people.passwords`)
     registrations   a hardware key, an address      devices registered with it, or from it
 
 With Redis away or full a call passes uncounted: an operator must be able to look at a gateway in trouble, and what a
@@ -71,4 +72,4 @@ def _too_many(services: Services, key: str, calls_max: int, left_s: int, window:
     return TooMany(f"More than {calls_max} {_OF.get(what, 'calls')} in {window}", retry_after_s=max(1, left_s))
 
 
-_OF = {"claims": "wrong claims", "registrations": "registrations"}
+_OF = {"claims": "wrong claims", "registrations": "registrations", "sign-ins": "wrong passwords"}

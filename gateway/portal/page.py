@@ -80,6 +80,11 @@ class Page(Endpoint):
         self._takes_form = "form" in function.__annotations__
         assert shown_by is None or shown_by._takes_form, f"{path}: the page that shows its form takes none"
 
+    async def _answer_or_refusal(self, request: Request) -> Response:
+        response = await super()._answer_or_refusal(request)
+        people.keep(request.state.services, request, response)
+        return response
+
     async def read_body(self, request: Request, given: dict[str, Any]) -> None:
         """Add the form; a write is let through only from a page of ours."""
         if self._takes_form:

@@ -11,7 +11,7 @@ from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.page_tokens import PageQuery
 from gateway.api.scopes import OrganizationScope, ProjectScope
-from gateway.connect import invitation
+from gateway.people.links import url as invitation_url
 from gateway.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, Permission, names
 from gateway.refusals import Conflict, DoesNotFit
 from gateway.services import Services
@@ -150,7 +150,7 @@ async def _invite_url(services: Services, organization_id: UUID, project_id: UUI
         if found.person_id is not None:
             raise Conflict("The invitation was accepted already")
         token = await links.invite(connection, found.membership_id, services.clock())
-    return InviteUrl(invitation.url(services, token))
+    return InviteUrl(invitation_url(services, token))
 
 
 PROJECT = "/v2/projects/{project}"

@@ -10,10 +10,15 @@ import aiohttp
 from edges import RunningEdge
 from owners import Owner
 
-from gateway.connect.invitation import INVITATIONS, WAYS_IN
+from gateway.passwords import Passwords
+from gateway.people.links import INVITATIONS, WAYS_IN
 from gateway.stores.accounts import members
 from gateway.stores.people import accounts, links
 from schemas.postgres import Pool
+
+PASSWORD = "violet harbour tunes 7"
+ACCEPTANCE = {"name": "Ada", "password": PASSWORD}
+"""What is typed to accept an invitation."""
 
 
 class Visitor:
@@ -70,3 +75,9 @@ async def person_of(owner: Owner, *roles: str, email: str = "ada@example.com") -
             member = await members.add(connection, owner.organization_id, project_id, role, email=email)
             await members.accept(connection, member.membership_id, person.id)
     return person.id
+
+
+async def with_password(owner: Owner, person_id: UUID, password: str = PASSWORD) -> None:
+    """Let a person sign in by a password."""
+    digest = await Passwords().digest(password, [])
+    await owner.pool.execute("UPDATE people SET password = $2 WHERE id = $1", person_id, digest)

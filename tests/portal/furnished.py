@@ -4,9 +4,15 @@ Whoever adds a page with a new id in its address, says in `places` what that is;
 to `HOSTILE`.
 """
 
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from owners import Owner
+from visitors import invited, person_of, way_in
+
+from gateway.stores.people import sessions
+from schemas.postgres import Pool
 
 HOSTILE = "\"'><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">{{7*7}}&amp;"
 
@@ -21,4 +27,19 @@ async def places(owner: Owner) -> dict[str, Any]:
     device_id = await owner.device(name=HOSTILE)
     await owner.seen(device_id, temperature=21.5, text=HOSTILE)
     await owner.incident(device_id, 2, issue="leak", description=HOSTILE)
-    return {"device_id": device_id, "topic": "device-registration"}
+    person_id = await person_of(owner, "project.user", email="someone@example.com")
+    return {
+        "device_id": device_id,
+        "topic": "device-registration",
+        "invitation": (await invited(owner, "project.user", email="invited@example.com")).rpartition("/")[2],
+        "link": (await way_in(owner.pool, person_id)).rpartition("/")[2],
+        "session_id": await session_of(owner.pool, person_id),
+    }
+
+
+async def session_of(pool: Pool, person_id: UUID) -> UUID:
+    """A session of this person, from a browser that says more than its name."""
+    async with pool.acquire() as connection:
+        await sessions.begin(connection, person_id, datetime.now(UTC), "127.0.0.1", HOSTILE)
+    session_id: UUID = await pool.fetchval("SELECT id FROM sessions WHERE person_id = $1", person_id)
+    return session_id

@@ -6,6 +6,7 @@ at once. What a page tells of who is signed in is beside the principal: `signed_
 
 from msgspec import Struct
 from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.api import call_pace, session_cookie
 from gateway.api.principals import CallerKind, Grant, Principal
@@ -28,10 +29,29 @@ class SignedIn(Struct, frozen=True):
 
 
 async def look(services: Services, request: Request) -> SignedIn | None:
-    """Who is signed in; None when nobody is."""
+    """Who is signed in; None when nobody is. A session that must get another id has got it then."""
     secret = session_cookie.read(services, request)
     session = await sessions.living(services.postgres, secret, services.clock()) if secret else None
-    return None if session is None else SignedIn(session, session_cookie.form_token(secret))
+    if session is None:
+        return None
+    if session.renew and (fresh := await sessions.renewed(services.postgres, session.id, services.clock())):
+        secret = fresh
+        give(request, secret)
+    return SignedIn(session, session_cookie.form_token(secret))
+
+
+def give(request: Request, secret: str) -> None:
+    """Have the response to this request tell the browser of a session's id; of none, to forget the one it has."""
+    request.state.session_given = secret
+
+
+def keep(services: Services, request: Request, response: Response) -> None:
+    """Tell the browser what was given meanwhile, with the response to a request."""
+    secret, request.state.session_given = getattr(request.state, "session_given", None), None
+    if secret:
+        session_cookie.give(services, response, secret)
+    elif secret is not None:
+        session_cookie.take(services, response)
 
 
 async def authenticate(services: Services, request: Request) -> Principal:

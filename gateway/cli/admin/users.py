@@ -7,7 +7,7 @@ from uuid import UUID
 
 from gateway.cli.admin.parsing import LISTED_MAX, Things, label, thing, verb
 from gateway.cli.servers import find
-from gateway.connect import invitation
+from gateway.people.links import INVITATIONS, WAYS_IN
 from gateway.permissions import PROJECT_ROLES, Role
 from gateway.refusals import Conflict, DoesNotFit, NotFound
 from gateway.stores.accounts import members
@@ -40,7 +40,7 @@ async def _invite(connection: Connection, arguments: argparse.Namespace) -> Any:
     if member.person_id is not None:
         raise Conflict(ACCEPTED)
     token = await links.invite(connection, member.membership_id, datetime.now(UTC))
-    url = f"{find().url}{invitation.INVITATIONS}/{token}"
+    url = f"{find().url}{INVITATIONS}/{token}"
     return {"email": member.email, "role": member.roles[0], "organization": organization_id, "link": url}
 
 
@@ -66,7 +66,7 @@ async def _link(connection: Connection, arguments: argparse.Namespace) -> Any:
     if found is None:
         raise NotFound(accounts.UNKNOWN)
     token = await links.way_in(connection, found.id, datetime.now(UTC))
-    return {"email": found.email, "link": f"{find().url}{invitation.WAYS_IN}/{token}"}
+    return {"email": found.email, "link": f"{find().url}{WAYS_IN}/{token}"}
 
 
 async def _list(connection: Connection, arguments: argparse.Namespace) -> Any:

@@ -11,7 +11,7 @@ import msgspec
 from gateway.cli.demo_file import Demo, DemoAccount
 from gateway.cli.secret_file import write_secret
 from gateway.cli.simulated.vendor import TOKEN
-from gateway.connect.invitation import WAYS_IN
+from gateway.people.links import WAYS_IN
 from gateway.refusals import Conflict, Refusal
 from gateway.stores import models
 from gateway.stores.accounts import credentials, members, service_accounts

@@ -5,12 +5,13 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway.refusals import NotFound
+from gateway.refusals import Conflict, NotFound
 from gateway.stores.accounts.members import check_address
 from schemas import ids
 from schemas.postgres import Connection, Executor
 
 UNKNOWN = "There is no such person"
+TAKEN = "There is an account for this address already"
 
 _PERSON = "id, email, name, password IS NOT NULL AS has_password, created_at"
 
@@ -34,6 +35,45 @@ async def find_or_create(connection: Connection, email: str) -> Person:
     found = await by_email(connection, email)
     assert found is not None
     return found
+
+
+async def create(connection: Connection, email: str, name: str, password: str) -> UUID:
+    """A new person with a password's digest. Raises Conflict when another one has the address."""
+    check_address(email)
+    created: UUID | None = await connection.fetchval(
+        """INSERT INTO people (id, email, name, password) VALUES ($1, $2, $3, $4)
+           ON CONFLICT (lower(email)) DO NOTHING RETURNING id""",
+        ids.new_id(),
+        email,
+        name,
+        password,
+    )
+    if created is None:
+        raise Conflict(TAKEN)
+    return created
+
+
+async def rename(connection: Executor, person_id: UUID, name: str) -> None:
+    """Another name."""
+    await connection.execute("UPDATE people SET name = $2 WHERE id = $1", person_id, name)
+
+
+async def set_password(connection: Executor, person_id: UUID, digest: str) -> None:
+    """Another password, by its digest."""
+    await connection.execute("UPDATE people SET password = $2 WHERE id = $1", person_id, digest)
+
+
+class KeptPassword(Struct):
+    """The digest of a person's password; None where it has none."""
+
+    id: UUID
+    password: str | None
+
+
+async def password_of(connection: Executor, email: str) -> KeptPassword | None:
+    """What is kept of the password of this address."""
+    row = await connection.fetchrow("SELECT id, password FROM people WHERE lower(email) = lower($1)", email)
+    return None if row is None else KeptPassword(**row)
 
 
 async def by_email(connection: Executor, email: str) -> Person | None:

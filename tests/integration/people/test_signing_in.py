@@ -11,7 +11,7 @@ from owners import Owner
 from projects import account_of
 from starlette.requests import Request
 from starlette.responses import Response
-from visitors import Visitor, invited, person_of, visiting, way_in
+from visitors import ACCEPTANCE, Visitor, invited, person_of, visiting, way_in
 
 from gateway.api import session_cookie
 from gateway.api.callers import people
@@ -36,13 +36,13 @@ async def test_an_invitation_is_accepted_once_by_a_button(edge: RunningEdge, acm
             status, page = await ada.get(path)
             assert (status, "invited to Acme" in page, "ada@example.com" in page) == (200, True, True)
         assert ada.cookies == {}
-        assert await ada.send(path) == (303, "/")
+        assert await ada.send(path, ACCEPTANCE) == (303, "/")
         person = await seen_as(edge, ada)
         (grant,) = person.grants
         assert (grant.organization_id, grant.project_id) == (acme.organization_id, acme.project_id)
         assert (grant.role, person.organization_id) == ("project.developer", acme.organization_id)
         for visitor in (ada, mallory):
-            assert (await visitor.get(path))[0] == (await visitor.send(path))[0] == 404
+            assert (await visitor.get(path))[0] == (await visitor.send(path, ACCEPTANCE))[0] == 404
         assert mallory.cookies == {}
 
 
@@ -51,7 +51,7 @@ async def test_an_invitation_takes_over_nobodys_account(edge: RunningEdge, acme:
     person_id = await person_of(acme, "organization.admin")
     path = await invited(globex, "organization.admin")
     async with visiting(edge) as ada, visiting(edge) as mallory:
-        assert (await mallory.send(path))[0] == 403
+        assert (await mallory.send(path, ACCEPTANCE))[0] == 409
         assert mallory.cookies == {}
         assert (await ada.send(await way_in(acme.pool, person_id)))[0] == 303
         assert len((await seen_as(edge, ada)).grants) == 1
@@ -69,7 +69,7 @@ async def test_clients_see_who_accepted_and_get_links(acme: Owner, edge: Running
     async with visiting(edge) as someone:
         for link in links:
             assert (await someone.get(link.removeprefix(edge.url)))[0] == 200
-        await someone.send(links[0].removeprefix(edge.url))
+        await someone.send(links[0].removeprefix(edge.url), ACCEPTANCE)
         assert (await someone.get(links[1].removeprefix(edge.url)))[0] == 404
     _, shown = await boss.ask("GET", f"/v2/{made['name']}")
     assert (made["status"], shown["status"]) == ("PENDING", "ACCEPTED")
@@ -108,6 +108,7 @@ async def test_a_way_in_works_once(edge: RunningEdge, acme: Owner) -> None:
         assert (await ada.get(by_button))[0] == 200
         assert ada.cookies == {}
         await ada.get(by_opening)
+        assert (await ada.get(by_opening))[0] == 200  # led on, since she is signed in
         assert (await seen_as(edge, ada)).id == f"person:{person_id}"
         assert (await mallory.get(by_opening))[0] == 404
         assert (await mallory.send(by_button))[0] == 303
@@ -121,7 +122,7 @@ async def test_links_end_after_a_week(edge: RunningEdge, acme: Owner) -> None:
     await acme.pool.execute("UPDATE sign_in_links SET expires_at = expires_at - interval '7 days'")
     async with visiting(edge) as visitor:
         for path in paths:
-            assert [(await visitor.get(path))[0], (await visitor.send(path))[0]] == [404, 404]
+            assert [(await visitor.get(path))[0], (await visitor.send(path, ACCEPTANCE))[0]] == [404, 404]
         assert visitor.cookies == {}
 
 
@@ -137,8 +138,8 @@ async def test_a_session_ends_when_idle_after_a_week_and_at_once(edge: RunningEd
             await seen_as(edge, ada, 15 * step + timedelta(hours=12))
         with pytest.raises(Unauthenticated):
             await seen_as(edge, ada, 16 * step)
-        assert (await ada.send("/sign-out"))[0] == 200
-        assert ada.cookies == {}
+        assert await ada.send("/sign-out") == (303, "/sign-in")
+        assert "fleetgate" not in ada.cookies
     assert await acme.pool.fetchval("SELECT count(*) FROM sessions") == 0
 
 
