@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from gateway.api.principals import Principal
 from gateway.permissions import KEY_ROLES, MEMBER_ROLES, Permission, Role, least_role
-from gateway.refusals import NotFound, NotPermitted, Unauthenticated
+from gateway.refusals import NotFound, NotPermitted
 from gateway.services import Services
 from gateway.stores.devices import locking, owner_view
 from gateway.stores.tenants import organizations, projects
@@ -158,7 +158,7 @@ class VendorScope(Scope, frozen=True):
 
 def _own(principal: Principal) -> UUID:
     if principal.organization_id is None:
-        raise Unauthenticated
+        raise NotFound(organizations.UNKNOWN)
     return principal.organization_id
 
 

@@ -25,6 +25,7 @@ class Group(Struct, frozen=True):
 
 GROUPS = (
     Group("Fleet", (Destination("Overview", "/overview", "fleet", "READ"),)),
+    Group("Organization", (Destination("People", "/people", "fleet", "ADMINISTER"),)),
     Group("Build", (Destination("Developer centre", "/docs", "fleet", "READ"),)),
 )
 

@@ -1,6 +1,6 @@
 """All pages of the portal, in the order in which their addresses are tried."""
 
-from gateway.portal import account, docs, docs_reference, home, invitation, overview, sign_in
+from gateway.portal import access, account, docs, docs_reference, home, invitation, overview, people, sign_in
 from gateway.portal.page import Page
 
 # Fixed words of a path come before places for ids.
@@ -11,5 +11,7 @@ PAGES: tuple[Page, ...] = (
     *overview.PAGES,
     *docs.PAGES,
     *docs_reference.PAGES,
+    *people.PAGES,
+    *access.PAGES,
     *account.PAGES,
 )

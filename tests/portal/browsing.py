@@ -95,7 +95,7 @@ async def tab(
         cookie = session_cookie.name_of(edge.url)
         await context.add_cookies([{"name": cookie, "value": await session(edge, person_id), "url": edge.url}])
     opened = Tab(await context.new_page(), edge.url, expected=expected)
-    opened.page.set_default_timeout(10_000)
+    opened.page.set_default_timeout(60_000)
     _watch(opened)
     try:
         yield opened

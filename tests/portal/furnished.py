@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from owners import Owner
+from projects import account_of
 from visitors import invited, person_of, way_in
 
 from gateway.stores.people import sessions
@@ -28,9 +29,18 @@ async def places(owner: Owner) -> dict[str, Any]:
     await owner.seen(device_id, temperature=21.5, text=HOSTILE)
     await owner.incident(device_id, 2, issue="leak", description=HOSTILE)
     person_id = await person_of(owner, "project.user", email="someone@example.com")
+    account = await account_of(owner, "project.user")
+    await owner.pool.execute("UPDATE service_accounts SET display_name = $1", HOSTILE)
+    await owner.pool.execute("UPDATE api_keys SET name = $1", HOSTILE)
+    await owner.pool.execute("UPDATE people SET name = $1", HOSTILE)
     return {
         "device_id": device_id,
         "topic": "device-registration",
+        "where": owner.project_id,
+        "member": account.id,
+        "account": account.id,
+        "key": account.key_id,
+        "key_id": owner.key_id,
         "invitation": (await invited(owner, "project.user", email="invited@example.com")).rpartition("/")[2],
         "link": (await way_in(owner.pool, person_id)).rpartition("/")[2],
         "session_id": await session_of(owner.pool, person_id),
