@@ -44,6 +44,7 @@ from gateway.operations import health
 from gateway.operations import metrics as scrape
 from gateway.organization import (
     api_keys,
+    audit,
     claims,
     cloud_connectors,
     cloud_providers,
@@ -158,6 +159,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *partners.ENDPOINTS,
     *projects.ENDPOINTS,
     *api_keys.ENDPOINTS,
+    *audit.ENDPOINTS,
     *partner_info.ENDPOINTS,
     *partner_histories.ENDPOINTS,
     *partner_devices.ENDPOINTS,
@@ -200,6 +202,7 @@ class State(TypedDict):
 def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -> Starlette:
     """The ASGI application of one edge. Connecting happens in its lifespan, and its loops run in `background`."""
     described, document = _documents()
+    _link_readers()
     routes: list[Route] = [
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
@@ -229,6 +232,14 @@ def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -
     app.state.centre = Centre(described)
     app.router.redirect_slashes = False  # an address has one spelling
     return app
+
+
+def _link_readers() -> None:
+    """Let what changes a thing know what reads it."""
+    readers = {endpoint.path: endpoint for endpoint in ENDPOINTS if endpoint.method == "GET"}
+    for endpoint in ENDPOINTS:
+        if endpoint.path in readers:
+            endpoint.read_by(readers[endpoint.path])
 
 
 @functools.cache

@@ -328,6 +328,7 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
     commands_days: Annotated[_Days, Meta(description="Days that commands are kept after their end.")] = 90
     incidents_days: Annotated[_Days, Meta(description="Days that incidents are kept after they were closed.")] = 365
     dumps_days: Annotated[_Days, Meta(description="Days that dumps of devices are kept.")] = 30
+    audit_days: Annotated[_Days, Meta(description="Days that the audit log is kept.")] = 90
     tickets_days: Annotated[_Days, Meta(description="Days that tickets are kept after they were resolved.")] = 365
     rollouts_share: Annotated[
         _Ratio,

@@ -4,6 +4,7 @@
     incidents      that are closed, so many days after that
     dumps          of devices, so many days after they were sent
     tickets        that are resolved, with all that was said, so many days after that
+    audit          what anybody changed, so many days after that
     rollouts       that are over: their devices' parts, so many days after that. The rollout with its counts stays: it
                    says for whom its firmware is; so does the part of a device that is still offered it
     quarantine     messages that could not be stored, so many days after they came
@@ -60,6 +61,10 @@ _QUARANTINE = """
         SELECT id FROM (SELECT id, stored_at FROM ingest_quarantine WHERE shard = $3 ORDER BY id LIMIT $2) AS oldest
          WHERE stored_at < $1)
 """
+_AUDIT = """
+    DELETE FROM audit_log WHERE id IN (
+        SELECT id FROM audit_log WHERE at < $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)
+"""
 _DELETED = """
     SELECT id, shard FROM devices WHERE deleted_at < $1 AND NOT emptied
      ORDER BY deleted_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
@@ -83,6 +88,7 @@ class Retention:
         await self._delete("incidents", _INCIDENTS, now - timedelta(days=settings.incidents_days))
         await self._delete("dumps", _DUMPS, now - timedelta(days=settings.dumps_days))
         await self._delete("tickets", _TICKETS, now - timedelta(days=settings.tickets_days))
+        await self._delete("audit", _AUDIT, now - timedelta(days=settings.audit_days))
         await self._delete("parts in rollouts", _PARTS, now - timedelta(days=settings.rollouts_days))
         for shard in range(self._shards):
             await self._delete("quarantine", _QUARANTINE, now - timedelta(days=settings.quarantine_days), shard)

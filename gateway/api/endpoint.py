@@ -40,7 +40,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api import bodies, dialects
+from gateway.api import audit, bodies, dialects
 from gateway.api.bodies import Streamed
 from gateway.api.principals import CallerKind, Principal
 from gateway.api.scopes import NOT_FOUND, Scope
@@ -75,6 +75,8 @@ class Success(msgspec.Struct):
 class Endpoint:
     """One call of the API: its address, its function, and what the function's signature says about it."""
 
+    answers_are_data = True
+    """Whether what the function returns is what is there now, for the audit log."""
     provided: frozenset[str] = frozenset()
     """Parameters that another kind of endpoint gives its functions (see `read_body`)."""
 
@@ -95,6 +97,7 @@ class Endpoint:
         permission: Permission | None,
         stream: bool,
         described_answer: Any,
+        audited: bool = True,
     ) -> None:
         self.method = method
         self.path = path.replace(":path}", "}")
@@ -122,6 +125,11 @@ class Endpoint:
         self._principals = [n for n, t in hints.items() if caller is not None and t is caller.principal]
         self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in self.path and n not in self.scopes}
         self._needs_request = "request" in hints
+        by_principal = caller is not None and issubclass(caller.principal, Principal)
+        self.audited = audited and by_principal and method not in ("GET", "HEAD")
+        """Whether it changes something, for the audit log."""
+        self.reader: Endpoint | None = None
+        """What reads the thing that this changes, so that the audit log can tell it before and after."""
         self.takes_bytes = self.body in (bytes, Streamed)
         self._decoder = None if self.body is None or self.takes_bytes else msgspec.json.Decoder(self.body)
         self._encoder = msgspec.json.Encoder()
@@ -207,12 +215,57 @@ class Endpoint:
         await self.read_body(request, given)
         tenant = None if principal is None or self.body is Streamed else _tenant(principal, given)
         if tenant is None:
-            answer = await self.function(**given)
+            answer = await self._done(services, request, principal, given)
         else:
             is_long = self._may_be_long and given["query"].is_long()
             async with services.shares.long_read(tenant) if is_long else services.shares.place(tenant):
-                answer = await self.function(**given)
+                answer = await self._done(services, request, principal, given)
         return answer if isinstance(answer, Response) else await self.answered(request, given, answer)
+
+    async def _done(self, services: Services, request: Request, principal: Any, given: dict[str, Any]) -> Any:
+        """What the function returns; a change is written down."""
+        if not self.audited:
+            return await self.function(**given)
+        before = await self._read(given)
+        answer = await self.function(**given)
+        asked = audit.kept(given.get("body"))
+        after = audit.kept(answer) if self.answers_are_data else None
+        if self.reader is not None and self.method != "DELETE":
+            same = type(answer) is self.reader.answer
+            before, after = audit.differing(before, after if same else await self._read(given))
+        tenant = _tenant(principal, given)
+        organization_id = tenant if isinstance(tenant, UUID) else principal.organization_id
+        action = getattr(self.function, "__name__", "")
+        await audit.note(services, request, principal, organization_id, action, asked, before, after)
+        return answer
+
+    async def _read(self, given: Mapping[str, Any]) -> Any:
+        """The thing that is changed, as it is now; None where it cannot be read by itself."""
+        if self.reader is None:
+            return None
+        asked = {name: given[name] for name in ("services", *self.reader.scopes, *self.reader.in_path)}
+        try:
+            return audit.kept(await self.reader.function(**asked))
+        except Refusal:
+            return None
+
+    def read_by(self, reader: "Endpoint") -> bool:
+        """Note what reads the thing that this changes; False where that is not what it does."""
+        fits = (
+            self.audited
+            and self.method in ("PUT", "PATCH", "DELETE")
+            and reader.path == self.path
+            and all(self.scopes.get(name) is kind for name, kind in reader.scopes.items())
+            and set(reader.in_path) <= set(self.in_path)
+            and reader.query is None
+            and not reader._needs_request
+            and not reader._principals
+            and isinstance(reader.answer, type)
+            and issubclass(reader.answer, msgspec.Struct)
+        )
+        if fits:
+            self.reader = reader
+        return fits
 
     async def read_body(self, request: Request, given: dict[str, Any]) -> None:
         """Add the body to what the function is given, where it takes one."""
@@ -293,13 +346,15 @@ def endpoint(
     permission: Permission | None = None,
     stream: bool = False,
     described_answer: Any = None,
+    audited: bool = True,
 ) -> Callable[[Callable[Given, Awaitable[Answer]]], Call[Given, Answer]]:
     """Make a function an endpoint.
 
     `caller` is the kind of caller that must prove itself, `permission` what it needs in the scope that the function
     takes. `errors` describes refusals beyond those that follow from these and the signature. `partial_status` is the
     status of an answer of the usual shape in which some items were done and others refused. A `stream` tells why it
-    ends as one of its lines.
+    ends as one of its lines. What is no GET changes something, and is written into the audit log; not `audited` is what
+    asks a question in its body, or is what devices say.
 
     For the document only: a function that takes the bare request says what body it reads (`described_body`, as
     `body_media_type`) and whom it asks for a proof itself (`described_caller`); one that returns a bare response says
@@ -322,6 +377,7 @@ def endpoint(
             permission=permission,
             stream=stream,
             described_answer=described_answer,
+            audited=audited,
         )
 
     return wrap

@@ -145,6 +145,13 @@ WORDS: Mapping[str, tuple[Any, ...]] = {
     "started_by": (ADDRESS,),
     "approved_by": (None,),
     "actor_id": (ADDRESS,),
+    "Entry.actor": (f"person:{SOMETHING}",),
+    "actor_name": (ADDRESS,),
+    "Entry.action": ("rename_project",),
+    "Entry.target": (f"/v2/projects/{PROJECT}",),
+    "given": ({"displayName": "North"},),
+    "before": ({"displayName": "South"},),
+    "after": ({"displayName": "North"},),
     "address": ("203.0.113.17",),
     "host_address": ("192.0.2.17",),
     # what a device is

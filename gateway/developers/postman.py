@@ -18,6 +18,7 @@ SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 JSON, FORM, BYTES = "application/json", "application/x-www-form-urlencoded", "application/octet-stream"
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "organization: info": (),
+    "organization: audit": (),
     "organization: projects": (),
     "organization: spaces": (
         "create_space",
@@ -84,6 +85,8 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     ),
     "organization: files": (
         "create_file",
+        "delete_file",
+        "create_file",
         "list_files",
         "read_file",
         "change_file",
@@ -104,8 +107,10 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "approve_rollout",
         "abort_rollout",
     ),
-    "organization: files, no longer wanted": ("withdraw_file", "delete_file"),
+    "organization: files, no longer wanted": ("withdraw_file",),
     "partner: files": (
+        "create_file",
+        "delete_file",
         "create_file",
         "list_files",
         "read_file",
@@ -135,7 +140,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "approve_rollout",
         "abort_rollout",
     ),
-    "partner: files, no longer wanted": ("withdraw_file", "delete_file"),
+    "partner: files, no longer wanted": ("withdraw_file",),
     "organization: device keys": (),
     "organization: replacements": (),
     "organization: connectors": (),
@@ -188,6 +193,9 @@ OTHERWISE: Mapping[str, tuple[int, str]] = {
     "organization_connectors_preview": (422, "nobody opened its link yet"),
     "organization_connectors_sync_now": (422, "nobody opened its link yet"),
     "organization_connectors_confirm": (422, "no list is held"),
+    "organization_connectors_begin_preview": (422, "nobody opened its link yet"),
+    "organization_connectors_reject": (422, "no list is held"),
+    "organization_connectors_read_run": (404, "nothing was read yet"),
     "organization_connectors_restore_device": (404, "nothing was imported yet"),
 }
 """Calls that a run meets in a state in which they are refused, with the status and why."""

@@ -147,6 +147,7 @@ async def delete_rule(services: Services, organization: OrganizationScope, rule_
 @endpoint(
     "POST",
     f"{RULES}/dry_run",
+    audited=False,
     caller=ORGANIZATION_KEY,
     permission=Permission.DEVELOP,
     errors={404: "Device not found."},

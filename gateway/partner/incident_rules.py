@@ -79,7 +79,12 @@ async def delete_rule(services: Services, partner: VendorScope, rule_id: UUID) -
 
 
 @endpoint(
-    "POST", f"{RULES}/dry_run", caller=PARTNER_KEY, permission=Permission.DEVELOP, errors={404: "Device not found."}
+    "POST",
+    f"{RULES}/dry_run",
+    caller=PARTNER_KEY,
+    permission=Permission.DEVELOP,
+    errors={404: "Device not found."},
+    audited=False,
 )
 async def try_rule(services: Services, partner: VendorScope, body: RuleToTry) -> RuleTrial:
     """Tell which incidents a rule would have opened and closed by what a device told; nothing is changed."""

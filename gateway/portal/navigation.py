@@ -25,7 +25,13 @@ class Group(Struct, frozen=True):
 
 GROUPS = (
     Group("Fleet", (Destination("Overview", "/overview", "fleet", "READ"),)),
-    Group("Organization", (Destination("People", "/people", "fleet", "ADMINISTER"),)),
+    Group(
+        "Organization",
+        (
+            Destination("People", "/people", "fleet", "ADMINISTER"),
+            Destination("Audit log", "/audit", "organization", "ORGANIZE"),
+        ),
+    ),
     Group("Build", (Destination("Developer centre", "/docs", "fleet", "READ"),)),
 )
 

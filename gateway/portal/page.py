@@ -73,6 +73,7 @@ class Page(Endpoint):
     """One page, or what one of its forms does."""
 
     provided = frozenset({"form"})
+    answers_are_data = False
 
     def __init__(self, method: str, path: str, function: Callable[..., Any], shown_by: "Page | None", **given: Any):
         super().__init__(method, path, function, **given)

@@ -1,6 +1,6 @@
 """All pages of the portal, in the order in which their addresses are tried."""
 
-from gateway.portal import access, account, docs, docs_reference, home, invitation, overview, people, sign_in
+from gateway.portal import access, account, audit, docs, docs_reference, home, invitation, overview, people, sign_in
 from gateway.portal.page import Page
 
 # Fixed words of a path come before places for ids.
@@ -13,5 +13,6 @@ PAGES: tuple[Page, ...] = (
     *docs_reference.PAGES,
     *people.PAGES,
     *access.PAGES,
+    *audit.PAGES,
     *account.PAGES,
 )

@@ -119,6 +119,7 @@ async def delete_emulated_device(services: Services, project: ProjectScope, devi
 @endpoint(
     "POST",
     DEVICES + "/{device}:publish",
+    audited=False,
     caller=SERVICE_ACCOUNT,
     permission=Permission.DEVELOP,
     errors=UNKNOWN,

@@ -8,6 +8,7 @@ import pytest
 from edges import RunningEdge
 from owners import Owner
 from playwright.async_api import Browser
+from starlette.responses import Response
 from visitors import person_of
 
 from gateway.api import session_cookie
@@ -25,8 +26,8 @@ LOOKS = ((browsing.WIDE, False), (browsing.NARROW, True))
 
 
 def shown() -> list[Page]:
-    """Pages that are looked at."""
-    return [page for page in PAGES if page.method == "GET"]
+    """Pages that are looked at: not what is a file, or leads on."""
+    return [page for page in PAGES if page.method == "GET" and page.answer is not Response]
 
 
 def address(page: Page, given: dict[str, Any]) -> str:

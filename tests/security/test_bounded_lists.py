@@ -123,6 +123,9 @@ FILLING = (
     """INSERT INTO device_audit (device_id, organization_id, at, actor, actor_id, action)
        SELECT id, organization_id, now(), 'owner', 'key', 'key_rotated' FROM devices, generate_series(1, $2::int)
         WHERE id = $1""",
+    """INSERT INTO audit_log (id, at, organization_id, actor, action, target, address)
+       SELECT gen_random_uuid(), now() - make_interval(secs => n), d.organization_id, 'command:root', 'rename', '/', ''
+         FROM devices d, generate_series(1, $2::int) n WHERE d.id = $1""",
     "INSERT INTO device_state (shard, device_id, last_seen_at) SELECT shard, id, now() FROM devices",
     """INSERT INTO notes (id, organization_id, device_id, content, author, created_at)
        SELECT gen_random_uuid(), d.organization_id, d.id, 'N', 'key', now()
@@ -190,7 +193,7 @@ def queries(endpoint: Endpoint, places: dict[str, str]) -> Iterator[dict[str, st
             chosen = [f"organizations/{places[name]}"]
         elif UUID in kinds:
             chosen = [places.get(name, str(UUID(int=1)))]
-        elif name in ("created_after", "created_before"):
+        elif name in ("created_after", "created_before", "since", "until"):
             chosen = ["2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"]
         elif name == "mac":
             chosen = ["02:00:00:00:00:99"]

@@ -6,16 +6,26 @@ refused is one sentence on stderr and exit code 1; wrong usage is exit code 2.
 """
 
 import argparse
+import os
+import platform
 import sys
+from datetime import UTC, datetime
+from uuid import UUID
 
+from gateway.api import audit as masking
 from gateway.cli.admin import access, connectors, files, incidents, licenses, master_keys, models, tenants, users
 from gateway.cli.admin.printing import show
 from gateway.cli.servers import ServersError, connect, find
 from gateway.refusals import Refusal
+from gateway.stores import audit
 from schemas import postgres
+from schemas.postgres import Connection
 from schemas.settings import SettingsError
 
 REFUSED, WRONG_USAGE = 1, 2
+READING = ("list", "show")
+"""How actions begin that change nothing."""
+_NOT_GIVEN = {"action", "run", "json", "command"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,6 +49,7 @@ async def run(arguments: argparse.Namespace) -> int:
             await postgres.installation(connection)
             async with connection.transaction():
                 result = await arguments.action(connection, arguments)
+                await _note(connection, arguments)
         finally:
             await connection.close()
     except (Refusal, SettingsError, ServersError) as error:
@@ -47,6 +58,27 @@ async def run(arguments: argparse.Namespace) -> int:
         return _complain(f"Postgres is not available: {error}", REFUSED)
     show(result, as_json=arguments.json)
     return 0
+
+
+async def _note(connection: Connection, arguments: argparse.Namespace) -> None:
+    """Write a change down in the audit log, in its transaction."""
+    action = arguments.action.__name__.lstrip("_")
+    if action.startswith(READING):
+        return
+    given = {
+        name: str(value) for name, value in vars(arguments).items() if name not in _NOT_GIVEN and value is not None
+    }
+    organization_id = getattr(arguments, "organization", None)
+    await audit.note(
+        connection,
+        at=datetime.now(UTC),
+        organization_id=organization_id if isinstance(organization_id, UUID) else None,
+        actor=f"command:{os.environ.get('USER') or os.geteuid()}",
+        action=action,
+        target="fleetgate admin",
+        address=platform.node(),
+        given=masking.masked(given),
+    )
 
 
 def _complain(text: str, code: int) -> int:
