@@ -507,4 +507,32 @@ MUTANTS = (
         "if self._under_way[tenant] >= 1e9:",
         f"{UNIT}/workers/test_names.py::test_silent_names_of_a_tenant_hold_few_threads_and_nobody_else_up",
     ),
+    Mutant(
+        "of all downloads one goes on in a round of the event loop",
+        "gateway/transfers.py",
+        "async with self._one_at_a_time:",
+        "if True:",
+        f"{UNIT}/test_transfers.py::test_downloads_that_never_wait_for_their_clients_leave_the_loop_to_others",
+    ),
+    Mutant(
+        "a piece of a long read begins when no short call is under way",
+        "gateway/tenant_shares.py",
+        "while self._short:",
+        "while False:",
+        f"{UNIT}/test_tenant_shares.py::test_a_long_read_goes_on_when_no_short_call_is_under_way",
+    ),
+    Mutant(
+        "who reads much beside others rests for longer",
+        "gateway/tenant_shares.py",
+        "else REST_BESIDE_OTHERS",
+        "else REST",
+        f"{UNIT}/test_tenant_shares.py::test_the_rest_is_longer_where_others_called_meanwhile",
+    ),
+    Mutant(
+        "a status is found whose letters are escapes",
+        "gateway/stores/events/telemetry_history.py",
+        r" OR strpos(examined.data::text, '\u00') > 0",
+        "",
+        "tests/integration/organization/test_history_parts.py::test_a_status_is_found_however_a_device_wrote_it",
+    ),
 )
