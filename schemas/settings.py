@@ -333,8 +333,8 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
     rollouts_share: Annotated[
         _Ratio,
         Meta(
-            description="Share of its time that a worker carries rollouts out in; in the rest telemetry has the "
-            "machine. 1: as fast as it can."
+            description="Share of its time that a worker carries rollouts out in, and tells whole models of "
+            "releases; in the rest telemetry has the machine. 1: as fast as it can."
         ),
     ] = 0.2
     rollouts_days: Annotated[

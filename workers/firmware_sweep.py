@@ -1,28 +1,28 @@
 """Tells a whole model of firmware that was released or withdrawn: goes through its devices, some hundred at a time.
 
     sweep noted ──▶ 500 devices by id: what are they offered now? ──▶ commit, with how far it came ──▶ their replies
-                ◀── as long again for others ──┘
+                ◀── a rest for others ──┘
 
 Where it stands is in Postgres, so another worker goes on where one died. Each batch takes the oldest sweep that nobody
-else works on, and after it the database rests for as long as it took. Replies that others wait for come first: while
-the queue of replies is long (Redis was away, say), sweeps wait.
+else works on. Sweeps have the same share of a worker's time as rollouts (`workers.turns`). Replies that others wait for
+come first: while the queue of replies is long (Redis was away, say), sweeps wait.
 """
 
-import asyncio
 import logging
-import time
 from typing import Any
 from uuid import UUID
 
 from schemas import firmware, logs, replies
 from schemas.postgres import Connection, Pool
 from schemas.redis import Redis
+from workers.turns import Turns
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.5
 TURN_S = 2.0
-"""A sweep is left after so long, to be taken up again: whoever shuts down waits for no more."""
+"""A sweep is left after so long, to be taken up again: whoever shuts down waits for no more.
+Where it rests, a share of that."""
 DEVICES_MAX = 500
 QUEUED_MAX = 2_000
 """Replies that may wait in the queue while a sweep goes on; a worker writes some thousands a second."""
@@ -38,18 +38,16 @@ _OF_SWEEP = "deleted_at IS NULL AND model_id = $1 AND ($2::uuid IS NULL OR organ
 class FirmwareSweep:
     """Works on sweeps. Several may run, each on another one."""
 
-    def __init__(self, pool: Pool, redis: Redis) -> None:
+    def __init__(self, pool: Pool, redis: Redis, share: float = 1.0) -> None:
         self._pool = pool
         self._redis = redis
+        self._turns = Turns(share, TURN_S)
 
     async def advance(self) -> None:
         """Go on with sweeps for a turn."""
-        until = time.monotonic() + TURN_S
-        while time.monotonic() < until:
-            began = time.monotonic()
-            if not await self.step():
-                return
-            await asyncio.sleep(time.monotonic() - began)
+        with self._turns.turn() as goes_on:
+            while goes_on() and await self.step():
+                pass
 
     async def step(self, devices_max: int = DEVICES_MAX) -> bool:
         """Look at the next devices of the oldest sweep; False when there is none, or others come first."""

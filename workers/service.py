@@ -58,7 +58,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
     pool = await postgres.create_pool(settings.postgres_dsn, "worker", settings.postgres_pool)
     client = redis.connect(settings.redis_url, settings.redis_ca)
     store = blobs.open_store(settings)
-    roles = settings.worker_roles.split(",")
+    roles, share = settings.worker_roles.split(","), settings.rollouts_share
     try:
         shards, master_keys = await _installation(pool, settings, stop)
         history = PostgresHistory(pool, client, metrics)
@@ -78,7 +78,6 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 group.create_task(importer.run(stop), name="importer")
             if "rollouts" in roles and master_keys is not None:
                 url = functools.partial(download_tokens.url, settings.url, master_keys)
-                share = settings.rollouts_share
                 campaigns = Rollouts(pool, client, metrics, url, checkpoint=checkpoint, share=share)
                 group.create_task(every(rollouts.INTERVAL_S, campaigns.advance, stop), name="rollouts")
             if "upkeep" in roles:
@@ -90,7 +89,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 clock = CommandClock(pool, client, metrics)
                 licenses = LicenseClock(pool, client, metrics)
                 overlaps = KeyOverlaps(pool, client)
-                releases = FirmwareSweep(pool, client)
+                releases = FirmwareSweep(pool, client, share)
                 files = FileJanitor(pool, store, metrics)
                 group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
                 group.create_task(every(key_overlaps.INTERVAL_S, overlaps.end, stop), name="key overlaps")

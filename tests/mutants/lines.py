@@ -535,4 +535,11 @@ MUTANTS = (
         "",
         "tests/integration/organization/test_history_parts.py::test_a_status_is_found_however_a_device_wrote_it",
     ),
+    Mutant(
+        "a worker rests behind what it did for rollouts",
+        "workers/turns.py",
+        "if began < self._rests_until:",
+        "if False:",
+        f"{ROLLOUTS}/test_rollout_share.py::test_a_worker_rests_behind_its_turns",
+    ),
 )

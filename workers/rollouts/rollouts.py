@@ -5,10 +5,6 @@ more. All that it goes by is stored, so a worker that dies leaves a rollout betw
 on. Several may run: each takes the rollouts that no other one has just then.
 
 Replies are rewritten after the commit, or by whoever drains `reply_queue`.
-
-A wave of a large fleet is work for minutes, of Postgres and of the flusher as well, who stores an event for each
-device. No device waits for its firmware, all of them send telemetry: so a worker does such work for a part of its time,
-and rests for the other.
 """
 
 import logging
@@ -28,6 +24,7 @@ from workers.checkpoints import Checkpoint
 from workers.rollouts import moving, parts, store, waves
 from workers.rollouts.moving import Moved, Url
 from workers.rollouts.store import SLICE, Rollout, StoredWave
+from workers.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +60,7 @@ class Rollouts:
         self._url = url
         self._slice_max = slice_max
         self._checkpoint = checkpoint
-        self._share = share
-        self._clock = clock
-        self._rests_until = clock()
+        self._turns = Turns(share, TURN_S, clock)
         self._scanned: dict[UUID, datetime] = {}
         self._nobody_since: dict[UUID, datetime] = {}
 
@@ -73,23 +68,17 @@ class Rollouts:
         """Take steps for a turn, or until there is nothing to do; returns how many: none while the worker rests behind
         what it did. `now` stands for the time of day.
         """
-        began = self._clock()
-        if began < self._rests_until:
-            return 0
-        try:
-            return await self._turn(now, began + TURN_S * self._share)
-        finally:
-            ended = self._clock()
-            self._rests_until = ended + (ended - began) * (1 / self._share - 1)
+        with self._turns.turn() as goes_on:
+            return await self._turn(now, goes_on) if goes_on() else 0
 
-    async def _turn(self, now: datetime | None, until: float) -> int:
+    async def _turn(self, now: datetime | None, goes_on: Callable[[], bool]) -> int:
         taken = 0
         async with self._pool.acquire() as connection:
             busy = await store.unsettled(connection)
             for memory in (self._scanned, self._nobody_since):
                 for rollout_id in memory.keys() - set(busy):
                     del memory[rollout_id]
-            while busy and self._clock() < until:
+            while busy and goes_on():
                 still = []
                 for rollout_id in busy:
                     if await self._step(connection, rollout_id, now or datetime.now(UTC)):

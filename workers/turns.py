@@ -1,0 +1,33 @@
+"""Turns of a loop that leaves the machine to others: behind each it rests, so that it takes a share of the time.
+
+What nobody waits for (firmware for a whole fleet) is work for minutes, of Postgres and of the flusher as well; all
+devices send telemetry meanwhile. A share of time holds on any machine, where a number of devices a second would not.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Turns:
+    """Turns of at most the share of `longest_s`."""
+
+    def __init__(self, share: float, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._share = share
+        self._longest_s = longest_s
+        self._clock = clock
+        self._rests_until = clock()
+
+    @contextmanager
+    def turn(self) -> Iterator[Callable[[], bool]]:
+        """Take a turn; what is given says whether to go on with it: never, while the loop rests."""
+        began = self._clock()
+        if began < self._rests_until:
+            yield lambda: False
+            return
+        until = began + self._longest_s * self._share
+        try:
+            yield lambda: self._clock() < until
+        finally:
+            ended = self._clock()
+            self._rests_until = ended + (ended - began) * (1 / self._share - 1)
