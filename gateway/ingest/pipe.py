@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from schemas import entries, logs
 from schemas.redis import authorities
+from schemas.settings import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Pipe(asyncio.Protocol):
                     await self._connect()
                     wait_s, logged = RECONNECT_S[0], False
                     await self._lost.wait()
-                except (OSError, TimeoutError, hiredis.ReplyError) as error:
+                except (OSError, TimeoutError, hiredis.ReplyError, SettingsError) as error:  # authorities being renewed
                     if not logged:
                         logs.event(log, logging.WARNING, "redis_away", node=repr(self.address), cause=str(error))
                         logged = True

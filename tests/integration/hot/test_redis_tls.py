@@ -1,5 +1,6 @@
 """Redis behind TLS, with a certificate that a private authority signed."""
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from certificates import self_signed
 from connections import BODY, Client
 from edges import open_shards, running_edge
 from redis.asyncio import Redis as SingleRedis
+from webhooks import until
 
 from gateway.cli.local.embedded import EmbeddedValkey
 from gateway.ingest.nodes import Nodes
@@ -31,6 +33,25 @@ async def test_a_private_authority_may_vouch_for_redis(tmp_path: Path) -> None:
     assert len(redis.authorities(address.ca).get_ca_certs()) == 1
     with pytest.raises(SettingsError, match="FLEETGATE_REDIS_CA is not usable"):
         redis.connect(url, str(tmp_path / "missing.pem"))
+
+
+async def test_authorities_that_are_gone_for_a_moment_end_no_edge(
+    valkey_server: EmbeddedValkey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when somebody copies new ones over them while Redis is away: it stays away until they are there."""
+    certificate, key = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    proxy = Proxy(valkey_server.port)
+    await proxy.start(context)
+    certificate.rename(tmp_path / "aside")
+    pipe = Pipe(Address(host="127.0.0.1", port=proxy.port, tls=True, ca=str(certificate)), lambda: None)
+    running = asyncio.create_task(pipe.run())
+    await until(lambda: "redis_away" in caplog.messages)
+    (tmp_path / "aside").rename(certificate)
+    await until(lambda: pipe.connected)
+    running.cancel()
+    await proxy.stop()
 
 
 async def test_telemetry_goes_to_a_redis_behind_tls_with_a_private_authority(
