@@ -5,6 +5,7 @@
     dumps          of devices, so many days after they were sent
     tickets        that are resolved, with all that was said, so many days after that
     audit          what anybody changed, so many days after that
+    sessions       of people, and links by which they come, when they have ended
     rollouts       that are over: their devices' parts, so many days after that. The rollout with its counts stays: it
                    says for whom its firmware is; so does the part of a device that is still offered it
     quarantine     messages that could not be stored, so many days after they came
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 600.0
 ROWS_MAX = 1_000
 """In one transaction."""
+SESSIONS_KEPT = timedelta(days=7)
+"""No session lives longer, whatever was seen of it."""
 
 _COMMANDS = """
     DELETE FROM commands WHERE id IN (
@@ -65,6 +68,14 @@ _AUDIT = """
     DELETE FROM audit_log WHERE id IN (
         SELECT id FROM audit_log WHERE at < $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)
 """
+_SESSIONS = """
+    DELETE FROM sessions WHERE id IN (
+        SELECT id FROM sessions WHERE seen_at < $1 ORDER BY seen_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+"""
+_LINKS = """
+    DELETE FROM sign_in_links WHERE digest IN (
+        SELECT digest FROM sign_in_links WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+"""
 _DELETED = """
     SELECT id, shard FROM devices WHERE deleted_at < $1 AND NOT emptied
      ORDER BY deleted_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
@@ -89,6 +100,8 @@ class Retention:
         await self._delete("dumps", _DUMPS, now - timedelta(days=settings.dumps_days))
         await self._delete("tickets", _TICKETS, now - timedelta(days=settings.tickets_days))
         await self._delete("audit", _AUDIT, now - timedelta(days=settings.audit_days))
+        await self._delete("sessions", _SESSIONS, now - SESSIONS_KEPT)
+        await self._delete("links", _LINKS, now)
         await self._delete("parts in rollouts", _PARTS, now - timedelta(days=settings.rollouts_days))
         for shard in range(self._shards):
             await self._delete("quarantine", _QUARANTINE, now - timedelta(days=settings.quarantine_days), shard)

@@ -29,7 +29,7 @@ async def sign_in(services: Services, request: Request, email: str, password: st
     if not await services.passwords.is_right(kept, password) or found is None:
         raise DoesNotFit(WRONG)
     async with services.postgres.acquire() as connection, connection.transaction():
-        await entering.begin(services, connection, request, found.id)
+        await entering.begin(services, connection, request, found.id, "sign_in_by_password")
     await guesses.right()
 
 

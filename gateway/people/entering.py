@@ -11,17 +11,32 @@ from gateway.api import session_cookie
 from gateway.api.addresses import address_of
 from gateway.api.callers import people
 from gateway.services import Services
-from gateway.stores.people import sessions
+from gateway.stores import audit
+from gateway.stores.people import accounts, sessions
 from schemas.postgres import Connection
 
 
-async def begin(services: Services, connection: Connection, request: Request, person_id: UUID) -> None:
-    """Begin a session; the response to this request tells the browser of it."""
+async def begin(services: Services, connection: Connection, request: Request, person_id: UUID, how: str) -> None:
+    """Begin a session; the response to this request tells the browser of it.
+
+    It is written into the audit logs of the person's organizations, as the action `how`.
+    """
     await leave(services, connection, request)
     secret = await sessions.begin(
         connection, person_id, services.clock(), address_of(request), request.headers.get("user-agent", "")
     )
     people.give(request, secret)
+    for organization_id in await accounts.organizations_of(connection, person_id):
+        await audit.note(
+            connection,
+            at=services.clock(),
+            organization_id=organization_id,
+            actor=f"person:{person_id}",
+            action=how,
+            # Not the path, which may hold what a link is known by.
+            target="/sign-in",
+            address=address_of(request),
+        )
 
 
 async def leave(services: Services, connection: Connection, request: Request) -> None:

@@ -50,7 +50,7 @@ async def accept(services: Services, request: Request, token: str, name: str, pa
             person_id = await accounts.create(connection, found.email, name, digest)
         await members.accept(connection, found.membership_id, person_id)
         if not mine:
-            await entering.begin(services, connection, request, person_id)
+            await entering.begin(services, connection, request, person_id, "accept_invitation")
 
 
 async def way_in(services: Services, token: str) -> WayIn:
@@ -67,5 +67,5 @@ async def sign_in(services: Services, request: Request, token: str) -> UUID:
     async with services.postgres.acquire() as connection, connection.transaction():
         if not await links.use(connection, token, services.clock()):
             raise NotFound(ENDED)
-        await entering.begin(services, connection, request, found.person_id)
+        await entering.begin(services, connection, request, found.person_id, "sign_in_by_link")
     return found.person_id

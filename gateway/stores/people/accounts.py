@@ -90,6 +90,14 @@ async def read(connection: Executor, person_id: UUID) -> Person:
     return Person(**row)
 
 
+async def organizations_of(connection: Executor, person_id: UUID) -> list[UUID]:
+    """The organizations in which a person has a role."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT organization_id FROM memberships WHERE person_id = $1 ORDER BY 1", person_id
+    )
+    return [row["organization_id"] for row in rows]
+
+
 async def listed(connection: Executor, organization_id: UUID, limit: int) -> list[Person]:
     """Who is a member of an organization, by address."""
     rows = await connection.fetch(

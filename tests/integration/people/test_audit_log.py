@@ -7,7 +7,7 @@ import pytest
 from edges import RunningEdge
 from owners import Owner
 from projects import account_of
-from visitors import PASSWORD, person_of, visiting, way_in, with_password
+from visitors import ACCEPTANCE, PASSWORD, invited, person_of, visiting, way_in, with_password
 
 from gateway.api import audit
 from gateway.api.principals import Principal
@@ -136,3 +136,22 @@ def test_no_answer_of_any_api_has_a_secret_under_another_name() -> None:
 async def test_a_large_change_is_written_down_without_its_size(acme: Owner) -> None:
     """Only so many bytes of it are kept."""
     assert audit.kept({str(n): "x" * 400 for n in range(100)}).keys() == {"left_out_bytes"}
+
+
+async def test_coming_in_is_written_down(edge: RunningEdge, acme: Owner) -> None:
+    """By what way, and without what the link is known by."""
+    person_id = await person_of(acme, "organization.admin")
+    await with_password(acme, person_id)
+    link = await way_in(acme.pool, person_id)
+    async with visiting(edge) as ada, visiting(edge) as bob:
+        await ada.send(link)
+        await ada.send("/sign-in", {"email": "ada@example.com", "password": PASSWORD})
+        await bob.send(await invited(acme, "project.user", "bob@example.com"), ACCEPTANCE)
+    entries = await listed(acme)
+    ways = [(one["action"], one["actor_name"]) for one in entries]
+    assert ways == [
+        ("accept_invitation", "bob@example.com"),
+        ("sign_in_by_password", "ada@example.com"),
+        ("sign_in_by_link", "ada@example.com"),
+    ]
+    assert link.rpartition("/")[2] not in str(entries)

@@ -5,9 +5,14 @@ from datetime import timedelta
 import pytest
 from edges import RunningEdge
 from owners import Owner
+from prometheus_client import CollectorRegistry
 from visitors import PASSWORD, Visitor, person_of, visiting, way_in, with_password
 
 from gateway.stores.people import sessions
+from schemas.metrics import Metrics
+from schemas.settings import WorkerSettings
+from tests.conftest import MASTER_KEY, SHARDS
+from workers.retention import Retention
 
 BETTER = "seven quiet lamps beyond"
 
@@ -126,3 +131,21 @@ async def test_forms_of_a_session_that_ended_change_nothing(edge: RunningEdge, a
         await acme.pool.execute("DELETE FROM sessions")
         assert (await ada.send(path, await form_of(other) | {"name": "Mallory"}))[0] == 401
     assert await acme.pool.fetchval("SELECT name FROM people") == ""
+
+
+async def test_what_has_ended_is_deleted(edge: RunningEdge, acme: Owner) -> None:
+    """Sessions and links of people who never came back, and changes of long ago."""
+    person_id = await person_of(acme, "project.user")
+    async with visiting(edge) as ada:
+        await ada.send(await way_in(acme.pool, person_id))
+    await way_in(acme.pool, person_id)
+    settings = WorkerSettings(postgres_dsn="postgresql://", redis_url="redis://", master_key=MASTER_KEY)
+    retention = Retention(acme.pool, Metrics(CollectorRegistry()), settings, SHARDS)
+    now = edge.services.clock()
+    for later, left in ((timedelta(), (1, 1, 1)), (timedelta(days=8), (0, 0, 1)), (timedelta(days=91), (0, 0, 0))):
+        await retention.tidy(now + later)
+        counted = [
+            await acme.pool.fetchval(f"SELECT count(*) FROM {table}")
+            for table in ("sessions", "sign_in_links", "audit_log")
+        ]
+        assert tuple(counted) == left
