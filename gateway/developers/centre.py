@@ -20,6 +20,15 @@ class Centre:
         return reference.topics(self.document)
 
     @functools.cached_property
+    def addresses(self) -> Mapping[str, str]:
+        """Where each call is described, below `/docs`, by its method and path."""
+        return {
+            f"{line.method} {line.path}": self.places[line.name]
+            for topic in self.topics.values()
+            for line in topic.lines
+        }
+
+    @functools.cached_property
     def places(self) -> Mapping[str, str]:
         """Where each call is described, below `/docs`, by its operationId."""
         return {

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from gateway.api import examples
 from gateway.api.openapi import STREAM_TYPES, type_name
 from gateway.developers import samples
 from gateway.developers.samples import Sample
@@ -104,16 +105,29 @@ class Call(Struct, frozen=True):
     refusals: tuple[Refused, ...]
     endless: bool
 
+    def body(self, known: Mapping[str, str]) -> str:
+        """An example of what is sent, with what is known in place of ids; empty where nothing is."""
+        text = "" if self.request is None else self.request.example
+        for example, name in OWN.items():
+            text = text.replace(example, known.get(name, example))
+        return text
+
     def samples(self, url: str, known: Mapping[str, str]) -> dict[str, str]:
         """How the call is made, by language, with what is known in place of ids."""
         path = re.sub(r"{(\w+)}", lambda found: known.get(found[1], found[0]), self.path)
         media_type = self.request.media_types[0] if self.request is not None else ""
-        body = None
-        if self.request is not None and self.request.members:
-            body = json.loads(self.request.example)
-        elif media_type == JSON:
-            body = json.loads(self.request.example) if self.request is not None else None
+        body = json.loads(self.body(known)) if media_type in (JSON, samples.FORM) else None
         return samples.of(Sample(self.method, url + path, self.scheme, media_type, body, self.endless))
+
+
+OWN = {
+    examples.DEVICE: "device_id",
+    examples.PROJECT: "project_id",
+    examples.SPACE: "space_id",
+    examples.MODEL: "model_id",
+    examples.ORGANIZATION: "organization",
+}
+"""What a reader may have of its own in place of what examples have."""
 
 
 class Line(Struct, frozen=True):

@@ -6,8 +6,10 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 
 from gateway.api.callers.readers import READER
+from gateway.api.principals import Principal
 from gateway.developers.samples import LANGUAGES
 from gateway.portal.docs import AREAS, centre_of, view
+from gateway.portal.docs_reader import ids_of
 from gateway.portal.page import page
 from gateway.portal.rendering import View
 from gateway.refusals import NotFound
@@ -43,14 +45,24 @@ async def reference(services: Services, request: Request, query: ReferenceQuery)
 
 
 @page("GET", "/docs/reference/{topic}", caller=READER)
-async def reference_topic(services: Services, request: Request, topic: str, query: TopicQuery) -> View:
+async def reference_topic(
+    services: Services, request: Request, reader: Principal, topic: str, query: TopicQuery
+) -> View:
     """The calls about one thing."""
     known = centre_of(request).topics.get(topic)
     if known is None:
         raise NotFound(UNKNOWN)
     language = query.language if query.language in LANGUAGES else "curl"
-    shown = [(call, call.samples(services.url, {})[language]) for call in known.calls]
-    values = {"topic": known, "shown": shown, "language": language, "languages": LANGUAGES, "base": services.url}
+    own = await ids_of(services, reader)
+    shown = [(call, call.samples(services.url, own)[language], call.body(own)) for call in known.calls]
+    values = {
+        "topic": known,
+        "own": own,
+        "shown": shown,
+        "language": language,
+        "languages": LANGUAGES,
+        "base": services.url,
+    }
     return view(request, "docs_topic.html", **values)
 
 

@@ -1,6 +1,21 @@
 """All pages of the portal, in the order in which their addresses are tried."""
 
-from gateway.portal import access, account, audit, docs, docs_reference, home, invitation, overview, people, sign_in
+from gateway.portal import (
+    access,
+    account,
+    audit,
+    docs,
+    docs_flows,
+    docs_guides,
+    docs_quickstart,
+    docs_reference,
+    docs_simulator,
+    home,
+    invitation,
+    overview,
+    people,
+    sign_in,
+)
 from gateway.portal.page import Page
 
 # Fixed words of a path come before places for ids.
@@ -10,9 +25,13 @@ PAGES: tuple[Page, ...] = (
     *home.PAGES,
     *overview.PAGES,
     *docs.PAGES,
+    *docs_flows.PAGES,
+    *docs_guides.PAGES,
+    *docs_quickstart.PAGES,
     *docs_reference.PAGES,
     *people.PAGES,
     *access.PAGES,
     *audit.PAGES,
     *account.PAGES,
+    *docs_simulator.PAGES,
 )

@@ -36,6 +36,7 @@ async def places(owner: Owner) -> dict[str, Any]:
     return {
         "device_id": device_id,
         "topic": "device-registration",
+        "guide": "receivers",
         "where": owner.project_id,
         "member": account.id,
         "account": account.id,

@@ -3,7 +3,7 @@ const KEYS = "fleetgate-docs-keys";
 const kept = JSON.parse(sessionStorage.getItem(KEYS) ?? "{}");
 
 for (const input of document.querySelectorAll("[data-key]")) input.value = kept[input.dataset.key] ?? "";
-for (const input of document.querySelectorAll("[data-known]")) input.value = kept[`id:${input.dataset.known}`] ?? "";
+for (const input of document.querySelectorAll("[data-known]")) input.value = kept[`id:${input.dataset.known}`] ?? input.value;
 
 document.addEventListener("change", ({ target }) => {
   const name = target.dataset.key ?? (target.dataset.place === "path" ? `id:${target.dataset.known}` : "");
