@@ -166,8 +166,9 @@ def svg(flow: Flow, link: Callable[[str], str]) -> str:
     drawn = steps(flow)
     people = list(dict.fromkeys(name for step in drawn for name in (step.who, step.to) if name))
     people.sort(key=("Vendor", "Device", "Gateway", "Owner", "Receiver").index)
-    at = {name: COLUMN // 2 + COLUMN * place for place, name in enumerate(people)}
-    width, height = COLUMN * len(people), TOP + ROW * len(drawn) + 12
+    at = {name: BOX // 2 + 4 + COLUMN * place for place, name in enumerate(people)}
+    # Texts that begin at the column before the last run on beyond that.
+    width, height = COLUMN * len(people) - 20, TOP + ROW * len(drawn) + 12
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'role="group" aria-label="{escape(flow.title)}">'

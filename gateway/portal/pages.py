@@ -29,9 +29,9 @@ PAGES: tuple[Page, ...] = (
     *docs_guides.PAGES,
     *docs_quickstart.PAGES,
     *docs_reference.PAGES,
+    *docs_simulator.PAGES,
     *people.PAGES,
     *access.PAGES,
     *audit.PAGES,
     *account.PAGES,
-    *docs_simulator.PAGES,
 )
