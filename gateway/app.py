@@ -40,6 +40,7 @@ from gateway.ingest.nodes import Nodes
 from gateway.ingest.pressure import Pressure
 from gateway.ingest.slow_readers import SlowReaders
 from gateway.ingest.state_room import StateRoom
+from gateway.live_states import LiveStates
 from gateway.operations import health
 from gateway.operations import metrics as scrape
 from gateway.organization import (
@@ -56,6 +57,7 @@ from gateway.organization import (
     devices,
     dumps,
     files,
+    fleet,
     hardware_keys,
     histories,
     incident_rules,
@@ -68,6 +70,7 @@ from gateway.organization import (
     projects,
     replacements,
     rollouts,
+    series,
     spaces,
     tickets,
 )
@@ -140,7 +143,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *connector_runs.ENDPOINTS,
     *histories.ENDPOINTS,
     *notes.ENDPOINTS,
+    *fleet.ENDPOINTS,
     *devices.ENDPOINTS,
+    *series.ENDPOINTS,
     *device_keys.ENDPOINTS,
     *replacements.ENDPOINTS,
     *commands.ENDPOINTS,
@@ -289,6 +294,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         request_timeout_s=settings.request_timeout_s,
         route_timeouts=settings.route_timeouts,
     )
+    live = LiveStates(pool, shards)
     tail = EventTail(pool, shards, StreamLimits.of(settings), metrics)
     services = Services(
         settings=settings,
@@ -301,6 +307,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         call_limit=call_limit,
         metrics=metrics,
         events=tail,
+        live=live,
         blobs=files_store,
         uploads=Transfers("uploads", settings.uploads_max, metrics),
         dumps=Transfers("dumps", settings.uploads_max, metrics),
@@ -317,6 +324,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
     background.start("beats", Beats(client, ingest, shards).run())
     background.start("hot tick", _tick(hot))
     background.start("event tail", tail.run())
+    background.start("live states", live.run())
     try:
         yield {"services": services, "hot": hot}
     finally:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from gateway.event_tail import EventTail
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.ingest import Ingest
+from gateway.live_states import LiveStates
 from gateway.passwords import Passwords
 from gateway.refusals import UNKNOWN_MASTER_KEY, Unavailable, retry_after_s
 from gateway.tenant_shares import TenantShares
@@ -36,6 +37,7 @@ class Services(Struct, frozen=True, kw_only=True):
     ingest: Ingest
     call_limit: CallLimit
     events: EventTail
+    live: LiveStates
     shares: TenantShares
     blobs: BlobStore
     """Where the bytes of files lie."""

@@ -209,7 +209,7 @@ class Endpoint:
             given[name] = _path_member(request.path_params[name], kind)
         if self.query is not None:
             check_query(request)
-        named = self._named_parameters(request)
+        named = self.named_parameters(request)
         if self.query is not None:
             given["query"] = self._decoded_query(named)
         await self.read_body(request, given)
@@ -286,7 +286,7 @@ class Endpoint:
         """The response to a refusal; `given` is what the function had been given until then."""
         return self.dialect.refused(refusal)
 
-    def _named_parameters(self, request: Request) -> list[tuple[str, str]]:
+    def named_parameters(self, request: Request) -> list[tuple[str, str]]:
         """The parameters of a request, each as its field is called. Raises Malformed for one that has none."""
         named = request.query_params.multi_items()
         if self.dialect.is_v2:
@@ -408,7 +408,11 @@ def _asks_for_nothing(body: Any) -> bool:
 
 def _parameters(query: type[msgspec.Struct]) -> dict[str, bool]:
     """The parameters of a call by name, each with whether it is a list."""
-    return {field.encode_name: typing.get_origin(field.type) is list for field in msgspec.structs.fields(query)}
+    return {field.encode_name: _is_list(field.type) for field in msgspec.structs.fields(query)}
+
+
+def _is_list(kind: Any) -> bool:
+    return typing.get_origin(kind.__origin__ if typing.get_origin(kind) is typing.Annotated else kind) is list
 
 
 def _path_member(value: str, kind: type) -> Any:

@@ -24,6 +24,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
         "create_space",
         "find_or_create_space",
         "list_spaces",
+        "read_tree",
         "read_space",
         "change_space",
         "put_space",
@@ -43,6 +44,8 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "organization: claims": ("claim_device",),
     "device: telemetry": (),
     "organization: devices": (),
+    "organization: fleet": (),
+    "organization: series": (),
     "organization: commands": ("send_command", "list_commands", "cancel_command", "send_command"),
     "device: commands": ("next_command", "pending_commands", "report_command"),
     "organization: configs": ("put_config", "read_config"),
@@ -229,6 +232,7 @@ PLACES = {
 }
 """Members of paths that are no ids."""
 QUERIES: Mapping[str, Mapping[str, str]] = {
+    "organization_series_read_series": {"keys": "temperature"},
     "v2_claims_claim_info": {"identifier": "{{mac}}/{{sn}}"},
     "v2_members_list_members_of_all_projects": {"organization": "organizations/{{organization_id}}"},
     "organization_connectors_delete_connector": {"name": "Cold%20store%203"},

@@ -1,5 +1,6 @@
 """The owner's devices: list, read, name, move, delete."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -8,27 +9,61 @@ from msgspec import UNSET, Struct, UnsetType
 from gateway.api import paging
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
-from gateway.api.paging import Page, PageQuery, Window
-from gateway.api.scopes import OrganizationScope, demand
+from gateway.api.paging import Page, PageQuery, Part, Window
+from gateway.api.scopes import OrganizationScope, Scope, demand
 from gateway.api.validation import Label, check_depth
 from gateway.organization.configs import CONFIG_BYTES_MAX
+from gateway.organization.histories import Moment, moment_of
 from gateway.permissions import Permission
+from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.change import change
-from gateway.stores.devices import config, deletion, labels, locking, moving, owner_view
-from gateway.stores.devices.owner_view import OwnedDevice
+from gateway.stores.devices import config, deletion, fleet, labels, locking, moving, owner_view
+from gateway.stores.devices.fleet import Filters
+from gateway.stores.devices.owner_view import EffectiveStatus, OwnedDevice
 from gateway.stores.tenants import projects, spaces
+
+NARROWED = ("space_id", "search", "status", "label", "firmware_version", "seen_since", "seen_before", "connector_id")
+"""Filters by which devices are looked through."""
 
 
 class DevicesQuery(PageQuery, kw_only=True):
-    """Which devices: those of a project, or of a space with all spaces below it."""
+    """Which devices: those of a project, or of a space with all spaces below it, that are so.
+
+    `search` is what a name or serial number begins with, in any case, or a whole MAC, Cloud ID or id. `label` is a key,
+    or `key=value`. `seen_before` means those that were never seen, too.
+    """
 
     space_id: UUID | None = None
     project_id: UUID | None = None
+    search: Label | None = None
+    status: EffectiveStatus | None = None
+    model_id: UUID | None = None
+    label: Label | None = None
+    firmware_version: Label | None = None
+    seen_since: Moment | None = None
+    seen_before: Moment | None = None
+    connector_id: Label | None = None
 
     def is_long(self) -> bool:
-        """So is a page of a space, below which there may be very many others."""
-        return super().is_long() or self.space_id is not None
+        """So is a page that is narrowed by what no index knows, or of a space with very many others below it."""
+        return super().is_long() or any(getattr(self, name) is not None for name in NARROWED)
+
+    def filters(self, project_ids: Sequence[UUID] | None) -> Filters:
+        """As the store takes them, in these projects or in all. Raises DoesNotFit for times that are none."""
+        key, separator, value = (self.label or "").partition("=")
+        return Filters(
+            project_ids=project_ids if self.project_id is None else (self.project_id,),
+            space_id=self.space_id,
+            search=self.search or None,
+            model_id=self.model_id,
+            connector_id=self.connector_id,
+            status=self.status,
+            label=(key, value if separator else None) if key else None,
+            firmware_version=self.firmware_version or None,
+            seen_since=None if self.seen_since is None else moment_of("Seen since", self.seen_since),
+            seen_before=None if self.seen_before is None else moment_of("Seen before", self.seen_before),
+        )
 
 
 class DeviceChange(Struct):
@@ -54,26 +89,35 @@ class DeviceMove(Struct):
 )
 async def list_devices(services: Services, organization: OrganizationScope, query: DevicesQuery) -> Page[OwnedDevice]:
     """List the organization's devices, oldest registration first."""
-    owner = organization.id
+    return await device_page(services, organization, query, None)
+
+
+async def device_page(
+    services: Services, scope: Scope, query: DevicesQuery, project_ids: Sequence[UUID] | None
+) -> Page[OwnedDevice]:
+    """A page of the organization's devices, in these projects or in all."""
+    owner = scope.id
     if query.project_id is not None:
         await projects.read(services.postgres, owner, query.project_id)
     if query.space_id is not None:
-        await spaces.read(services.postgres, owner, query.space_id)
+        space = await spaces.read(services.postgres, owner, query.space_id)
+        if project_ids is not None and space.project_id not in project_ids:
+            raise NotFound(spaces.UNKNOWN)
+    if query.project_id is not None and project_ids is not None and query.project_id not in project_ids:
+        raise NotFound(projects.UNKNOWN)
+    filters = query.filters(project_ids)
 
-    async def read(window: Window) -> list[OwnedDevice]:
-        return await owner_view.page(
-            services.postgres,
-            owner,
-            project_id=query.project_id,
-            space_id=query.space_id,
-            after=None if window.after is None else UUID(str(window.after[0])),
-            offset=window.offset,
-            limit=window.limit,
+    async def read(window: Window) -> Part[OwnedDevice]:
+        after = None if window.after is None else UUID(str(window.after[0]))
+        found = await fleet.find(
+            services.postgres, owner, filters, after=after, offset=window.offset, limit=window.limit
         )
+        rows = await owner_view.by_ids(services.postgres, owner, found.ids)
+        return Part(rows, None if found.up_to is None else [str(found.up_to)])
 
-    scope = ("organization devices", owner, query.project_id, query.space_id)
-    return await paging.read_page(
-        services, scope, query.page, query.per_page, read, boundary=lambda device: [str(device.id)]
+    told = ("organization devices", owner, *filters)
+    return await paging.read_part(
+        services, told, query.page, query.per_page, read, boundary=lambda device: [str(device.id)]
     )
 
 

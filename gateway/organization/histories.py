@@ -52,14 +52,19 @@ class RangeQuery(Struct, kw_only=True):
 
     def range(self, now: datetime) -> tuple[datetime, datetime]:
         """Begin and end. Raises DoesNotFit."""
-        until = now if self.until is None else moment_of("To", self.until)
-        since = until - RANGE_DEFAULT if self.since is None else moment_of("From", self.since)
-        if until <= since:
-            raise DoesNotFit("From must be before to")
-        if until - since > RANGE_MAX:
-            raise DoesNotFit(f"From and to are at most {RANGE_MAX.days} days apart")
-        # Devices' clocks may be ahead: what they dated later than now is the newest there is.
-        return since, until if self.until is not None else now + AHEAD_MAX
+        return range_of(now, self.since, self.until)
+
+
+def range_of(now: datetime, since: str | None, until: str | None) -> tuple[datetime, datetime]:
+    """A time range as a client asks for it; by default the last day. Raises DoesNotFit for more than 31 days."""
+    ends = now if until is None else moment_of("To", until)
+    begins = ends - RANGE_DEFAULT if since is None else moment_of("From", since)
+    if ends <= begins:
+        raise DoesNotFit("From must be before to")
+    if ends - begins > RANGE_MAX:
+        raise DoesNotFit(f"From and to are at most {RANGE_MAX.days} days apart")
+    # Devices' clocks may be ahead: what they dated later than now is the newest there is.
+    return begins, ends if until is not None else now + AHEAD_MAX
 
 
 def moment_of(member: str, text: str) -> datetime:

@@ -1,5 +1,6 @@
 """What is wrong with the owner's devices, and what was."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -169,13 +170,20 @@ async def resume_incidents(services: Services, organization: OrganizationScope, 
     return Success()
 
 
-async def incident_page(services: Services, scope: Scope, side: Side, query: IncidentsQuery) -> Page[Incident]:
-    """A page of the incidents of an organization, as owner or as vendor."""
+async def incident_page(
+    services: Services,
+    scope: Scope,
+    side: Side,
+    query: IncidentsQuery,
+    project_ids: Sequence[UUID] | None = None,
+) -> Page[Incident]:
+    """A page of the incidents of an organization, as owner or as vendor; where it is given, of these projects only."""
     until = services.clock() if query.until is None else moment_of("To", query.until)
     since = until - RANGE_DEFAULT if query.since is None else moment_of("From", query.since)
     if until <= since:
         raise DoesNotFit("From must be before to")
-    narrowed = {name: getattr(query, name) for name in Filters._fields[2:]} | {"priority": _priority(query.priority)}
+    narrowed = {name: getattr(query, name, None) for name in Filters._fields[2:]}
+    narrowed |= {"priority": _priority(query.priority), "project_ids": project_ids}
     # What happens while this is read is the newest there is.
     filters = Filters(since, until if query.until is not None else until + timedelta(minutes=1), **narrowed)
 

@@ -1,5 +1,6 @@
 """The tree of spaces in a project."""
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -22,9 +23,10 @@ from gateway.api.validation import (
     check_depth,
     check_place,
 )
+from gateway.organization.fleet import devices_below
 from gateway.organization.histories import Moment, moment_of
 from gateway.permissions import Permission
-from gateway.refusals import DoesNotFit
+from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.tenants import projects, spaces
@@ -38,6 +40,7 @@ SpaceName = Annotated[str, matching(r"^[^/]*$", "must not hold a slash", min_len
 SPACE = "/core/v1/organization/spaces/{space_id}"
 UNKNOWN = {404: "Space not found."}
 Config = dict[str, Any]
+CHILDREN_MAX = 100
 
 
 class SpacesQuery(PageQuery, kw_only=True):
@@ -149,6 +152,59 @@ async def find_or_create_space(services: Services, organization: OrganizationSco
         above = [] if body.parent_id is None else await spaces.names_of(connection, project_id, body.parent_id)
         path = [*above, *(names or ())]
         return await spaces.find_or_create(connection, organization.id, project_id, path, config=body.config)
+
+
+class SpaceNode(Struct):
+    """A space in its tree. `devices` are those in it and in all below it, as counted last; null before that."""
+
+    id: UUID
+    name: str
+    devices: int | None
+
+
+class SpaceTree(Struct):
+    """Where one is in the tree of spaces: those above it and itself, from the root down, and those right below.
+
+    `has_more` tells that there are more below than are shown.
+    """
+
+    path: list[SpaceNode]
+    children: list[SpaceNode]
+    has_more: bool
+
+
+class TreeQuery(Struct, kw_only=True):
+    """Of which space; of none it begins at the roots."""
+
+    space_id: UUID | None = None
+
+
+@endpoint(
+    "GET",
+    "/core/v1/organization/spaces/tree",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "Space not found."},
+)
+async def read_tree(services: Services, organization: OrganizationScope, query: TreeQuery) -> SpaceTree:
+    """Read where a space is in its tree, with counts of devices."""
+    return await spaces_around(services, organization.id, query.space_id, None)
+
+
+async def spaces_around(
+    services: Services, organization_id: UUID, space_id: UUID | None, project_ids: Collection[UUID] | None
+) -> SpaceTree:
+    """The tree around a space, in these projects or in all. Raises NotFound."""
+    above = [] if space_id is None else await spaces.path(services.postgres, organization_id, space_id)
+    if project_ids is not None and any(one.project_id not in project_ids for one in above):
+        raise NotFound(spaces.UNKNOWN)
+    below = await spaces.children(services.postgres, organization_id, space_id, project_ids, CHILDREN_MAX + 1)
+    counted = await devices_below(services, organization_id, [one.id for one in (*above, *below)])
+
+    def nodes(found: Sequence[Space]) -> list[SpaceNode]:
+        return [SpaceNode(one.id, one.name, counted.get(one.id)) for one in found]
+
+    return SpaceTree(nodes(above), nodes(below[:CHILDREN_MAX]), len(below) > CHILDREN_MAX)
 
 
 @endpoint(
@@ -274,6 +330,7 @@ ENDPOINTS = (
     create_space,
     find_or_create_space,
     list_spaces,
+    read_tree,
     read_space,
     change_space,
     put_space,

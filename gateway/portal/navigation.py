@@ -24,7 +24,13 @@ class Group(Struct, frozen=True):
 
 
 GROUPS = (
-    Group("Fleet", (Destination("Overview", "/overview", "fleet", "READ"),)),
+    Group(
+        "Fleet",
+        (
+            Destination("Overview", "/overview", "fleet", "READ"),
+            Destination("Devices", "/devices", "fleet", "READ"),
+        ),
+    ),
     Group(
         "Organization",
         (

@@ -86,6 +86,10 @@ class Page(Endpoint):
         people.keep(request.state.services, request, response)
         return response
 
+    def named_parameters(self, request: Request) -> list[tuple[str, str]]:
+        """The parameters of the address; a field of filters that is empty narrows nothing."""
+        return [(name, value) for name, value in super().named_parameters(request) if value]
+
     async def read_body(self, request: Request, given: dict[str, Any]) -> None:
         """Add the form; a write is let through only from a page of ours."""
         if self._takes_form:
@@ -182,7 +186,10 @@ async def problem(
         "back": _page_before(request),
         "sign_in": url(rendering.prefix_of(request.state.services), SIGN_IN, next=_page_before(request)),
     }
-    return await _rendered(request, View("problem.html", values, status))
+    response = await _rendered(request, View("problem.html", values, status))
+    if retry_after_s is not None:
+        response.headers["retry-after"] = str(retry_after_s)
+    return response
 
 
 async def _rendered(request: Request, view: View) -> Response:

@@ -1,7 +1,7 @@
 """A tenant with one of everything that pages show, each text of which tries to be more than a text.
 
-Whoever adds a page with a new id in its address, says in `places` what that is; whoever shows a new text, sets it here
-to `HOSTILE`.
+Whoever adds a page with a new id in its address, says in `places` what that is, and in `query_of` what must stand in
+its query; whoever shows a new text, sets it here to `HOSTILE`.
 """
 
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ async def places(owner: Owner) -> dict[str, Any]:
     person_id = await person_of(owner, "project.user", email="someone@example.com")
     account = await account_of(owner, "project.user")
     await owner.pool.execute("UPDATE service_accounts SET display_name = $1", HOSTILE)
-    await owner.pool.execute("UPDATE api_keys SET name = $1", HOSTILE)
+    await owner.pool.execute("UPDATE api_keys SET name = $2 WHERE organization_id = $1", owner.organization_id, HOSTILE)
     await owner.pool.execute("UPDATE people SET name = $1", HOSTILE)
     return {
         "device_id": device_id,
@@ -54,3 +54,11 @@ async def session_of(pool: Pool, person_id: UUID) -> UUID:
         await sessions.begin(connection, person_id, datetime.now(UTC), "127.0.0.1", HOSTILE)
     session_id: UUID = await pool.fetchval("SELECT id FROM sessions WHERE person_id = $1", person_id)
     return session_id
+
+
+def query_of(path: str, given: dict[str, Any]) -> str:
+    """What the query of a page must say."""
+    if path in ("/devices/change", "/devices/move", "/devices/label", "/devices/command", "/devices/delete"):
+        action = "move" if path == "/devices/change" else path.rpartition("/")[2]
+        return f"?action={action}&ids={given['device_id']}"
+    return ""

@@ -15,6 +15,7 @@ from projects import account_of
 
 from gateway.api.endpoint import Endpoint
 from gateway.app import ENDPOINTS
+from gateway.organization.devices import NARROWED
 from gateway.organization.incidents import SEARCHED
 from gateway.stores.devices import project_view
 from gateway.stores.events import examining
@@ -160,7 +161,7 @@ FILLING = (
 
 SEARCHES = {
     "/core/v1/organization/devices/histories": {"space_id"},
-    "/core/v1/organization/devices": {"space_id"},
+    "/core/v1/organization/devices": set(NARROWED),
     "/core/v1/organization/incidents": set(SEARCHED),
     "/core/v1/partner/incidents": set(SEARCHED),
     "/core/v1/organization/connectors": {""},
@@ -207,6 +208,7 @@ def queries(endpoint: Endpoint, places: dict[str, str]) -> Iterator[dict[str, st
 
 
 UNLIKE_TEXT = {"page", "per_page", "page_size", "page_token", "from", "to", "start_time", "end_time", "priority"}
+UNLIKE_TEXT |= {"seen_since", "seen_before"}
 
 
 async def test_no_list_reads_more_than_it_shows_or_may_look_at(

@@ -16,6 +16,8 @@ export function watchForms(page) {
     const copy = event.target.closest("[data-copy]");
     if (copy) copyText(copy);
   });
+  for (const form of page.querySelectorAll("[data-with-picked]")) countPicked(form);
+  page.addEventListener("htmx:afterSwap", () => page.querySelectorAll("[data-with-picked]").forEach(countPicked));
   keep(page);
   restore(page);
 }

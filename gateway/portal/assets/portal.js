@@ -1,12 +1,14 @@
 // What every page does in the browser. Pages work without it; it makes them quicker to use.
 import { showTimes } from "./times.js";
 import { watchForms } from "./forms.js";
+import { watchLive } from "./live.js";
 import { watchTheme } from "./theme.js";
 
 document.documentElement.classList.add("scripted");
 showTimes(document);
 watchForms(document);
 watchTheme(document);
+watchLive(document);
 
 document.addEventListener("htmx:afterSwap", (event) => showTimes(event.target.ownerDocument));
 document.addEventListener("htmx:responseError", (event) => {

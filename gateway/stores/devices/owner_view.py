@@ -35,19 +35,9 @@ EffectiveStatus = Literal["never_seen", "disconnected", "error", "warning", "off
 UNREACHED = ("never_seen", "disconnected", "offline")
 """Where nothing is heard of a device: its `status` is offline. With an error or a warning it is one or the other."""
 
-_DEVICE = """
-    SELECT d.id, d.shard, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id,
-           d.project_id, d.registered_at, d.claimed_at, d.config_version, d.applied_config_version, d.info_version,
-           d.space_data_version, d.open_commands, d.state_full_at, d.firmware_told, d.asked_back_at,
-           d.asked_back_address, d.asked_back_firmware, d.return_confirmed_until, r.sn AS new_sn, r.mac AS new_mac,
-           r.cloud_id AS new_cloud_id, r.requested_at, d.incidents_suspended, m.id AS model_id, m.vendor,
-           m.name AS model_name, s.id AS space_id, s.full_path, parent.shard AS parent_shard, open_incidents.gravest,
-           imported.silent
-      FROM devices d
-      JOIN device_models m ON m.id = d.model_id
-      LEFT JOIN spaces s ON s.id = d.space_id
+STATUS_COLUMNS = "parent.shard AS parent_shard, open_incidents.gravest, imported.silent"
+STATUS_JOINS = """
       LEFT JOIN devices parent ON parent.id = d.parent_id
-      LEFT JOIN device_replacements r ON r.device_id = d.id AND r.organization_id = d.organization_id
       LEFT JOIN LATERAL (
           SELECT min(priority) AS gravest FROM incidents i
            WHERE i.device_id = d.id AND i.closed_at IS NULL AND (i.issue <> 'offline' OR i.kind <> 'rule')
@@ -56,6 +46,20 @@ _DEVICE = """
           SELECT c.excluded IS NOT NULL OR cc.status <> 'Active' AS silent
             FROM cloud_devices c JOIN cloud_connectors cc ON cc.id = c.connector_id
            WHERE c.device_id = d.id LIMIT 1) imported ON true
+"""
+"""What `effective_status` needs of the tables beside `devices d`."""
+_DEVICE = f"""
+    SELECT d.id, d.shard, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id,
+           d.project_id, d.registered_at, d.claimed_at, d.config_version, d.applied_config_version, d.info_version,
+           d.space_data_version, d.open_commands, d.state_full_at, d.firmware_told, d.asked_back_at,
+           d.asked_back_address, d.asked_back_firmware, d.return_confirmed_until, r.sn AS new_sn, r.mac AS new_mac,
+           r.cloud_id AS new_cloud_id, r.requested_at, d.incidents_suspended, m.id AS model_id, m.vendor,
+           m.name AS model_name, s.id AS space_id, s.full_path, {STATUS_COLUMNS}
+      FROM devices d
+      JOIN device_models m ON m.id = d.model_id
+      LEFT JOIN spaces s ON s.id = d.space_id
+      LEFT JOIN device_replacements r ON r.device_id = d.id AND r.organization_id = d.organization_id
+      {STATUS_JOINS}
      WHERE d.deleted_at IS NULL
 """
 
@@ -148,25 +152,12 @@ class OwnedDevice(Struct, kw_only=True):
     incidents_suspended: bool
 
 
-async def page(
-    connection: Executor,
-    organization_id: UUID,
-    *,
-    project_id: UUID | None,
-    space_id: UUID | None,
-    after: UUID | None,
-    offset: int,
-    limit: int,
-) -> list[OwnedDevice]:
-    """The organization's devices, of one project or of one space with all below it, oldest registration first."""
-    conditions, arguments = ["d.organization_id = $1"], [organization_id, offset, limit]
-    if project_id is not None:
-        arguments.append(project_id)
-        conditions.append(f"d.project_id = ${len(arguments)}")
-    if space_id is not None:
-        arguments.append(space_id)
-        conditions.append(f"d.space_id IN ({SUBTREE.format(top=f'${len(arguments)}')})")
-    return await _page(connection, conditions, arguments, after)
+async def by_ids(connection: Executor, organization_id: UUID, device_ids: Sequence[UUID]) -> list[OwnedDevice]:
+    """Those of these devices that the organization owns, oldest registration first."""
+    rows = await connection.fetch(
+        f"{_DEVICE} AND d.id = ANY($2::uuid[]) AND d.organization_id = $1 ORDER BY d.id", organization_id, device_ids
+    )
+    return await _devices(connection, rows)
 
 
 async def page_of_vendor(
@@ -273,7 +264,8 @@ async def _devices(connection: Executor, rows: Sequence[asyncpg.Record]) -> list
     ]
 
 
-def _effective_status(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> EffectiveStatus:
+def effective_status(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> EffectiveStatus:
+    """How a device is seen, by its row and what it and its parent said last."""
     gravest = row["gravest"]
     if row["silent"]:
         return "disconnected"
@@ -290,15 +282,15 @@ def _effective_status(row: asyncpg.Record, state: DeviceState, parent: DeviceSta
 
 def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> OwnedDevice:
     full_path = row["full_path"]
-    effective_status = _effective_status(row, state, parent)
+    seen_as = effective_status(row, state, parent)
     return OwnedDevice(
         id=row["id"],
         name=row["name"],
         sn=row["sn"],
         mac=row["mac"],
         cloud_id=row["cloud_id"],
-        status="offline" if effective_status in UNREACHED or state.is_offline() else "online",
-        effective_status=effective_status,
+        status="offline" if seen_as in UNREACHED or state.is_offline() else "online",
+        effective_status=seen_as,
         last_seen_at=state.last_seen_at,
         details=row["details"],
         state=device_view.flat(state.telemetries) | ({} if state.status is None else {"status": state.status}),

@@ -40,3 +40,21 @@ async def read(
         list(project_ids),
         since,
     )
+
+
+RECENT_MAX = 50_000
+"""Messages that are counted at most."""
+
+
+async def recent(connection: Executor, shards: Collection[int], project_ids: Collection[Any], since: datetime) -> int:
+    """How many messages of these projects were stored since then: up to `RECENT_MAX`, which stands for more."""
+    found: int = await connection.fetchval(
+        """SELECT count(*) FROM (
+               SELECT FROM events WHERE project_id = ANY($2::uuid[]) AND shard = ANY($1::smallint[])
+                  AND ts >= $3 AND stored_at >= $3 AND type = 'telemetry' LIMIT $4) recent""",
+        list(shards),
+        list(project_ids),
+        since,
+        RECENT_MAX,
+    )
+    return found

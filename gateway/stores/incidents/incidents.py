@@ -95,6 +95,7 @@ class Filters(NamedTuple):
     sub_model: str | None = None
     space_id: UUID | None = None
     device_id: UUID | None = None
+    project_ids: Sequence[UUID] | None = None
 
 
 _CONDITIONS = {
@@ -107,6 +108,7 @@ _CONDITIONS = {
     "sub_model": "d.sub_model = {}",
     "space_id": f"d.organization_id = i.organization_id AND d.space_id IN ({SUBTREE.format(top='{}')})",
     "device_id": "i.device_id = {}",
+    "project_ids": "d.project_id = ANY({}::uuid[])",
 }
 
 

@@ -5,7 +5,7 @@ when a space is renamed or moved. Whoever changes a project's tree holds the loc
 parents at every moment and two callers that look for the same missing path make it once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -133,6 +133,51 @@ _LOOKED_AT = """
        AND ($4::uuid IS NULL OR (s.project_id, s.full_path) > ($4, $5::text)) {and_below}
      ORDER BY s.project_id, s.full_path
 """
+
+
+async def children(
+    connection: Executor,
+    organization_id: UUID,
+    parent_id: UUID | None,
+    project_ids: Collection[UUID] | None,
+    limit: int,
+) -> list[Space]:
+    """The spaces right below one, or at the roots of these projects, or of all, by name."""
+    rows = await connection.fetch(
+        f"""SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id
+             WHERE p.organization_id = $1 AND s.parent_id IS NOT DISTINCT FROM $2
+               AND ($3::uuid[] IS NULL OR s.project_id = ANY($3)) ORDER BY s.name, s.id LIMIT $4""",
+        organization_id,
+        parent_id,
+        None if project_ids is None else list(project_ids),
+        limit,
+    )
+    return [Space(**row) for row in rows]
+
+
+async def path(connection: Executor, organization_id: UUID, space_id: UUID) -> list[Space]:
+    """A space and those above it, from the root down. Raises NotFound."""
+    found = [await read(connection, organization_id, space_id)]
+    while found[0].parent_id is not None:
+        found.insert(0, await read(connection, organization_id, found[0].parent_id))
+    return found
+
+
+async def summed(connection: Executor, organization_id: UUID, numbers: Mapping[UUID, int]) -> dict[UUID, int]:
+    """Numbers of spaces, each with those of all spaces below it."""
+    rows = await connection.fetch(
+        """SELECT s.id, s.parent_id FROM spaces s JOIN projects p ON p.id = s.project_id
+            WHERE p.organization_id = $1""",
+        organization_id,
+    )
+    parents: dict[UUID, UUID | None] = {row["id"]: row["parent_id"] for row in rows}
+    found: dict[UUID, int] = dict.fromkeys(parents, 0)
+    for space_id, number in numbers.items():
+        above: UUID | None = space_id
+        while above is not None:
+            found[above] = found.get(above, 0) + number
+            above = parents.get(above)
+    return found
 
 
 async def create(

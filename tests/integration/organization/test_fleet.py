@@ -1,0 +1,104 @@
+"""A fleet as its owner sees it: devices found by what is known of them, and counted by how they are."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from owners import NOW, Owner
+
+from gateway.organization import fleet
+from gateway.stores.devices import fleet as fleet_store
+
+
+async def found(owner: Owner, **filters: Any) -> list[str]:
+    """The serial numbers of all devices that fit, page by page."""
+    serials, page = [], 1
+    while page:
+        answer = await owner.call("GET", "/devices", page=page, **filters)
+        serials += [device["sn"] for device in answer["items"]]
+        page = answer["next_page"]
+    return serials
+
+
+@pytest.fixture
+async def fleet_of_five(acme: Owner) -> Owner:
+    """One device of each kind that filters tell apart."""
+    plain = await acme.device(sn="P-1", name="Pump north")
+    await acme.seen(plain)
+    silent = await acme.device(sn="S-1", labels={"site": "Oslo"}, firmware_version="2.0.0")
+    await acme.seen(silent, offline=True)
+    broken = await acme.device(sn="B-1", mac="02:aa:00:00:00:01", cloud_id="ABC-1")
+    await acme.seen(broken)
+    await acme.incident(broken, 1)
+    worn = await acme.device(sn="W-1", labels={"site": "Bergen"})
+    await acme.seen(worn)
+    await acme.incident(worn, 5)
+    await acme.device(sn="N-1", name="pump_south")
+    return acme
+
+
+async def test_devices_are_found_by_what_is_known_of_them(fleet_of_five: Owner) -> None:
+    """By the beginning of a name or serial number in any case; by a whole MAC, Cloud ID or id; by how they are seen."""
+    owner = fleet_of_five
+    assert await found(owner, search="PUMP") == ["P-1", "N-1"]
+    assert await found(owner, search="pump_") == ["N-1"]
+    assert await found(owner, search="b-") == ["B-1"]
+    assert await found(owner, search="02:AA:00:00:00:01") == ["B-1"]
+    assert await found(owner, search="abc-1") == ["B-1"]
+    assert await found(owner, search=str(owner.devices[3])) == ["W-1"]
+    assert await found(owner, search="%") == []
+    for status, serial in (
+        ("ok", "P-1"),
+        ("offline", "S-1"),
+        ("error", "B-1"),
+        ("warning", "W-1"),
+        ("never_seen", "N-1"),
+    ):
+        assert await found(owner, status=status) == [serial]
+    assert await found(owner, label="site") == ["S-1", "W-1"]
+    assert await found(owner, label="site=Oslo") == ["S-1"]
+    assert await found(owner, firmware_version="2.0.0") == ["S-1"]
+    assert await found(owner, seen_since=NOW.isoformat()) == ["P-1", "S-1", "B-1", "W-1"]
+    assert await found(owner, seen_before=(NOW + timedelta(1)).isoformat(), status="error") == ["B-1"]
+    assert await found(owner, model_id=owner.model_id, label="site") == ["S-1", "W-1"]
+
+
+async def test_a_page_looks_at_a_bounded_number_of_devices_and_goes_on_behind_them(
+    fleet_of_five: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few fit: pages may be empty, and all that fit come in the end."""
+    monkeypatch.setattr(fleet_store, "STEP", 1)
+    monkeypatch.setattr(fleet_store, "EXAMINED_MAX", 2)
+    first = await fleet_of_five.call("GET", "/devices", status="never_seen")
+    assert (first["items"], first["has_next_page"]) == ([], True)
+    assert await found(fleet_of_five, status="never_seen") == ["N-1"]
+    assert await found(fleet_of_five, label="site", per_page=1) == ["S-1", "W-1"]
+
+
+async def test_a_search_finds_nothing_of_another_tenant(fleet_of_five: Owner, globex: Owner) -> None:
+    """Neither by a whole MAC nor by an id."""
+    for text in ("02:aa:00:00:00:01", "ABC-1", str(fleet_of_five.devices[0]), "P"):
+        assert await found(globex, search=text) == []
+
+
+async def test_devices_are_counted_by_how_they_are_seen(fleet_of_five: Owner, globex: Owner) -> None:
+    """Those of one project, too; and spaces know how many are in them and below."""
+    counts = await fleet_of_five.call("GET", "/devices/counts")
+    assert counts["by_status"] == dict.fromkeys(("ok", "offline", "error", "warning", "never_seen"), 1)
+    assert counts["total"] == 5
+    of_project = await fleet_of_five.call("GET", "/devices/counts", project_id=fleet_of_five.project_id)
+    assert of_project["total"] == 5
+    assert (await globex.call("GET", "/devices/counts"))["total"] == 0
+    assert (await fleet_of_five.call("GET", "/devices/counts", project_id=globex.project_id))[0] == 404
+    tree = await fleet_of_five.call("GET", "/spaces/tree")
+    assert [(one["name"], one["devices"]) for one in tree["children"]] == [("Hall", 5)]
+
+
+async def test_a_fleet_is_counted_by_one_caller_at_a_time(
+    fleet_of_five: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are told what was counted last, and when; and what was just counted is not counted again."""
+    monkeypatch.setattr(fleet, "KEPT_S_MIN", 60)
+    first = await fleet_of_five.call("GET", "/devices/counts")
+    await fleet_of_five.device()
+    assert await fleet_of_five.call("GET", "/devices/counts") == first
