@@ -144,6 +144,9 @@ async def test_devices_are_found_while_one_types(browser: Browser, edge: Running
         await tab.page.get_by_label("Search").fill("pu")
         await tab.page.wait_for_url("**search=pu**")
         assert await tab.page.locator("tbody tr").count() == 1
+        exported = await tab.page.get_by_text("Export CSV").get_attribute("href")
+        assert exported is not None
+        assert "search=pu" in exported
         await tab.page.get_by_label("Choose Pump").check()
         assert await tab.page.locator("output").inner_text() == "1"
         await tab.page.get_by_role("button", name="Move").click()
