@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from gateway.api import dialects, openapi
 from gateway.api.addresses import unnamed_proxy
@@ -208,16 +208,13 @@ def make_app(settings: EdgeSettings, metrics: Metrics, background: Background) -
     """The ASGI application of one edge. Connecting happens in its lifespan, and its loops run in `background`."""
     described, document = _documents()
     _link_readers()
-    routes: list[Route] = [
+    routes: list[BaseRoute] = [
         Route("/livez", health.livez),
         Route("/readyz", health.readyz),
         Route("/metrics", scrape.metrics),
         Route("/openapi.json", _fixed(document, "application/json")),
         *downloads.routes(described),
-        *(endpoint.route() for endpoint in ENDPOINTS),
-        *authorization.ROUTES,
-        *static.ROUTES,
-        *(page.route() for page in PAGES),
+        *_routes(),
     ]
 
     @contextlib.asynccontextmanager
@@ -245,6 +242,17 @@ def _link_readers() -> None:
     for endpoint in ENDPOINTS:
         if endpoint.path in readers:
             endpoint.read_by(readers[endpoint.path])
+
+
+@functools.cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """Those that hold nothing of an edge, made once a process: to compile their paths takes longer than to connect."""
+    return (
+        *(endpoint.route() for endpoint in ENDPOINTS),
+        *authorization.ROUTES,
+        *static.ROUTES,
+        *(page.route() for page in PAGES),
+    )
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as SingleRedis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterNode, ClusterPipeline, RedisCluster
+from redis.driver_info import DriverInfo
 
 from schemas.authorities import trusting
 
@@ -33,6 +34,8 @@ CONNECTIONS_MAX = 50
 """Of one process; a command that finds them all busy waits. Without a bound a burst of calls would open thousands."""
 WAIT_S = 5
 TIMEOUT_S = 5.0
+DRIVER = DriverInfo()
+"""What connections say that they are. Each would read the version from the installed package's files anew."""
 
 
 class RedisAway(Exception):
@@ -133,7 +136,7 @@ def connect(url: str, ca: str = "") -> Redis:
     purpose must block for less.
     """
     plain, cluster = plain_url(url)
-    options: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": TIMEOUT_S}
+    options: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": TIMEOUT_S, "driver_info": DRIVER}
     if ca and plain.startswith("rediss:"):
         authorities(ca)
         options["ssl_ca_certs"] = ca

@@ -16,7 +16,7 @@ import uvloop
 from gateway.cli.local.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 from schemas import postgres, redis
 from schemas.egress import GuardedResolver
-from schemas.postgres import Pool
+from schemas.postgres import Connection, Pool
 from schemas.redis import Redis
 
 MASTER_KEY = "5a" * 32
@@ -96,14 +96,22 @@ async def databases(postgres_server: EmbeddedPostgres) -> AsyncIterator[asyncio.
         await making
 
 
+@pytest.fixture(scope="session")
+async def administrator(postgres_server: EmbeddedPostgres) -> AsyncIterator[Connection]:
+    """The connection that drops databases: one for the session, since a new one costs as much as a database."""
+    connection = await asyncpg.connect(postgres_server.dsn("postgres"))
+    yield connection
+    await connection.close()
+
+
 @pytest.fixture
-async def dsn(postgres_server: EmbeddedPostgres, databases: asyncio.Queue[str]) -> AsyncIterator[str]:
+async def dsn(
+    postgres_server: EmbeddedPostgres, databases: asyncio.Queue[str], administrator: Connection
+) -> AsyncIterator[str]:
     """A fresh, migrated database."""
     name = await databases.get()
     yield postgres_server.dsn(name)
-    admin = await asyncpg.connect(postgres_server.dsn("postgres"))
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
+    await administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
