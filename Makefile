@@ -1,8 +1,8 @@
 # fleetgate: `make run`, `make test`, `make check`. Needs Python >= 3.11 and package indexes, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-# Processes that run tests, each with its PostgreSQL and its Valkey.
-TEST_PROCESSES ?= 2
+# Processes that run tests, each with its PostgreSQL and its Valkey; on two cores, since one always waits.
+TEST_PROCESSES ?= 3
 .DEFAULT_GOAL := help
 
 help:  ## show what there is

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import socket
@@ -12,18 +13,24 @@ from typing import Any
 import asyncpg
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from gateway.cli.local.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 from schemas import postgres, redis
 from schemas.egress import GuardedResolver
 from schemas.postgres import Connection, Pool
 from schemas.redis import Redis
+from tests import scheduling
 
 MASTER_KEY = "5a" * 32
 SHARDS = 4
 MEMORY = "/dev/shm"
 MEMORY_BYTES_MIN = 8 * 1024**3
 DATABASES_AHEAD = 2
+
+# A busy machine makes no example wrong, however long it takes there to make and to try one.
+settings.register_profile("fleetgate", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fleetgate")
 
 
 def pytest_configure() -> None:
@@ -37,6 +44,25 @@ def pytest_configure() -> None:
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The event loop that edges and workers run on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.Scheduling:
+    """In several processes, tests that share a stack stay together."""
+    return scheduling.Scheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In several processes, those that wait and those that work run side by side."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        scheduling.arrange(items)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: the garbage collector need not look through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.stack import Up
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
     """`fleetgate up --demo`, running."""
     running = Up(tmp_path_factory.mktemp("demo") / "home")
