@@ -38,6 +38,8 @@ $(BIN)/python:
 run: .venv/runtime .venv/assets  ## run the whole stack with a demo tenant
 	@$(BIN)/fleetgate up --demo
 
+# Compiled once: else each process, and each edge and worker that a test starts, would compile all modules anew.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/dev .venv/assets .venv/newman/node_modules  ## run the tests on real embedded servers
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
