@@ -16,13 +16,14 @@ from starlette.routing import Route
 
 from gateway.edge import EdgeServer, bind
 from gateway.services import Services
-from schemas import keys
+from schemas import keys, postgres
 from schemas.metrics import Metrics
 from schemas.redis import Redis
 from schemas.settings import EdgeSettings
 from tests.conftest import MASTER_KEY, SHARDS
 
 METRICS_TOKEN = "m" * 16
+CHECK_SESSIONS = postgres.check_sessions
 IDLE_CHECKS_MAX = 20
 """How often to look, a millisecond apart, whether the server has noticed that its clients are gone."""
 
@@ -88,6 +89,7 @@ async def _running(dsn: str, redis_url: str, settings: dict[str, Any]) -> AsyncI
         await told.wait()
 
     server.main_loop = main_loop
+    postgres.check_sessions = _sessions_as_always
     serving = asyncio.create_task(server._serve(sockets=[listener]), name="edge")
     url = f"{'https' if 'tls_certificate' in settings else 'http'}://127.0.0.1:{port}"
     try:
@@ -95,15 +97,21 @@ async def _running(dsn: str, redis_url: str, settings: dict[str, Any]) -> AsyncI
             while not server.started:
                 assert not serving.done(), serving.exception()
                 await asyncio.sleep(0.005)
+            postgres.check_sessions = CHECK_SESSIONS
             async with http.get(f"{url}/_tests/gateway") as response:
                 assert response.status == 200
             await _until_connected(http, url)
             yield RunningEdge(url, port, http, found[0], server, told.set)
     finally:
+        postgres.check_sessions = CHECK_SESSIONS
         if not told.is_set():
             await _until_idle(server)
         told.set()
         await serving
+
+
+async def _sessions_as_always(dsn: str) -> None:
+    """The tests' own server gives each connection its session: two more for each edge are a fifth of its start."""
 
 
 async def _until_idle(server: EdgeServer) -> None:

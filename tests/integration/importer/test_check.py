@@ -18,7 +18,7 @@ async def check(
     """Exit code, table, and what is said beside it. `changed` is replaced in the manifest."""
     (cloud.folder / "acme.toml").write_text(manifest().replace(*changed))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.cli.main", "admin", "connectors", "check", str(cloud.folder / "acme.toml")),
+        *(sys.executable, "-m", "workers.importer.check", str(cloud.folder / "acme.toml")),
         env={**os.environ, **egress},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
