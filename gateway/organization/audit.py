@@ -11,6 +11,7 @@ from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import Boundary, Page, PageQuery, Window
 from gateway.api.scopes import OrganizationScope
+from gateway.organization.histories import Moment, moment_of
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores import audit
@@ -22,13 +23,15 @@ class AuditQuery(PageQuery, kw_only=True):
 
     actor: Annotated[str, Meta(max_length=255, examples=["key:01997a31-4400-7aaa-9755-4d5e6f708192"])] | None = None
     action: Annotated[str, Meta(max_length=255, examples=["claim_device"])] | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
     @property
     def filter(self) -> Filter:
         """What the list is narrowed by; nothing typed narrows nothing."""
-        return Filter(actor=self.actor or None, action=self.action or None, since=self.since, until=self.until)
+        since = moment_of("Since", self.since) if self.since else None
+        until = moment_of("Until", self.until) if self.until else None
+        return Filter(actor=self.actor or None, action=self.action or None, since=since, until=until)
 
 
 @endpoint("GET", "/core/v1/organization/audit", caller=ORGANIZATION_KEY, permission=Permission.ORGANIZE)

@@ -155,3 +155,11 @@ async def test_coming_in_is_written_down(edge: RunningEdge, acme: Owner) -> None
         ("sign_in_by_link", "ada@example.com"),
     ]
     assert link.rpartition("/")[2] not in str(entries)
+
+
+@pytest.mark.parametrize("moment", ["2026-01-01T00:00:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"])
+async def test_times_of_any_kind_are_taken_or_refused(acme: Owner, moment: str) -> None:
+    """Without a zone, and at the ends of the calendar."""
+    for name in ("since", "until"):
+        status, _ = await acme.ask("GET", f"/core/v1/organization/audit?{name}={moment}")
+        assert status in (200, 422)
