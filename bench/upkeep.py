@@ -29,12 +29,14 @@ from workers.retention import Retention
 
 OPEN_SHARE = 10
 """One command in so many is still open."""
+COMMANDED = 10_000
+"""Devices that have commands: what each has open is counted, row by row, in its own row."""
 ROUNDS = 9
 SEED_S = 600.0
 
 _COMMANDS = """
     INSERT INTO commands (id, device_id, name, friendly_name, status, timeout_s, delivered_at, expires_at, finished_at)
-    SELECT gen_random_uuid(), $1, 'reboot', 'Reboot',
+    SELECT gen_random_uuid(), ($1::uuid[])[1 + n % cardinality($1::uuid[])], 'reboot', 'Reboot',
            CASE WHEN n % $3 = 0 THEN 'pending' ELSE 'done' END, 600,
            CASE WHEN n % (2 * $3) = 0 THEN now() END, now() + interval '7 days',
            CASE WHEN n % $3 > 0 THEN now() END
@@ -67,7 +69,7 @@ async def _clock(rig: Rig, pool: Pool, client: Redis, report: Report) -> None:
     clock = CommandClock(pool, client, Metrics(CollectorRegistry()))
     commands = len(rig.device_ids)
     for part in (commands // 10, commands - commands // 10):
-        await pool.execute(_COMMANDS, rig.device_ids[0], part, OPEN_SHARE, timeout=SEED_S)
+        await pool.execute(_COMMANDS, rig.device_ids[:COMMANDED], part, OPEN_SHARE, timeout=SEED_S)
         await pool.execute("ANALYZE commands", timeout=SEED_S)
         took = await median_s(ROUNDS, clock.advance)
         count = await pool.fetchval("SELECT count(*) FROM commands")
@@ -148,7 +150,7 @@ async def _retain(rig: Rig, pool: Pool, report: Report) -> None:
     tidying = asyncio.create_task(retention.tidy(now))
     while not tidying.done():
         sent = time.perf_counter()
-        await pool.execute(_COMMANDS, rig.device_ids[1], 1, 1)
+        await pool.execute(_COMMANDS, rig.device_ids[1:2], 1, 1)
         waits.append(time.perf_counter() - sent)
         await asyncio.sleep(0.01)
     await tidying

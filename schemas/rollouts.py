@@ -60,6 +60,13 @@ _FROM: Mapping[RolloutAction, frozenset[RolloutStatus]] = MappingProxyType(
         "next_wave": frozenset({"running"}),
     }
 )
+
+
+def possible(status: RolloutStatus) -> tuple[RolloutAction, ...]:
+    """What a person may do with a rollout that is in this status."""
+    return tuple(action for action, statuses in _FROM.items() if status in statuses)
+
+
 _DONE: Mapping[RolloutAction, frozenset[RolloutStatus]] = MappingProxyType(
     {
         "start": frozenset({"waiting_for_approval", "scheduled", "running"}),

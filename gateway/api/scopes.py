@@ -16,7 +16,7 @@ from gateway.permissions import KEY_ROLES, MEMBER_ROLES, Permission, Role, least
 from gateway.refusals import NotFound, NotPermitted
 from gateway.services import Services
 from gateway.stores.devices import locking, owner_view
-from gateway.stores.tenants import organizations, projects
+from gateway.stores.tenants import organizations, projects, spaces
 from schemas.ids import uuid_of
 
 NOT_FOUND = "Not found"
@@ -135,6 +135,13 @@ class FleetScope(Scope, frozen=True):
         project_id = await owner_view.project_of(services.postgres, self.id, device_id)
         if self.project_ids is not None and project_id not in self.project_ids:
             raise NotFound(locking.UNKNOWN)
+        return OrganizationScope(self.id, self.principal)
+
+    async def at(self, services: Services, space_id: UUID) -> OrganizationScope:
+        """The organization, for calls about this space of it. Raises NotFound for a space that is in none of these."""
+        space = await spaces.read(services.postgres, self.id, space_id)
+        if self.project_ids is not None and space.project_id not in self.project_ids:
+            raise NotFound(spaces.UNKNOWN)
         return OrganizationScope(self.id, self.principal)
 
     def whole(self) -> OrganizationScope:

@@ -14,7 +14,7 @@ from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.devices import config as device_configs
 from gateway.stores.devices import locking
-from gateway.stores.devices.config import Config
+from gateway.stores.devices.config import OwnedConfig
 
 CONFIG_BYTES_MAX = 128 * 1024
 
@@ -33,8 +33,8 @@ class ConfigChange(Struct):
     permission=Permission.READ,
     errors={404: "Device not found."},
 )
-async def read_config(services: Services, organization: OrganizationScope, device_id: UUID) -> Config:
-    """Read a device's config."""
+async def read_config(services: Services, organization: OrganizationScope, device_id: UUID) -> OwnedConfig:
+    """Read a device's config, and what the device runs of it."""
     return await device_configs.read_of_owner(services.postgres, organization.id, device_id)
 
 
@@ -48,12 +48,13 @@ async def read_config(services: Services, organization: OrganizationScope, devic
 )
 async def put_config(
     services: Services, organization: OrganizationScope, device_id: UUID, body: ConfigChange
-) -> Config:
+) -> OwnedConfig:
     """Replace a device's config; it becomes the next version, which the device is told of."""
     check_depth("Config", body.config)
     async with change(services) as changed:
         device = await locking.lock(changed.connection, organization.id, device_id)
-        return await device_configs.put_of_owner(changed, device, body.config, body.version)
+        await device_configs.put_of_owner(changed, device, body.config, body.version)
+    return await device_configs.read_of_owner(services.postgres, organization.id, device_id)
 
 
 ENDPOINTS = (read_config, put_config)

@@ -22,7 +22,7 @@ from gateway.stores.change import change
 from gateway.stores.commands.sending import Command
 from gateway.stores.devices import config as device_configs
 from gateway.stores.devices import deletion, locking, owner_view
-from gateway.stores.devices.config import Config
+from gateway.stores.devices.config import OwnedConfig
 from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.events import telemetry_history
 from gateway.stores.events.examining import Part, Range
@@ -127,7 +127,7 @@ async def read_telemetries(services: Services, partner: VendorScope, device_id: 
     permission=Permission.READ,
     errors={404: "Device not found."},
 )
-async def read_config(services: Services, partner: VendorScope, device_id: UUID) -> Config:
+async def read_config(services: Services, partner: VendorScope, device_id: UUID) -> OwnedConfig:
     """The config of a device."""
     return await device_configs.read_of_vendor(services.postgres, partner.id, device_id)
 

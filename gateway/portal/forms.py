@@ -3,8 +3,8 @@
 A form's fields are called as the members of its struct. Of what browsers cannot say otherwise:
 
 * members of a struct in it are `outer.inner`; a list is a field that comes several times, or one with a line each;
-* a map of texts is two fields that come several times, `name.key` and `name.value`; any other map, and whatever has no
-  form of its own, is a field with JSON in it;
+* a map of texts is fields `name[key]`, or two that come several times, `name.key` and `name.value`; any other map, and
+  whatever has no form of its own, is a field with JSON in it;
 * a box that is not ticked comes as `false` (the component sends that before it); an empty field is None where the
   member may be that, "" where it is a text, and otherwise a member that is absent;
 * a time without a zone is UTC.
@@ -43,7 +43,7 @@ class Form(Struct, frozen=True):
 
     def of(self, name: str) -> "Form":
         """This form if it is the one of that function, else an empty one."""
-        return self if name == self.name else EMPTY
+        return self if name == self.name else Form(name)
 
     def value(self, name: str, otherwise: Any = "") -> Any:
         """What was typed, or else what the page would show."""
@@ -76,7 +76,9 @@ def errors_of(refusal: Refusal, kind: Any) -> Mapping[str, str]:
     fields = [field.encode_name for field in msgspec.structs.fields(kind)] if _is_struct(kind) else []
     # Sentences of refusals begin with the member that they are about.
     begun = [name for name in fields if re.match(rf"{re.escape(named(name, ''))}\b", refusal.text)]
-    return {max(begun, key=len, default=""): refusal.text}
+    about = max(begun, key=len, default="")
+    key = re.match(rf"{re.escape(named(about, ''))}\.(\S+)", refusal.text)  # of a map, whose fields are name[key]
+    return {f"{about}[{key[1]}]" if about and key else about: refusal.text}
 
 
 def decode(kind: type[Struct], typed: Typed) -> Any:
@@ -93,7 +95,7 @@ def _members(kind: type[Struct], typed: Typed, within: str, patterns: Any, error
     fields = msgspec.structs.fields(kind)
     known = {field.encode_name for field in fields}
     for name in typed:
-        member = name.removeprefix(within).partition(".")[0]
+        member = re.split(r"[.\[]", name.removeprefix(within), maxsplit=1)[0]
         if name.startswith(within) and member not in known and name != TOKEN:
             raise Malformed(f"The form has a field {name[:64]} that is not known here")
     given: dict[str, Any] = {}
@@ -142,6 +144,8 @@ def _value(info: inspect.Type, name: str, typed: Typed) -> Any:
     if inspect.DictType in kinds and f"{name}.key" in typed:
         pairs = zip(typed[f"{name}.key"], typed.get(f"{name}.value", ()), strict=False)
         return {_text(key): _text(value) for key, value in pairs if key or value}
+    if inspect.DictType in kinds and (named_keys := [one for one in typed if one.startswith(f"{name}[")]):
+        return {_text(one[len(name) + 1 : -1]): _text(typed[one][-1]) for one in named_keys}
     if name not in typed:
         return msgspec.UNSET
     texts = [_text(one) for one in typed[name]]

@@ -29,6 +29,22 @@ GROUPS = (
         (
             Destination("Overview", "/overview", "fleet", "READ"),
             Destination("Devices", "/devices", "fleet", "READ"),
+            Destination("Claim", "/claim", "fleet", "ADMINISTER"),
+        ),
+    ),
+    Group(
+        "Watch",
+        (
+            Destination("Incidents", "/incidents", "organization", "READ"),
+            Destination("Tickets", "/tickets", "organization", "READ"),
+            Destination("Rules", "/rules", "organization", "READ"),
+        ),
+    ),
+    Group(
+        "Update",
+        (
+            Destination("Firmware", "/firmware", "organization", "READ"),
+            Destination("Rollouts", "/rollouts", "organization", "READ"),
         ),
     ),
     Group(

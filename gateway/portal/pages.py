@@ -4,6 +4,7 @@ from gateway.portal import (
     access,
     account,
     audit,
+    claim,
     devices,
     devices_change,
     docs,
@@ -12,13 +13,19 @@ from gateway.portal import (
     docs_quickstart,
     docs_reference,
     docs_simulator,
+    firmware,
     home,
+    incident_rules,
+    incidents,
     invitation,
     live,
     overview,
     people,
+    rollouts,
     sign_in,
+    tickets,
 )
+from gateway.portal.device import pages as device
 from gateway.portal.page import Page
 
 # Fixed words of a path come before places for ids.
@@ -40,4 +47,11 @@ PAGES: tuple[Page, ...] = (
     *account.PAGES,
     *devices.PAGES,
     *devices_change.PAGES,
+    *claim.PAGES,
+    *device.PAGES,
+    *incidents.PAGES,
+    *tickets.PAGES,
+    *incident_rules.PAGES,
+    *firmware.PAGES,
+    *rollouts.PAGES,
 )

@@ -115,7 +115,7 @@ def environment(prefix: str) -> Environment:
         "asset": lambda name: f"{prefix}{static.address(name)}",
         "here": _here(prefix),
     }
-    made.filters |= {"iso": _iso, "utc": _utc, "count": _count, "json": _json, "prose": _prose}
+    made.filters |= {"iso": _iso, "utc": _utc, "count": _count, "json": _json, "prose": _prose, "value": _value}
     return made
 
 
@@ -157,6 +157,11 @@ def _prose(text: str) -> Markup:
     """A sentence of the documentation, with what stands between backquotes as code."""
     parts = str(escape(text)).split("`")
     return Markup("".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts)))  # noqa: S704
+
+
+def _value(value: Any) -> str:
+    """A value of telemetry or of a parameter, as people read it in a line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _json(value: Any) -> str:

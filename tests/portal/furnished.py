@@ -8,16 +8,43 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from everything import dump_of
 from owners import Owner
 from projects import account_of
 from visitors import invited, person_of, way_in
 
 from gateway.stores.people import sessions
+from schemas.ids import AccessKeys
 from schemas.postgres import Pool
+from tests.conftest import MASTER_KEY
 
 HOSTILE = "\"'><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">{{7*7}}&amp;"
 
 NAME_OF_SPACE = HOSTILE.replace("/", "")
+
+
+async def _of_device(owner: Owner, device_id: UUID) -> dict[str, Any]:
+    """What is seen of a device: a note, a command, two versions of a config, a message, a dump, a licence."""
+    of_device = f"/devices/{device_id}"
+    note = await owner.call("POST", f"{of_device}/notes", {"content": HOSTILE})
+    model = f"/models/{owner.model_id}/commands"
+    fields = [
+        {"name": "speed", "type": "integer", "description": HOSTILE},
+        {"name": "mode", "type": "string", "options": ["quick", HOSTILE[:60]]},
+    ]
+    await owner.call(
+        "POST", model, {"name": "turn", "friendly_name": HOSTILE, "description": HOSTILE, "fields": fields}
+    )
+    sent = {"command": "turn", "extra_params": {"speed": 3, "mode": HOSTILE[:60]}}
+    command = await owner.call("POST", f"{of_device}/commands", sent)
+    await owner.call("PUT", f"{of_device}/config", {"config": {HOSTILE: 1}})
+    await owner.pool.execute("UPDATE devices SET applied_config_version = 1 WHERE id = $1", device_id)
+    await owner.call("PUT", f"{of_device}/config", {"config": {HOSTILE: HOSTILE}})
+    now = datetime.now(UTC)
+    await owner.message(device_id, now, status="error", telemetries={HOSTILE: HOSTILE}, message=HOSTILE)
+    await owner.call("POST", f"{of_device}/rotate_key", {"overlap_s": 0})
+    dump_id = await dump_of(owner, device_id, AccessKeys(MASTER_KEY).issue(str(device_id), 1))
+    return {"note_id": note["id"], "command_id": command["id"], "dump_id": dump_id}
 
 
 async def places(owner: Owner) -> dict[str, Any]:
@@ -27,7 +54,29 @@ async def places(owner: Owner) -> dict[str, Any]:
     await owner.pool.execute("UPDATE spaces SET name = $2, full_path = $2 WHERE id = $1", owner.space_id, NAME_OF_SPACE)
     device_id = await owner.device(name=HOSTILE)
     await owner.seen(device_id, temperature=21.5, text=HOSTILE)
-    await owner.incident(device_id, 2, issue="leak", description=HOSTILE)
+    incident_id = await owner.incident(device_id, 2, issue="leak", description=HOSTILE)
+    await owner.call("PATCH", f"/incidents/{incident_id}", {"assignee": HOSTILE, "comment": HOSTILE})
+    ticket = await owner.call(
+        "POST", "/tickets", {"device_id": str(device_id), "title": HOSTILE, "description": HOSTILE}
+    )
+    await owner.call("POST", f"/tickets/{ticket['id']}/message", {"message": HOSTILE})
+    rule = {"telemetry": HOSTILE[:60], "comparison": "eq", "value": HOSTILE, "title": HOSTILE, "description": HOSTILE}
+    rule = await owner.call("POST", "/incident_rules", rule | {"model_id": str(owner.model_id)})
+    release = {"name": HOSTILE, "file_type": "firmware", "version": "2.0.0", "desc": HOSTILE, "public_notes": HOSTILE}
+    file = await owner.call("POST", "/files", release | {"model_id": str(owner.model_id)})
+    url = f"{owner.url}/core/v1/organization/files/{file['id']}/content"
+    async with owner.http.put(url, data=b"bytes", headers={"authorization": owner.key}) as answer:
+        assert answer.status == 200
+    await owner.call("POST", f"/files/{file['id']}/release")
+    planned = {"name": HOSTILE, "description": HOSTILE, "file_id": file["id"]}
+    rollout = await owner.call("POST", "/rollouts", planned)
+    made = {
+        "file_id": file["id"],
+        "rollout_id": rollout["id"],
+        "incident_id": incident_id,
+        "ticket_id": ticket["id"],
+        "rule_id": rule["id"],
+    }
     person_id = await person_of(owner, "project.user", email="someone@example.com")
     account = await account_of(owner, "project.user")
     await owner.pool.execute("UPDATE service_accounts SET display_name = $1", HOSTILE)
@@ -45,6 +94,8 @@ async def places(owner: Owner) -> dict[str, Any]:
         "invitation": (await invited(owner, "project.user", email="invited@example.com")).rpartition("/")[2],
         "link": (await way_in(owner.pool, person_id)).rpartition("/")[2],
         "session_id": await session_of(owner.pool, person_id),
+        **made,
+        **await _of_device(owner, device_id),
     }
 
 

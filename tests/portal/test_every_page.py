@@ -17,7 +17,7 @@ from gateway.api.callers.readers import READER
 from gateway.api.principals import Grant, Principal
 from gateway.api.scopes import FleetScope, VendorScope
 from gateway.portal.forms import TOKEN
-from gateway.portal.page import Page
+from gateway.portal.page import TOKEN_HEADER, Page
 from gateway.portal.pages import PAGES
 from tests.portal import browsing
 from tests.portal.furnished import HOSTILE, places, query_of
@@ -62,7 +62,10 @@ async def read(
     secret = "" if person_id is None else await browsing.session(edge, person_id)
     cookies = {session_cookie.name_of(edge.url): secret} if secret else {}
     headers = {"origin": edge.url, "accept": "text/html"} | more.get("headers", {})
-    form = None if page.method == "GET" else {TOKEN: more.get("token", session_cookie.form_token(secret))}
+    token = more.get("token", session_cookie.form_token(secret))
+    form = None if page.method == "GET" else {TOKEN: token}
+    if page.takes_bytes:
+        headers[TOKEN_HEADER] = token
     async with edge.http.request(
         page.method, edge.url + address(page, given), data=form, headers=headers, cookies=cookies, allow_redirects=False
     ) as answer:

@@ -16,10 +16,15 @@ from schemas.postgres import Executor
 OLD_VERSION = "Error setting config with old version, latest is {latest}"
 
 _CONFIG = """
-    SELECT d.name, d.config_version AS version, d.config_updated_at AS last_updated, d.config, d.id AS device_id
+    SELECT d.name, d.config_version AS version, d.config_updated_at AS last_updated, d.config, d.id AS device_id{more}
       FROM devices d JOIN device_models m ON m.id = d.model_id
      WHERE d.id = $1 AND d.deleted_at IS NULL
 """
+_OWNED_CONFIG = _CONFIG.format(
+    more=""", d.applied_config_version AS applied_version,
+           CASE d.applied_config_version WHEN 0 THEN NULL WHEN d.config_version THEN d.config
+                                         ELSE d.applied_config END AS applied_config"""
+)
 
 
 class Config(Struct):
@@ -32,31 +37,40 @@ class Config(Struct):
     device_id: UUID
 
 
+class OwnedConfig(Config):
+    """The config of a device, and what the device runs: the version that it applied last, 0 for none, and its content,
+    which is null where that is not known.
+    """
+
+    applied_version: int
+    applied_config: dict[str, Any] | None
+
+
 async def read(connection: Executor, device_id: UUID) -> Config:
     """A device's own config. Raises Unauthenticated when it was deleted."""
-    row = await connection.fetchrow(_CONFIG, device_id)
+    row = await connection.fetchrow(_CONFIG.format(more=""), device_id)
     if row is None:
         raise Unauthenticated
     return Config(**row)
 
 
-async def read_of_owner(connection: Executor, organization_id: UUID, device_id: UUID) -> Config:
+async def read_of_owner(connection: Executor, organization_id: UUID, device_id: UUID) -> OwnedConfig:
     """The config of a device that the organization owns. Raises NotFound."""
-    return _known(await connection.fetchrow(f"{_CONFIG} AND d.organization_id = $2", device_id, organization_id))
+    return _known(await connection.fetchrow(f"{_OWNED_CONFIG} AND d.organization_id = $2", device_id, organization_id))
 
 
-async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> Config:
+async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> OwnedConfig:
     """The config of a device of one of the organization's models. Raises NotFound."""
-    return _known(await connection.fetchrow(f"{_CONFIG} AND m.organization_id = $2", device_id, organization_id))
+    return _known(await connection.fetchrow(f"{_OWNED_CONFIG} AND m.organization_id = $2", device_id, organization_id))
 
 
-def _known(row: asyncpg.Record | None) -> Config:
+def _known(row: asyncpg.Record | None) -> OwnedConfig:
     if row is None:
         raise NotFound(UNKNOWN)
-    return Config(**row)
+    return OwnedConfig(**row)
 
 
-async def put_of_owner(change: Change, device: LockedDevice, config: dict[str, Any], edited: int | None) -> Config:
+async def put_of_owner(change: Change, device: LockedDevice, config: dict[str, Any], edited: int | None) -> None:
     """Store the owner's config as the next version, which the device is told of.
 
     `edited` is the version that it was made from, when no other edit may be lost. Raises DoesNotFit.
@@ -72,7 +86,6 @@ async def put_of_owner(change: Change, device: LockedDevice, config: dict[str, A
         change.moment,
     )
     _changed(change, device.id, version)
-    return Config(device.name, version, change.moment, config, device.id)
 
 
 async def put(change: Change, device_id: UUID, config: dict[str, Any], version: int | None) -> int:

@@ -12,7 +12,15 @@ async def test_each_edit_is_the_next_version_and_the_device_is_told(edge: Any, a
     device_id = await acme.device(name="Door")
     path = f"/devices/{device_id}/config"
     never = await acme.call("GET", path)
-    assert never == {"name": "Door", "version": 0, "last_updated": None, "config": {}, "device_id": str(device_id)}
+    assert never == {
+        "name": "Door",
+        "version": 0,
+        "last_updated": None,
+        "config": {},
+        "device_id": str(device_id),
+        "applied_version": 0,
+        "applied_config": None,
+    }
     for version in (1, 2):
         stored = await acme.call("PUT", path, {"config": {"interval": version}})
         assert (stored["version"], stored["config"]) == (version, {"interval": version})
@@ -20,6 +28,20 @@ async def test_each_edit_is_the_next_version_and_the_device_is_told(edge: Any, a
     assert await outbox(acme.pool) == [("configChanged", device_id)] * 2
     shard = (await acme.row(device_id))["shard"]
     assert b'"config_version":2' in await edge.services.redis.hget(keys.reply(shard), str(device_id))
+
+
+async def test_its_owner_is_told_what_the_device_runs(acme: Owner) -> None:
+    """While a newer version waits, too; what an unknown version said is not known."""
+    device_id = await acme.device()
+    path, applied = f"/devices/{device_id}/config", "UPDATE devices SET applied_config_version = $2 WHERE id = $1"
+    for version, config in enumerate(({"interval": 1}, {"interval": 2}), start=1):
+        stored = await acme.call("PUT", path, {"config": config})
+        assert (stored["applied_version"], stored["applied_config"]) == (
+            (0, None) if version == 1 else (1, {"interval": 1})
+        )
+        await acme.pool.execute(applied, device_id, version)
+        read = await acme.call("GET", path)
+        assert (read["applied_version"], read["applied_config"]) == (version, config)
 
 
 async def test_an_edit_of_an_old_version_is_refused(acme: Owner) -> None:

@@ -1,0 +1,1 @@
+"""The pages of one device: a module and a template each, below /devices/{device_id}."""

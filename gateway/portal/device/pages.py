@@ -1,0 +1,15 @@
+"""The pages of one device."""
+
+from gateway.portal.device import audit, commands, config, files, history, incidents, settings, status
+from gateway.portal.page import Page
+
+PAGES: tuple[Page, ...] = (
+    *status.PAGES,
+    *history.PAGES,
+    *commands.PAGES,
+    *config.PAGES,
+    *incidents.PAGES,
+    *files.PAGES,
+    *audit.PAGES,
+    *settings.PAGES,
+)

@@ -1,0 +1,95 @@
+"""Files for devices: drafts, their bytes, released and withdrawn; firmware above all."""
+
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.bodies import Streamed
+from gateway.api.scopes import OrganizationScope
+from gateway.organization import files, models
+from gateway.organization.files import FileChange, FilesQuery, NewFile
+from gateway.organization.models import ModelsQuery
+from gateway.permissions import Permission
+from gateway.portal.forms import Form
+from gateway.portal.page import page
+from gateway.portal.rendering import View, redirect
+from gateway.services import Services
+
+PATH = "/firmware"
+ONE = f"{PATH}/{{file_id}}"
+OFFERED = ModelsQuery(per_page=100)
+
+
+@page("GET", PATH, permission=Permission.READ)
+async def list_files(services: Services, organization: OrganizationScope, query: FilesQuery, form: Form) -> View:
+    """The files."""
+    known = await models.list_models(services, organization, OFFERED)
+    values = {
+        "form": form,
+        "asked": query,
+        "files": await files.list_files(services, organization, query),
+        "models": [(str(model.id), f"{model.vendor} {model.name}") for model in known.items],
+    }
+    return View("firmware.html", values)
+
+
+@page("POST", PATH, permission=Permission.DEVELOP, shown_by=list_files)
+async def create_file(services: Services, organization: OrganizationScope, body: NewFile) -> Response:
+    """Make a draft."""
+    file = await files.create_file(services, organization, body)
+    return redirect(services, PATH, file.id, said="Now its bytes")
+
+
+@page("GET", ONE, permission=Permission.READ)
+async def read_file(services: Services, organization: OrganizationScope, file_id: UUID, form: Form) -> View:
+    """One file."""
+    return View("firmware_file.html", {"form": form, "file": await files.read_file(services, organization, file_id)})
+
+
+@page("POST", ONE, permission=Permission.DEVELOP, shown_by=read_file)
+async def change_file(services: Services, organization: OrganizationScope, file_id: UUID, body: FileChange) -> Response:
+    """Change a draft."""
+    await files.change_file(services, organization, file_id, body)
+    return redirect(services, PATH, file_id, said="Saved")
+
+
+@page("POST", f"{ONE}/content", permission=Permission.DEVELOP)
+async def put_content(services: Services, organization: OrganizationScope, file_id: UUID, body: Streamed) -> Response:
+    """Store its bytes as the browser sends them."""
+    file = await files.put_content(services, organization, file_id, body)
+    return redirect(services, PATH, file_id, said=f"{file.size} bytes are stored")
+
+
+@page("GET", f"{ONE}/content", permission=Permission.READ)
+async def read_content(
+    services: Services, organization: OrganizationScope, file_id: UUID, request: Request
+) -> Response:
+    """Its bytes, which a browser saves and shows nothing of."""
+    return await files.read_content(services, organization, file_id, request)
+
+
+@page("POST", f"{ONE}/release", permission=Permission.DEVELOP, shown_by=read_file)
+async def release(services: Services, organization: OrganizationScope, file_id: UUID) -> Response:
+    """Release it."""
+    await files.release_file(services, organization, file_id)
+    return redirect(services, PATH, file_id, said="Released: its devices may fetch it")
+
+
+@page("POST", f"{ONE}/withdraw", permission=Permission.DEVELOP, shown_by=read_file)
+async def withdraw(services: Services, organization: OrganizationScope, file_id: UUID) -> Response:
+    """Withdraw it."""
+    await files.withdraw_file(services, organization, file_id)
+    return redirect(services, PATH, file_id, said="Withdrawn: no device is offered it any more")
+
+
+@page("POST", f"{ONE}/delete", permission=Permission.DEVELOP, shown_by=read_file)
+async def delete(services: Services, organization: OrganizationScope, file_id: UUID) -> Response:
+    """Delete it."""
+    await files.delete_file(services, organization, file_id)
+    return redirect(services, PATH, said="The file is deleted")
+
+
+PAGES = (
+    list_files, create_file, read_file, change_file, put_content, read_content, release, withdraw, delete,
+)  # fmt: skip

@@ -1,0 +1,65 @@
+"""Tickets: what owner and maker of a device say to each other about it."""
+
+from uuid import UUID
+
+from starlette.responses import Response
+
+from gateway.api.paging import PageQuery
+from gateway.api.scopes import OrganizationScope
+from gateway.organization import tickets
+from gateway.organization.tickets import NewTicket, TicketMessage, TicketTexts
+from gateway.permissions import Permission
+from gateway.portal.forms import Form
+from gateway.portal.page import page
+from gateway.portal.rendering import View, redirect
+from gateway.services import Services
+
+PATH = "/tickets"
+ONE = f"{PATH}/{{ticket_id}}"
+
+
+@page("GET", PATH, permission=Permission.READ)
+async def list_tickets(services: Services, organization: OrganizationScope, query: PageQuery, form: Form) -> View:
+    """The open tickets."""
+    return View("tickets.html", {"form": form, "tickets": await tickets.list_tickets(services, organization, query)})
+
+
+@page("POST", PATH, permission=Permission.DEVELOP, shown_by=list_tickets)
+async def create_ticket(services: Services, organization: OrganizationScope, body: NewTicket) -> Response:
+    """Make a ticket about a device."""
+    ticket = await tickets.create_ticket(services, organization, body)
+    return redirect(services, PATH, ticket.id, said="The maker of the device sees this ticket now")
+
+
+@page("GET", ONE, permission=Permission.READ)
+async def read_ticket(services: Services, organization: OrganizationScope, ticket_id: UUID, form: Form) -> View:
+    """One ticket, with what was said."""
+    return View("ticket.html", {"form": form, "ticket": await tickets.read_ticket(services, organization, ticket_id)})
+
+
+@page("POST", ONE, permission=Permission.DEVELOP, shown_by=read_ticket)
+async def put_ticket(
+    services: Services, organization: OrganizationScope, ticket_id: UUID, body: TicketTexts
+) -> Response:
+    """Give it another title and description."""
+    await tickets.put_ticket(services, organization, ticket_id, body)
+    return redirect(services, PATH, ticket_id, said="Saved")
+
+
+@page("POST", f"{ONE}/message", permission=Permission.DEVELOP, shown_by=read_ticket)
+async def comment(
+    services: Services, organization: OrganizationScope, ticket_id: UUID, body: TicketMessage
+) -> Response:
+    """Say something."""
+    await tickets.comment_on_ticket(services, organization, ticket_id, body)
+    return redirect(services, PATH, ticket_id)
+
+
+@page("POST", f"{ONE}/resolved", permission=Permission.DEVELOP)
+async def resolve(services: Services, organization: OrganizationScope, ticket_id: UUID) -> Response:
+    """Say that it is resolved."""
+    await tickets.resolve_ticket(services, organization, ticket_id)
+    return redirect(services, PATH, ticket_id, said="The ticket is resolved")
+
+
+PAGES = (list_tickets, create_ticket, read_ticket, put_ticket, comment, resolve)
