@@ -156,7 +156,7 @@ def _only(body: dict[str, Any]) -> tuple[EventType, dict[str, Any]]:
         raise DoesNotFit("Body must have one member, named as the event's type")
     [(name, data)] = body.items()
     if name not in typed_events.TYPES:
-        raise DoesNotFit(f"Events of type {name[:64]} cannot be published")
+        raise DoesNotFit(f"Member {name[:64]} is no type of event that can be published")
     if not isinstance(data, dict):
         raise DoesNotFit(f"{name} must be an object")
     return EventType(name), data
