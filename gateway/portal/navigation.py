@@ -48,6 +48,14 @@ GROUPS = (
         ),
     ),
     Group(
+        "Make",
+        (
+            Destination("Models", "/models", "organization", "READ"),
+            Destination("Licences", "/licenses", "vendor", "READ"),
+            Destination("Registered devices", "/registered", "vendor", "READ"),
+        ),
+    ),
+    Group(
         "Organization",
         (
             Destination("People", "/people", "fleet", "ADMINISTER"),

@@ -47,6 +47,29 @@ async def _of_device(owner: Owner, device_id: UUID) -> dict[str, Any]:
     return {"note_id": note["id"], "command_id": command["id"], "dump_id": dump_id}
 
 
+async def _of_model(owner: Owner) -> dict[str, Any]:
+    """What its vendor sees of a model: a command, a hardware key, a licence."""
+    model = f"/models/{owner.model_id}"
+    await owner.pool.execute(
+        "UPDATE device_models SET name = $2, vendor = $2, event_mappings = $3 WHERE id = $1",
+        owner.model_id,
+        HOSTILE,
+        {HOSTILE[:60]: "temperature"},
+    )
+    field = {"name": HOSTILE[:60], "type": "string", "description": HOSTILE, "options": [HOSTILE[:60]]}
+    said = {"name": "halt", "friendly_name": f"{HOSTILE} now", "description": HOSTILE, "fields": [field]}
+    command = await owner.call("POST", f"{model}/commands", said)
+    key = await owner.call("POST", f"{model}/hardware_keys", {"name": HOSTILE})
+    licence = {"model_id": str(owner.model_id), "name": HOSTILE, "data": HOSTILE}
+    license_id = (await owner.partner("POST", "/licenses", licence))["id"]
+    return {
+        "model_id": owner.model_id,
+        "definition_id": command["id"],
+        "hardware_key_id": key["id"],
+        "license_id": license_id,
+    }
+
+
 async def places(owner: Owner) -> dict[str, Any]:
     """What stands in addresses of pages, by the name that the addresses have for it."""
     await owner.pool.execute("UPDATE organizations SET name = $2 WHERE id = $1", owner.organization_id, HOSTILE)
@@ -96,6 +119,7 @@ async def places(owner: Owner) -> dict[str, Any]:
         "session_id": await session_of(owner.pool, person_id),
         **made,
         **await _of_device(owner, device_id),
+        **await _of_model(owner),
     }
 
 
