@@ -48,6 +48,13 @@ GROUPS = (
         ),
     ),
     Group(
+        "Connections",
+        (
+            Destination("Data connectors", "/data-connectors", "fleet", "READ"),
+            Destination("Cloud connectors", "/cloud-connectors", "organization", "READ"),
+        ),
+    ),
+    Group(
         "Make",
         (
             Destination("Models", "/models", "organization", "READ"),

@@ -149,8 +149,9 @@ def page(
     caller: CallerKind | None = PERSON,
     shown_by: Page | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
+    audited: bool = True,
 ) -> Callable[[Callable[..., Awaitable[View | Response]]], Page]:
-    """Make a function a page. With `caller=None` anyone may see it."""
+    """Make a function a page. With `caller=None` anyone may see it; not `audited` is what changes nothing."""
 
     def wrap(function: Callable[..., Awaitable[View | Response]]) -> Page:
         return Page(
@@ -169,6 +170,7 @@ def page(
             permission=permission,
             stream=False,
             described_answer=None,
+            audited=audited,
         )
 
     return wrap

@@ -20,6 +20,7 @@ from gateway.portal import navigation, static
 from gateway.portal.forms import TOKEN
 from gateway.portal.visitor import Visitor
 from gateway.services import Services
+from schemas.times import aware
 
 TEMPLATES = Path(__file__).parent / "templates"
 SAID = "fleetgate-said"
@@ -115,7 +116,18 @@ def environment(prefix: str) -> Environment:
         "asset": lambda name: f"{prefix}{static.address(name)}",
         "here": _here(prefix),
     }
-    made.filters |= {"iso": _iso, "utc": _utc, "count": _count, "json": _json, "prose": _prose, "value": _value}
+    made.filters |= {
+        "lasting": _lasting,
+        "local": _local,
+        "moment": _of_seconds,
+        "iso": _iso,
+        "utc": _utc,
+        "zip_with": zip,
+        "count": _count,
+        "json": _json,
+        "prose": _prose,
+        "value": _value,
+    }
     return made
 
 
@@ -140,12 +152,17 @@ def _worded(value: Any) -> Any:
     return [_worded(one) for one in value] if isinstance(value, list | tuple) else str(value)
 
 
-def _iso(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _moment(value: datetime | str) -> datetime:
+    """A time, which some APIs answer as a text."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
-def _utc(value: datetime) -> str:
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _iso(value: datetime | str) -> str:
+    return _moment(value).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _utc(value: datetime | str) -> str:
+    return _moment(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _count(value: int) -> str:
@@ -162,6 +179,29 @@ def _prose(text: str) -> Markup:
 def _value(value: Any) -> str:
     """A value of telemetry or of a parameter, as people read it in a line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _local(value: datetime | str) -> str:
+    """A time in UTC as a field of a form has it."""
+    found = _moment(value)
+    return aware(found).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _of_seconds(value: float) -> datetime:
+    return datetime.fromtimestamp(value, UTC)
+
+
+def _lasting(seconds: float) -> str:
+    """How long something takes, in the largest units that tell: 40 s, 3 min, 2 h 5 min, 4 days."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    if whole < 86400:
+        hours, minutes = whole // 3600, whole % 3600 // 60
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return "1 day" if whole < 2 * 86400 else f"{whole // 86400} days"
 
 
 def _json(value: Any) -> str:

@@ -76,13 +76,13 @@ async def create_connector(services: Services, project: ProjectScope, body: Chan
     return shown(services, made, project)
 
 
-@endpoint("POST", CONNECTORS + ":check", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP)
+@endpoint("POST", CONNECTORS + ":check", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, audited=False)
 async def check_new(services: Services, project: ProjectScope, body: Change) -> Faults:
     """See what would be refused of a new data connector, all at once; nothing is made."""
     return _faults(await settings.faults(services, project.organization_id, store.new(project.id), body))
 
 
-@endpoint("POST", CONNECTOR + ":check", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP)
+@endpoint("POST", CONNECTOR + ":check", caller=SERVICE_ACCOUNT, permission=Permission.DEVELOP, audited=False)
 async def check_change(services: Services, project: ProjectScope, connector: str, body: Change) -> Faults:
     """See what would be refused of a change, all at once; nothing is changed."""
     found = await store.read(services.postgres, project.id, connector)

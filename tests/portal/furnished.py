@@ -14,6 +14,7 @@ from projects import account_of
 from visitors import invited, person_of, way_in
 
 from gateway.stores.people import sessions
+from schemas import ids
 from schemas.ids import AccessKeys
 from schemas.postgres import Pool
 from tests.conftest import MASTER_KEY
@@ -106,6 +107,8 @@ async def places(owner: Owner) -> dict[str, Any]:
     await owner.pool.execute("UPDATE api_keys SET name = $2 WHERE organization_id = $1", owner.organization_id, HOSTILE)
     await owner.pool.execute("UPDATE people SET name = $1", HOSTILE)
     return {
+        **await _data_connector(owner),
+        **await _cloud_connector(owner, device_id),
         "device_id": device_id,
         "topic": "device-registration",
         "guide": "receivers",
@@ -137,3 +140,57 @@ def query_of(path: str, given: dict[str, Any]) -> str:
         action = "move" if path == "/devices/change" else path.rpartition("/")[2]
         return f"?action={action}&ids={given['device_id']}"
     return ""
+
+
+async def _data_connector(owner: Owner) -> dict[str, Any]:
+    """One that failed, and has work on its queue."""
+    connector_id = ids.new_xid()
+    await owner.pool.execute(
+        """INSERT INTO data_connectors (id, project_id, status, url, display_name, labels, failing_since)
+           VALUES ($1, $2, 'ACTIVE', 'https://receiver.example/', $3, $4, now())""",
+        connector_id,
+        owner.project_id,
+        HOSTILE,
+        [HOSTILE],
+    )
+    await owner.pool.execute(
+        """INSERT INTO delivery_attempts (connector_id, at, event_id, attempt, status, cause, latency_ms, answer)
+           VALUES ($1, now(), 'e', 1, 503, 'status', 12, $2)""",
+        connector_id,
+        HOSTILE,
+    )
+    await owner.pool.execute(
+        "INSERT INTO connector_jobs (connector_id, kind, event_types) VALUES ($1, 'sync', '{}')", connector_id
+    )
+    return {"project": owner.project_id, "connector": connector_id}
+
+
+async def _cloud_connector(owner: Owner, device_id: UUID) -> dict[str, Any]:
+    """One that holds a list, and imported a device that somebody deleted."""
+    connector_id = ids.new_xid()
+    gone = [{"vendor_id": HOSTILE, "name": HOSTILE}]
+    details = {"skips": [{"vendor_id": HOSTILE, "reason": HOSTILE}], "excluded": gone, "why_held": HOSTILE}
+    run_id = await owner.pool.fetchval(
+        """WITH made AS (INSERT INTO cloud_connectors (id, organization_id, project_id, space_id, provider, name, error,
+                                                       status, settings)
+                         VALUES ($1, $2, $3, $4, 'microsoft_teams_rooms', $5, $5, 'Error', $6) RETURNING id)
+           INSERT INTO cloud_runs (connector_id, kind, started_at, finished_at, excluded, skipped, held, details)
+           SELECT id, 'inventory', now(), now(), 1, 1, true, $7 FROM made RETURNING id""",
+        connector_id,
+        owner.organization_id,
+        owner.project_id,
+        owner.space_id,
+        HOSTILE,
+        {"tenant": HOSTILE},
+        details,
+    )
+    held = dict.fromkeys(("found", "active", "created", "renamed", "restored"), 0) | {"excluded": 1, "run_id": run_id}
+    await owner.pool.execute("UPDATE cloud_connectors SET held = $2 WHERE id = $1", connector_id, held)
+    await owner.pool.execute(
+        """INSERT INTO cloud_devices (connector_id, vendor_id, device_id, name, excluded, excluded_at)
+           VALUES ($1, $2, $3, $2, 'user_deleted', now())""",
+        connector_id,
+        HOSTILE,
+        device_id,
+    )
+    return {"connector_id": connector_id, "run": run_id}

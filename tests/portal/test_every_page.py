@@ -15,7 +15,7 @@ from visitors import person_of
 from gateway.api import session_cookie
 from gateway.api.callers.readers import READER
 from gateway.api.principals import Grant, Principal
-from gateway.api.scopes import FleetScope, VendorScope
+from gateway.api.scopes import FleetScope, ProjectScope, VendorScope
 from gateway.portal.forms import TOKEN
 from gateway.portal.page import TOKEN_HEADER, Page
 from gateway.portal.pages import PAGES
@@ -45,7 +45,7 @@ def allows(page: Page, owner: Owner, role: Any) -> bool:
     (scope,) = page.scopes.values()
     if scope is VendorScope:
         return page.permission in principal.permissions_as_vendor(owner.organization_id)
-    reach = owner.project_id if scope is FleetScope else None
+    reach = owner.project_id if scope in (FleetScope, ProjectScope) else None
     return page.permission in principal.permissions(owner.organization_id, reach)
 
 
