@@ -61,9 +61,29 @@ async def metrics(request: Request) -> Response:
     """The metrics in Prometheus' text format; 401 or 403 for those who may not read them."""
     services: Services = request.state.services
     try:
-        _check(request, services.settings.metrics_token)
+        check(presented_key(request), services.settings.metrics_token)
     except Refusal as refusal:
         return PLAIN.refused(refusal)
+    stores = CollectorRegistry()
+    stores.register(_Found(await _of_stores(services)))
+    text = prometheus_client.generate_latest(_of_processes()) + prometheus_client.generate_latest(stores)
+    return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+async def gathered(services: Services) -> list[Metric]:
+    """All of them, for people."""
+    return [*_of_processes().collect(), *await _of_stores(services)]
+
+
+def _of_processes() -> CollectorRegistry:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return prometheus_client.REGISTRY
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
+
+
+async def _of_stores(services: Services) -> list[Metric]:
     families: list[Metric] = []
     for name, read in (("redis", _redis), ("postgres", _postgres)):
         up = GaugeMetricFamily(f"fleetgate_{name}_up", f"1 when {name} answers.")
@@ -74,20 +94,14 @@ async def metrics(request: Request) -> Response:
         except (RedisAway, PostgresAway, TimeoutError):
             up.add_metric([], 0)
         families.append(up)
-    registry = prometheus_client.REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    stores = CollectorRegistry()
-    stores.register(_Found(families))
-    text = prometheus_client.generate_latest(registry) + prometheus_client.generate_latest(stores)
-    return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
+    return families
 
 
-def _check(request: Request, token: str) -> None:
+def check(given: str, token: str) -> None:
+    """Raises NotPermitted where no token is set, Unauthenticated for another one."""
     if not token:
         raise NotPermitted("Set FLEETGATE_METRICS_TOKEN to read the metrics")
-    if not hmac.compare_digest(presented_key(request).encode(), token.encode()):
+    if not hmac.compare_digest(given.encode(), token.encode()):
         raise Unauthenticated("Metrics need the token of FLEETGATE_METRICS_TOKEN")
 
 
