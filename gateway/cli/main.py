@@ -11,8 +11,8 @@ from gateway.cli.admin import command as admin
 from gateway.cli.local import up
 from gateway.cli.local.embedded import EmbeddedError
 from gateway.cli.local.up import UpError
-from gateway.cli.servers import ServersError
 from gateway.cli.simulated import agent, fleet, receiver, vendor
+from gateway.operations.postgres_server import ServersError
 from schemas.settings import SettingsError
 
 PROCESSES = {"edge": ("gateway", "one edge process"), "worker": ("workers", "one worker process")}

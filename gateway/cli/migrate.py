@@ -5,7 +5,7 @@ import os
 
 import asyncpg
 
-from gateway.cli.servers import ServersError, connect
+from gateway.operations.postgres_server import ServersError, connect
 from schemas import postgres
 from schemas.command_settings import MigrateSettings
 from schemas.environment import listing, load

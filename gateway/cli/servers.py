@@ -4,11 +4,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import asyncpg
 import msgspec
 
 from gateway.cli.secret_file import write_secret
-from schemas import postgres
 from schemas.command_settings import UpSettings
 from schemas.environment import load, variables
 from schemas.settings import (
@@ -23,12 +21,6 @@ from schemas.settings import (
     SettingsError,
     url_of,
 )
-
-POSTGRES_VERSION_MIN = 15
-
-
-class ServersError(Exception):
-    """A server is not there, or not usable; the text says which and why."""
 
 
 class Servers(FileStore, frozen=True, kw_only=True):
@@ -69,19 +61,6 @@ def find() -> Servers:
         known = {PREFIX + name.upper(): value for name, value in msgspec.structs.asdict(noted).items() if value}
         given = known | given
     return load(Servers, given)
-
-
-async def connect(dsn: str, process: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """A connection to Postgres. Raises ServersError with a sentence when there is none to be had, or it is too old."""
-    try:
-        connection = await postgres.connect(dsn, process)
-    except (postgres.PostgresAway, asyncpg.PostgresError, ValueError) as error:
-        raise ServersError(f"Postgres is not available: {str(error) or type(error).__name__}") from None
-    version = connection.get_server_version()
-    if version.major < POSTGRES_VERSION_MIN:
-        await connection.close()
-        raise ServersError(f"Postgres is version {version.major}; fleetgate needs {POSTGRES_VERSION_MIN} or newer")
-    return connection
 
 
 def _path(home: Path) -> Path:

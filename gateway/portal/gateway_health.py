@@ -1,9 +1,10 @@
-"""How the gateway itself is, for its operators: what `/metrics` knows, drawn.
+"""How the gateway itself is, for its operators: what `/metrics` knows, drawn, and what `fleetgate doctor` says.
 
 All tenants share a gateway, so no role in an organization opens this page: whoever types the token of `/metrics` sees
 it, signed in or not. The token is in no address, no cookie and no page; looking again asks for it again.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -11,7 +12,8 @@ from msgspec import Struct
 from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
-from gateway.operations import metrics
+from gateway.operations import findings, metrics
+from gateway.operations.findings import Finding
 from gateway.portal.forms import DoesNotFitFields, Form
 from gateway.portal.page import page
 from gateway.portal.rendering import View
@@ -19,6 +21,8 @@ from gateway.refusals import Unauthenticated
 from gateway.services import Services
 
 PATH = "/gateway"
+LOOK_S = 5.0
+"""For how long a store is looked at: one that is away may not answer at all."""
 
 
 class TokenForm(Struct):
@@ -73,7 +77,26 @@ async def show_health(services: Services, body: TokenForm) -> View:
     except Unauthenticated as refusal:
         raise DoesNotFitFields({"token": refusal.text}) from None
     seen = Readings(await metrics.gathered(services))
-    return View("gateway_health.html", {"form": Form(), "seen": seen, "is_open": True})
+    values = {"form": Form(), "seen": seen, "is_open": True, "findings": await _found(services)}
+    return View("gateway_health.html", values)
+
+
+async def _found(services: Services) -> list[Finding]:
+    """What is well and what is to be fixed, as this edge sees it."""
+    settings = services.settings
+    found: list[Finding] = []
+    for look in (
+        findings.of_redis(settings.redis_url, settings.redis_ca),
+        findings.of_postgres(settings.postgres_dsn, settings),
+        findings.addresses(),
+        findings.readable_manifests(),
+    ):
+        try:
+            async with asyncio.timeout(LOOK_S):
+                found += [finding async for finding in look]
+        except TimeoutError:
+            found.append(Finding(False, f"A store did not answer within {LOOK_S:g} s"))
+    return sorted(found, key=lambda one: one.good)
 
 
 PAGES = (ask_for_token, show_health)

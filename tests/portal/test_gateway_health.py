@@ -32,5 +32,6 @@ async def test_the_token_of_the_metrics_opens_the_page_and_no_role_does(
         assert "Redis\nanswers" in shown
         assert "PostgreSQL\nanswers" in shown
         assert [await page.locator(".bars dd").nth(place).inner_text() for place in (0, 1)] == ["42", "7"]
+        assert "appendfsync" in shown
         assert METRICS_TOKEN not in await page.content() + page.url
         await tab.check()

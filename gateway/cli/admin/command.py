@@ -15,7 +15,8 @@ from uuid import UUID
 from gateway.api import audit as masking
 from gateway.cli.admin import access, connectors, files, incidents, licenses, master_keys, models, tenants, users
 from gateway.cli.admin.printing import show
-from gateway.cli.servers import ServersError, connect, find
+from gateway.cli.servers import find
+from gateway.operations.postgres_server import ServersError, connect
 from gateway.refusals import Refusal
 from gateway.stores import audit
 from schemas import postgres

@@ -8,8 +8,7 @@ import pytest
 from imports import Imports
 from vendors import manifest
 
-from gateway.cli import doctor
-from gateway.cli.servers import Servers
+from gateway.operations import findings
 from schemas.manifests import catalog
 
 
@@ -59,13 +58,12 @@ async def test_a_broken_manifest_is_skipped_and_named(imports: Imports, how: str
 async def test_doctor_names_what_is_skipped(imports: Imports, monkeypatch: pytest.MonkeyPatch) -> None:
     """And says that all is well where it is."""
     monkeypatch.setenv("FLEETGATE_MANIFESTS", str(imports.cloud.folder))
-    servers = Servers(postgres_dsn="postgresql://x", redis_url="redis://x", master_key="m" * 64)
-    assert [finding.good async for finding in doctor._manifests(servers)] == [True]
+    assert [finding.good async for finding in findings.readable_manifests()] == [True]
     _break(imports, "broken", "not TOML")
-    [finding] = [finding async for finding in doctor._manifests(servers)]
+    [finding] = [finding async for finding in findings.readable_manifests()]
     assert (finding.good, "broken.toml" in finding.text) == (False, True)
     monkeypatch.setenv("FLEETGATE_MANIFESTS", "/nowhere")
-    assert [finding.good async for finding in doctor._manifests(servers)] == [False, True]
+    assert [finding.good async for finding in findings.readable_manifests()] == [False, True]
 
 
 async def test_a_manifest_that_breaks_stops_its_own_connectors_in_words_and_goes_on_when_mended(

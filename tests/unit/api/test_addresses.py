@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.api.addresses import NAMED, unnamed_proxy
-from gateway.cli import doctor
-from gateway.cli.servers import Servers
+from gateway.operations import findings
 
 BEHIND: dict[str, Any] = {"bind": "0.0.0.0:8080", "public_url": "https://gateway.example", "tls": False}
 
@@ -41,7 +40,6 @@ async def test_the_doctor_says_it_plainly(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv(NAMED, raising=False)
     monkeypatch.setenv("FLEETGATE_BIND", BEHIND["bind"])
     monkeypatch.setenv("FLEETGATE_PUBLIC_URL", BEHIND["public_url"])
-    servers = Servers(postgres_dsn="postgresql://x", redis_url="redis://x", master_key="m" * 64)
-    findings = [finding async for finding in doctor._addresses(servers)]
-    assert [finding.good for finding in findings] == [True, False]
-    assert NAMED in findings[1].text
+    found = [finding async for finding in findings.addresses()]
+    assert [finding.good for finding in found] == [True, False]
+    assert NAMED in found[1].text
