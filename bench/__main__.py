@@ -13,6 +13,7 @@
     python -m bench --only followers                     the tail for 10,000 projects, attempts of 1,000 connectors
     python -m bench --only replicas                      what it costs that a 2xx waits for a replica of Redis
     python -m bench --only history --events 100000000   a hundred million behind a page: 60 GB of disk, half an hour
+    python -m bench --only portal                        the first byte of every page, with a million devices behind it
 
 Results go to bench/results/; latest.json holds the named ratios.
 """
@@ -36,6 +37,7 @@ from bench import (
     mass,
     neighbour,
     outages,
+    portal,
     replicas,
     rollout,
     rules,
@@ -62,6 +64,7 @@ WORKLOADS = (
     "tenants",
     "sync",
     "history",
+    "portal",
     "upkeep",
     "followers",
     "download",
@@ -149,6 +152,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "history" in only:
         async with rig(size.events // history.EVENTS_OF_DEVICE) as servers:
             await history.run(servers, report)
+    if "portal" in only:
+        async with rig(devices) as servers:
+            await portal.run(servers, report, rounds=fewer_rounds)
     if "download" in only:
         async with rig(few) as servers:
             await download.run(servers, report, rounds=fewer_rounds, seconds=each_s)
@@ -172,7 +178,9 @@ def main() -> int:
     )
     parser.add_argument("--rate", type=float, default=16_700, help="messages/s end to end (default 16,700)")
     parser.add_argument("--seconds", type=float, help="length of the end-to-end run (default 60)")
-    parser.add_argument("--devices", type=int, help="devices end to end, in a sync, in upkeep (default 1,000,000)")
+    parser.add_argument(
+        "--devices", type=int, help="devices end to end, in a sync, in upkeep, behind the portal (default 1,000,000)"
+    )
     parser.add_argument("--events", type=int, help="events in the log whose history is read (default 10,000,000)")
     parser.add_argument("--behind", type=int, help="events that a data connector is behind (default 1,000,000)")
     parser.add_argument(
