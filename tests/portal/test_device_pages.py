@@ -1,5 +1,8 @@
 """What people do with one device in a browser: commands, config, notes, its end; and claiming it."""
 
+import json
+from datetime import UTC, datetime, timedelta
+
 from edges import RunningEdge
 from owners import Owner
 from playwright.async_api import Browser
@@ -114,3 +117,24 @@ async def test_devices_are_claimed_one_by_one_and_several_at_once(
         await tab.page.get_by_role("heading", name="1 of 2 claimed").wait_for()
         await tab.check()
     assert (await acme.row(another["id"]))["name"] == "Lobby"
+
+
+async def test_chosen_values_are_drawn_and_the_choice_is_an_address(
+    browser: Browser, edge: RunningEdge, acme: Owner
+) -> None:
+    """With their numbers beside the drawing; a silence is a gap."""
+    device_id = await acme.device(name="Boiler")
+    await acme.seen(device_id, temperature=21.5)
+    now = datetime.now(UTC)
+    for minutes in (200, 190, 180, 60, 50):
+        await acme.message(device_id, now - timedelta(minutes=minutes), telemetries={"temperature": minutes})
+    person_id = await person_of(acme, "project.user")
+    async with browsing.tab(browser, edge, person_id) as tab:
+        await tab.open(f"/devices/{device_id}/history")
+        await tab.page.get_by_text("Draw values").click()
+        await tab.page.get_by_label("temperature").check()
+        await tab.page.locator("[data-chart] canvas").wait_for()
+        assert "keys=temperature" in tab.page.url
+        chart = json.loads(await tab.page.locator("[data-chart]").get_attribute("data-chart") or "")
+        assert chart["series"][0]["values"] == [200, 190, 180, None, 60, 50]
+        await tab.check()

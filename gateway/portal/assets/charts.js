@@ -29,8 +29,8 @@ function draw(place) {
   const most = Math.max(1, ...chart.series.flatMap((one) => one.values.map((each) => each ?? 0)));
   const options = {
     width: place.clientWidth, height: 200, series: [{ label: "Time", value: time }, ...series],
-    scales: { y: { range: [0, most * 1.1] } },
-    axes: [{ ...axis, values: (_, marks) => marks.map((mark) => clock.format(mark * 1000)) }, { ...axis, size: 56, values: (_, marks) => marks.map((mark) => (Number.isInteger(mark) ? mark.toLocaleString() : "")) }],
+    scales: { y: chart.free ? {} : { range: [0, most * 1.1] } },
+    axes: [{ ...axis, values: (_, marks) => marks.map((mark) => clock.format(mark * 1000)) }, { ...axis, size: 56, values: (_, marks) => marks.map((mark) => (chart.free || Number.isInteger(mark) ? mark.toLocaleString() : "")) }],
     cursor: { y: false }, legend: { live: true },
   };
   place.replaceChildren();
@@ -45,7 +45,11 @@ const all = () => drawCharts(document);
 const resized = new ResizeObserver((entries) => {
   for (const { target } of entries) drawn.get(target)?.setSize({ width: target.clientWidth, height: 200 });
 });
-all();
-for (const place of document.querySelectorAll("[data-chart]")) resized.observe(place);
+const begin = () => {
+  all();
+  for (const place of document.querySelectorAll("[data-chart]")) resized.observe(place);
+};
+begin();
+document.addEventListener("htmx:afterSwap", begin);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
 new MutationObserver(all).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
