@@ -32,6 +32,7 @@ from gateway.device import files as device_files
 from gateway.device import incidents as device_incidents
 from gateway.device import licenses as device_licenses
 from gateway.event_tail import EventTail, StreamLimits
+from gateway.identity.provider import IdentityProvider
 from gateway.ingest.beats import Beats
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.hot_state import HotState
@@ -281,6 +282,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         logs.event(log, logging.WARNING, "proxy_unnamed", cause=unnamed)
     files_store = blobs.open_store(settings)
     resolver = GuardedResolver(EgressPolicy(settings.egress_allow, http=settings.egress_http))
+    identity = IdentityProvider(settings, resolver)
     shards = installation.shards
     access_keys = master_keys.access_keys()
     call_limit = CallLimit(client, shards)
@@ -321,6 +323,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         dumps=Transfers("dumps", settings.uploads_max, metrics),
         downloads=Downloads(settings.downloads_max, metrics, trips=ingest.trips),
         passwords=Passwords(),
+        identity=identity,
         resolver=resolver,
         shares=TenantShares(settings.postgres_pool, settings.organization_share, metrics),
         closing=hot.closing,
@@ -337,6 +340,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         yield {"services": services, "hot": hot}
     finally:
         await background.stop()
+        await identity.close()
         await resolver.close()
         await files_store.close()
         await client.aclose()

@@ -8,6 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.event_tail import EventTail
+from gateway.identity.provider import IdentityProvider
 from gateway.ingest.call_limit import CallLimit
 from gateway.ingest.ingest import Ingest
 from gateway.live_states import LiveStates
@@ -46,6 +47,8 @@ class Services(Struct, frozen=True, kw_only=True):
     """Uploads of devices, which are no reason to refuse one of a tenant."""
     downloads: Downloads
     passwords: Passwords
+    identity: IdentityProvider
+    """Where people may sign in, too."""
     resolver: GuardedResolver
     """Looks up where URLs that are saved lead to."""
     closing: asyncio.Event

@@ -23,8 +23,14 @@ AT_MOST = (
     ("account_streams_max", "organization_streams_max"),
 )
 """Settings of which the first can be no more than the second."""
-WITHOUT = (("stream_keep_s", "stream_keep_bytes"),)
-"""Settings of which the first does nothing where the second is 0."""
+WITHOUT = (
+    ("stream_keep_s", "stream_keep_bytes"),
+    ("oidc_issuer", "oidc_client_id"),
+    ("oidc_client_id", "oidc_issuer"),
+    ("oidc_domains", "oidc_issuer"),
+    ("oidc_roles", "oidc_issuer"),
+)
+"""Settings of which the first does nothing where the second is 0 or empty."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -59,7 +65,8 @@ def load(group: type[S], environ: Mapping[str, str]) -> S:
             raise SettingsError(f"{PREFIX}{small.upper()} must be no more than {PREFIX}{large.upper()}")
     for wanted, needed in WITHOUT:
         if getattr(settings, wanted, 0) and not getattr(settings, needed):
-            raise SettingsError(f"{PREFIX}{wanted.upper()} does nothing while {PREFIX}{needed.upper()} is 0")
+            lack = "is 0" if getattr(settings, needed) == 0 else "is not set"
+            raise SettingsError(f"{PREFIX}{wanted.upper()} does nothing while {PREFIX}{needed.upper()} {lack}")
     return settings
 
 

@@ -22,6 +22,8 @@ VENDOR_CREDENTIALS = "fg vendors"
 """Purpose of vendors' credentials; the owner is the cloud connector's id."""
 SIGNING_KEYS = "fg signing keys"
 """Purpose of the private keys of asymmetric signatures; the owner is the key's id."""
+SIGN_INS = "fg sign-ins"
+"""Purpose of what a browser keeps while its person is at the identity provider; it is in no row."""
 LICENSE_KEYS = "fg license keys"
 """Purpose of the private keys by which vendors sign licences; the owner is the key's id."""
 

@@ -15,6 +15,10 @@ from schemas.sentences import matching
 
 PREFIX = "FLEETGATE_"
 
+_GROUP_ROLE = (
+    "[^,]+=(project\\.(user|developer|admin)|organization\\.admin|partner\\.(user|admin))@"
+    "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
 _Port = Annotated[str, matching(r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$", "must be host:port, such as 127.0.0.1:8080")]
 _Secret = Annotated[str, matching(r"^[0-9a-f]{64}$", "must be 64 hex digits in lower case")]
 _Ratio = Annotated[float, Meta(gt=0, le=1)]
@@ -202,6 +206,51 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
     docs_public: Annotated[
         bool, Meta(description="Whether the developer centre, /docs, may be read by whoever is not signed in.")
     ] = False
+    oidc_issuer: Annotated[
+        str,
+        matching(
+            r"^(https?://[^\s?#]+)?$",
+            "must begin with https:// (or http://) and have no query or fragment",
+            description="OpenID Connect provider that people may sign in at: its issuer, as its discovery document "
+            "has it (see docs/operators.md).",
+        ),
+    ] = ""
+    oidc_name: Annotated[
+        str, Meta(min_length=1, description="What the button to sign in there calls it: Sign in with …")
+    ] = "your organization's account"
+    oidc_client_id: Annotated[str, Meta(description="What the provider knows this installation as.")] = ""
+    oidc_client_secret: Annotated[
+        str, Meta(description="Its secret there (secret); without one it is a public client.")
+    ] = ""
+    oidc_scopes: Annotated[
+        str,
+        matching(
+            r"^openid( \S+)*$",
+            "must begin with openid, further ones after a space",
+            description="What the provider is asked for; some give groups only by a scope of theirs.",
+        ),
+    ] = "openid email profile"
+    oidc_domains: Annotated[
+        str,
+        matching(
+            r"^([^\s,@]+(,[^\s,@]+)*)?$",
+            "must be domains such as example.com, comma-separated",
+            description="Domains of email addresses that may sign in there, comma-separated; default: any.",
+        ),
+    ] = ""
+    oidc_groups_claim: Annotated[
+        str, Meta(min_length=1, description="The claim of its ID tokens that holds a person's groups.")
+    ] = "groups"
+    oidc_roles: Annotated[
+        str,
+        matching(
+            f"^({_GROUP_ROLE}(,{_GROUP_ROLE})*)?$",
+            "must be GROUP=ROLE@ID, comma-separated, with roles such as project.user and ids of projects for roles of "
+            "projects, else of organizations",
+            description="Roles by group: GROUP=ROLE@ID, comma-separated, where ID is that of the project for "
+            "project.user, project.developer and project.admin, else that of the organization.",
+        ),
+    ] = ""
     keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="An idle connection is closed after this.")] = 75
     request_timeout_s: Annotated[_Seconds, Meta(description="A request must have arrived whole within this.")] = 20
     tls_handshake_timeout_s: Annotated[

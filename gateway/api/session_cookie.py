@@ -40,20 +40,26 @@ def read(services: Services, request: Request) -> str:
 
 def give(services: Services, response: Response, secret: str) -> None:
     """Let a browser keep a session's id."""
-    _set(services, response, secret, int(sessions.LIFE.total_seconds()))
+    give_beside(services, response, "", secret, int(sessions.LIFE.total_seconds()))
 
 
 def take(services: Services, response: Response) -> None:
     """Let a browser forget it."""
-    _set(services, response, "", 0)
+    give_beside(services, response, "", "", 0)
 
 
-def _set(services: Services, response: Response, secret: str, age_s: int) -> None:
+def read_beside(services: Services, request: Request, ending: str) -> str:
+    """What a browser keeps beside a session's id, under a name that ends so; empty where it keeps nothing."""
+    return request.cookies.get(name_of(services.url) + ending, "")
+
+
+def give_beside(services: Services, response: Response, ending: str, value: str, age_s: int) -> None:
+    """Let it keep that, as well guarded as the session's id."""
     parts = urlsplit(services.url)
     tls = parts.scheme == "https"
     response.set_cookie(
-        name_of(services.url),
-        secret,
+        name_of(services.url) + ending,
+        value,
         max_age=age_s,
         path="/" if tls else parts.path or "/",
         secure=tls,

@@ -37,7 +37,9 @@ async def change_password(services: Services, request: Request, here: SignedIn, 
     async with services.postgres.acquire() as connection, connection.transaction():
         await accounts.set_password(connection, person.id, digest)
         await sessions.end_all(connection, person.id)
-        await entering.begin(services, connection, request, person.id, "sign_in_anew")
+        await entering.begin(
+            services, connection, request, person.id, "sign_in_anew", vouched_at=here.session.vouched_at
+        )
 
 
 async def list_sessions(services: Services, here: SignedIn) -> list[Session]:

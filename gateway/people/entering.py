@@ -3,6 +3,7 @@
 So an id that somebody planted in the browser is never the one that is signed in.
 """
 
+from datetime import datetime
 from uuid import UUID
 
 from starlette.requests import Request
@@ -16,14 +17,28 @@ from gateway.stores.people import accounts, sessions
 from schemas.postgres import Connection
 
 
-async def begin(services: Services, connection: Connection, request: Request, person_id: UUID, how: str) -> None:
+async def begin(
+    services: Services,
+    connection: Connection,
+    request: Request,
+    person_id: UUID,
+    how: str,
+    *,
+    vouched_at: datetime | None = None,
+) -> None:
     """Begin a session; the response to this request tells the browser of it.
 
-    It is written into the audit logs of the person's organizations, as the action `how`.
+    It is written into the audit logs of the person's organizations, as the action `how`. `vouched_at` is when the
+    identity provider said who it is.
     """
     await leave(services, connection, request)
     secret = await sessions.begin(
-        connection, person_id, services.clock(), address_of(request), request.headers.get("user-agent", "")
+        connection,
+        person_id,
+        services.clock(),
+        address_of(request),
+        request.headers.get("user-agent", ""),
+        vouched_at=vouched_at,
     )
     people.give(request, secret)
     for organization_id in await accounts.organizations_of(connection, person_id):

@@ -1,17 +1,17 @@
-"""Coming in and going out: by password, or by a link that works once."""
+"""Coming in and going out: by password, at the identity provider, or by a link that works once."""
 
 from typing import Annotated
 from uuid import UUID
 
 from msgspec import Meta, Struct
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from gateway.api.callers import people
-from gateway.people import account, by_password, entering, links, returning
+from gateway.people import account, by_password, by_provider, entering, links, returning
 from gateway.portal.forms import EMPTY, Form
 from gateway.portal.page import SIGN_IN, page
-from gateway.portal.rendering import View, redirect
+from gateway.portal.rendering import HEADERS, View, redirect
 from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.accounts.members import ADDRESS_CHARACTERS
@@ -44,7 +44,8 @@ async def show_sign_in(services: Services, request: Request, query: Next, form: 
     """Ask who it is; whoever is signed in already is led on."""
     if not form.name and await people.look(services, request) is not None:
         return redirect(services, returning.page_of_ours(query.next))
-    return View("sign_in.html", {"form": form, "next": returning.page_of_ours(query.next)})
+    provider = services.settings.oidc_name if services.identity else ""
+    return View("sign_in.html", {"form": form, "next": returning.page_of_ours(query.next), "provider": provider})
 
 
 @page("POST", SIGN_IN, caller=None, shown_by=show_sign_in)
@@ -52,6 +53,27 @@ async def sign_in(services: Services, request: Request, body: Credentials) -> Re
     """Sign in by password."""
     await by_password.sign_in(services, request, body.email.strip(), body.password)
     return redirect(services, returning.page_of_ours(body.next))
+
+
+@page("GET", "/openid-connect", caller=None)
+async def to_provider(services: Services, query: Next) -> Response:
+    """Sign in at the identity provider; where none is set, otherwise."""
+    if not services.identity:
+        return redirect(services, SIGN_IN, said=by_provider.NOT_OFFERED)
+    address, kept = await by_provider.begin(services, query.next)
+    response = RedirectResponse(address, 303, HEADERS)
+    by_provider.keep(services, response, kept)
+    return response
+
+
+@page("GET", by_provider.CALLBACK, caller=None)
+async def from_provider(services: Services, request: Request, query: by_provider.Returned) -> Response:
+    """Where the identity provider leads back to."""
+    if not services.identity:
+        return redirect(services, SIGN_IN, said=by_provider.NOT_OFFERED)
+    response = redirect(services, await by_provider.finish(services, request, query))
+    by_provider.forget(services, response)
+    return response
 
 
 @page("GET", SIGN_IN + "/{link}", caller=None)
@@ -91,4 +113,13 @@ async def choose_organization(services: Services, request: Request, body: Choice
     return redirect(services, HOME)
 
 
-PAGES = (show_sign_in, sign_in, show_way_in, take_way_in, sign_out, choose_organization)
+PAGES = (
+    show_sign_in,
+    sign_in,
+    to_provider,
+    from_provider,
+    show_way_in,
+    take_way_in,
+    sign_out,
+    choose_organization,
+)

@@ -1,7 +1,8 @@
 """Sessions of people: each is known by the digest of a random id, which only the person's browser has.
 
 A session ends when nothing came for half a day, after a week in any case, and when it is ended. How long it lives is
-decided where it is read, so that a session whose row is still there is none.
+decided where it is read, so that a session whose row is still there is none. Roles that the identity provider gave hold
+only in sessions that it vouched for, for a week after it did.
 
 When a role of its person changes a session gets another id with its next call (triggers mark it). Calls that were sent
 with the id before, side by side with that one, are served for a moment longer.
@@ -43,6 +44,8 @@ class LiveSession(Struct, frozen=True):
     """Which the person looks at: chosen, or else the first."""
     created_at: datetime
     seen_at: datetime
+    vouched_at: datetime | None
+    """When the identity provider said who it is; None where it did not."""
     grants: tuple[RoleIn, ...]
     renew: bool
     """Whether it must get another id, since a role of its person changed."""
@@ -63,18 +66,27 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
 
 
-async def begin(connection: Connection, person_id: UUID, now: datetime, address: str, user_agent: str) -> str:
+async def begin(
+    connection: Connection,
+    person_id: UUID,
+    now: datetime,
+    address: str,
+    user_agent: str,
+    *,
+    vouched_at: datetime | None = None,
+) -> str:
     """A new session; returns its id, which is kept nowhere here."""
     secret = secrets.token_urlsafe(32)
     await connection.execute(
-        """INSERT INTO sessions (id, digest, person_id, created_at, seen_at, address, user_agent)
-           VALUES ($1, $2, $3, $4, $4, $5, $6)""",
+        """INSERT INTO sessions (id, digest, person_id, created_at, seen_at, address, user_agent, vouched_at)
+           VALUES ($1, $2, $3, $4, $4, $5, $6, $7)""",
         ids.new_id(),
         digest_of(secret),
         person_id,
         now,
         address[:ADDRESS_CHARACTERS_MAX],
         user_agent[:USER_AGENT_CHARACTERS_MAX],
+        vouched_at,
     )
     await connection.execute(
         """DELETE FROM sessions WHERE person_id = $1 AND (created_at <= $2 OR seen_at <= $3 OR id IN (
@@ -91,9 +103,9 @@ async def living(connection: Executor, secret: str, now: datetime) -> LiveSessio
     """The session of this id, unless it has ended; and note that it was seen."""
     rows = await connection.fetch(
         """SELECT s.id, s.person_id, p.email, p.name, s.organization_id AS chosen, s.created_at, s.seen_at,
-                  s.renew AND s.digest = $1 AS renew, m.organization_id, m.project_id, m.role
+                  s.vouched_at, s.renew AND s.digest = $1 AS renew, m.organization_id, m.project_id, m.role
              FROM sessions s JOIN people p ON p.id = s.person_id
-             LEFT JOIN memberships m ON m.person_id = s.person_id
+             LEFT JOIN memberships m ON m.person_id = s.person_id AND (NOT m.from_provider OR s.vouched_at > $2)
             WHERE (s.digest = $1 OR (s.digest_before = $1 AND s.renewed_at > $4)) AND s.created_at > $2
               AND s.seen_at > $3 ORDER BY m.created_at, m.id""",
         digest_of(secret),
@@ -109,7 +121,7 @@ async def living(connection: Executor, secret: str, now: datetime) -> LiveSessio
     grants = tuple((row["organization_id"], row["project_id"], row["role"]) for row in rows if row["role"])
     organizations = [organization_id for organization_id, _, _ in grants]
     chosen = first["chosen"] if first["chosen"] in organizations else next(iter(organizations), None)
-    columns = ("id", "person_id", "email", "name", "created_at", "seen_at", "renew")
+    columns = ("id", "person_id", "email", "name", "created_at", "seen_at", "vouched_at", "renew")
     return LiveSession(**{name: first[name] for name in columns}, organization_id=chosen, grants=grants)
 
 
