@@ -61,7 +61,8 @@ async def claim(services: Services, request: Request, fleet: FleetScope, body: C
 async def claim_lines(services: Services, request: Request, fleet: FleetScope, body: Lines) -> View:
     """Claim several devices; what one line says wrong does not stop the others."""
     organization = await fleet.at(services, body.space_id)
-    rows = list(csv.DictReader(io.StringIO(body.lines.strip())))
+    # A line ends as the file's system ends it, also by a bare carriage return.
+    rows = list(csv.DictReader(io.StringIO(body.lines.strip(), newline=None)))
     if len(rows) > LINES_MAX:
         raise DoesNotFit(TOO_MANY)
     if not rows or not {"cloud_id", "sn"} & {str(name).strip().lower() for name in rows[0]}:

@@ -109,20 +109,26 @@ async def _total(services: Services, fleet: FleetScope, query: ShownQuery, found
 @page("GET", "/devices.csv", permission=Permission.READ)
 async def export(services: Services, fleet: FleetScope, query: ShownQuery) -> Response:
     """All devices that fit, as a file."""
+    asked = msgspec.structs.replace(query.asked(services), page=1, per_page=CSV_PAGE)
+    # What is refused is a page still, and no file that is cut off.
+    first = await devices.device_page(services, fleet, asked, fleet.project_ids)
     headers = {**HEADERS, "content-disposition": 'attachment; filename="devices.csv"'}
-    return StreamingResponse(_lines(services, fleet, query), media_type="text/csv; charset=utf-8", headers=headers)
+    lines = _lines(services, fleet, asked, first)
+    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-async def _lines(services: Services, fleet: FleetScope, query: ShownQuery) -> AsyncIterator[str]:
-    keys = [one.removeprefix(STATE) for one in query.columns if one.startswith(STATE)]
+async def _lines(
+    services: Services, fleet: FleetScope, asked: ShownQuery, found: Page[OwnedDevice]
+) -> AsyncIterator[str]:
+    keys = [one.removeprefix(STATE) for one in asked.columns if one.startswith(STATE)]
     yield _line(["id", "name", "serial_number", "mac", "cloud_id", "status", "last_seen_at", "model", "space",
                  "firmware", *keys])  # fmt: skip
-    number: int | None = 1
-    while number is not None:
-        asked = msgspec.structs.replace(query.asked(services), page=number, per_page=CSV_PAGE)
-        found = await devices.device_page(services, fleet, asked, fleet.project_ids)
+    while True:
         yield "".join(_line(_cells(device, keys)) for device in found.items)
-        number = found.next_page
+        if found.next_page is None:
+            break
+        asked = msgspec.structs.replace(asked, page=found.next_page)
+        found = await devices.device_page(services, fleet, asked, fleet.project_ids)
 
 
 def _cells(device: OwnedDevice, keys: list[str]) -> list[Any]:

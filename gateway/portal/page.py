@@ -25,7 +25,7 @@ Beyond that:
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,6 +36,7 @@ from gateway.api.callers import people
 from gateway.api.callers.people import PERSON
 from gateway.api.endpoint import BODY_BYTES_MAX, Endpoint
 from gateway.api.principals import CallerKind
+from gateway.people import returning
 from gateway.permissions import Permission
 from gateway.portal import forms, rendering, visitor
 from gateway.portal.forms import EMPTY, NOTHING, Form, Typed
@@ -239,8 +240,6 @@ def _is_part(request: Request) -> bool:
 
 def _page_before(request: Request) -> str:
     """The page that a form or a part of a page was on, as a path below the prefix: where it leads back to."""
-    came = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer") or "")
+    came = request.headers.get("hx-current-url") or request.headers.get("referer") or ""
     prefix = rendering.prefix_of(request.state.services)
-    if came.netloc != request.headers.get("host") or not came.path.startswith(f"{prefix}/"):
-        return "/"
-    return came.path.removeprefix(prefix) + (f"?{came.query}" if came.query else "")
+    return returning.page_before(came, request.headers.get("host", ""), prefix)

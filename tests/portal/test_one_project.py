@@ -1,0 +1,59 @@
+"""A person with a role in one project sees nothing of the organization's others, wherever it looks."""
+
+import html
+import re
+
+from edges import RunningEdge
+from owners import Owner
+from visitors import person_of
+
+from gateway.api import session_cookie
+from gateway.api.callers.readers import READER
+from gateway.portal.forms import TOKEN
+from gateway.portal.page import TOKEN_HEADER
+from gateway.portal.pages import PAGES
+from schemas import ids
+from tests.portal import browsing
+from tests.portal.furnished import HOSTILE, places, query_of
+
+THEIRS = HOSTILE[2:20]
+"""What is in all texts of the other project."""
+
+
+async def test_nothing_of_another_project_is_seen_or_changed(edge: RunningEdge, acme: Owner) -> None:
+    """By its ids in addresses, filters and forms; in lists, counts and files."""
+    given = await places(acme)
+    await acme.pool.execute("UPDATE organizations SET name = 'Acme' WHERE id = $1", acme.organization_id)
+    theirs, ours = acme.project_id, ids.new_id()
+    made = "INSERT INTO projects (id, organization_id, name) VALUES ($1, $2, 'Ours')"
+    await acme.pool.execute(made, ours, acme.organization_id)
+    acme.project_id = ours
+    secret = await browsing.session(edge, await person_of(acme, "project.admin", email="ours@example.com"))
+    token = session_cookie.form_token(secret)
+    narrowed = {
+        "space_id": acme.space_id, "project_id": theirs, "where": theirs, "device_id": given["device_id"],
+        "file_id": given["file_id"], "search": HOSTILE[:3], "status": "error", "page": 2, "counted": "true",
+    }  # fmt: skip
+    wrong = []
+    for page in PAGES:
+        if page.caller in (None, READER) or (page.path.endswith("/live") and "{" not in page.path):
+            continue
+        of_theirs = re.search(r"{(?!session_id)", page.path) is not None
+        path = re.sub(r"{(\w+)}", lambda name: str(given[name[1]]), page.path)
+        queries = [query_of(page.path, given)]
+        if page.method == "GET":
+            queries += [f"?{name}={value}" for name, value in narrowed.items()]
+        for query in queries:
+            form = None if page.method == "GET" else {TOKEN: token, "space_id": str(acme.space_id)}
+            async with edge.http.request(
+                page.method,
+                edge.url + path + query,
+                data=form,
+                headers={"origin": edge.url, "accept": "text/html", TOKEN_HEADER: token},
+                cookies={session_cookie.name_of(edge.url): secret},
+                allow_redirects=False,
+            ) as answer:
+                text = html.unescape(await answer.text())
+            if THEIRS in text or answer.status >= 500 or (of_theirs and answer.status < 400):
+                wrong.append(f"{page} {query}: {answer.status}")
+    assert wrong == []
