@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 MASK = "•••"
 JSON_BYTES_MAX, TEXT_CHARACTERS_MAX, DEPTH_MAX = 16 * 1024, 500, 12
-_SECRET = re.compile(r"(^|_)(password|again|secret|token|passcode|credentials|headers|key|invite_url|link)$")
+_SECRET = re.compile(r"(^|_)(password|again|secret|token|passcode|credentials?|headers|key|invite_url|link)$")
 _UPPER = re.compile("(?<=[a-z0-9])[A-Z]")
 
 

@@ -4,6 +4,7 @@
     puts            a device                        its PUT calls
     claims          an organization, an address     its wrong claims (see `gateway.api.claim_limit`)
     sign-ins        an account, an address          its wrong passwords (see `gateway.people.passwords`)
+    challenges      an address                      its challenges for passkeys (see `gateway.people.challenges`)
     registrations   a hardware key, an address      devices registered with it, or from it
 
 With Redis away or full a call passes uncounted: an operator must be able to look at a gateway in trouble, and what a

@@ -22,29 +22,30 @@ FROM_AN_ADDRESS = 5
 
 async def sign_in(services: Services, request: Request, email: str, password: str) -> None:
     """Sign a person in. Raises DoesNotFit when it is not right, TooMany when that was so too often."""
-    guesses = _guesses(services, request, email)
-    await guesses.begin()
+    counted = guesses(services, request, email)
+    await counted.begin()
     found = await accounts.password_of(services.postgres, email)
     kept = None if found is None else found.password
     if not await services.passwords.is_right(kept, password) or found is None:
         raise DoesNotFit(WRONG)
     async with services.postgres.acquire() as connection, connection.transaction():
         await entering.begin(services, connection, request, found.id, "sign_in_by_password")
-    await guesses.right()
+    await counted.right()
 
 
 async def check(services: Services, request: Request, email: str, password: str) -> None:
     """Whether a person who is signed in knows the password, too; counted and refused as at signing in."""
-    guesses = _guesses(services, request, email)
-    await guesses.begin()
+    counted = guesses(services, request, email)
+    await counted.begin()
     found = await accounts.password_of(services.postgres, email)
     if not await services.passwords.is_right(None if found is None else found.password, password):
         raise DoesNotFit("Current password is not right")
-    await guesses.right()
+    await counted.right()
 
 
-def _guesses(services: Services, request: Request, email: str) -> Guesses:
+def guesses(services: Services, request: Request, whom: str) -> Guesses:
+    """Wrong ones that are left: for whom somebody says to be, and for the address that this comes from."""
     limit = services.settings.wrong_passwords_max
-    # An address as somebody typed it is no part of a key: it may be long, or hold anything.
-    account = hashlib.sha256(email.lower().encode("utf-8", "replace")).hexdigest()[:32]
+    # What somebody typed is no part of a key: it may be long, or hold anything.
+    account = hashlib.sha256(whom.lower().encode("utf-8", "replace")).hexdigest()[:32]
     return Guesses(services, "sign-ins", {account: limit, address_of(request): limit * FROM_AN_ADDRESS})

@@ -1,4 +1,4 @@
-"""My account: name, password, and where one is signed in."""
+"""My account: name, password, passkeys, and where one is signed in."""
 
 from typing import Annotated
 from uuid import UUID
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.callers.people import signed_in
-from gateway.people import account
+from gateway.people import account, passkeys
 from gateway.portal.forms import DoesNotFitFields, Form
 from gateway.portal.page import page
 from gateway.portal.rendering import View, redirect
@@ -41,6 +41,8 @@ async def show_account(services: Services, request: Request, form: Form) -> View
             "person": await account.read(services, here),
             "sessions": await account.list_sessions(services, here),
             "this_session": here.session.id,
+            "passkeys": await passkeys.listed(services, here),
+            "passkeys_work": passkeys.relying_party(services) is not None,
             "form": form,
         },
     )

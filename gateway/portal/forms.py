@@ -25,6 +25,7 @@ from schemas.sentences import choices_of, named, patterns_of, sentence
 
 TOKEN = "form_token"  # noqa: S105
 """The field that every form has beside its own (see `gateway.api.session_cookie`)."""
+_SECRET = re.compile(r"(^|[._])(password|again|secret|token|credential)$")
 _ZONELESS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")
 _TEXT_WITHOUT_MEANING = "Holds characters that no text has"
 
@@ -67,6 +68,11 @@ class DoesNotFitFields(DoesNotFit):
     def __init__(self, errors: Mapping[str, str]) -> None:
         super().__init__("; ".join(errors.values()))
         self.errors = errors
+
+
+def is_secret(name: str) -> bool:
+    """Whether a field is a password or the like, which no page and no browser keeps for later."""
+    return name != TOKEN and _SECRET.search(name) is not None
 
 
 def errors_of(refusal: Refusal, kind: Any) -> Mapping[str, str]:

@@ -18,7 +18,7 @@ Beyond that:
   refused for what it asks, is shown again by the page `shown_by`, with all that was typed and each error beside its
   field: that page takes a `form`. Its template asks for `form.of("rename")`.
 * A write must come from a page of ours, with the token of its session: checked here, for every page.
-* Where nobody is signed in, the sign-in page is shown, and leads back. What was typed is kept meanwhile.
+* Where nobody is signed in, the sign-in page is shown, and leads back. What was typed is kept meanwhile, but passwords.
 * What is returned is a `View`, or a response (`redirect`).
 * Refusals and stores away are pages that say so, and what was kept.
 """
@@ -184,7 +184,8 @@ async def problem(
     values = {
         "status": status,
         "text": text,
-        "typed": {name: values for name, values in typed.items() if name != forms.TOKEN},
+        "typed": {name: values for name, values in typed.items() if name != forms.TOKEN and not forms.is_secret(name)},
+        "left_out": any(map(forms.is_secret, typed)),
         "retry_after_s": retry_after_s,
         "back": _page_before(request),
         "sign_in": url(rendering.prefix_of(request.state.services), SIGN_IN, next=_page_before(request)),

@@ -29,6 +29,7 @@ from gateway.portal import (
     model_commands,
     models,
     overview,
+    passkeys,
     people,
     rollouts,
     sign_in,
@@ -39,6 +40,7 @@ from gateway.portal.page import Page
 
 # Fixed words of a path come before places for ids.
 PAGES: tuple[Page, ...] = (
+    *passkeys.PAGES,
     *sign_in.PAGES,
     *invitation.PAGES,
     *home.PAGES,

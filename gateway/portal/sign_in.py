@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from gateway.api.callers import people
-from gateway.people import account, by_password, by_provider, entering, links, returning
+from gateway.people import account, by_password, by_provider, entering, links, passkeys, returning
 from gateway.portal.forms import EMPTY, Form
 from gateway.portal.page import SIGN_IN, page
 from gateway.portal.rendering import HEADERS, View, redirect
@@ -44,8 +44,13 @@ async def show_sign_in(services: Services, request: Request, query: Next, form: 
     """Ask who it is; whoever is signed in already is led on."""
     if not form.name and await people.look(services, request) is not None:
         return redirect(services, returning.page_of_ours(query.next))
-    provider = services.settings.oidc_name if services.identity else ""
-    return View("sign_in.html", {"form": form, "next": returning.page_of_ours(query.next), "provider": provider})
+    values = {
+        "form": form,
+        "next": returning.page_of_ours(query.next),
+        "provider": services.settings.oidc_name if services.identity else "",
+        "passkeys_work": passkeys.relying_party(services) is not None,
+    }
+    return View("sign_in.html", values)
 
 
 @page("POST", SIGN_IN, caller=None, shown_by=show_sign_in)

@@ -13,7 +13,7 @@ from owners import Owner
 from projects import account_of
 from visitors import invited, person_of, way_in
 
-from gateway.stores.people import sessions
+from gateway.stores.people import passkeys, sessions
 from schemas import ids
 from schemas.ids import AccessKeys
 from schemas.postgres import Pool
@@ -120,6 +120,7 @@ async def places(owner: Owner) -> dict[str, Any]:
         "invitation": (await invited(owner, "project.user", email="invited@example.com")).rpartition("/")[2],
         "link": (await way_in(owner.pool, person_id)).rpartition("/")[2],
         "session_id": await session_of(owner.pool, person_id),
+        "passkey_id": await passkey_of(owner.pool, person_id),
         **made,
         **await _of_device(owner, device_id),
         **await _of_model(owner),
@@ -132,6 +133,14 @@ async def session_of(pool: Pool, person_id: UUID) -> UUID:
         await sessions.begin(connection, person_id, datetime.now(UTC), "127.0.0.1", HOSTILE)
     session_id: UUID = await pool.fetchval("SELECT id FROM sessions WHERE person_id = $1", person_id)
     return session_id
+
+
+async def passkey_of(pool: Pool, person_id: UUID) -> UUID:
+    """A passkey of this person, with a name that is more than one."""
+    async with pool.acquire() as connection:
+        await passkeys.add(connection, person_id, HOSTILE[:100], b"credential", b"key", 0, datetime.now(UTC))
+    (passkey,) = await passkeys.listed(pool, person_id)
+    return passkey.id
 
 
 def query_of(path: str, given: dict[str, Any]) -> str:

@@ -1,14 +1,16 @@
 """The frame around every page: who may see it, how it looks, what it says when something is wrong."""
 
+import re
+
 from edges import RunningEdge
 from owners import Owner
 from playwright.async_api import Browser
 from starlette.responses import Response
-from visitors import person_of
+from visitors import PASSWORD, person_of, with_password
 
 from gateway.api.scopes import FleetScope
 from gateway.permissions import Permission
-from gateway.portal import static
+from gateway.portal import forms, rendering, static
 from gateway.portal.page import page
 from gateway.services import Services
 from tests.portal import browsing
@@ -84,3 +86,39 @@ async def test_a_session_that_ends_in_the_middle_of_a_form_loses_nothing(edge: R
         async with edge.http.post(f"{edge.url}/tried", data={"note": "typed"}, headers={"origin": origin}) as answer:
             assert answer.status == 401
             assert ('name="note" value="typed"' in await answer.text()) == kept
+
+
+def test_fields_of_passwords_are_known_by_their_names() -> None:
+    """All that templates have; so none of them is kept for later."""
+    names = [
+        name
+        for template in rendering.TEMPLATES.rglob("*.html")
+        for name in re.findall(r"""ui\.field\(\w+, "([^"]+)"[^{}]*?kind="password\"""", template.read_text())
+        + re.findall(r"""<input(?=[^>]*type="password")[^>]* name="([^"]+)\"""", template.read_text())
+    ]
+    assert {"password", "again", "current_password"} <= set(names)
+    assert [name for name in names if not forms.is_secret(name)] == []
+    assert not any(map(forms.is_secret, ("name", "note", "passwords_kept", "against", "labels.key", "email")))
+
+
+async def test_a_password_is_not_kept_when_a_session_ends_in_the_middle_of_a_form(
+    browser: Browser, edge: RunningEdge, acme: Owner
+) -> None:
+    """Neither in the page that answers nor in the browser; what else was typed is there after signing in."""
+    person_id = await person_of(acme, "organization.admin")
+    await with_password(acme, person_id)
+    async with browsing.tab(browser, edge, person_id, expected=("401",)) as tab:
+        page = tab.page
+        await tab.open("/account")
+        # As a form has it that takes more than passwords.
+        await page.evaluate("document.getElementById('field-change_password-password').form.id = 'tried'")
+        await page.evaluate("document.getElementById('field-rename-name').setAttribute('form', 'tried')")
+        await page.fill("#field-rename-name", "Ada L.")
+        for name in ("current_password", "password", "again"):
+            await page.fill(f"#field-change_password-{name}", PASSWORD)
+        await acme.pool.execute("DELETE FROM sessions")
+        await page.click("#tried button")
+        await page.wait_for_selector("text=passwords are not kept")
+        assert PASSWORD not in await page.content()
+        kept = await page.evaluate("JSON.parse(sessionStorage.getItem('fleetgate-kept')).typed")
+        assert kept == [["name", "Ada L."]]
