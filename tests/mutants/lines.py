@@ -542,4 +542,25 @@ MUTANTS = (
         "if False:",
         f"{ROLLOUTS}/test_rollout_share.py::test_a_worker_rests_behind_its_turns",
     ),
+    Mutant(
+        "an ID token that nobody signed signs nobody in",
+        "gateway/identity/id_tokens.py",
+        "if algorithm not in ALGORITHMS:",
+        "if False:",
+        "tests/security/test_identity_provider.py::test_what_is_not_genuine_signs_nobody_in",
+    ),
+    Mutant(
+        "the way back from the identity provider is good once",
+        "gateway/people/by_provider.py",
+        "nx=True, ex=",
+        "ex=",
+        "tests/security/test_identity_provider.py::test_the_way_back_is_this_browsers_once",
+    ),
+    Mutant(
+        "roles of the identity provider hold only where it vouches",
+        "gateway/stores/people/sessions.py",
+        "(NOT m.from_provider OR s.vouched_at > $2)",
+        "true",
+        "tests/integration/people/test_by_provider.py::test_the_providers_roles_hold_only_where_it_vouches",
+    ),
 )

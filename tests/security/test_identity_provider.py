@@ -200,11 +200,12 @@ async def test_a_provider_that_is_no_help_is_a_page_that_says_so(entrance: Runni
 async def test_its_document_leads_no_request_inwards(acme: Owner, provider: Provider, dsn: str, redis_url: str) -> None:
     """The issuer's own host is the operator's word; others are called only where egress may go."""
     port = provider.url.rpartition(":")[2]
-    for inwards in (f"https://127.0.0.1:{port}/token", f"http://localhost:{port}/token", "file:///etc/passwd"):
-        provider.document = {"token_endpoint": inwards}
-        async with running_edge(dsn, redis_url, **provider.settings()) as edge, visiting(edge) as ada:
-            assert (await ada.get(BEGIN))[0] == 503
-    assert provider.asked == []
+    async with running_provider() as inside:
+        for inwards in (f"{inside.url}/token", f"http://localhost:{port}/token", "file:///etc/passwd"):
+            provider.document = {"token_endpoint": inwards}
+            async with running_edge(dsn, redis_url, **provider.settings()) as edge, visiting(edge) as ada:
+                assert (await ada.get(BEGIN))[0] == 503
+        assert provider.asked == inside.asked == []
     provider.document = {"authorization_endpoint": "http://evil.example/authorize"}
     async with running_edge(dsn, redis_url, **provider.settings()) as edge, visiting(edge) as ada:
         assert (await ada.get(BEGIN))[0] == 503
