@@ -7,6 +7,7 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.api.scopes import ProjectScope
+from gateway.organization.histories import Moment, moment_of
 from gateway.permissions import Permission
 from gateway.portal.data_connectors import IN_PROJECT, PATH, choices, faults_shown, id_of, refuse_faults
 from gateway.portal.forms import DoesNotFitFields, Form
@@ -35,7 +36,7 @@ class Range(Struct, kw_only=True):
 class Since(Struct, kw_only=True):
     """What a replay is proposed to begin with."""
 
-    start_time: datetime | None = None
+    start_time: Moment | None = None
 
 
 class Switch(Struct):
@@ -82,7 +83,8 @@ async def show_queue(services: Services, project: ProjectScope, connector: str, 
     """What is being done with its queue, and what can be."""
     values = await _about(services, project, connector)
     jobs = (await deliveries.list_jobs(services, project, connector)).jobs
-    values |= {"form": form, "wanted": query, "jobs": jobs, "is_busy": any(job.state == "RUNNING" for job in jobs)}
+    begin = None if query.start_time is None else moment_of("Start time", query.start_time)
+    values |= {"form": form, "begin": begin, "jobs": jobs, "is_busy": any(job.state == "RUNNING" for job in jobs)}
     return View("data_connector_queue.html", values)
 
 

@@ -18,6 +18,10 @@ NO_CHANGES = {
     "POST /core/v1/organization/incident_rules/dry_run",
     "POST /core/v1/partner/incident_rules/dry_run",
     "POST /emulator/v2/projects/{project}/devices/{device}:publish",
+    "POST /v2/projects/{project}/dataconnectors:check",
+    "POST /v2/projects/{project}/dataconnectors/{connector}:check",
+    "POST /data-connectors/{project}/check",
+    "POST /data-connectors/{project}/{connector}/check",
 }
 """Questions that are asked in a body, and what emulated devices say."""
 
