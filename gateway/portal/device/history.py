@@ -40,7 +40,8 @@ async def history(services: Services, fleet: FleetScope, device_id: UUID, query:
     found = await histories.list_histories(services, organization, query)
     drawn: list[Series] = []
     if query.keys:
-        wanted = SeriesQuery(keys=query.keys, since=query.since, until=query.until)
+        until = query.until or str(services.clock().timestamp())
+        wanted = SeriesQuery(keys=query.keys, since=query.since, until=until)
         drawn = await series.read_series(services, organization, device_id, wanted)
     device = await devices.read_device(services, organization, device_id)
     raw: list[Any] = found.items
