@@ -15,6 +15,7 @@ from gateway.app import ENDPOINTS
 from gateway.portal.pages import PAGES
 
 NO_CHANGES = {
+    "POST /account/passkeys/challenge",
     "POST /core/v1/organization/incident_rules/dry_run",
     "POST /core/v1/partner/incident_rules/dry_run",
     "POST /emulator/v2/projects/{project}/devices/{device}:publish",
