@@ -41,9 +41,10 @@ async def rolled_out(stack: Stack) -> Any:
 
 async def states(stack: Stack) -> Counter[str]:
     connection = await postgres.connect(stack.postgres.dsn(), "faults")
-    rows = await connection.fetch("SELECT state FROM rollout_devices")
-    counted = await connection.fetch("SELECT state, sum(devices) AS devices FROM rollout_counts GROUP BY state")
-    sent = await connection.fetchval("SELECT count(*) FROM commands")
+    async with connection.transaction(isolation="repeatable_read", readonly=True):  # all of one moment
+        rows = await connection.fetch("SELECT state FROM rollout_devices")
+        counted = await connection.fetch("SELECT state, sum(devices) AS devices FROM rollout_counts GROUP BY state")
+        sent = await connection.fetchval("SELECT count(*) FROM commands")
     await connection.close()
     found = Counter(row["state"] for row in rows)
     assert found == Counter({row["state"]: int(row["devices"]) for row in counted if row["devices"]})

@@ -68,7 +68,7 @@ async def test_whoever_knows_the_passcode_authorises_and_the_first_sync_is_due(i
     status, page, headers = await _open(imports, path)
     assert (status, "Passcode" in page, "Token" in page) == (200, True, True)
     assert "default-src 'none'" in headers["content-security-policy"]
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin", "others are not told of the link"
     status, page, _ = await _open(imports, path, {"passcode": passcode.lower(), "token": imports.cloud.token})
     assert (status, "Connected" in page) == (200, True)
     shown = await imports.shown(connector)
