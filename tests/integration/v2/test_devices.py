@@ -380,7 +380,7 @@ async def test_a_transfer_needs_an_administrator_on_both_sides(acme: Owner, glob
         await acme.pool.execute(
             """INSERT INTO memberships (id, organization_id, project_id, role, service_account_id)
                VALUES ($1, $2, $3, $4, $5)
-               ON CONFLICT (organization_id, project_id, service_account_id, email)
+               ON CONFLICT (organization_id, project_id, service_account_id, email, (role LIKE 'partner.%'))
                DO UPDATE SET role = excluded.role""",
             "m" * 20,
             acme.organization_id,

@@ -12,12 +12,13 @@ from gateway.api.callers.service_accounts import SERVICE_ACCOUNT
 from gateway.api.endpoint import Endpoint
 from gateway.app import ENDPOINTS as ALL
 from schemas import ids
-from schemas.postgres import Pool
 
 ENDPOINTS: list[Endpoint] = [one for one in ALL if one.caller is SERVICE_ACCOUNT]
 
 OPEN = {"list_roles", "read_role"}
 """Calls about what is the same for all tenants."""
+EACH_BY_ITSELF = {"claim_devices", "transfer_devices", "update_labels", "update_project_labels"}
+"""Calls that are answered, and are in the caller's audit log, also where each of the things they name is refused."""
 CALL_S = 20.0
 """No call that is refused takes so long; a stream that is not refused never ends."""
 RECEIVER = {"url": "https://receiver.example/events", "signatureSecret": "s3cret-of-16-and-more"}
@@ -31,6 +32,8 @@ def bodies(given: dict[str, str]) -> dict[str, Any]:
     return {
         "claim_devices": {"deviceIds": [given["identifier"]]},
         "create_connector": {"httpConfig": RECEIVER},
+        "check_new": {"httpConfig": RECEIVER},
+        "check_change": {"displayName": "stolen-by-somebody"},
         "rotate_secret": {"signatureSecret": "stolen-by-somebody"},
         "update_connector": {"displayName": "stolen-by-somebody"},
         "replay": {"startTime": "2026-05-01T00:00:00Z", "endTime": "2026-05-02T00:00:00Z"},
@@ -139,15 +142,30 @@ def without(answer: tuple[int, Any], given: dict[str, str]) -> tuple[int, str]:
     return status, text
 
 
-async def everything(pool: Pool) -> dict[str, str]:
-    """A digest of every table, but for what the calls themselves leave behind."""
-    tables = await pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
-    return {
-        table: await pool.fetchval(
-            f"SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM {table} t"
+async def everything(owner: Owner, account: Account) -> dict[str, str]:
+    """A digest of every table, but for what this account of this owner's did by its owner's audit log."""
+    tables = await owner.pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    digests = {}
+    for (table,) in tables:
+        of_others = "WHERE (organization_id, actor) IS DISTINCT FROM ($1, $2)" if table == "audit_log" else ""
+        digests[table] = await owner.pool.fetchval(
+            f"SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM {table} t {of_others}",
+            *((owner.organization_id, account.id) if of_others else ()),
         )
-        for (table,) in tables
-    }
+    return digests
+
+
+async def check_notes(account: Account, owner: Owner, theirs: dict[str, str], nothing: dict[str, str]) -> None:
+    """What the audit log says of calls that answer for each thing by itself: of what is another's, nothing but what the
+    caller gave, as of what does not exist. The two were asked for by turns.
+    """
+    rows = await owner.pool.fetch(
+        "SELECT action, target, given, before, after FROM audit_log WHERE actor = $1 ORDER BY at, id", account.id
+    )
+    notes = [list(row) for row in rows]
+    assert {note[0] for note in notes} <= EACH_BY_ITSELF
+    of_theirs = [without((200, note), theirs) for note in notes[::2]]
+    assert of_theirs == [without((200, note), nothing) for note in notes[1::2]]
 
 
 async def test_the_walk_knows_every_call(acme: Owner) -> None:
@@ -167,7 +185,7 @@ async def test_no_call_reaches_what_is_another_organizations(acme: Owner, globex
     theirs = await places(globex)
     nothing = unknown(theirs)
     account = await account_of(acme, "organization.admin")
-    before = await everything(acme.pool)
+    before = await everything(acme, account)
     for endpoint in ENDPOINTS:
         if endpoint.function.__name__ in OPEN:
             continue
@@ -178,7 +196,8 @@ async def test_no_call_reaches_what_is_another_organizations(acme: Owner, globex
             assert answer[0] in (403, 404), endpoint
         elif endpoint.method == "GET":
             assert not any(value in json.dumps(answer[1]) for value in theirs.values()), endpoint
-    assert await everything(acme.pool) == before
+    assert await everything(acme, account) == before
+    await check_notes(account, acme, theirs, nothing)
 
 
 async def test_a_way_through_ones_own_project_does_not_lead_to_anothers(acme: Owner, globex: Owner) -> None:
@@ -188,7 +207,7 @@ async def test_a_way_through_ones_own_project_does_not_lead_to_anothers(acme: Ow
     account = await account_of(acme, "organization.admin")
     own = {"project": str(acme.project_id), "organization": str(acme.organization_id)}
     naming = {name for name, body in bodies(theirs).items() if any(i in json.dumps(body) for i in theirs.values())}
-    before = await everything(acme.pool)
+    before = await everything(acme, account)
     for endpoint in ENDPOINTS:
         first, *rest = [*members(endpoint), ""]
         if first not in own or not (any(rest) or endpoint.function.__name__ in naming):
@@ -198,4 +217,5 @@ async def test_a_way_through_ones_own_project_does_not_lead_to_anothers(acme: Ow
             like_unknown = await ask(account, endpoint, nothing | {first: of_path}, nothing)
             assert without(answer, theirs) == without(like_unknown, nothing), (endpoint, of_path)
             assert endpoint.method != "GET" or answer[0] in (403, 404, 422), (endpoint, of_path)
-    assert await everything(acme.pool) == before
+    assert await everything(acme, account) == before
+    await check_notes(account, acme, theirs, nothing)
