@@ -1,6 +1,7 @@
 """A tenant with one of everything the API has, so that a call with made-up values still meets real things."""
 
 import itertools
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -204,7 +205,11 @@ async def everything_of(acme: Owner, redis: Redis, access_key: Any) -> Everythin
             },
             f"{organization}/api_keys": {"key_id": api_key["id"]},
             f"{organization}/partners": {"partner_id": str(vendor.id)},
-            f"{organization}/connectors": {"connector_id": imported["id"], "vendor_id": "gone"},
+            f"{organization}/connectors": {
+                "connector_id": imported["id"],
+                "vendor_id": "gone",
+                "run": await run_of(acme.pool, imported["id"]),
+            },
             f"{organization}/licenses": {"license_id": license_of_owned},
             "/core/v1/partner": {"device_id": str(sold), "license_id": available[0], "key_id": license_key}
             | {"incident_id": str(incidents[sold]), "ticket_id": ticket["id"], "rule_id": vendors["id"]},
@@ -363,6 +368,17 @@ async def dump_of(owner: Owner, device_id: UUID, key: str) -> str:
     async with owner.http.post(url, data=b"line", headers={"authorization": key}) as answer:
         assert answer.status == 201
         return str((await answer.json())["id"])
+
+
+async def run_of(pool: Pool, connector_id: str) -> str:
+    """A run that a connector finished, of a long number: it is found in an answer only where the run is told of."""
+    run_id = await pool.fetchval(
+        """INSERT INTO cloud_runs (id, connector_id, kind, started_at, finished_at) OVERRIDING SYSTEM VALUE
+           VALUES ($2, $1, 'inventory', now(), now()) RETURNING id""",
+        connector_id,
+        10**17 + secrets.randbelow(10**17),
+    )
+    return str(run_id)
 
 
 async def _files_of(owner: Owner, side: str) -> dict[str, str]:
