@@ -72,7 +72,7 @@ static int enrol(void) {
   snprintf(sn, sizeof sn, "QS%s", mac);
 #else
   srand((unsigned)time(NULL) ^ (unsigned)getpid());
-  snprintf(sn, sizeof sn, "QS%ld", (long)time(NULL));
+  snprintf(sn, sizeof sn, "QS%ld-%d", (long)time(NULL), (int)getpid());
   snprintf(mac, sizeof mac, "02:00:%02x:%02x:%02x:%02x", random_byte(), random_byte(), random_byte(), random_byte());
 #endif
   snprintf(body, sizeof body, "{\"hardware_key\":\"%s\",\"sn\":\"%s\",\"mac\":\"%s\",\"firmware_version\":\"1.0.0\"}",

@@ -18,7 +18,7 @@ def call(method, path, key="", body=None):
 
 
 # Register once, and keep what is answered: the access key is shown this once.
-sn = f"QS{int(time.time())}"
+sn = f"QS{time.time_ns()}"
 mac = "02:" + ":".join(f"{random.randrange(256):02x}" for _ in range(5))
 unit = {"hardware_key": HARDWARE_KEY, "sn": sn, "mac": mac, "firmware_version": "1.0.0"}
 device = call("POST", "/v1/devices", body=unit)

@@ -1,7 +1,7 @@
 # A device in a shell: bash quickstart.sh
 URL=@URL@
 HARDWARE_KEY=@HARDWARE_KEY@
-SN=QS$(date +%s)
+SN=QS$(date +%s)-$$
 MAC=$(printf '02:00:%02x:%02x:%02x:%02x' $((RANDOM % 256)) $((RANDOM % 256)) $((RANDOM % 256)) $((RANDOM % 256)))
 
 # Register once, and keep what is answered: the access key is shown this once.
