@@ -1,8 +1,6 @@
 """The audit log: who changed what, when, and from where; as a list and as a file for spreadsheets."""
 
-import csv
-import io
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -11,6 +9,7 @@ from gateway.api.scopes import OrganizationScope
 from gateway.organization import audit
 from gateway.organization.audit import AuditQuery
 from gateway.permissions import Permission
+from gateway.portal import csv_files
 from gateway.portal.page import page
 from gateway.portal.rendering import HEADERS, View
 from gateway.services import Services
@@ -19,7 +18,6 @@ from gateway.stores.audit import Entry, Filter
 
 PATH = "/audit"
 COLUMNS = ("at", "actor", "actor_name", "action", "target", "address", "given", "before", "after")
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @page("GET", PATH, permission=Permission.ORGANIZE)
@@ -38,24 +36,16 @@ async def export_audit(services: Services, organization: OrganizationScope, quer
 
 
 async def _csv(services: Services, organization: OrganizationScope, wanted: Filter) -> AsyncIterator[str]:
-    yield _lines([COLUMNS])
+    yield csv_files.line(COLUMNS)
     async for entries in stored.everything(services.postgres, organization.id, wanted):
-        yield _lines([[_cell(entry, name) for name in COLUMNS] for entry in entries])
+        yield "".join(csv_files.line(_cell(entry, name) for name in COLUMNS) for entry in entries)
 
 
 def _cell(entry: Entry, name: str) -> str:
     value = getattr(entry, name)
     if name == "at":
         return str(value.isoformat())
-    text = value if isinstance(value, str) else "" if value is None else msgspec.json.encode(value).decode()
-    # A spreadsheet would calculate it.
-    return f"'{text}" if text.startswith(_FORMULAS) else text
-
-
-def _lines(rows: Iterable[Iterable[str]]) -> str:
-    written = io.StringIO()
-    csv.writer(written).writerows(rows)
-    return written.getvalue()
+    return value if isinstance(value, str) else "" if value is None else msgspec.json.encode(value).decode()
 
 
 PAGES = (export_audit, show_audit)

@@ -1,7 +1,5 @@
 """The fleet as a list: found, filtered, with the columns that somebody wants, and exported."""
 
-import csv
-import io
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -18,6 +16,7 @@ from gateway.organization import devices, spaces
 from gateway.organization import fleet as fleets
 from gateway.organization.devices import DevicesQuery
 from gateway.permissions import Permission
+from gateway.portal import csv_files
 from gateway.portal.page import page
 from gateway.portal.rendering import HEADERS, View, redirect
 from gateway.refusals import Refusal
@@ -37,7 +36,6 @@ STATE = "state."
 SILENT = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=30)}
 FILTERS = (*(name for name in DevicesQuery.__struct_fields__ if name not in ("page", "per_page")), "silent_for")
 CSV_PAGE = 100
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 ColumnName = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -121,10 +119,10 @@ async def _lines(
     services: Services, fleet: FleetScope, asked: ShownQuery, found: Page[OwnedDevice]
 ) -> AsyncIterator[str]:
     keys = [one.removeprefix(STATE) for one in asked.columns if one.startswith(STATE)]
-    yield _line(["id", "name", "serial_number", "mac", "cloud_id", "status", "last_seen_at", "model", "space",
+    yield csv_files.line(["id", "name", "serial_number", "mac", "cloud_id", "status", "last_seen_at", "model", "space",
                  "firmware", *keys])  # fmt: skip
     while True:
-        yield "".join(_line(_cells(device, keys)) for device in found.items)
+        yield "".join(csv_files.line(_cells(device, keys)) for device in found.items)
         if found.next_page is None:
             break
         asked = msgspec.structs.replace(asked, page=found.next_page)
@@ -136,16 +134,6 @@ def _cells(device: OwnedDevice, keys: list[str]) -> list[Any]:
     space = device.space.full_path if device.space else ""
     fixed = [device.id, device.name, device.sn, device.mac, device.cloud_id, device.effective_status, seen]
     return [*fixed, device.model.name, space, device.firmware.version, *(device.state.get(key) for key in keys)]
-
-
-def _line(cells: list[Any]) -> str:
-    """A line that no spreadsheet takes for a formula."""
-    texts = ["" if cell is None else cell if isinstance(cell, int | float) else str(cell) for cell in cells]
-    written = io.StringIO()
-    csv.writer(written).writerow(
-        f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text for text in texts
-    )
-    return written.getvalue()
 
 
 def _state_keys(shown: list[OwnedDevice]) -> list[str]:
