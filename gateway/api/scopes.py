@@ -15,7 +15,9 @@ from gateway.api.principals import Principal
 from gateway.permissions import KEY_ROLES, MEMBER_ROLES, Permission, Role, least_role
 from gateway.refusals import NotFound, NotPermitted
 from gateway.services import Services
+from gateway.stores.connectors import cloud_connectors
 from gateway.stores.devices import locking, owner_view
+from gateway.stores.incidents import incidents, rules, tickets
 from gateway.stores.tenants import organizations, projects, spaces
 from schemas.ids import uuid_of
 
@@ -132,23 +134,58 @@ class FleetScope(Scope, frozen=True):
 
     async def over(self, services: Services, device_id: UUID) -> OrganizationScope:
         """The organization, for calls about this device of it. Raises NotFound for a device that is none of these."""
-        project_id = await owner_view.project_of(services.postgres, self.id, device_id)
-        if self.project_ids is not None and project_id not in self.project_ids:
-            raise NotFound(locking.UNKNOWN)
-        return OrganizationScope(self.id, self.principal)
+        return self.within(await owner_view.project_of(services.postgres, self.id, device_id), locking.UNKNOWN)
 
     async def at(self, services: Services, space_id: UUID) -> OrganizationScope:
         """The organization, for calls about this space of it. Raises NotFound for a space that is in none of these."""
-        space = await spaces.read(services.postgres, self.id, space_id)
-        if self.project_ids is not None and space.project_id not in self.project_ids:
-            raise NotFound(spaces.UNKNOWN)
-        return OrganizationScope(self.id, self.principal)
+        return self.within((await spaces.read(services.postgres, self.id, space_id)).project_id, spaces.UNKNOWN)
+
+    async def over_incident(self, services: Services, incident_id: UUID) -> OrganizationScope:
+        """Likewise for calls about an incident: those of the devices."""
+        return self.within(await incidents.project_of(services.postgres, self.id, incident_id), incidents.UNKNOWN)
+
+    async def over_ticket(self, services: Services, ticket_id: UUID) -> OrganizationScope:
+        """Likewise for calls about a ticket: those about the devices."""
+        return self.within(await tickets.project_of(services.postgres, self.id, ticket_id), tickets.UNKNOWN)
+
+    async def over_rule(self, services: Services, rule_id: UUID) -> OrganizationScope:
+        """Likewise for calls that change an incident rule: those for one of the projects, or a space in it.
+
+        Raises NotPermitted for one that is for a model, and so for devices of all projects.
+        """
+        project_id = await rules.project_of(services.postgres, self.id, rule_id)
+        return self.whole() if project_id is None else self.within(project_id, rules.UNKNOWN)
+
+    async def over_cloud(self, services: Services, connector_id: str) -> OrganizationScope:
+        """Likewise for calls about a cloud connector: those that import into one of the projects."""
+        project_id = await cloud_connectors.project_of(services.postgres, self.id, connector_id)
+        return self.within(project_id, cloud_connectors.UNKNOWN)
+
+    def within(self, project_id: UUID | None, unknown: str) -> OrganizationScope:
+        """The organization, for calls about what is in this project of it. Raises NotFound for any other project."""
+        if self.project_ids is not None and project_id not in self.project_ids:
+            raise NotFound(unknown)
+        return self.owner
 
     def whole(self) -> OrganizationScope:
         """The organization, for calls about all of it. Raises NotPermitted for whoever sees only projects of it."""
         if self.project_ids is not None:
             raise NotPermitted(NOT_PERMITTED.format("organization.admin"))
+        return self.owner
+
+    @property
+    def owner(self) -> OrganizationScope:
+        """The organization, to read what it has for devices of all its projects: firmware and its rollouts.
+
+        Whatever else is read by it must be narrowed to the projects.
+        """
         return OrganizationScope(self.id, self.principal)
+
+    async def projects(self, services: Services) -> Sequence[UUID]:
+        """The projects that the devices are in."""
+        if self.project_ids is not None:
+            return self.project_ids
+        return await projects.ids_of(services.postgres, self.id)
 
 
 class VendorScope(Scope, frozen=True):

@@ -10,7 +10,7 @@ from gateway.api import paging
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope, OrganizationScope
 from gateway.api.validation import Name, Text
 from gateway.connect.authorization import Link, new_link
 from gateway.organization import cloud_providers
@@ -123,17 +123,21 @@ async def create_connector(services: Services, organization: OrganizationScope, 
 
 
 @endpoint("GET", PATH, caller=ORGANIZATION_KEY, permission=Permission.READ)
-async def list_connectors(
-    services: Services, organization: OrganizationScope, query: ConnectorsQuery
-) -> Page[CloudConnector]:
+async def list_connectors(services: Services, fleet: FleetScope, query: ConnectorsQuery) -> Page[CloudConnector]:
     """List the connectors in the order in which they were made."""
-    owner = organization.id
 
     async def read(window: Window) -> list[CloudConnector]:
-        after = None if window.after is None else str(window.after[0])
-        return await store.page(services.postgres, owner, after=after, offset=window.offset, limit=window.limit)
+        return await store.page(
+            services.postgres,
+            fleet.id,
+            project_ids=fleet.project_ids,
+            after=None if window.after is None else str(window.after[0]),
+            offset=window.offset,
+            limit=window.limit,
+        )
 
-    return await paging.read_page(services, (owner, PATH), query.page, query.per_page, read, lambda item: [item.id])
+    scope = (fleet.id, PATH, fleet.project_ids)
+    return await paging.read_page(services, scope, query.page, query.per_page, read, lambda item: [item.id])
 
 
 @endpoint("GET", ONE, caller=ORGANIZATION_KEY, permission=Permission.READ, errors=NOT_FOUND)

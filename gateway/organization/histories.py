@@ -12,7 +12,7 @@ from gateway.api import paging
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope
 from gateway.api.validation import Label
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
@@ -21,7 +21,6 @@ from gateway.stores.devices import owner_view
 from gateway.stores.events import telemetry_history
 from gateway.stores.events.examining import Part, Range
 from gateway.stores.events.telemetry_history import HistoryItem, ListedMessage
-from gateway.stores.tenants import projects, spaces
 from schemas import times
 from schemas.telemetry import AHEAD_MAX, DeviceStatus
 from schemas.times import EPOCH
@@ -101,17 +100,15 @@ class HistoriesQuery(RangeQuery, kw_only=True):
     permission=Permission.READ,
     errors={404: "The device or space is not the organization's."},
 )
-async def list_histories(
-    services: Services, organization: OrganizationScope, query: HistoriesQuery
-) -> Page[HistoryItem]:
+async def list_histories(services: Services, fleet: FleetScope, query: HistoriesQuery) -> Page[HistoryItem]:
     """List telemetry messages, newest first; also of devices that were deleted since."""
-    owner = organization.id
+    owner = fleet.id
     since_until = query.range(services.clock())
     if query.device_id is not None:
         await owner_view.ever_owned(services.postgres, owner, query.device_id)
     if query.space_id is not None:
-        await spaces.read(services.postgres, owner, query.space_id)
-    project_ids = await projects.ids_of(services.postgres, owner)
+        await fleet.at(services, query.space_id)
+    project_ids = await fleet.projects(services)
 
     async def read(within: Range, window: Window) -> Part[ListedMessage]:
         return await telemetry_history.page(
@@ -128,7 +125,7 @@ async def list_histories(
         )
 
     filters = (query.device_id, query.space_id, query.name, query.status)
-    scope = ("histories", owner, query.since, query.until, *filters)
+    scope = ("histories", owner, fleet.project_ids, query.since, query.until, *filters)
     return await history_page(services, scope, query, since_until, read)
 
 

@@ -1,6 +1,7 @@
 """Rules of the owner that open incidents of its devices by what they tell."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -12,7 +13,7 @@ from gateway.api import paging
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope, OrganizationScope
 from gateway.api.validation import Name, Text, check_priority
 from gateway.organization.histories import Moment, RangeQuery
 from gateway.permissions import Permission
@@ -26,7 +27,6 @@ from gateway.stores.events.telemetry_history import ListedMessage
 from gateway.stores.incidents import dry_runs, rules
 from gateway.stores.incidents.dry_runs import RuleTrial
 from gateway.stores.incidents.rules import IncidentRule, Maker
-from gateway.stores.tenants import projects
 from schemas import ids
 from schemas.incidents import PRIORITY
 from schemas.rule_evaluation import NUMBERS, Comparison, Condition
@@ -100,9 +100,9 @@ class RuleToTry(RuleTerms, kw_only=True):
 
 
 @endpoint("GET", RULES, caller=ORGANIZATION_KEY, permission=Permission.READ)
-async def list_rules(services: Services, organization: OrganizationScope, query: PageQuery) -> Page[IncidentRule]:
+async def list_rules(services: Services, fleet: FleetScope, query: PageQuery) -> Page[IncidentRule]:
     """List the organization's incident rules, oldest first."""
-    return await rule_page(services, Maker(organization.id, as_vendor=False), query)
+    return await rule_page(services, Maker(fleet.id, as_vendor=False), query, fleet.project_ids)
 
 
 @endpoint(
@@ -152,12 +152,12 @@ async def delete_rule(services: Services, organization: OrganizationScope, rule_
     permission=Permission.DEVELOP,
     errors={404: "Device not found."},
 )
-async def try_rule(services: Services, organization: OrganizationScope, body: RuleToTry) -> RuleTrial:
+async def try_rule(services: Services, fleet: FleetScope, body: RuleToTry) -> RuleTrial:
     """Tell which incidents a rule would have opened and closed by what a device told; nothing is changed."""
     since, until = RangeQuery(since=body.since, until=body.until).range(services.clock())
     condition = condition_of(body)
-    await owner_view.ever_owned(services.postgres, organization.id, body.device_id)
-    project_ids = await projects.ids_of(services.postgres, organization.id)
+    await owner_view.ever_owned(services.postgres, fleet.id, body.device_id)
+    project_ids = await fleet.projects(services)
 
     async def read(within: Range, limit: int) -> Part[ListedMessage]:
         return await telemetry_history.page(
@@ -176,15 +176,20 @@ async def try_rule(services: Services, organization: OrganizationScope, body: Ru
     return await dry_runs.run(read, body.telemetry, condition, since, until)
 
 
-async def rule_page(services: Services, maker: Maker, query: PageQuery) -> Page[IncidentRule]:
-    """A page of the rules of an organization, as owner or as vendor."""
+async def rule_page(
+    services: Services, maker: Maker, query: PageQuery, project_ids: Sequence[UUID] | None = None
+) -> Page[IncidentRule]:
+    """A page of the rules of an organization, as owner or as vendor; where given, for these projects."""
 
     async def read(window: Window) -> list[IncidentRule]:
         after = None if window.after is None else UUID(str(window.after[0]))
-        return await rules.page(services.postgres, maker, after=after, offset=window.offset, limit=window.limit)
+        return await rules.page(
+            services.postgres, maker, project_ids=project_ids, after=after, offset=window.offset, limit=window.limit
+        )
 
+    scope = ("incident rules", *maker, project_ids)
     return await paging.read_page(
-        services, ("incident rules", *maker), query.page, query.per_page, read, boundary=lambda rule: [str(rule.id)]
+        services, scope, query.page, query.per_page, read, boundary=lambda rule: [str(rule.id)]
     )
 
 

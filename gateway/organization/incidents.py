@@ -12,17 +12,15 @@ from gateway.api import paging
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
-from gateway.api.scopes import OrganizationScope, Scope
+from gateway.api.scopes import FleetScope, OrganizationScope, Scope
 from gateway.api.validation import Label, Name, Text, check_priority
 from gateway.organization.histories import Moment, moment_of
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.change import change
-from gateway.stores.devices import locking
 from gateway.stores.incidents import incidents
 from gateway.stores.incidents.incidents import Filters, Incident, Side, Status
-from gateway.stores.tenants import spaces
 from schemas.incidents import PRIORITIES, PRIORITY, Opening
 
 PER_PAGE_MAX = 500
@@ -89,13 +87,13 @@ class IncidentChange(Struct, kw_only=True):
     permission=Permission.READ,
     errors={404: "The device or space is not the organization's."},
 )
-async def list_incidents(services: Services, organization: OrganizationScope, query: IncidentsQuery) -> Page[Incident]:
+async def list_incidents(services: Services, fleet: FleetScope, query: IncidentsQuery) -> Page[Incident]:
     """List incidents of the organization's devices, newest first."""
     if query.device_id is not None:
-        await locking.check_owned(services.postgres, organization.id, query.device_id)
+        await fleet.over(services, query.device_id)
     if query.space_id is not None:
-        await spaces.read(services.postgres, organization.id, query.space_id)
-    return await incident_page(services, organization, "organization_id", query)
+        await fleet.at(services, query.space_id)
+    return await incident_page(services, fleet, "organization_id", query, fleet.project_ids)
 
 
 @endpoint(

@@ -1,5 +1,6 @@
 """Firmware rollouts to the owner's devices: waves, gates, windows, and what people do while one is under way."""
 
+from collections.abc import Sequence
 from datetime import datetime, time
 from typing import Annotated
 from uuid import UUID
@@ -11,7 +12,7 @@ from gateway.api import paging
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import Page, PageQuery, Window
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope, OrganizationScope
 from gateway.api.validation import Label, Name, Text
 from gateway.permissions import Permission
 from gateway.services import Services
@@ -184,10 +185,10 @@ async def change_rollout(
     errors=_NOT_FOUND,
 )
 async def list_rollout_devices(
-    services: Services, organization: OrganizationScope, rollout_id: UUID, query: RolloutDevicesQuery
+    services: Services, fleet: FleetScope, rollout_id: UUID, query: RolloutDevicesQuery
 ) -> Page[RolloutDevice]:
     """List the devices of a rollout, each with its part."""
-    return await devices_of(services, Issuer(organization.id, False), rollout_id, query)
+    return await devices_of(services, Issuer(fleet.id, False), rollout_id, query, fleet.project_ids)
 
 
 @endpoint(
@@ -281,9 +282,13 @@ async def page_of(services: Services, issuer: Issuer, query: RolloutsQuery) -> P
 
 
 async def devices_of(
-    services: Services, issuer: Issuer, rollout_id: UUID, query: RolloutDevicesQuery
+    services: Services,
+    issuer: Issuer,
+    rollout_id: UUID,
+    query: RolloutDevicesQuery,
+    project_ids: Sequence[UUID] | None = None,
 ) -> Page[RolloutDevice]:
-    """A page of the devices of an issuer's rollout."""
+    """A page of the devices of an issuer's rollout; where they are given, of those in these projects."""
     await rollout_view.check_issued(services.postgres, issuer, rollout_id)
 
     async def read(window: Window) -> list[RolloutDevice]:
@@ -292,12 +297,13 @@ async def devices_of(
             rollout_id,
             state=query.state,
             wave=query.wave,
+            project_ids=project_ids,
             after=None if window.after is None else UUID(str(window.after[0])),
             offset=window.offset,
             limit=window.limit,
         )
 
-    scope = ("rollout devices", rollout_id, query.state, query.wave)
+    scope = ("rollout devices", rollout_id, query.state, query.wave, project_ids)
     return await paging.read_page(services, scope, query.page, query.per_page, read, lambda one: [str(one.device_id)])
 
 

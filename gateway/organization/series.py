@@ -7,7 +7,7 @@ from msgspec import Meta, Struct, field
 
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope
 from gateway.api.validation import Label
 from gateway.organization.histories import Moment, range_of
 from gateway.permissions import Permission
@@ -15,7 +15,6 @@ from gateway.services import Services
 from gateway.stores.devices import owner_view
 from gateway.stores.events import series
 from gateway.stores.events.series import POINTS_MAX, Series
-from gateway.stores.tenants import projects
 from schemas.ids import shard_of
 
 KEYS_MAX = 10
@@ -41,17 +40,15 @@ class SeriesQuery(Struct, kw_only=True):
     permission=Permission.READ,
     errors={404: "Device not found."},
 )
-async def read_series(
-    services: Services, organization: OrganizationScope, device_id: UUID, query: SeriesQuery
-) -> list[Series]:
+async def read_series(services: Services, fleet: FleetScope, device_id: UUID, query: SeriesQuery) -> list[Series]:
     """Read values of a device over time: least, mean and greatest of each bucket; buckets without any are left out."""
-    await owner_view.ever_owned(services.postgres, organization.id, device_id)
+    await owner_view.ever_owned(services.postgres, fleet.id, device_id)
     since, until = range_of(services.clock(), query.since, query.until)
     return await series.read(
         services.postgres,
         shard_of(str(device_id).encode(), services.shards),
         device_id,
-        await projects.ids_of(services.postgres, organization.id),
+        await fleet.projects(services),
         query.keys,
         since=since,
         until=until,

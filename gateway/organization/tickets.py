@@ -1,5 +1,6 @@
 """Tickets of the owner about its devices, which the makers of their models see as well."""
 
+from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from gateway.api import paging
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import Page, PageQuery, Window
-from gateway.api.scopes import OrganizationScope, Scope
+from gateway.api.scopes import FleetScope, OrganizationScope, Scope
 from gateway.api.validation import TEXT_CHARACTERS_MAX, Label, Name, Text
 from gateway.permissions import Permission
 from gateway.services import Services
@@ -46,9 +47,9 @@ class TicketMessage(Struct):
 
 
 @endpoint("GET", TICKETS, caller=ORGANIZATION_KEY, permission=Permission.READ)
-async def list_tickets(services: Services, organization: OrganizationScope, query: PageQuery) -> Page[Ticket]:
+async def list_tickets(services: Services, fleet: FleetScope, query: PageQuery) -> Page[Ticket]:
     """List open tickets, newest first."""
-    return await ticket_page(services, organization, "organization_id", query)
+    return await ticket_page(services, fleet, "organization_id", query, fleet.project_ids)
 
 
 @endpoint(
@@ -113,18 +114,26 @@ def party(scope: Scope, side: Side) -> Party:
     return Party(side, scope.id, f"{'owner' if side == 'organization_id' else 'partner'} {scope.principal.id}")
 
 
-async def ticket_page(services: Services, scope: Scope, side: Side, query: PageQuery) -> Page[Ticket]:
-    """A page of the open tickets of an organization, as owner or as vendor."""
+async def ticket_page(
+    services: Services, scope: Scope, side: Side, query: PageQuery, project_ids: Sequence[UUID] | None = None
+) -> Page[Ticket]:
+    """A page of the open tickets of an organization, as owner or as vendor; where given, of these projects."""
 
     async def read(window: Window) -> list[Ticket]:
         before = None if window.after is None else UUID(str(window.after[0]))
         return await tickets.page(
-            services.postgres, side, scope.id, before=before, offset=window.offset, limit=window.limit
+            services.postgres,
+            side,
+            scope.id,
+            project_ids=project_ids,
+            before=before,
+            offset=window.offset,
+            limit=window.limit,
         )
 
     return await paging.read_page(
         services,
-        ("tickets", side, scope.id),
+        ("tickets", side, scope.id, project_ids),
         query.page,
         query.per_page,
         read,

@@ -8,19 +8,19 @@ from uuid import UUID
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope, OrganizationScope
 from gateway.api.validation import Name, Text
 from gateway.organization import cloud_connectors, cloud_providers, spaces
 from gateway.organization.cloud_connectors import ConnectorsQuery, NewConnector
 from gateway.organization.cloud_providers import Provider
 from gateway.permissions import Permission
+from gateway.portal import spaces_offered
 from gateway.portal.forms import Form
 from gateway.portal.page import page
 from gateway.portal.rendering import View
 from gateway.services import Services
 
 PATH = "/cloud-connectors"
-SPACES_OFFERED = 100
 
 
 class NewQuery(Struct, kw_only=True):
@@ -41,32 +41,27 @@ class NewCloudConnector(Struct):
 
 
 @page("GET", PATH, permission=Permission.READ)
-async def show_all(services: Services, organization: OrganizationScope, query: ConnectorsQuery) -> View:
+async def show_all(services: Services, fleet: FleetScope, query: ConnectorsQuery) -> View:
     """The list."""
-    listed = await cloud_connectors.list_connectors(services, organization, query)
-    titles = {one.id: one.title for one in await cloud_providers.list_providers(services, organization)}
-    may_change = Permission.DEVELOP in organization.permissions
-    return View("cloud_connectors.html", {"page": listed, "titles": titles, "may_change": may_change})
+    listed = await cloud_connectors.list_connectors(services, fleet, query)
+    titles = {one.id: one.title for one in await cloud_providers.list_providers(services, fleet.owner)}
+    return View("cloud_connectors.html", {"page": listed, "titles": titles})
 
 
 @page("GET", PATH + "/new", permission=Permission.DEVELOP)
-async def show_new(services: Services, organization: OrganizationScope, query: NewQuery, form: Form) -> View:
+async def show_new(services: Services, fleet: FleetScope, query: NewQuery, form: Form) -> View:
     """The providers; of the one that is chosen the form."""
-    known = await cloud_providers.list_providers(services, organization)
+    known = await cloud_providers.list_providers(services, fleet.owner)
     wanted = query.provider or form.of("create").value("provider")
     chosen = next((one for one in known if one.id == wanted and one.error is None), None)
-    offered = await spaces.list_spaces(
-        services,
-        organization,
-        spaces.SpacesQuery(path_includes=query.spaces or None, per_page=SPACES_OFFERED),
-    )
+    offered, there_are_more = await spaces_offered.found(services, fleet, query.spaces)
     return View(
         "cloud_connector_new.html",
         {
             "providers": known,
             "provider": chosen,
-            "offered": [(one.id, one.full_path) for one in offered.items],
-            "there_are_more": offered.has_next_page or bool(query.spaces),
+            "offered": offered,
+            "there_are_more": there_are_more or bool(query.spaces),
             "part": query.spaces,
             "form": form,
         },
@@ -74,8 +69,9 @@ async def show_new(services: Services, organization: OrganizationScope, query: N
 
 
 @page("POST", PATH, permission=Permission.DEVELOP, shown_by=show_new)
-async def create(services: Services, organization: OrganizationScope, body: NewCloudConnector) -> View | Response:
+async def create(services: Services, fleet: FleetScope, body: NewCloudConnector) -> View | Response:
     """Make it, and show the link and the passcode, which nobody can read again."""
+    organization = await fleet.at(services, body.space_id)
     space = await spaces.read_space(services, organization, body.space_id)
     wanted = NewConnector(
         provider=body.provider,

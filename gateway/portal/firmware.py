@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.bodies import Streamed
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope, OrganizationScope
 from gateway.organization import files, models
 from gateway.organization.files import FileChange, FilesQuery, NewFile
 from gateway.organization.models import ModelsQuery
@@ -22,14 +22,14 @@ OFFERED = ModelsQuery(per_page=100)
 
 
 @page("GET", PATH, permission=Permission.READ)
-async def list_files(services: Services, organization: OrganizationScope, query: FilesQuery, form: Form) -> View:
+async def list_files(services: Services, fleet: FleetScope, query: FilesQuery, form: Form) -> View:
     """The files."""
-    known = await models.list_models(services, organization, OFFERED)
+    known = [] if fleet.project_ids else (await models.list_models(services, fleet.owner, OFFERED)).items
     values = {
         "form": form,
         "asked": query,
-        "files": await files.list_files(services, organization, query),
-        "models": [(str(model.id), f"{model.vendor} {model.name}") for model in known.items],
+        "files": await files.list_files(services, fleet.owner, query),
+        "models": [(str(model.id), f"{model.vendor} {model.name}") for model in known],
     }
     return View("firmware.html", values)
 
@@ -42,9 +42,9 @@ async def create_file(services: Services, organization: OrganizationScope, body:
 
 
 @page("GET", ONE, permission=Permission.READ)
-async def read_file(services: Services, organization: OrganizationScope, file_id: UUID, form: Form) -> View:
+async def read_file(services: Services, fleet: FleetScope, file_id: UUID, form: Form) -> View:
     """One file."""
-    return View("firmware_file.html", {"form": form, "file": await files.read_file(services, organization, file_id)})
+    return View("firmware_file.html", {"form": form, "file": await files.read_file(services, fleet.owner, file_id)})
 
 
 @page("POST", ONE, permission=Permission.DEVELOP, shown_by=read_file)
@@ -62,11 +62,9 @@ async def put_content(services: Services, organization: OrganizationScope, file_
 
 
 @page("GET", f"{ONE}/content", permission=Permission.READ)
-async def read_content(
-    services: Services, organization: OrganizationScope, file_id: UUID, request: Request
-) -> Response:
+async def read_content(services: Services, fleet: FleetScope, file_id: UUID, request: Request) -> Response:
     """Its bytes, which a browser saves and shows nothing of."""
-    return await files.read_content(services, organization, file_id, request)
+    return await files.read_content(services, fleet.owner, file_id, request)
 
 
 @page("POST", f"{ONE}/release", permission=Permission.DEVELOP, shown_by=read_file)

@@ -9,17 +9,20 @@ from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from gateway.api.paging import PageQuery
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope
 from gateway.api.validation import Name, Text
 from gateway.organization import incident_rules, models
 from gateway.organization.incident_rules import Duration, Hysteresis, Key, NewOwnersRule, RuleChange, RuleToTry
 from gateway.organization.models import ModelsQuery
 from gateway.permissions import Permission
+from gateway.portal import spaces_offered
 from gateway.portal.forms import DoesNotFitFields, Form
 from gateway.portal.page import page
 from gateway.portal.rendering import View, redirect
 from gateway.services import Services
 from gateway.stores.incidents.dry_runs import RuleTrial
+from gateway.stores.tenants import projects
+from schemas.ids import uuid_of
 from schemas.incidents import PRIORITIES, PRIORITY
 from schemas.rule_evaluation import Comparison
 
@@ -29,7 +32,8 @@ COMPARISONS = (
     ("gt", "is above"), ("ge", "is at least"), ("lt", "is below"), ("le", "is at most"), ("eq", "is"), ("ne", "is not"),
 )  # fmt: skip
 OFFERED = ModelsQuery(per_page=100)
-WHOSE = "Choose the devices that it is for: those of a model"
+KINDS = ("model", "project", "space")
+WHOSE = "Choose the devices that it is for"
 WHICH_DEVICE = "Choose the device whose history it is tried over"
 DRAWN = 1000
 """Width of the drawing of a trial."""
@@ -46,7 +50,8 @@ class Rule(Struct, kw_only=True):
     title: Name
     description: Text = ""
     priority: int = PRIORITY
-    model_id: UUID | None = None
+    target: str = ""
+    """Whose devices it is for: `model`, `project` or `space`, and which one."""
     device_id: UUID | None = None
     """Whose history it is tried over."""
 
@@ -72,63 +77,76 @@ class Switch(Struct):
 
 
 @page("GET", PATH, permission=Permission.READ)
-async def list_rules(services: Services, organization: OrganizationScope, query: PageQuery) -> View:
+async def list_rules(services: Services, fleet: FleetScope, query: PageQuery) -> View:
     """The rules."""
-    found = await incident_rules.list_rules(services, organization, query)
-    return View("incident_rules.html", {"rules": found, "comparisons": dict(COMPARISONS), "priorities": PRIORITIES})
+    values = {
+        "rules": await incident_rules.list_rules(services, fleet, query),
+        "comparisons": dict(COMPARISONS),
+        "priorities": PRIORITIES,
+    }
+    return View("incident_rules.html", values)
 
 
 @page("GET", f"{PATH}/new", permission=Permission.DEVELOP)
-async def editor(services: Services, organization: OrganizationScope, form: Form) -> View:
+async def editor(services: Services, fleet: FleetScope, form: Form) -> View:
     """The form of a rule."""
-    return await _editor(services, organization, form)
+    return await _editor(services, fleet, form)
 
 
 @page("POST", PATH, permission=Permission.DEVELOP, shown_by=editor)
-async def create_rule(services: Services, organization: OrganizationScope, body: Rule) -> Response:
+async def create_rule(services: Services, fleet: FleetScope, body: Rule) -> Response:
     """Make a rule."""
-    if body.model_id is None:
-        raise DoesNotFitFields({"model_id": WHOSE})
+    kind, _, target = body.target.partition(" ")
+    if kind not in KINDS:
+        raise DoesNotFitFields({"target": WHOSE})
+    target_id = uuid_of(target)
+    if kind == "space" and target_id is not None:
+        organization = await fleet.at(services, target_id)
+    elif kind == "project":
+        organization = fleet.within(target_id, projects.UNKNOWN)
+    else:
+        organization = fleet.whole()
     texts: dict[str, Any] = {"title": body.title, "description": body.description, "priority": body.priority}
-    new = NewOwnersRule(model_id=body.model_id, **texts, **body.terms())
+    whose: dict[str, Any] = {f"{kind}_id": target_id}
+    new = NewOwnersRule(**whose, **texts, **body.terms())
     await incident_rules.create_rule(services, organization, new)
     return redirect(services, PATH, said=f"{body.title}: counts from the next message of each device on")
 
 
 @page("POST", f"{PATH}/try", permission=Permission.DEVELOP, shown_by=editor)
-async def try_rule(services: Services, organization: OrganizationScope, body: Rule) -> View:
+async def try_rule(services: Services, fleet: FleetScope, body: Rule) -> View:
     """Tell what a rule would have done; nothing is changed."""
     if body.device_id is None:
         raise DoesNotFitFields({"device_id": WHICH_DEVICE})
+    await fleet.over(services, body.device_id)
     terms = RuleToTry(
         device_id=body.device_id, since=str(int(services.clock().timestamp()) - 7 * 86_400), **body.terms()
     )
-    trial = await incident_rules.try_rule(services, organization, terms)
+    trial = await incident_rules.try_rule(services, fleet, terms)
     said = {name: [str(value)] for name, value in msgspec.structs.asdict(body).items() if value is not None}
-    return await _editor(services, organization, Form("try_rule", said), trial)
+    return await _editor(services, fleet, Form("try_rule", said), trial)
 
 
 @page("POST", f"{ONE}/switch", permission=Permission.DEVELOP)
-async def switch(services: Services, organization: OrganizationScope, rule_id: UUID, body: Switch) -> Response:
+async def switch(services: Services, fleet: FleetScope, rule_id: UUID, body: Switch) -> Response:
     """Let a rule count, or not."""
+    organization = await fleet.over_rule(services, rule_id)
     rule = await incident_rules.change_rule(services, organization, rule_id, RuleChange(enabled=body.enabled))
     return redirect(services, PATH, said=f"{rule.title} is {'on' if rule.enabled else 'off'}")
 
 
 @page("POST", f"{ONE}/delete", permission=Permission.DEVELOP)
-async def delete_rule(services: Services, organization: OrganizationScope, rule_id: UUID) -> Response:
+async def delete_rule(services: Services, fleet: FleetScope, rule_id: UUID) -> Response:
     """Delete a rule, and close what it opened."""
+    organization = await fleet.over_rule(services, rule_id)
     await incident_rules.delete_rule(services, organization, rule_id)
     return redirect(services, PATH, said="The rule is deleted, and what it opened is closed")
 
 
-async def _editor(
-    services: Services, organization: OrganizationScope, form: Form, trial: RuleTrial | None = None
-) -> View:
-    found = await models.list_models(services, organization, OFFERED)
+async def _editor(services: Services, fleet: FleetScope, form: Form, trial: RuleTrial | None = None) -> View:
     values = {
         "entry": form if form.name in ("create_rule", "try_rule") else Form("create_rule"),
-        "models": [(str(model.id), f"{model.vendor} {model.name}") for model in found.items],
+        "targets": await _targets(services, fleet),
         "comparisons": COMPARISONS,
         "priorities": list(enumerate(PRIORITIES, start=1)),
         "trial": trial,
@@ -136,6 +154,22 @@ async def _editor(
         "stretches": [] if trial is None else _stretches(trial, services.clock()),
     }
     return View("incident_rule.html", values)
+
+
+async def _targets(services: Services, fleet: FleetScope) -> list[tuple[str, str]]:
+    """Whose devices a rule of this person's may be for."""
+    targets = [
+        (f"space {space_id}", f"Space {path}") for space_id, path in await spaces_offered.options(services, fleet)
+    ]
+    targets += [
+        (f"project {project.id}", f"Project {project.name}")
+        for project in await projects.listed(services.postgres, fleet.id)
+        if fleet.project_ids is None or project.id in fleet.project_ids
+    ]
+    if fleet.project_ids is None:
+        found = await models.list_models(services, fleet.owner, OFFERED)
+        targets += [(f"model {model.id}", f"Model {model.vendor} {model.name}") for model in found.items]
+    return targets
 
 
 def _stretches(trial: RuleTrial, until: datetime) -> list[Stretch]:

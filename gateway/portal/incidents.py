@@ -6,7 +6,7 @@ from uuid import UUID
 from msgspec import Meta
 from starlette.responses import Response
 
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope
 from gateway.organization import incidents, tickets
 from gateway.organization.incidents import IncidentChange, IncidentsQuery, NewIncident
 from gateway.organization.tickets import NewTicket
@@ -28,50 +28,53 @@ class ShownQuery(IncidentsQuery, kw_only=True):
 
 
 @page("GET", PATH, permission=Permission.READ)
-async def list_incidents(services: Services, organization: OrganizationScope, query: ShownQuery, form: Form) -> View:
+async def list_incidents(services: Services, fleet: FleetScope, query: ShownQuery, form: Form) -> View:
     """The incidents of the organization's devices."""
     values = {
         "form": form,
         "asked": query,
-        "incidents": await incidents.list_incidents(services, organization, query),
+        "incidents": await incidents.list_incidents(services, fleet, query),
         "priorities": [(name, name) for name in PRIORITIES],
     }
     return View("incidents.html", values)
 
 
 @page("POST", PATH, permission=Permission.DEVELOP, shown_by=list_incidents)
-async def open_incident(services: Services, organization: OrganizationScope, body: NewIncident) -> Response:
+async def open_incident(services: Services, fleet: FleetScope, body: NewIncident) -> Response:
     """Open an incident that a person found."""
+    organization = await fleet.over(services, body.device_id)
     opened = await incidents.open_incident(services, organization, body)
     return redirect(services, PATH, opened.id, said="The incident is open")
 
 
 @page("GET", ONE, permission=Permission.READ)
-async def read_incident(services: Services, organization: OrganizationScope, incident_id: UUID, form: Form) -> View:
+async def read_incident(services: Services, fleet: FleetScope, incident_id: UUID, form: Form) -> View:
     """One incident."""
+    organization = await fleet.over_incident(services, incident_id)
     incident = await incidents.read_incident(services, organization, incident_id)
     return View("incident.html", {"form": form, "incident": incident})
 
 
 @page("POST", ONE, permission=Permission.DEVELOP, shown_by=read_incident)
-async def change_incident(
-    services: Services, organization: OrganizationScope, incident_id: UUID, body: IncidentChange
-) -> Response:
+async def change_incident(services: Services, fleet: FleetScope, incident_id: UUID, body: IncidentChange) -> Response:
     """Say who looks after it, and what there is to say."""
+    organization = await fleet.over_incident(services, incident_id)
     await incidents.change_incident(services, organization, incident_id, body)
     return redirect(services, PATH, incident_id, said="Saved")
 
 
 @page("POST", f"{ONE}/close", permission=Permission.DEVELOP)
-async def close_incident(services: Services, organization: OrganizationScope, incident_id: UUID) -> Response:
+async def close_incident(services: Services, fleet: FleetScope, incident_id: UUID) -> Response:
     """Close it."""
+    organization = await fleet.over_incident(services, incident_id)
     await incidents.close_incident(services, organization, incident_id)
     return redirect(services, PATH, incident_id, said="The incident is closed")
 
 
 @page("POST", f"{ONE}/ticket", permission=Permission.DEVELOP)
-async def make_ticket(services: Services, organization: OrganizationScope, incident_id: UUID) -> Response:
+async def make_ticket(services: Services, fleet: FleetScope, incident_id: UUID) -> Response:
     """Tell the maker of the device's model of it."""
+    organization = await fleet.over_incident(services, incident_id)
     ticket = await tickets.create_ticket(services, organization, NewTicket(incident_id=incident_id))
     return redirect(services, "/tickets", ticket.id, said="The maker of the device sees this ticket now")
 

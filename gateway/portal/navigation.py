@@ -35,23 +35,23 @@ GROUPS = (
     Group(
         "Watch",
         (
-            Destination("Incidents", "/incidents", "organization", "READ"),
-            Destination("Tickets", "/tickets", "organization", "READ"),
-            Destination("Rules", "/rules", "organization", "READ"),
+            Destination("Incidents", "/incidents", "fleet", "READ"),
+            Destination("Tickets", "/tickets", "fleet", "READ"),
+            Destination("Rules", "/rules", "fleet", "READ"),
         ),
     ),
     Group(
         "Update",
         (
-            Destination("Firmware", "/firmware", "organization", "READ"),
-            Destination("Rollouts", "/rollouts", "organization", "READ"),
+            Destination("Firmware", "/firmware", "fleet", "READ"),
+            Destination("Rollouts", "/rollouts", "fleet", "READ"),
         ),
     ),
     Group(
         "Connections",
         (
             Destination("Data connectors", "/data-connectors", "fleet", "READ"),
-            Destination("Cloud connectors", "/cloud-connectors", "organization", "READ"),
+            Destination("Cloud connectors", "/cloud-connectors", "fleet", "READ"),
         ),
     ),
     Group(

@@ -1,6 +1,5 @@
 """How the fleet is, at a glance; each number leads to its list."""
 
-from collections.abc import Collection
 from datetime import timedelta
 from typing import Literal
 from uuid import UUID
@@ -53,26 +52,18 @@ async def overview(services: Services, fleet: FleetScope, query: OverviewQuery) 
     counts = await fleets.counts_of(services, fleet.id, fleet.project_ids, wait=query.counted)
     if query.counted:
         return View("overview_counts.html", {"counts": counts})
-    organization = OrganizationScope(fleet.id, fleet.principal)
     since = services.clock() - INCIDENTS_SINCE
     newest = IncidentsQuery(since=since.isoformat(), status="active", per_page=NEWEST)
-    shown = await incidents.incident_page(services, organization, "organization_id", newest, fleet.project_ids)
-    clouds = await _clouds(services, organization, fleet.project_ids)
+    shown = await incidents.list_incidents(services, fleet, newest)
+    clouds = (await cloud_connectors.list_connectors(services, fleet, ConnectorsQuery(per_page=PER_PAGE_MAX))).items
     values = {
         "counts": counts,
         "incidents": shown,
         "attention": [*(await _failing(services, fleet)), *filter(None, map(_trouble, clouds))],
         "held": [one for one in clouds if one.held is not None],
-        "rollouts": await _under_way(services, organization) if fleet.project_ids is None else [],
+        "rollouts": await _under_way(services, fleet.owner),
     }
     return View("overview.html", values)
-
-
-async def _clouds(
-    services: Services, organization: OrganizationScope, project_ids: Collection[UUID] | None
-) -> list[CloudConnector]:
-    found = await cloud_connectors.list_connectors(services, organization, ConnectorsQuery(per_page=PER_PAGE_MAX))
-    return [one for one in found.items if project_ids is None or one.project_id in project_ids]
 
 
 def _trouble(connector: CloudConnector) -> Attention | None:

@@ -7,7 +7,7 @@ from uuid import UUID
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope, OrganizationScope
 from gateway.api.validation import Name, Text
 from gateway.organization import files, rollouts
 from gateway.organization.files import FilesQuery
@@ -94,9 +94,9 @@ class ShownDevices(RolloutDevicesQuery, kw_only=True):
 
 
 @page("GET", PATH, permission=Permission.READ)
-async def list_rollouts(services: Services, organization: OrganizationScope, query: RolloutsQuery) -> View:
+async def list_rollouts(services: Services, fleet: FleetScope, query: RolloutsQuery) -> View:
     """The rollouts."""
-    found = await rollouts.list_rollouts(services, organization, query)
+    found = await rollouts.list_rollouts(services, fleet.owner, query)
     return View("rollouts.html", {"rollouts": found, "asked": query})
 
 
@@ -117,16 +117,16 @@ async def create_rollout(services: Services, organization: OrganizationScope, bo
 
 @page("GET", ONE, permission=Permission.READ)
 async def read_rollout(
-    services: Services, organization: OrganizationScope, rollout_id: UUID, query: ShownDevices, form: Form
+    services: Services, fleet: FleetScope, rollout_id: UUID, query: ShownDevices, form: Form
 ) -> View:
-    """One rollout, its waves, and its devices."""
-    rollout = await rollouts.read_rollout(services, organization, rollout_id)
+    """One rollout, its waves, and its devices, those that the person sees."""
+    rollout = await rollouts.read_rollout(services, fleet.owner, rollout_id)
     values = {
         "form": form,
         "rollout": rollout,
         "asked": query,
         "actions": _actions(rollout),
-        "devices": await rollouts.list_rollout_devices(services, organization, rollout_id, query),
+        "devices": await rollouts.list_rollout_devices(services, fleet, rollout_id, query),
     }
     return View("rollout.html", values)
 

@@ -2,10 +2,12 @@
 
 from uuid import UUID
 
+from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.api.paging import PageQuery
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope
+from gateway.api.validation import Name, Text
 from gateway.organization import tickets
 from gateway.organization.tickets import NewTicket, TicketMessage, TicketTexts
 from gateway.permissions import Permission
@@ -18,46 +20,56 @@ PATH = "/tickets"
 ONE = f"{PATH}/{{ticket_id}}"
 
 
+class TicketForm(Struct, kw_only=True):
+    """A ticket about a device."""
+
+    device_id: UUID
+    title: Name
+    description: Text = ""
+
+
 @page("GET", PATH, permission=Permission.READ)
-async def list_tickets(services: Services, organization: OrganizationScope, query: PageQuery, form: Form) -> View:
+async def list_tickets(services: Services, fleet: FleetScope, query: PageQuery, form: Form) -> View:
     """The open tickets."""
-    return View("tickets.html", {"form": form, "tickets": await tickets.list_tickets(services, organization, query)})
+    return View("tickets.html", {"form": form, "tickets": await tickets.list_tickets(services, fleet, query)})
 
 
 @page("POST", PATH, permission=Permission.DEVELOP, shown_by=list_tickets)
-async def create_ticket(services: Services, organization: OrganizationScope, body: NewTicket) -> Response:
+async def create_ticket(services: Services, fleet: FleetScope, body: TicketForm) -> Response:
     """Make a ticket about a device."""
-    ticket = await tickets.create_ticket(services, organization, body)
+    organization = await fleet.over(services, body.device_id)
+    wanted = NewTicket(device_id=body.device_id, title=body.title, description=body.description)
+    ticket = await tickets.create_ticket(services, organization, wanted)
     return redirect(services, PATH, ticket.id, said="The maker of the device sees this ticket now")
 
 
 @page("GET", ONE, permission=Permission.READ)
-async def read_ticket(services: Services, organization: OrganizationScope, ticket_id: UUID, form: Form) -> View:
+async def read_ticket(services: Services, fleet: FleetScope, ticket_id: UUID, form: Form) -> View:
     """One ticket, with what was said."""
+    organization = await fleet.over_ticket(services, ticket_id)
     return View("ticket.html", {"form": form, "ticket": await tickets.read_ticket(services, organization, ticket_id)})
 
 
 @page("POST", ONE, permission=Permission.DEVELOP, shown_by=read_ticket)
-async def put_ticket(
-    services: Services, organization: OrganizationScope, ticket_id: UUID, body: TicketTexts
-) -> Response:
+async def put_ticket(services: Services, fleet: FleetScope, ticket_id: UUID, body: TicketTexts) -> Response:
     """Give it another title and description."""
+    organization = await fleet.over_ticket(services, ticket_id)
     await tickets.put_ticket(services, organization, ticket_id, body)
     return redirect(services, PATH, ticket_id, said="Saved")
 
 
 @page("POST", f"{ONE}/message", permission=Permission.DEVELOP, shown_by=read_ticket)
-async def comment(
-    services: Services, organization: OrganizationScope, ticket_id: UUID, body: TicketMessage
-) -> Response:
+async def comment(services: Services, fleet: FleetScope, ticket_id: UUID, body: TicketMessage) -> Response:
     """Say something."""
+    organization = await fleet.over_ticket(services, ticket_id)
     await tickets.comment_on_ticket(services, organization, ticket_id, body)
     return redirect(services, PATH, ticket_id)
 
 
 @page("POST", f"{ONE}/resolved", permission=Permission.DEVELOP)
-async def resolve(services: Services, organization: OrganizationScope, ticket_id: UUID) -> Response:
+async def resolve(services: Services, fleet: FleetScope, ticket_id: UUID) -> Response:
     """Say that it is resolved."""
+    organization = await fleet.over_ticket(services, ticket_id)
     await tickets.resolve_ticket(services, organization, ticket_id)
     return redirect(services, PATH, ticket_id, said="The ticket is resolved")
 

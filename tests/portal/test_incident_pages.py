@@ -56,7 +56,7 @@ async def test_a_rule_is_tried_over_history_before_it_is_made(browser: Browser, 
         await tab.page.get_by_text("4 messages since").wait_for()
         assert await tab.page.locator(".stretches rect").count() == 3
         await tab.check()
-        await tab.page.get_by_label("For devices of the model").select_option(str(acme.model_id))
+        await tab.page.get_by_label("For the devices of").select_option(f"model {acme.model_id}")
         await tab.page.get_by_role("button", name="Make the rule").click()
         await tab.page.get_by_text("counts from the next message").wait_for()
         (rule,) = (await acme.call("GET", "/incident_rules"))["items"]

@@ -19,11 +19,19 @@ from tests.portal.furnished import HOSTILE, places, query_of
 THEIRS = HOSTILE[2:20]
 """What is in all texts of the other project."""
 
+FOR_ALL = "{(?!session_id|file_id|rollout_id)"
+
 
 async def test_nothing_of_another_project_is_seen_or_changed(edge: RunningEdge, acme: Owner) -> None:
     """By its ids in addresses, filters and forms; in lists, counts and files."""
     given = await places(acme)
     await acme.pool.execute("UPDATE organizations SET name = 'Acme' WHERE id = $1", acme.organization_id)
+    # Firmware, its rollouts and rules for a whole model are for devices of all projects.
+    await acme.pool.execute(
+        "UPDATE incident_rules SET title = 'All', description = '', telemetry_key = 'all', value = '1'"
+    )
+    await acme.pool.execute("UPDATE files SET name = 'All', description = '', public_notes = ''")
+    await acme.pool.execute("UPDATE rollouts SET name = 'All', description = ''")
     theirs, ours = acme.project_id, ids.new_id()
     made = "INSERT INTO projects (id, organization_id, name) VALUES ($1, $2, 'Ours')"
     await acme.pool.execute(made, ours, acme.organization_id)
@@ -38,7 +46,7 @@ async def test_nothing_of_another_project_is_seen_or_changed(edge: RunningEdge, 
     for page in PAGES:
         if page.caller in (None, READER) or (page.path.endswith("/live") and "{" not in page.path):
             continue
-        of_theirs = re.search(r"{(?!session_id)", page.path) is not None
+        of_theirs = re.search(FOR_ALL if page.method == "GET" else "{(?!session_id)", page.path) is not None
         path = re.sub(r"{(\w+)}", lambda name: str(given[name[1]]), page.path)
         queries = [query_of(page.path, given)]
         if page.method == "GET":
@@ -57,3 +65,18 @@ async def test_nothing_of_another_project_is_seen_or_changed(edge: RunningEdge, 
             if THEIRS in text or answer.status >= 500 or (of_theirs and answer.status < 400):
                 wrong.append(f"{page} {query}: {answer.status}")
     assert wrong == []
+
+
+async def test_what_is_of_the_own_project_is_seen_wherever_one_looks(edge: RunningEdge, acme: Owner) -> None:
+    """Incidents, tickets, rules, cloud connectors and history of its devices; firmware and rollouts."""
+    given = await places(acme)
+    secret = await browsing.session(edge, await person_of(acme, "project.user", email="reader@example.com"))
+    for path in (
+        "/incidents", "/tickets", "/rules", "/cloud-connectors", "/firmware", "/rollouts", "/overview",
+        f"/devices/{given['device_id']}/history",
+    ):  # fmt: skip
+        async with edge.http.get(edge.url + path, cookies={session_cookie.name_of(edge.url): secret}) as answer:
+            text = html.unescape(await answer.text())
+        main = text.partition("<main")[2]
+        assert THEIRS in main, path
+        assert 'method="post"' not in main, f"{path} offers a change to somebody who only reads"

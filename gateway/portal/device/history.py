@@ -37,12 +37,12 @@ async def history(services: Services, fleet: FleetScope, device_id: UUID, query:
     """The messages of a device."""
     organization = await fleet.over(services, device_id)
     query.device_id = device_id
-    found = await histories.list_histories(services, organization, query)
+    found = await histories.list_histories(services, fleet, query)
     drawn: list[Series] = []
     if query.keys:
         until = query.until or str(services.clock().timestamp())
         wanted = SeriesQuery(keys=query.keys, since=query.since, until=until)
-        drawn = await series.read_series(services, organization, device_id, wanted)
+        drawn = await series.read_series(services, fleet, device_id, wanted)
     device = await devices.read_device(services, organization, device_id)
     raw: list[Any] = found.items
     values = {

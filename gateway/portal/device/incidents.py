@@ -24,7 +24,7 @@ async def list_incidents(services: Services, fleet: FleetScope, device_id: UUID,
     query.since = query.since or LONG_AGO
     values = {
         "asked": query,
-        "incidents": await incidents.list_incidents(services, organization, query),
+        "incidents": await incidents.list_incidents(services, fleet, query),
         "licenses": await licenses.list_licenses(
             services, organization, LicensesQuery(device_id=device_id, per_page=100)
         ),

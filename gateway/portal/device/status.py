@@ -28,7 +28,7 @@ async def status(services: Services, fleet: FleetScope, device_id: UUID, form: F
     still_open = IncidentsQuery(since=LONG_AGO, status="active", device_id=device_id, per_page=SHOWN)
     values = {
         "form": form,
-        "incidents": await incidents.list_incidents(services, organization, still_open),
+        "incidents": await incidents.list_incidents(services, fleet, still_open),
         "notes": await notes.list_device_notes(services, organization, device_id, PageQuery(per_page=SHOWN)),
     }
     return await shown(services, organization, device_id, "", values)

@@ -3,6 +3,7 @@
 Every change by a person counts `revision` up, so that a run which began before it changes nothing.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -121,15 +122,23 @@ async def create(
 
 
 async def page(
-    executor: Executor, organization_id: UUID, *, after: str | None, offset: int, limit: int
+    executor: Executor,
+    organization_id: UUID,
+    *,
+    project_ids: Sequence[UUID] | None = None,
+    after: str | None,
+    offset: int,
+    limit: int,
 ) -> list[CloudConnector]:
-    """The organization's connectors in the order of their making."""
+    """The organization's connectors in the order of their making; all, or those that import into these projects."""
     rows = await executor.fetch(
-        f"{_CONNECTOR} AND ($2::text IS NULL OR c.id > $2) ORDER BY c.id OFFSET $3 LIMIT $4",
+        f"""{_CONNECTOR} AND ($2::text IS NULL OR c.id > $2) AND ($5::uuid[] IS NULL OR c.project_id = ANY($5))
+             ORDER BY c.id OFFSET $3 LIMIT $4""",
         organization_id,
         after,
         offset,
         limit,
+        project_ids,
     )
     return [_connector(row) for row in rows]
 
@@ -150,6 +159,16 @@ async def find(executor: Executor, organization_id: UUID, connector_id: str) -> 
     if found is None:
         raise NotFound(UNKNOWN)
     return found
+
+
+async def project_of(executor: Executor, organization_id: UUID, connector_id: str) -> UUID:
+    """The project that a connector imports into. Raises NotFound."""
+    project_id: UUID | None = await executor.fetchval(
+        "SELECT project_id FROM cloud_connectors WHERE organization_id = $1 AND id = $2", organization_id, connector_id
+    )
+    if project_id is None:
+        raise NotFound(UNKNOWN)
+    return project_id
 
 
 async def lock(connection: Connection, organization_id: UUID, connector_id: str) -> CloudConnector:

@@ -4,6 +4,7 @@ A device's telemetry belongs to the project that the device was in when it was s
 is nobody's but the vendor's.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -84,7 +85,7 @@ def position(plain: list[Any]) -> Position:
 async def page(
     pool: Pool,
     shards: int,
-    project_ids: list[UUID],
+    project_ids: Sequence[UUID],
     within: Range,
     *,
     device_id: UUID | None,
@@ -137,7 +138,7 @@ class _Devices(NamedTuple):
 
 
 async def _devices(
-    connection: Connection, project_ids: list[UUID], device_id: UUID | None, space_id: UUID | None, name: str | None
+    connection: Connection, project_ids: Sequence[UUID], device_id: UUID | None, space_id: UUID | None, name: str | None
 ) -> _Devices:
     conditions: list[str] = []
     arguments: list[Any] = []

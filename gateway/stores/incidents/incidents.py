@@ -149,6 +149,20 @@ async def read(connection: Executor, side: Side, organization_id: UUID, incident
     return _incident(row)
 
 
+async def project_of(connection: Executor, organization_id: UUID, incident_id: UUID) -> UUID | None:
+    """The project that an incident's device is in. Raises NotFound."""
+    row = await connection.fetchrow(
+        f"""SELECT d.project_id FROM incidents i JOIN devices d ON d.id = i.device_id
+             WHERE {_OWN["organization_id"]} AND i.id = $2""",
+        organization_id,
+        incident_id,
+    )
+    if row is None:
+        raise NotFound(UNKNOWN)
+    project_id: UUID | None = row["project_id"]
+    return project_id
+
+
 async def open_one(change: Change, organization_id: UUID, opening: Opening) -> Incident:
     """Open an incident of a device that the organization owns.
 

@@ -6,6 +6,7 @@ A rule is for a model, a project, or a space with all below it. Flushers evaluat
 opened.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -59,17 +60,26 @@ class Maker(NamedTuple):
 
 
 async def page(
-    connection: Executor, maker: Maker, *, after: UUID | None, offset: int, limit: int
+    connection: Executor,
+    maker: Maker,
+    *,
+    project_ids: Sequence[UUID] | None = None,
+    after: UUID | None,
+    offset: int,
+    limit: int,
 ) -> list[IncidentRule]:
-    """The maker's rules, oldest first, from behind `after` on."""
+    """The maker's rules, oldest first, from behind `after` on; or those that devices in these projects may be under."""
     rows = await connection.fetch(
         f"""SELECT {_RULE} FROM incident_rules
              WHERE organization_id = $1 AND as_vendor = $2 AND ($3::uuid IS NULL OR id > $3)
+               AND ($6::uuid[] IS NULL OR model_id IS NOT NULL OR project_id = ANY($6)
+                    OR space_id IN (SELECT s.id FROM spaces s WHERE s.project_id = ANY($6)))
              ORDER BY id OFFSET $4 LIMIT $5""",
         *maker,
         after,
         offset,
         limit,
+        project_ids,
     )
     return [IncidentRule(**row) for row in rows]
 
@@ -77,6 +87,21 @@ async def page(
 async def read(connection: Executor, maker: Maker, rule_id: UUID) -> IncidentRule:
     """Raises NotFound for an unknown rule and for another's alike."""
     return await _read(connection, maker, rule_id, "")
+
+
+async def project_of(connection: Executor, organization_id: UUID, rule_id: UUID) -> UUID | None:
+    """The project that an owner's rule is for, itself or by its space; None of one for a model. Raises NotFound."""
+    row = await connection.fetchrow(
+        """SELECT coalesce(r.project_id, s.project_id) AS project_id
+             FROM incident_rules r LEFT JOIN spaces s ON s.id = r.space_id
+            WHERE r.id = $2 AND r.organization_id = $1 AND NOT r.as_vendor""",
+        organization_id,
+        rule_id,
+    )
+    if row is None:
+        raise NotFound(UNKNOWN)
+    project_id: UUID | None = row["project_id"]
+    return project_id
 
 
 async def create(change: Change, maker: Maker, rule: IncidentRule) -> IncidentRule:

@@ -4,6 +4,7 @@ One is made from an incident or about a device, belongs to the owner and the ven
 open until either says that it is resolved. What is done to it stands between the comments.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -70,17 +71,28 @@ class Party(NamedTuple):
 
 
 async def page(
-    connection: Executor, side: Side, organization_id: UUID, *, before: UUID | None, offset: int, limit: int
+    connection: Executor,
+    side: Side,
+    organization_id: UUID,
+    *,
+    project_ids: Sequence[UUID] | None = None,
+    before: UUID | None,
+    offset: int,
+    limit: int,
 ) -> list[Ticket]:
-    """The open tickets of an organization, newest first, from behind `before` on."""
+    """The open tickets of an organization, newest first, from behind `before` on; or those about devices in these
+    projects.
+    """
     rows = await connection.fetch(
-        f"""SELECT {_TICKET} FROM tickets t
+        f"""SELECT {_TICKET} FROM tickets t JOIN devices d ON d.id = t.device_id
              WHERE t.{side} = $1 AND t.resolved_at IS NULL AND ($2::uuid IS NULL OR t.id < $2)
+               AND ($5::uuid[] IS NULL OR d.project_id = ANY($5))
              ORDER BY t.id DESC OFFSET $3 LIMIT $4""",
         organization_id,
         before,
         offset,
         limit,
+        project_ids,
     )
     return [Ticket(**row) for row in rows]
 
@@ -99,6 +111,20 @@ async def read(connection: Executor, side: Side, organization_id: UUID, ticket_i
         COMMENTS_MAX + 1,
     )
     return TicketWithComments(**row, comments=[Comment(**comment) for comment in comments])
+
+
+async def project_of(connection: Executor, organization_id: UUID, ticket_id: UUID) -> UUID | None:
+    """The project that the device of an owner's ticket is in. Raises NotFound."""
+    row = await connection.fetchrow(
+        """SELECT d.project_id FROM tickets t JOIN devices d ON d.id = t.device_id
+            WHERE t.id = $2 AND t.organization_id = $1""",
+        organization_id,
+        ticket_id,
+    )
+    if row is None:
+        raise NotFound(UNKNOWN)
+    project_id: UUID | None = row["project_id"]
+    return project_id
 
 
 async def create(

@@ -179,16 +179,17 @@ async def devices(
     *,
     state: PartState | None,
     wave: int | None,
+    project_ids: Sequence[UUID] | None = None,
     after: UUID | None,
     offset: int,
     limit: int,
 ) -> list[RolloutDevice]:
-    """The devices of a rollout that the caller may see, in the order of their ids."""
+    """The devices of a rollout, all or those in these projects, in the order of their ids."""
     rows = await connection.fetch(
         """SELECT p.device_id, d.sn, d.firmware_version, p.wave, p.state, p.reason, p.attempts, p.offered_at, p.ended_at
              FROM rollout_devices p JOIN devices d ON d.id = p.device_id
             WHERE p.rollout_id = $1 AND ($2::text IS NULL OR p.state = $2) AND ($3::int IS NULL OR p.wave = $3)
-              AND ($4::uuid IS NULL OR p.device_id > $4)
+              AND ($4::uuid IS NULL OR p.device_id > $4) AND ($7::uuid[] IS NULL OR d.project_id = ANY($7))
             ORDER BY p.device_id OFFSET $5 LIMIT $6""",
         rollout_id,
         state,
@@ -196,6 +197,7 @@ async def devices(
         after,
         offset,
         limit,
+        project_ids,
     )
     return [RolloutDevice(**row) for row in rows]
 
