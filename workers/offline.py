@@ -28,7 +28,7 @@ from uuid import UUID
 
 from redis.asyncio.cluster import RedisCluster
 
-from schemas import keys, logs, presence
+from schemas import device_status, keys, logs, presence
 from schemas.metrics import Metrics
 from schemas.postgres import Connection, Pool
 from schemas.presence import Heard
@@ -230,6 +230,7 @@ class OfflineSweep:
                 [row["device_id"] for row in rows],
             )
             marked = [row["id"] for row in living]
+            await device_status.make_due(connection, marked)
             await offline_incidents.open_for(connection, marked, now)
         return len(marked)
 

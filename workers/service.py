@@ -26,6 +26,7 @@ from workers import (
     postgres_history,
     replies,
     retention,
+    standings,
 )
 from workers.checkpoints import Checkpoint
 from workers.command_clock import CommandClock
@@ -45,6 +46,7 @@ from workers.rollouts import rollouts
 from workers.rollouts.rollouts import Rollouts
 from workers.schedule import every
 from workers.shares import Shares
+from workers.standings import Standings
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 overlaps = KeyOverlaps(pool, client)
                 releases = FirmwareSweep(pool, client, share)
                 files = FileJanitor(pool, store, metrics)
+                kept = Standings(pool)
                 group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
                 group.create_task(every(key_overlaps.INTERVAL_S, overlaps.end, stop), name="key overlaps")
                 group.create_task(every(janitor.INTERVAL_S, tidier.tidy, stop), name="janitor")
@@ -101,6 +104,8 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 group.create_task(every(settings.sweep_interval_s, sweeper.sweep, stop), name="offline sweep")
                 group.create_task(every(command_clock.INTERVAL_S, clock.advance, stop), name="command clock")
                 group.create_task(every(license_clock.INTERVAL_S, licenses.advance, stop), name="license clock")
+                group.create_task(every(standings.INTERVAL_S, kept.settle, stop), name="standings")
+                group.create_task(every(standings.REPAIR_S, kept.repair, stop), name="repair of standings")
     finally:
         await store.close()
         await client.aclose()

@@ -19,9 +19,11 @@ from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.devices import config, deletion, fleet, labels, locking, moving, owner_view
-from gateway.stores.devices.fleet import Filters
-from gateway.stores.devices.owner_view import EffectiveStatus, OwnedDevice
+from gateway.stores.devices.fleet import Tally
+from gateway.stores.devices.fleet_filters import Filters
+from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.tenants import projects, spaces
+from schemas.device_status import EffectiveStatus
 
 NARROWED = ("space_id", "search", "status", "label", "firmware_version", "seen_since", "seen_before", "connector_id")
 """Filters by which devices are looked through."""
@@ -97,15 +99,7 @@ async def device_page(
 ) -> Page[OwnedDevice]:
     """A page of the organization's devices, in these projects or in all."""
     owner = scope.id
-    if query.project_id is not None:
-        await projects.read(services.postgres, owner, query.project_id)
-    if query.space_id is not None:
-        space = await spaces.read(services.postgres, owner, query.space_id)
-        if project_ids is not None and space.project_id not in project_ids:
-            raise NotFound(spaces.UNKNOWN)
-    if query.project_id is not None and project_ids is not None and query.project_id not in project_ids:
-        raise NotFound(projects.UNKNOWN)
-    filters = query.filters(project_ids)
+    filters = await _filters(services, owner, query, project_ids)
 
     async def read(window: Window) -> Part[OwnedDevice]:
         after = None if window.after is None else UUID(str(window.after[0]))
@@ -119,6 +113,24 @@ async def device_page(
     return await paging.read_part(
         services, told, query.page, query.per_page, read, boundary=lambda device: [str(device.id)]
     )
+
+
+async def tally(services: Services, scope: Scope, query: DevicesQuery, project_ids: Sequence[UUID] | None) -> Tally:
+    """How many devices a list has, in these projects or in all."""
+    return await fleet.tally(services.postgres, scope.id, await _filters(services, scope.id, query, project_ids))
+
+
+async def _filters(services: Services, owner: UUID, query: DevicesQuery, project_ids: Sequence[UUID] | None) -> Filters:
+    """What is asked for. Raises NotFound for a space or project that is not among these."""
+    if query.project_id is not None:
+        await projects.read(services.postgres, owner, query.project_id)
+    if query.space_id is not None:
+        space = await spaces.read(services.postgres, owner, query.space_id)
+        if project_ids is not None and space.project_id not in project_ids:
+            raise NotFound(spaces.UNKNOWN)
+    if query.project_id is not None and project_ids is not None and query.project_id not in project_ids:
+        raise NotFound(projects.UNKNOWN)
+    return query.filters(project_ids)
 
 
 @endpoint(

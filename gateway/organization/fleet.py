@@ -1,8 +1,8 @@
 """How an organization's fleet is: devices by how they are seen, messages a second.
 
-Counting goes through all devices, so it is kept for ten times as long as it took: a small fleet is counted at nearly
-every look, one of a million devices once a minute or two, by one caller at a time; others are told what was counted
-last, and when that was.
+Counting goes through all that is kept of how devices are seen, so a count is kept for ten times as long as it took: a
+small fleet is counted at nearly every look, one of a million devices once in some seconds, by one caller at a time;
+others are told what was counted last, and when that was.
 """
 
 import logging
@@ -21,10 +21,10 @@ from gateway.api.scopes import OrganizationScope
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.devices import fleet
-from gateway.stores.devices.owner_view import EffectiveStatus
 from gateway.stores.events import log as event_log
 from gateway.stores.tenants import projects, spaces
 from schemas import keys, logs
+from schemas.device_status import EffectiveStatus
 from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ RATE_WINDOW_S = 10
 class FleetCounts(Struct, kw_only=True):
     """How many devices there are, and how they are seen.
 
-    `counted_at` is when that was; null, with nothing counted, while a large fleet is counted for the first time.
+    `counted_at` is when that was; null, with nothing counted, while a large fleet is counted for the first time. What
+    changed within the last second or two may not be counted yet.
     `messages_per_second` is the mean of the last ten seconds, and `messages_capped` tells that it is more than that.
     """
 
@@ -138,19 +139,16 @@ async def _counted(services: Services, organization_id: UUID) -> Kept | None:
     except RedisAway:
         return None
     began = time.monotonic()
-    by_project: dict[str, Counter[EffectiveStatus]] = {}
-    by_space: Counter[UUID] = Counter()
     try:
-        after: UUID | None = None
-        while True:
-            by_status, of_spaces, after = await fleet.count(services.postgres, organization_id, after)
-            for (project_id, status), number in by_status.items():
-                by_project.setdefault(str(project_id), Counter())[status] += number
-            by_space.update(of_spaces)
-            if after is None:
-                break
+        counted = await fleet.count(services.postgres, organization_id)
+        if counted is None:
+            return None
+        by_status, by_space = counted
+        by_project: dict[str, dict[EffectiveStatus, int]] = {}
+        for (project_id, status), number in by_status.items():
+            by_project.setdefault(str(project_id), {})[status] = number
         below = await spaces.summed(services.postgres, organization_id, by_space)
-        kept = Kept(services.clock(), time.monotonic() - began, {one: dict(all_) for one, all_ in by_project.items()})
+        kept = Kept(services.clock(), time.monotonic() - began, by_project)
         await _keep(services, organization_id, kept, below)
     finally:
         await services.redis.delete(turn)

@@ -99,7 +99,9 @@ async def _total(services: Services, fleet: FleetScope, query: ShownQuery, found
         counted = counts.total if query.status is None else counts.by_status.get(query.status, 0)
         known = None if counts.counted_at is None else counted
     else:
-        known = None
+        fitting = await devices.tally(services, fleet, query.asked(services), fleet.project_ids)
+        bound = "" if fitting.is_whole else "at least "
+        return f"{here} devices on page {query.page}, of {bound}{fitting.number:,}"
     shown = f"{here} devices on page {query.page}"
     return shown if known is None else f"{shown}, of about {known:,}"
 

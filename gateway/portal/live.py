@@ -26,6 +26,7 @@ from gateway.refusals import Refusal, Unavailable, retry_after_s
 from gateway.services import Services
 from gateway.stores.devices import device_view
 from gateway.stores.devices.states import DeviceState
+from schemas.device_status import is_offline
 from schemas.postgres import PostgresAway
 
 BEAT_S = 5.0
@@ -101,7 +102,7 @@ def _shown(state: DeviceState) -> bytes:
             "status": state.status,
             "state_at": state.state_at,
             "last_seen_at": state.last_seen_at,
-            "offline": state.is_offline(),
+            "offline": is_offline(state),
         }
     )
 

@@ -13,6 +13,7 @@ from gateway.stores.commands.definitions import CommandField
 from gateway.stores.tenants import organizations, projects, spaces
 from schemas import ids
 from schemas.postgres import Executor, Pool
+from workers.standings import Standings
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 _numbers = itertools.count(1)
@@ -104,6 +105,11 @@ class Owner:
             NOW,
             offline,
         )
+        await self.pool.execute("INSERT INTO standings_due (device_id) VALUES ($1)", device_id)
+
+    async def settled(self) -> None:
+        """Work out how devices are seen, as a worker does within a second."""
+        await Standings(self.pool).settle()
 
     async def incident(self, device_id: UUID, priority: int, issue: str = "leak", **columns: Any) -> UUID:
         """Open an incident of the device; its id."""

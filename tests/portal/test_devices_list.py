@@ -131,6 +131,7 @@ async def test_whoever_has_a_role_in_one_project_sees_its_devices_alone(edge: Ru
     await seat.send(chosen("delete", hidden), confirmed="delete")
     assert (await acme.row(hidden))["deleted_at"] is None
     assert (await seat.get(f"/devices?space_id={room.id}"))[0] == 404
+    await acme.settled()
     _, _, text = await seat.get("/overview?counted=true")
     assert "<strong>1</strong>" in text
 

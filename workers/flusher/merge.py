@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import UNSET
 
-from schemas import replies
+from schemas import device_status, replies
 from schemas.events import EventType
 from schemas.outcomes import Stored
 from schemas.postgres import Connection
@@ -92,6 +92,8 @@ async def _write(connection: Connection, seen: Collection[Device], rows: Rows) -
     await state_rows.write(connection, seen, rows)
     if back := [device.device_id for device in seen if device.stored.offline]:
         await offline_incidents.close_for(connection, back, now)
+    if moved := [device.device_id for device in seen if device.stored.is_seen_otherwise()]:
+        await device_status.make_due(connection, moved)
     rows.left_out += sum(device.stored.left_out for device in seen)
     if full := [device for device in seen if device.stored.left_out and not device.full]:
         await devices.mark_full(connection, full, now)

@@ -50,6 +50,7 @@ class StoredState(State):
         "message_seq",
         "offline",
         "settled",
+        "told",
     )
 
     def __init__(self, row: Any, limits: Limits) -> None:
@@ -70,6 +71,8 @@ class StoredState(State):
             _, status, telemetries, times, latest, floor, self.offline, settled_at, _ = row
             State.__init__(self, status, telemetries, times, latest, floor, keys_max=limits.keys)
             self.is_whole = settled_at is None
+        self.told = self.status
+        """What the device had told of itself before."""
         self._floor = self.floor
 
     def __repr__(self) -> str:
@@ -103,6 +106,10 @@ class StoredState(State):
         super().merge(message, at)
         if self._news is not None and message.telemetries is not UNSET:
             self._news.update(message.telemetries)
+
+    def is_seen_otherwise(self) -> bool:
+        """Whether the device may be seen otherwise than before these messages."""
+        return self.offline or not self.is_known or self.status != self.told
 
     def is_swollen(self) -> bool:
         """Whether the recent part is so large that it must be settled, for which the state is not whole."""

@@ -1,49 +1,33 @@
 """Devices of an organization as a fleet: found by what is known of them, and counted by how they are.
 
-How a device is seen is worked out from several tables, and what it said last lies by shard: no index knows it. So a
-list that is narrowed by it looks at a bounded number of devices a page, and counts are made by going through all, step
-by step; whoever shows them keeps them for a while (see `gateway.organization.fleet`).
+Where some filter fits few devices these are looked at and nothing else, so the answer is whole. Where all fit many,
+devices are walked through in the order of their ids, and a page looks at a bounded number, however few fit (see
+`gateway.stores.devices.fleet_filters`).
+
+How a device is seen, and when, is kept a moment behind (see `schemas.device_status`): what is found by it is compared
+with the truth before it is shown.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from gateway.giving_way import let_others_go_first
-from gateway.stores.devices import owner_view, states
-from gateway.stores.devices.owner_view import EffectiveStatus
-from schemas.ids import uuid_of
+from gateway.stores.devices import fleet_filters
+from gateway.stores.devices.fleet_filters import FEW, Filters, Way
+from schemas import device_status
+from schemas.device_status import NEVER_SEEN, EffectiveStatus, effective_status
 from schemas.postgres import Executor
 
-EXAMINED_MAX = 2_000
-"""Devices that one page of a narrowed list looks at."""
+WALKED_MAX = 20_000
+"""Devices that one page walks by, where all filters fit many."""
+EXAMINED_MAX = 5_000
+"""Devices that one page compares with the truth."""
 STEP = 1_000
-FOUND_MAX = 1_000
-"""Devices that a search finds by each of name, serial number, MAC and Cloud ID."""
-
-
-class Filters(NamedTuple):
-    """Which devices; None does not narrow them."""
-
-    project_ids: Sequence[UUID] | None = None
-    space_id: UUID | None = None
-    search: str | None = None
-    """What the name or serial number begins with, in any case; or a whole MAC, Cloud ID or id."""
-    model_id: UUID | None = None
-    connector_id: str | None = None
-    status: EffectiveStatus | None = None
-    label: tuple[str, str | None] | None = None
-    firmware_version: str | None = None
-    seen_since: datetime | None = None
-    seen_before: datetime | None = None
-
-
-LOOKED_AT = ("status", "label", "firmware_version", "seen_since", "seen_before")
-"""What no index knows of a device."""
+FIRST = UUID(int=0)
 
 
 class Found(NamedTuple):
@@ -53,144 +37,106 @@ class Found(NamedTuple):
     up_to: UUID | None
 
 
-class _Device(NamedTuple):
-    id: UUID
-    project_id: UUID
-    space_id: UUID
-    status: EffectiveStatus
-    last_seen_at: datetime | None
-    fits: bool
+class Tally(NamedTuple):
+    """How many devices fit, as they are kept: so many, or at least so many."""
 
-
-_BEGINS = (
-    "(SELECT id FROM devices WHERE organization_id = $1 AND lower({column}) LIKE {{begins}} AND deleted_at IS NULL"
-    f" LIMIT {FOUND_MAX})"
-)
-_SEARCH = f"""d.id = ANY (ARRAY(
-    {_BEGINS.format(column="name")} UNION ALL {_BEGINS.format(column="sn")}
-    UNION ALL SELECT id FROM devices WHERE mac = lower({{text}}) AND deleted_at IS NULL
-    UNION ALL SELECT id FROM devices WHERE cloud_id = ANY({{whole}}::text[]) AND deleted_at IS NULL
-    UNION ALL SELECT {{device_id}}::uuid))"""
+    number: int
+    is_whole: bool
 
 
 async def find(
     connection: Executor, organization_id: UUID, filters: Filters, *, after: UUID | None, offset: int, limit: int
 ) -> Found:
     """The organization's devices that fit, oldest registration first, from behind `after` on."""
+    place = after or FIRST
+    way = await fleet_filters.choose(connection, organization_id, filters, place)
     found: list[UUID] = []
-    if all(getattr(filters, name) is None for name in LOOKED_AT):
-        return Found(await _ids(connection, organization_id, filters, after, offset, limit), None)
-    examined = 0
+    wanted, examined = offset + limit, 0
     while True:
+        size = max(wanted - len(found), STEP if way.is_vague else 0)
+        fit, up_to, looked_at = await _step(connection, way, filters, place, size)
+        found += fit
+        examined += looked_at
+        cut = found[offset:wanted]
+        if len(cut) == limit:
+            return Found(cut, cut[-1])
+        if up_to is None or examined >= EXAMINED_MAX:
+            return Found(cut, up_to)
+        place = up_to
         await let_others_go_first()
-        devices = await _step(connection, organization_id, filters, after, STEP)
-        examined += len(devices)
-        found += [device.id for device in devices if device.fits and _is_wanted(device, filters)]
-        after = devices[-1].id if devices else after
-        at_end = len(devices) < STEP
-        if at_end or len(found) >= offset + limit or examined >= EXAMINED_MAX:
-            cut = found[offset : offset + limit]
-            return Found(cut, None if at_end or len(cut) == limit else after)
 
 
-async def _ids(
-    connection: Executor, organization_id: UUID, filters: Filters, after: UUID | None, offset: int, limit: int
-) -> list[UUID]:
-    arguments = _Arguments([organization_id])
-    found, _ = _conditions(filters, after, arguments)
-    rows = await connection.fetch(
-        f"""SELECT d.id FROM devices d WHERE {found} ORDER BY d.id
-            OFFSET {arguments.place(offset)} LIMIT {arguments.place(limit)}""",
-        *arguments,
+async def tally(connection: Executor, organization_id: UUID, filters: Filters) -> Tally:
+    """How many of the organization's devices fit."""
+    way = await fleet_filters.choose(connection, organization_id, filters, FIRST)
+    if way.walks and way.is_alone:
+        return Tally(FEW, is_whole=False)
+    walked = _walked(way, FEW)
+    statement, arguments = way.bound(
+        f"""SELECT count(d.id) AS fit, count(*) AS walked FROM ({way.ids(walked)}) w
+              LEFT JOIN LATERAL (SELECT d.id FROM devices d WHERE d.id = w.id AND {way.fits} OFFSET 0) d ON true""",
+        FIRST,
     )
-    return [row["id"] for row in rows]
+    [row] = await connection.fetch(statement, *arguments)
+    return Tally(row["fit"], is_whole=not way.walks or row["walked"] < walked)
 
 
 async def count(
-    connection: Executor, organization_id: UUID, after: UUID | None
-) -> tuple[Counter[tuple[UUID, EffectiveStatus]], Counter[UUID], UUID | None]:
-    """The next devices behind `after`, counted by project and how they are, and by space; and where to go on."""
-    devices = await _step(connection, organization_id, Filters(), after, STEP)
-    by_status = Counter((device.project_id, device.status) for device in devices)
-    by_space = Counter(device.space_id for device in devices)
-    return by_status, by_space, devices[-1].id if len(devices) == STEP else None
-
-
-def _is_wanted(device: _Device, filters: Filters) -> bool:
-    if filters.status is not None and device.status != filters.status:
-        return False
-    if filters.seen_since is not None and (device.last_seen_at is None or device.last_seen_at < filters.seen_since):
-        return False
-    return filters.seen_before is None or device.last_seen_at is None or device.last_seen_at < filters.seen_before
+    connection: Executor, organization_id: UUID
+) -> tuple[Counter[tuple[UUID, EffectiveStatus]], Counter[UUID]] | None:
+    """The devices by project and how they are, and by space; None while that is worked out for the first time."""
+    if not await fleet_filters.is_kept(connection):
+        return None
+    rows = await connection.fetch(
+        """SELECT project_id, space_id, status, count(*) AS devices FROM device_standings
+            WHERE organization_id = $1 GROUP BY project_id, space_id, status""",
+        organization_id,
+    )
+    by_status: Counter[tuple[UUID, EffectiveStatus]] = Counter()
+    by_space: Counter[UUID] = Counter()
+    for project_id, space_id, status, devices in rows:
+        by_status[project_id, status] += devices
+        by_space[space_id] += devices
+    return by_status, by_space
 
 
 async def _step(
-    connection: Executor, organization_id: UUID, filters: Filters, after: UUID | None, limit: int
-) -> list[_Device]:
-    """So many devices by their ids, with how they are; `fits` tells whether their rows are as wanted."""
-    arguments = _Arguments([organization_id])
-    found, fits = _conditions(filters, after, arguments)
-    rows = await connection.fetch(
-        f"""SELECT d.id, d.shard, d.project_id, d.space_id, d.parent_id, {owner_view.STATUS_COLUMNS}, {fits} AS fits
-              FROM (SELECT * FROM devices d WHERE {found} ORDER BY d.id LIMIT {arguments.place(limit)}) d
-              {owner_view.STATUS_JOINS} ORDER BY d.id""",
-        *arguments,
+    connection: Executor, way: Way, filters: Filters, after: UUID, size: int
+) -> tuple[list[UUID], UUID | None, int]:
+    """Those that fit of the next so many devices on the way, the last one where there may be more behind it, and how
+    many were looked at; a walk that found fewer took as long as a page may."""
+    walked = _walked(way, size)
+    ids, closer = way.ids(walked), filters.look_closer()
+    columns, joins = (f", {device_status.STATUS_COLUMNS}", device_status.STATUS_JOINS) if closer else ("", "")
+    statement, arguments = way.bound(
+        f"""SELECT d.id, d.shard{columns}
+              FROM (SELECT d.* FROM ({ids}) w
+                     CROSS JOIN LATERAL (SELECT * FROM devices d WHERE d.id = w.id AND {way.fits} OFFSET 0) d
+                     ORDER BY w.id LIMIT {size}) d {joins} ORDER BY d.id""",
+        after,
     )
-    return await _with_status(connection, rows)
+    rows = await connection.fetch(statement, *arguments)
+    fit = await _true(connection, rows, filters) if closer else [row["id"] for row in rows]
+    if len(rows) == size:
+        return fit, rows[-1]["id"], size
+    if not way.walks:
+        return fit, None, size
+    statement, arguments = way.bound(f"SELECT id FROM ({ids}) w ORDER BY id OFFSET {walked - 1}", after)
+    return fit, await connection.fetchval(statement, *arguments), EXAMINED_MAX
 
 
-def _conditions(filters: Filters, after: UUID | None, arguments: "_Arguments") -> tuple[str, str]:
-    """What devices are found by, and what they are looked at for."""
-    place = arguments.place
-    found, fits = ["d.organization_id = $1", "d.deleted_at IS NULL"], ["true"]
-    if after is not None:
-        found.append(f"d.id > {place(after)}")
-    if filters.project_ids is not None:
-        found.append(f"d.project_id = ANY({place(list(filters.project_ids))}::uuid[])")
-    if filters.space_id is not None:
-        found.append(f"d.space_id IN ({owner_view.SUBTREE.format(top=place(filters.space_id))})")
-    if filters.model_id is not None:
-        found.append(f"d.model_id = {place(filters.model_id)}")
-    if filters.connector_id is not None:
-        imported = f"SELECT device_id FROM cloud_devices WHERE connector_id = {place(filters.connector_id)}"
-        found.append(f"d.id IN ({imported})")
-    if filters.search is not None:
-        text = filters.search.strip()
-        begins, whole, device_id = (
-            place(f"{_literal(text.lower())}%"),
-            place([text, text.upper()]),
-            place(uuid_of(text)),
-        )
-        found.append(_SEARCH.format(begins=begins, text=place(text), whole=whole, device_id=device_id))
-    if filters.label is not None:
-        key, value = filters.label
-        label = f"(d.labels ->> {place(key)})"
-        fits.append(f"{label} IS NOT NULL" if value is None else f"coalesce({label} = {place(value)}, false)")
-    if filters.firmware_version is not None:
-        fits.append(f"d.firmware_version = {place(filters.firmware_version)}")
-    return " AND ".join(found), " AND ".join(fits)
+def _walked(way: Way, size: int) -> int:
+    """How many devices are walked by to find so many; along many keys fewer of each."""
+    return max(size, WALKED_MAX // way.source.parts) if way.walks else FEW
 
 
-class _Arguments(list[Any]):
-    """Arguments of a statement as it is put together."""
-
-    def place(self, value: Any) -> str:
-        self.append(value)
-        return f"${len(self)}"
-
-
-async def _with_status(connection: Executor, rows: Sequence[asyncpg.Record]) -> list[_Device]:
-    wanted = [(row["shard"], row["id"]) for row in rows]
-    wanted += [(row["parent_shard"], row["parent_id"]) for row in rows if row["parent_id"] is not None]
-    seen = await states.read_signs(connection, wanted)
-    devices = []
+async def _true(connection: Executor, rows: Sequence[asyncpg.Record], filters: Filters) -> list[UUID]:
+    """Those of these devices that fit by what is true now."""
+    seen = await device_status.read_signs(connection, device_status.with_parents(rows))
+    fit = []
     for row in rows:
-        state = seen.get(row["id"], states.NEVER_SEEN)
-        status = owner_view.effective_status(row, state, seen.get(row["parent_id"], states.NEVER_SEEN))
-        place = (row["id"], row["project_id"], row["space_id"])
-        devices.append(_Device(*place, status, state.last_seen_at, row["fits"]))
-    return devices
-
-
-def _literal(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        signs = seen.get(row["id"], NEVER_SEEN)
+        status = effective_status(row, signs, seen.get(row["parent_id"], NEVER_SEEN))
+        if filters.fit_now(status, signs.last_seen_at):
+            fit.append(row["id"])
+    return fit

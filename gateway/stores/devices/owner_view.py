@@ -1,18 +1,4 @@
-"""Devices as people see them: the owner of a claimed device, and the vendor of its model.
-
-`effective_status` is worked out here and nowhere else; its first match wins:
-
-    disconnected   imported, and its connector does not work or no longer lists it
-    never_seen     no call of the device was ever stored
-    disconnected   its parent is offline, so nothing is known of the device itself
-    error          it says so, or an incident of priority 1 to 3 (critical, high, moderate) is open
-    warning        an incident of priority 4 or 5 (low, planning) is open
-    offline        it was silent beyond its model's threshold, or said that it goes offline
-    ok
-
-The incident that the offline sweep opens by itself (issue "offline") counts for none of these: being offline has a
-status of its own.
-"""
+"""Devices as people see them: the owner of a claimed device, and the vendor of its model."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -26,30 +12,21 @@ from gateway.refusals import NotFound
 from gateway.stores.devices import device_view, states
 from gateway.stores.devices.locking import UNKNOWN
 from gateway.stores.devices.states import DeviceState
+from schemas.device_status import (
+    STATUS_COLUMNS,
+    STATUS_JOINS,
+    EffectiveStatus,
+    effective_status,
+    is_offline,
+    with_parents,
+)
 from schemas.postgres import Executor
 
-PRIORITY_OF_ERRORS = 3
-"""Open incidents up to this priority are errors, others warnings."""
-
-EffectiveStatus = Literal["never_seen", "disconnected", "error", "warning", "offline", "ok"]
 UNREACHED = ("never_seen", "disconnected", "offline")
 """Where nothing is heard of a device: its `status` is offline. With an error or a warning it is one or the other."""
 
-STATUS_COLUMNS = "parent.shard AS parent_shard, open_incidents.gravest, imported.silent"
-STATUS_JOINS = """
-      LEFT JOIN devices parent ON parent.id = d.parent_id
-      LEFT JOIN LATERAL (
-          SELECT min(priority) AS gravest FROM incidents i
-           WHERE i.device_id = d.id AND i.closed_at IS NULL AND (i.issue <> 'offline' OR i.kind <> 'rule')
-      ) open_incidents ON true
-      LEFT JOIN LATERAL (
-          SELECT c.excluded IS NOT NULL OR cc.status <> 'Active' AS silent
-            FROM cloud_devices c JOIN cloud_connectors cc ON cc.id = c.connector_id
-           WHERE c.device_id = d.id LIMIT 1) imported ON true
-"""
-"""What `effective_status` needs of the tables beside `devices d`."""
 _DEVICE = f"""
-    SELECT d.id, d.shard, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version, d.parent_id,
+    SELECT d.id, d.shard, d.name, d.sn, d.mac, d.cloud_id, d.sub_model, d.details, d.firmware_version,
            d.project_id, d.registered_at, d.claimed_at, d.config_version, d.applied_config_version, d.info_version,
            d.space_data_version, d.open_commands, d.state_full_at, d.firmware_told, d.asked_back_at,
            d.asked_back_address, d.asked_back_firmware, d.return_confirmed_until, r.sn AS new_sn, r.mac AS new_mac,
@@ -255,29 +232,11 @@ async def ever_owned(connection: Executor, organization_id: UUID, device_id: UUI
 
 async def _devices(connection: Executor, rows: Sequence[asyncpg.Record]) -> list[OwnedDevice]:
     """The devices of these rows, with their states and those of their parents."""
-    wanted = [(row["shard"], row["id"]) for row in rows]
-    wanted += [(row["parent_shard"], row["parent_id"]) for row in rows if row["parent_id"] is not None]
-    seen = await states.read(connection, wanted)
+    seen = await states.read(connection, with_parents(rows))
     return [
         _device(row, seen.get(row["id"], states.NEVER_SEEN), seen.get(row["parent_id"], states.NEVER_SEEN))
         for row in rows
     ]
-
-
-def effective_status(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> EffectiveStatus:
-    """How a device is seen, by its row and what it and its parent said last."""
-    gravest = row["gravest"]
-    if row["silent"]:
-        return "disconnected"
-    if state.last_seen_at is None:
-        return "never_seen"
-    if parent.is_offline():
-        return "disconnected"
-    if state.status == "error" or (gravest is not None and gravest <= PRIORITY_OF_ERRORS):
-        return "error"
-    if gravest is not None:
-        return "warning"
-    return "offline" if state.is_offline() else "ok"
 
 
 def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> OwnedDevice:
@@ -289,7 +248,7 @@ def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> Own
         sn=row["sn"],
         mac=row["mac"],
         cloud_id=row["cloud_id"],
-        status="offline" if seen_as in UNREACHED or state.is_offline() else "online",
+        status="offline" if seen_as in UNREACHED or is_offline(state) else "online",
         effective_status=seen_as,
         last_seen_at=state.last_seen_at,
         details=row["details"],

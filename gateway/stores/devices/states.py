@@ -20,10 +20,6 @@ class DeviceState(Struct, kw_only=True, frozen=True):
     last_seen_at: datetime | None = None
     offline: bool = False
 
-    def is_offline(self) -> bool:
-        """Whether it was silent for too long, or said that it goes offline."""
-        return self.offline or self.status == "offline"
-
 
 class Room(NamedTuple):
     """What a device's state holds, and the limits of its model; None where the installation's hold."""
@@ -60,27 +56,6 @@ async def read(connection: Executor, devices: Iterable[tuple[int, UUID]]) -> dic
             last_seen_at=row["last_seen_at"],
             offline=row["offline"],
         )
-        for row in rows
-    }
-
-
-async def read_signs(connection: Executor, devices: Iterable[tuple[int, UUID]]) -> dict[UUID, DeviceState]:
-    """The states of devices without their values: what tells how they are, of very many."""
-    wanted = set(devices)
-    if not wanted:
-        return {}
-    rows = await connection.fetch(
-        """SELECT s.device_id, s.status, s.last_seen_at, s.offline
-             FROM unnest($1::smallint[], $2::uuid[]) AS wanted (shard, device_id)
-            CROSS JOIN LATERAL (SELECT * FROM device_state
-                                 WHERE shard = ANY($3::smallint[]) AND shard = wanted.shard
-                                   AND device_id = wanted.device_id OFFSET 0) s""",
-        [shard for shard, _ in wanted],
-        [device_id for _, device_id in wanted],
-        list({shard for shard, _ in wanted}),
-    )
-    return {
-        row["device_id"]: DeviceState(status=row["status"], last_seen_at=row["last_seen_at"], offline=row["offline"])
         for row in rows
     }
 

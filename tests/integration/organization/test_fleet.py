@@ -8,6 +8,8 @@ from owners import NOW, Owner
 
 from gateway.organization import fleet
 from gateway.stores.devices import fleet as fleet_store
+from gateway.stores.devices import fleet_filters
+from gateway.stores.devices.fleet_filters import Filters
 
 
 async def found(owner: Owner, **filters: Any) -> list[str]:
@@ -34,6 +36,7 @@ async def fleet_of_five(acme: Owner) -> Owner:
     await acme.seen(worn)
     await acme.incident(worn, 5)
     await acme.device(sn="N-1", name="pump_south")
+    await acme.settled()
     return acme
 
 
@@ -66,13 +69,66 @@ async def test_devices_are_found_by_what_is_known_of_them(fleet_of_five: Owner) 
 async def test_a_page_looks_at_a_bounded_number_of_devices_and_goes_on_behind_them(
     fleet_of_five: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However few fit: pages may be empty, and all that fit come in the end."""
+    """Where every filter fits many: pages may be empty, and all that fit come in the end."""
+    owner = fleet_of_five
+    monkeypatch.setattr(fleet_filters, "FEW", 0)
+    monkeypatch.setattr(fleet_store, "WALKED_MAX", 2)
+    first = await owner.call("GET", "/devices", search="n-", model_id=owner.model_id, per_page=1)
+    assert (first["items"], first["has_next_page"]) == ([], True)
+    for filters in ({"label": "site"}, {"search": "w-", "label": "site=Bergen"}, {"model_id": owner.model_id}):
+        assert await found(owner, **filters, per_page=1) == await found(owner, **filters), filters
+    assert await found(owner, label="site", per_page=1) == ["S-1", "W-1"]
+    assert await found(owner, space_id=owner.space_id, search="n-") == ["N-1"]
+    await owner.pool.execute("UPDATE device_standings SET seen_at = '-infinity'")
     monkeypatch.setattr(fleet_store, "STEP", 1)
     monkeypatch.setattr(fleet_store, "EXAMINED_MAX", 2)
-    first = await fleet_of_five.call("GET", "/devices", status="never_seen")
+    first = await owner.call("GET", "/devices", seen_before=NOW.isoformat(), per_page=1)
     assert (first["items"], first["has_next_page"]) == ([], True)
-    assert await found(fleet_of_five, status="never_seen") == ["N-1"]
-    assert await found(fleet_of_five, label="site", per_page=1) == ["S-1", "W-1"]
+    assert await found(owner, seen_before=NOW.isoformat()) == ["N-1"]
+
+
+async def test_a_device_is_never_listed_as_what_it_is_no_more(fleet_of_five: Owner) -> None:
+    """How devices are seen is kept a moment behind: what is found by it is compared with the truth."""
+    owner = fleet_of_five
+    await owner.pool.execute("UPDATE device_state SET offline = false")
+    assert await found(owner, status="offline") == []
+    assert await found(owner, status="ok", per_page=1) == ["P-1"]
+    await owner.pool.execute("INSERT INTO standings_due (device_id) SELECT id FROM devices")
+    await owner.settled()
+    assert await found(owner, status="ok") == ["P-1", "S-1"]
+
+
+async def test_a_list_is_whole_before_anything_is_kept_of_its_devices(fleet_of_five: Owner) -> None:
+    """As after an update of the gateway: devices are looked at themselves, and not counted yet."""
+    owner = fleet_of_five
+    for table in ("device_standings", "device_labels", "standings_due"):
+        await owner.pool.execute(f"DELETE FROM {table}")
+    await owner.pool.execute("INSERT INTO standings_due DEFAULT VALUES")
+    assert await found(owner, status="error") == ["B-1"]
+    assert await found(owner, label="site", status="warning") == ["W-1"]
+    assert await found(owner, seen_before=NOW.isoformat()) == ["N-1"]
+    assert (await owner.call("GET", "/devices/counts"))["counted_at"] is None
+    await owner.settled()
+    assert await found(owner, label="site", status="warning") == ["W-1"]
+    assert (await owner.call("GET", "/devices/counts"))["total"] == 5
+
+
+async def test_a_list_tells_how_many_it_has(fleet_of_five: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as that is found out by looking at a bounded number of devices."""
+
+    async def told(**filters: Any) -> tuple[int, bool]:
+        return await fleet_store.tally(fleet_of_five.pool, fleet_of_five.organization_id, Filters(**filters))
+
+    site, pump = ("site", None), {"search": "pump"}
+    assert await told(label=site) == (2, True)
+    assert await told(label=("site", "Oslo"), status="offline") == (1, True)
+    monkeypatch.setattr(fleet_filters, "FEW", 0)
+    monkeypatch.setattr(fleet_store, "FEW", 0)
+    monkeypatch.setattr(fleet_store, "WALKED_MAX", 3)
+    assert await told(firmware_version="1.0.0") == (0, False)
+    assert await told(firmware_version="1.0.0", **pump) == (1, False)
+    monkeypatch.setattr(fleet_store, "WALKED_MAX", 5)
+    assert await told(firmware_version="1.0.0", **pump) == (2, True)
 
 
 async def test_a_search_finds_nothing_of_another_tenant(fleet_of_five: Owner, globex: Owner) -> None:
