@@ -67,7 +67,7 @@ ROLES: dict[Role, RoleDefinition] = {
     ),
     "partner.user": RoleDefinition("Partner user", "Reads the devices of the models it makes.", "vendor", _READ),
     "partner.admin": RoleDefinition(
-        "Partner administrator", "Reads and deletes the devices of the models it makes.", "vendor", _ALL
+        "Partner administrator", "Changes the models it makes; reads and deletes their devices.", "vendor", _ALL
     ),
 }
 

@@ -102,6 +102,23 @@ class OrganizationScope(Scope, frozen=True):
         return cls(organization_id, principal)
 
 
+class MakerScope(OrganizationScope, frozen=True):
+    """The caller's own organization as maker of models: for whoever has a role in it, as owner or as vendor."""
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What the caller may do here, by either."""
+        return self.principal.permissions(self.id, None) | self.principal.permissions_as_vendor(self.id)
+
+    @classmethod
+    async def enter(
+        cls, services: Services, request: Request, name: str, principal: Principal, permission: Permission
+    ) -> "MakerScope":
+        scope = cls(_own(principal), principal)
+        demand(scope.permissions, permission)
+        return scope
+
+
 class FleetScope(Scope, frozen=True):
     """The devices of the caller's own organization with which it may do this: all, or those of some projects.
 

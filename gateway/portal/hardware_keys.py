@@ -5,7 +5,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from gateway.api.paging import PageQuery
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import MakerScope
 from gateway.organization import hardware_keys, models
 from gateway.organization.hardware_keys import NewHardwareKey
 from gateway.permissions import Permission
@@ -21,7 +21,7 @@ KEY = KEYS + "/{hardware_key_id}"
 
 @page("GET", KEYS, permission=Permission.READ)
 async def show_hardware_keys(
-    services: Services, organization: OrganizationScope, model_id: UUID, query: PageQuery, form: Form
+    services: Services, organization: MakerScope, model_id: UUID, query: PageQuery, form: Form
 ) -> View:
     """The keys, with how many devices registered by each."""
     model = await models.read_model(services, organization, model_id)
@@ -31,7 +31,7 @@ async def show_hardware_keys(
 
 @page("POST", KEYS, permission=Permission.ADMINISTER, shown_by=show_hardware_keys)
 async def create_hardware_key(
-    services: Services, organization: OrganizationScope, model_id: UUID, body: NewHardwareKey
+    services: Services, organization: MakerScope, model_id: UUID, body: NewHardwareKey
 ) -> View:
     """Make a key, and show it this once."""
     made = await hardware_keys.create_hardware_key(services, organization, model_id, body)
@@ -42,7 +42,7 @@ async def create_hardware_key(
 
 @page("POST", KEY + "/revoke", permission=Permission.ADMINISTER, shown_by=show_hardware_keys)
 async def revoke_hardware_key(
-    services: Services, organization: OrganizationScope, model_id: UUID, hardware_key_id: UUID
+    services: Services, organization: MakerScope, model_id: UUID, hardware_key_id: UUID
 ) -> Response:
     """Let no device register with a key any more."""
     await hardware_keys.revoke_hardware_key(services, organization, model_id, hardware_key_id)
@@ -52,7 +52,7 @@ async def revoke_hardware_key(
 
 @page("POST", KEY + "/devices", permission=Permission.ADMINISTER, shown_by=show_hardware_keys)
 async def delete_registered(
-    services: Services, organization: OrganizationScope, model_id: UUID, hardware_key_id: UUID, body: Confirmation
+    services: Services, organization: MakerScope, model_id: UUID, hardware_key_id: UUID, body: Confirmation
 ) -> Response:
     """Delete what registered with a revoked key and nobody claimed."""
     body.check((await models.read_model(services, organization, model_id)).name)

@@ -7,7 +7,7 @@ from msgspec import to_builtins
 from starlette.responses import Response
 
 from gateway.api.paging import PageQuery
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import MakerScope
 from gateway.organization import command_definitions, models
 from gateway.organization.command_definitions import DefinitionChange, NewDefinition
 from gateway.permissions import Permission
@@ -25,7 +25,7 @@ COMMAND = COMMANDS + "/{definition_id}"
 
 @page("GET", COMMANDS, permission=Permission.READ)
 async def show_commands(
-    services: Services, organization: OrganizationScope, model_id: UUID, query: PageQuery, form: Form
+    services: Services, organization: MakerScope, model_id: UUID, query: PageQuery, form: Form
 ) -> View:
     """The commands of a model."""
     model = await models.read_model(services, organization, model_id)
@@ -34,9 +34,7 @@ async def show_commands(
 
 
 @page("POST", COMMANDS, permission=Permission.DEVELOP, shown_by=show_commands)
-async def create_command(
-    services: Services, organization: OrganizationScope, model_id: UUID, body: NewDefinition
-) -> Response:
+async def create_command(services: Services, organization: MakerScope, model_id: UUID, body: NewDefinition) -> Response:
     """Define a command."""
     await command_definitions.create_definition(services, organization, model_id, body)
     return redirect(services, PATH, model_id, "commands", said=f"Devices of the model may be sent {body.name}")
@@ -44,7 +42,7 @@ async def create_command(
 
 @page("GET", COMMAND, permission=Permission.READ)
 async def show_command(
-    services: Services, organization: OrganizationScope, model_id: UUID, definition_id: UUID, form: Form
+    services: Services, organization: MakerScope, model_id: UUID, definition_id: UUID, form: Form
 ) -> View:
     """One command."""
     model = await models.read_model(services, organization, model_id)
@@ -57,7 +55,7 @@ async def show_command(
 
 @page("POST", COMMAND, permission=Permission.DEVELOP, shown_by=show_command)
 async def change_command(
-    services: Services, organization: OrganizationScope, model_id: UUID, definition_id: UUID, body: DefinitionChange
+    services: Services, organization: MakerScope, model_id: UUID, definition_id: UUID, body: DefinitionChange
 ) -> Response:
     """Change its definition."""
     changed = await command_definitions.change_definition(services, organization, model_id, definition_id, body)
@@ -66,16 +64,14 @@ async def change_command(
 
 
 @page("POST", COMMAND + "/delete", permission=Permission.DEVELOP)
-async def delete_command(
-    services: Services, organization: OrganizationScope, model_id: UUID, definition_id: UUID
-) -> Response:
+async def delete_command(services: Services, organization: MakerScope, model_id: UUID, definition_id: UUID) -> Response:
     """Take it from the model."""
     await command_definitions.delete_definition(services, organization, model_id, definition_id)
     return redirect(services, PATH, model_id, "commands", said="The command is deleted; what was sent runs on")
 
 
 async def _defined(
-    services: Services, organization: OrganizationScope, model_id: UUID, definition_id: UUID
+    services: Services, organization: MakerScope, model_id: UUID, definition_id: UUID
 ) -> CommandDefinition:
     """Raises NotFound."""
     number: int | None = 1

@@ -6,7 +6,7 @@ from uuid import UUID
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import MakerScope
 from gateway.organization import models
 from gateway.organization.models import ModelChange, ModelsQuery, NewModel
 from gateway.permissions import Permission
@@ -32,48 +32,42 @@ class Confirmation(Struct):
 
 
 @page("GET", PATH, permission=Permission.READ)
-async def show_models(services: Services, organization: OrganizationScope, query: ModelsQuery, form: Form) -> View:
+async def show_models(services: Services, organization: MakerScope, query: ModelsQuery, form: Form) -> View:
     """The organization's own models."""
     found = await models.list_models(services, organization, query)
     return View("models.html", {"models": found, "asked": query, "form": form})
 
 
 @page("POST", PATH, permission=Permission.DEVELOP, shown_by=show_models)
-async def create_model(services: Services, organization: OrganizationScope, body: NewModel) -> Response:
+async def create_model(services: Services, organization: MakerScope, body: NewModel) -> Response:
     """Make a model."""
     made = await models.create_model(services, organization, body)
     return redirect(services, PATH, made.id, said="The model is made: now its commands and a hardware key")
 
 
 @page("GET", ONE, permission=Permission.READ)
-async def show_model(services: Services, organization: OrganizationScope, model_id: UUID, form: Form) -> View:
+async def show_model(services: Services, organization: MakerScope, model_id: UUID, form: Form) -> View:
     """One model: its limits, and what its telemetry means."""
     model = await models.read_model(services, organization, model_id)
     return View("model.html", {"model": model, "form": form})
 
 
 @page("POST", ONE, permission=Permission.DEVELOP, shown_by=show_model)
-async def change_model(
-    services: Services, organization: OrganizationScope, model_id: UUID, body: ModelChange
-) -> Response:
+async def change_model(services: Services, organization: MakerScope, model_id: UUID, body: ModelChange) -> Response:
     """Change what was typed; an empty field leaves what is."""
     await models.change_model(services, organization, model_id, body)
     return redirect(services, PATH, model_id, said="The model is changed")
 
 
 @page("POST", ONE + "/mapping", permission=Permission.DEVELOP, shown_by=show_model)
-async def change_mapping(
-    services: Services, organization: OrganizationScope, model_id: UUID, body: ModelChange
-) -> Response:
+async def change_mapping(services: Services, organization: MakerScope, model_id: UUID, body: ModelChange) -> Response:
     """Map telemetry keys to events."""
     await models.change_model(services, organization, model_id, body)
     return redirect(services, PATH, model_id, said="The mapping counts for the next messages")
 
 
 @page("POST", ONE + "/delete", permission=Permission.DEVELOP, shown_by=show_model)
-async def delete_model(
-    services: Services, organization: OrganizationScope, model_id: UUID, body: Confirmation
-) -> Response:
+async def delete_model(services: Services, organization: MakerScope, model_id: UUID, body: Confirmation) -> Response:
     """Delete a model that no device was registered with."""
     body.check((await models.read_model(services, organization, model_id)).name)
     await models.delete_model(services, organization, model_id)

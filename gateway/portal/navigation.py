@@ -23,6 +23,7 @@ class Group(Struct, frozen=True):
     destinations: tuple[Destination, ...]
 
 
+ACCOUNT = "/account"
 GROUPS = (
     Group(
         "Fleet",
@@ -57,19 +58,23 @@ GROUPS = (
     Group(
         "Make",
         (
-            Destination("Models", "/models", "organization", "READ"),
+            Destination("What we make", "/partner", "vendor", "READ"),
+            Destination("Models", "/models", "maker", "READ"),
             Destination("Licences", "/licenses", "vendor", "READ"),
             Destination("Registered devices", "/registered", "vendor", "READ"),
+            Destination("Incidents of models", "/partner/incidents", "vendor", "READ"),
+            Destination("Owners' tickets", "/partner/tickets", "vendor", "READ"),
         ),
     ),
     Group(
         "Organization",
         (
             Destination("People", "/people", "fleet", "ADMINISTER"),
+            Destination("Partner's people", "/partner/people", "maker", "ORGANIZE"),
             Destination("Audit log", "/audit", "organization", "ORGANIZE"),
         ),
     ),
-    Group("Build", (Destination("Developer centre", "/docs", "fleet", "READ"),)),
+    Group("Build", (Destination("Developer centre", "/docs", "any", "BELONG"),)),
 )
 
 
@@ -77,6 +82,11 @@ def current(groups: Iterable[Group], path: str) -> str:
     """Which of the pages that are led to one is on, or below: the innermost; "" on none of them."""
     led_to = [one.path for group in groups for one in group.destinations]
     return max((one for one in led_to if f"{path}/".startswith(f"{one}/")), key=len, default="")
+
+
+def home(visitor: Visitor) -> str:
+    """Where a visitor's portal begins: at the first that it is led to."""
+    return next((one.path for group in of(visitor) for one in group.destinations), ACCOUNT)
 
 
 def of(visitor: Visitor) -> tuple[Group, ...]:

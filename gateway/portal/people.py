@@ -130,7 +130,10 @@ async def _invitation(services: Services, fleet: FleetScope, where: str, member:
         else:
             project = await project_of(services, fleet, where)
             shown = await members.project_invite_url(services, project, member_id)
-    return View("invited.html", {"member": member, "link": None if shown is None else shown.invite_url, "where": where})
+    return View(
+        "invited.html",
+        {"member": member, "link": None if shown is None else shown.invite_url, "back": f"{PATH}?where={where}"},
+    )
 
 
 @page("POST", MEMBER + "/role", permission=Permission.ADMINISTER)

@@ -47,7 +47,8 @@ async def create_ticket(services: Services, fleet: FleetScope, body: TicketForm)
 async def read_ticket(services: Services, fleet: FleetScope, ticket_id: UUID, form: Form) -> View:
     """One ticket, with what was said."""
     organization = await fleet.over_ticket(services, ticket_id)
-    return View("ticket.html", {"form": form, "ticket": await tickets.read_ticket(services, organization, ticket_id)})
+    values = {"form": form, "ticket": await tickets.read_ticket(services, organization, ticket_id)}
+    return View("ticket.html", values | {"base": PATH, "reach": "fleet"})
 
 
 @page("POST", ONE, permission=Permission.DEVELOP, shown_by=read_ticket)

@@ -26,9 +26,15 @@ class Visitor(Struct, frozen=True):
     def may(self, reach: str, permission: str) -> bool:
         """Whether it makes sense to show what takes this permission; whoever serves it decides for itself.
 
-        `reach` is fleet, organization or vendor.
+        `reach` is fleet, organization, vendor; maker, which is either of the last two; or any.
         """
-        granted = {"fleet": self.fleet, "organization": self.organization_wide, "vendor": self.vendor}[reach]
+        granted = {
+            "fleet": self.fleet,
+            "organization": self.organization_wide,
+            "vendor": self.vendor,
+            "maker": self.organization_wide | self.vendor,
+            "any": self.fleet | self.organization_wide | self.vendor,
+        }[reach]
         return Permission[permission] in granted
 
 

@@ -15,7 +15,7 @@ from visitors import person_of
 from gateway.api import session_cookie
 from gateway.api.callers.readers import READER
 from gateway.api.principals import Grant, Principal
-from gateway.api.scopes import FleetScope, ProjectScope, VendorScope
+from gateway.api.scopes import FleetScope, MakerScope, ProjectScope, VendorScope
 from gateway.portal.forms import TOKEN
 from gateway.portal.page import TOKEN_HEADER, Page
 from gateway.portal.pages import PAGES
@@ -43,8 +43,9 @@ def allows(page: Page, owner: Owner, role: Any) -> bool:
     project_id = owner.project_id if role.startswith("project.") else None
     principal = Principal("", "", owner.organization_id, (Grant(owner.organization_id, project_id, role),))
     (scope,) = page.scopes.values()
-    if scope is VendorScope:
-        return page.permission in principal.permissions_as_vendor(owner.organization_id)
+    as_vendor = principal.permissions_as_vendor(owner.organization_id)
+    if scope is VendorScope or (scope is MakerScope and page.permission in as_vendor):
+        return page.permission in as_vendor
     reach = owner.project_id if scope in (FleetScope, ProjectScope) else None
     return page.permission in principal.permissions(owner.organization_id, reach)
 

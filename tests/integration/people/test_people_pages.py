@@ -68,3 +68,31 @@ async def test_secrets_of_programs_are_shown_once(edge: RunningEdge, acme: Owner
         assert (await boss.send(f"/api-keys/{key_id}/revoke", form))[0] == 303
         assert (await acme.ask("GET", "/core/v1/organization/devices", key=key))[0] == 401
         assert (await boss.send("/api-keys", form | given | {"role": "partner.user"}))[0] == 422
+
+
+async def test_people_of_a_vendor_are_invited_and_see_what_it_makes(edge: RunningEdge, acme: Owner) -> None:
+    """By who administers the organization, as owner or as vendor; their portal begins at what is made."""
+    boss_id = await person_of(acme, "organization.admin", email="boss@example.com")
+    device_id = await acme.device(name="Pump")
+    await acme.incident(device_id, 2, issue="leak")
+    ticket = await acme.call("POST", "/tickets", {"device_id": str(device_id), "title": "It drips"})
+    async with visiting(edge) as boss, visiting(edge) as ada:
+        await boss.send(await way_in(acme.pool, boss_id))
+        form = await form_of(boss, "/partner/people")
+        invitation = form | {"email": "ada@example.com", "role": "partner.user"}
+        assert (await boss.send("/partner/people", invitation | {"role": "organization.admin"}))[0] == 422
+        _, page = await boss.send("/partner/people", invitation)
+        assert (await ada.send(code_of(page).removeprefix(edge.url), ACCEPTANCE))[0] == 303
+        status, overview = await ada.get("/")
+        assert (status, "leak" in overview, "It drips" in overview) == (200, True, True)
+        assert (await ada.get(f"/models/{acme.model_id}"))[0] == 200
+        assert [(await ada.get(path))[0] for path in ("/partner/people", "/devices", "/audit")] == [403, 404, 404]
+        answer = {"form_token": (await form_of(ada, "/account"))["form_token"], "message": "On its way"}
+        assert (await ada.send(f"/partner/tickets/{ticket['id']}/message", answer))[0] == 403
+        member_id = await acme.pool.fetchval("SELECT member_id FROM memberships WHERE email = 'ada@example.com'")
+        await boss.send(f"/partner/people/{member_id}/role", form | {"role": "partner.admin"})
+        answer["form_token"] = (await form_of(ada, "/account"))["form_token"]
+        assert (await ada.send(f"/partner/tickets/{ticket['id']}/message", answer))[0] == 303
+        assert (await ada.get("/partner/people"))[0] == 200
+        assert (await boss.send(f"/partner/people/{member_id}/remove", form))[0] == 303
+        assert (await ada.get("/partner"))[0] == 404
