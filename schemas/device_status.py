@@ -28,6 +28,10 @@ PRIORITY_OF_ERRORS = 3
 """Open incidents up to this priority are errors, others warnings."""
 
 EffectiveStatus = Literal["never_seen", "disconnected", "error", "warning", "offline", "ok"]
+StatusCause = Literal["silence", "connector", "parent", "device", "incident"]
+"""What an effective status other than `ok` comes from: nothing is heard of the device, its cloud connector or its
+parent is down, it says so itself, or its gravest open incident.
+"""
 
 STATUS_COLUMNS = "d.parent_id, parent.shard AS parent_shard, open_incidents.gravest, imported.silent"
 STATUS_JOINS = """
@@ -78,18 +82,25 @@ def is_offline(seen: Seen) -> bool:
 
 def effective_status(row: Any, seen: Seen, parent: Seen) -> EffectiveStatus:
     """How a device is seen, by its row (with `STATUS_COLUMNS`) and what it and its parent said last."""
+    return judged(row, seen, parent)[0]
+
+
+def judged(row: Any, seen: Seen, parent: Seen) -> tuple[EffectiveStatus, StatusCause | None]:
+    """Likewise, with what that comes from."""
     gravest = row["gravest"]
     if row["silent"]:
-        return "disconnected"
+        return "disconnected", "connector"
     if seen.last_seen_at is None:
-        return "never_seen"
+        return "never_seen", "silence"
     if is_offline(parent):
-        return "disconnected"
-    if seen.status == "error" or (gravest is not None and gravest <= PRIORITY_OF_ERRORS):
-        return "error"
+        return "disconnected", "parent"
+    if gravest is not None and gravest <= PRIORITY_OF_ERRORS:
+        return "error", "incident"
+    if seen.status == "error":
+        return "error", "device"
     if gravest is not None:
-        return "warning"
-    return "offline" if is_offline(seen) else "ok"
+        return "warning", "incident"
+    return ("offline", "silence") if is_offline(seen) else ("ok", None)
 
 
 def with_parents(rows: Iterable[Any]) -> set[tuple[int, UUID]]:

@@ -18,6 +18,8 @@ from gateway.services import Services
 
 SHOWN = 5
 """Incidents and notes that are shown beside the status; their lists have the others."""
+LOOKED_AT = 100
+"""Open incidents among which the gravest is looked for."""
 LONG_AGO = "1970-01-02T00:00:00Z"
 
 
@@ -25,10 +27,12 @@ LONG_AGO = "1970-01-02T00:00:00Z"
 async def status(services: Services, fleet: FleetScope, device_id: UUID, form: Form) -> View:
     """The status of a device."""
     organization = await fleet.over(services, device_id)
-    still_open = IncidentsQuery(since=LONG_AGO, status="active", device_id=device_id, per_page=SHOWN)
+    still_open = IncidentsQuery(since=LONG_AGO, status="active", device_id=device_id, per_page=LOOKED_AT)
+    found = (await incidents.list_incidents(services, fleet, still_open)).items
     values = {
         "form": form,
-        "incidents": await incidents.list_incidents(services, fleet, still_open),
+        "incidents": found[:SHOWN],
+        "gravest": min(found, key=lambda one: one.priority, default=None),
         "notes": await notes.list_device_notes(services, organization, device_id, PageQuery(per_page=SHOWN)),
     }
     return await shown(services, organization, device_id, "", values)

@@ -16,8 +16,9 @@ from schemas.device_status import (
     STATUS_COLUMNS,
     STATUS_JOINS,
     EffectiveStatus,
-    effective_status,
+    StatusCause,
     is_offline,
+    judged,
     with_parents,
 )
 from schemas.postgres import Executor
@@ -31,7 +32,7 @@ _DEVICE = f"""
            d.space_data_version, d.open_commands, d.state_full_at, d.firmware_told, d.asked_back_at,
            d.asked_back_address, d.asked_back_firmware, d.return_confirmed_until, r.sn AS new_sn, r.mac AS new_mac,
            r.cloud_id AS new_cloud_id, r.requested_at, d.incidents_suspended, m.id AS model_id, m.vendor,
-           m.name AS model_name, s.id AS space_id, s.full_path, {STATUS_COLUMNS}
+           m.name AS model_name, m.offline_threshold_s, s.id AS space_id, s.full_path, {STATUS_COLUMNS}
       FROM devices d
       JOIN device_models m ON m.id = d.model_id
       LEFT JOIN spaces s ON s.id = d.space_id
@@ -94,8 +95,9 @@ class DeviceSpace(Struct):
 class OwnedDevice(Struct, kw_only=True):
     """One device. `state` is the merge of its telemetry, with the `status` in it that the device told last.
 
-    `status` is how it is seen from here, `claimed_at` since when it has an owner. `state_full_at` is since when values
-    of its messages find no room in the state, `asked_to_come_back` that a unit with its serial number tried to
+    `status` is how it is seen from here, `effective_status_cause` why it is not ok, `offline_threshold_s` how long it
+    may be silent before it counts as offline, `claimed_at` since when it has an owner. `state_full_at` is since when
+    values of its messages find no room in the state, `asked_to_come_back` that a unit with its serial number tried to
     register, `replacement` which unit is to take its place; all are absent otherwise.
     """
 
@@ -106,6 +108,8 @@ class OwnedDevice(Struct, kw_only=True):
     cloud_id: str | None
     status: Literal["online", "offline"]
     effective_status: EffectiveStatus
+    effective_status_cause: StatusCause | None
+    offline_threshold_s: int
     last_seen_at: datetime | None
     details: dict[str, Any]
     state: dict[str, Any]
@@ -241,7 +245,7 @@ async def _devices(connection: Executor, rows: Sequence[asyncpg.Record]) -> list
 
 def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> OwnedDevice:
     full_path = row["full_path"]
-    seen_as = effective_status(row, state, parent)
+    seen_as, cause = judged(row, state, parent)
     return OwnedDevice(
         id=row["id"],
         name=row["name"],
@@ -250,6 +254,8 @@ def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> Own
         cloud_id=row["cloud_id"],
         status="offline" if seen_as in UNREACHED or is_offline(state) else "online",
         effective_status=seen_as,
+        effective_status_cause=cause,
+        offline_threshold_s=row["offline_threshold_s"],
         last_seen_at=state.last_seen_at,
         details=row["details"],
         state=device_view.flat(state.telemetries) | ({} if state.status is None else {"status": state.status}),

@@ -20,7 +20,7 @@ from schemas import incidents
 from schemas.incidents import PRIORITIES, Opening
 from schemas.life_cycle import IncidentKind
 from schemas.postgres import Executor
-from schemas.rule_evaluation import Value
+from schemas.rule_evaluation import Comparison, Value
 
 UNKNOWN = "Incident not found"
 SUSPENDED = "Incidents of this device are suspended, or its space is in maintenance"
@@ -35,12 +35,14 @@ _INCIDENT = """
     SELECT i.id, i.device_id, i.kind, i.issue, i.title, i.description, i.priority, i.opened_at,
            i.closed_at, i.assignee, i.comment, i.rule_id, i.opened_value, i.closed_value, d.sub_model,
            m.id AS model_id, m.vendor, m.name AS model_name, o.name AS partner_name, s.id AS space_id, s.full_path,
-           t.id AS ticket_id, CASE WHEN d.organization_id = i.organization_id THEN d.name ELSE '' END AS device_name
+           r.telemetry_key, r.comparison, r.value, r.duration_s, t.id AS ticket_id,
+           CASE WHEN d.organization_id = i.organization_id THEN d.name ELSE '' END AS device_name
       FROM incidents i
       JOIN devices d ON d.id = i.device_id
       JOIN device_models m ON m.id = d.model_id
       JOIN organizations o ON o.id = m.organization_id
       LEFT JOIN spaces s ON s.id = d.space_id AND d.organization_id = i.organization_id
+      LEFT JOIN incident_rules r ON r.id = i.rule_id
       LEFT JOIN tickets t ON t.incident_id = i.id AND t.resolved_at IS NULL
 """
 _OWN = {
@@ -49,11 +51,21 @@ _OWN = {
 }
 
 
+class RuleTerms(Struct):
+    """What holds while an incident of a rule is open: the value of a telemetry key, so compared, is beyond `value`."""
+
+    telemetry: str
+    comparison: Comparison
+    value: Value
+    duration_s: int
+
+
 class Incident(Struct, kw_only=True):
     """Something that is, or was, wrong with a device. `kind` tells who opened it: the device, a user or a rule.
 
-    `rule_id` is null of the incident about being offline. What a rule found when it opened and closed the incident
-    stands in `opened_value` and `closed_value`. `ticket_id` is the open ticket about it.
+    `rule_id` is null of the incident about being offline, `rule` of one whose rule was deleted. What a rule found
+    when it opened and closed the incident stands in `opened_value` and `closed_value`. `ticket_id` is the open
+    ticket about it.
     """
 
     id: UUID
@@ -71,6 +83,7 @@ class Incident(Struct, kw_only=True):
     assignee: str | None
     comment: str | None
     rule_id: UUID | None
+    rule: RuleTerms | None
     opened_value: Value | None
     closed_value: Value | None
     model: DeviceModel
@@ -226,6 +239,9 @@ def _incident(row: asyncpg.Record) -> Incident:
         assignee=row["assignee"],
         comment=row["comment"],
         rule_id=row["rule_id"],
+        rule=None
+        if row["telemetry_key"] is None
+        else RuleTerms(row["telemetry_key"], row["comparison"], row["value"], row["duration_s"]),
         opened_value=row["opened_value"],
         closed_value=row["closed_value"],
         model=DeviceModel(row["model_id"], row["vendor"], row["model_name"]),

@@ -22,6 +22,8 @@ async def test_a_device_shows_all_that_the_contract_names(acme: Owner) -> None:
         "cloud_id": None,
         "status": "online",
         "effective_status": "ok",
+        "effective_status_cause": None,
+        "offline_threshold_s": 300,
         "last_seen_at": "2026-05-04T12:00:00Z",
         "details": {"floor": 2},
         "state": {"temperature": 21.5, "status": "online"},
