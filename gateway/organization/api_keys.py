@@ -1,8 +1,10 @@
 """API keys of the organization: as owner of devices (organization) and as vendor of models (partner)."""
 
+from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.api import paging
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
@@ -14,15 +16,16 @@ from gateway.permissions import KeyKind, Permission, Role
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.accounts import credentials
-from gateway.stores.accounts.credentials import ApiKey
+from gateway.stores.accounts.credentials import LIFE_MAX, ApiKey
 
 
 class NewApiKey(Struct):
-    """What a key is for, and what it may do: unless told otherwise, all that keys of its kind may."""
+    """What a key is for, and what it may do: unless told otherwise, all that keys of its kind may, for good."""
 
     kind: KeyKind
     name: Name
     role: Role | None = None
+    expires_at: Annotated[datetime, Meta(tz=True, description="From then on its calls are 401.")] | None = None
 
 
 class MintedApiKey(Struct):
@@ -32,22 +35,30 @@ class MintedApiKey(Struct):
     kind: KeyKind
     role: Role
     name: str
+    expires_at: datetime | None
     key: str
 
 
 @endpoint("POST", "/core/v1/organization/api_keys", caller=ORGANIZATION_KEY, permission=Permission.ORGANIZE, status=201)
 async def create_api_key(services: Services, organization: OrganizationScope, body: NewApiKey) -> MintedApiKey:
     """Create an API key."""
+    if body.expires_at is not None and not services.clock() < body.expires_at < services.clock() + LIFE_MAX:
+        raise DoesNotFit(f"Expires at must be in the future, and at most {LIFE_MAX.days // 365} years ahead")
     minted = await credentials.mint_and_store(
-        services.postgres, body.kind, owner_id=organization.id, name=body.name, role=body.role
+        services.postgres,
+        body.kind,
+        owner_id=organization.id,
+        name=body.name,
+        role=body.role,
+        expires_at=body.expires_at,
     )
     made = await credentials.read_api_key(services.postgres, organization.id, minted.id)
-    return MintedApiKey(made.id, made.kind, made.role, made.name, minted.text)
+    return MintedApiKey(made.id, made.kind, made.role, made.name, made.expires_at, minted.text)
 
 
 @endpoint("GET", "/core/v1/organization/api_keys", caller=ORGANIZATION_KEY, permission=Permission.READ)
 async def list_api_keys(services: Services, organization: OrganizationScope, query: PageQuery) -> Page[ApiKey]:
-    """List the API keys, oldest first, revoked ones too."""
+    """List the API keys, oldest first, those that were revoked or have expired too."""
     rows = await credentials.api_keys(services.postgres, organization.id, *paging.slice_of(query))
     return paging.cut(rows, query.page, query.per_page)
 

@@ -1,8 +1,10 @@
 """Access of programs: service accounts with their keys, and API keys. What is secret is shown once, when it is made."""
 
+from datetime import timedelta
+from typing import Annotated
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from gateway.api.page_tokens import PageQuery
@@ -17,6 +19,7 @@ from gateway.portal.page import page
 from gateway.portal.people import ORGANIZATION, organization_of, places, project_of
 from gateway.portal.rendering import View, redirect
 from gateway.services import Services
+from gateway.stores.accounts.credentials import LIFE_MAX
 from gateway.v2 import members, service_accounts
 from gateway.v2.members import Invitation
 from gateway.v2.service_accounts import NewAccount
@@ -46,6 +49,7 @@ class KeyForm(Struct):
     kind: KeyKind
     role: Role
     name: Name
+    days: Annotated[int, Meta(ge=1, le=LIFE_MAX.days - 1)] | None = None
 
 
 @page("GET", ACCOUNTS, permission=Permission.ADMINISTER)
@@ -119,7 +123,8 @@ async def show_keys(services: Services, fleet: FleetScope, query: NumberedQuery,
 @page("POST", KEYS, permission=Permission.ORGANIZE, shown_by=show_keys)
 async def create_key(services: Services, fleet: FleetScope, body: KeyForm) -> View:
     """Make an API key."""
-    wanted = NewApiKey(body.kind, body.name, body.role)
+    expires_at = None if body.days is None else services.clock() + timedelta(days=body.days)
+    wanted = NewApiKey(body.kind, body.name, body.role, expires_at)
     made = await api_keys.create_api_key(services, organization_of(fleet), wanted)
     return _shown_once(f"The key {made.name} is made", ("", "", made.key), KEYS, "")
 

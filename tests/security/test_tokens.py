@@ -3,7 +3,9 @@
 import hmac
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import jwt
 import pytest
@@ -86,3 +88,25 @@ async def test_no_cache_keeps_what_is_answered(edge: RunningEdge, acme: Owner, w
     async with edge.http.post(edge.url + path, **given) as answer:
         assert (answer.status, answer.headers["cache-control"]) == (answer.status, "no-store")
         assert answer.status in ((400,) if way == "refusal" else (200, 201))
+
+
+async def test_an_api_key_ends_at_its_time(acme: Owner) -> None:
+    """Its calls are 401 from then on, with a sentence that says so to whoever has the key, and to nobody else."""
+    in_an_hour = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    made = await acme.call(
+        "POST", "/api_keys", {"kind": "organization", "name": "Short", "role": "project.user", "expires_at": in_an_hour}
+    )
+    path = "/core/v1/organization/devices"
+    assert (await acme.ask("GET", path, key=made["key"]))[0] == 200
+    await acme.pool.execute("UPDATE api_keys SET expires_at = now() WHERE id = $1", UUID(made["id"]))
+    status, refusal = await acme.ask("GET", path, key=made["key"])
+    assert (status, "expired at" in refusal["error"]) == (401, True)
+    status, refusal = await acme.ask("GET", path, key=made["key"][:-1] + ("0" if made["key"][-1] != "0" else "1"))
+    assert (status, "expired" in refusal["error"]) == (401, False)
+
+
+@pytest.mark.parametrize("when", ["2020-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "2030-01-01T00:00:00", "", 5])
+async def test_a_time_that_no_key_can_end_at_is_refused(acme: Owner, when: Any) -> None:
+    """One that has passed, that is far away, of no zone, or none at all."""
+    body = {"kind": "organization", "name": "k", "expires_at": when}
+    assert (await acme.ask("POST", "/core/v1/organization/api_keys", body))[0] == 422

@@ -17,6 +17,8 @@ UNAUTHENTICATED: dict[KeyKind, str] = {
     "partner": "Authenticate with a partner key, fgp_…, in the header Authorization",
 }
 
+EXPIRED = "This API key expired at {:%Y-%m-%d %H:%M} UTC: make another one"
+
 
 async def authenticate(services: Services, request: Request, kind: KeyKind) -> Principal:
     """The key that a request shows, with the role that it has in its organization.
@@ -29,6 +31,8 @@ async def authenticate(services: Services, request: Request, kind: KeyKind) -> P
     key = await credentials.live_api_key(services.postgres, presented.id, kind)
     if key is None or not ids.same(presented.digest, key.digest):
         raise Unauthenticated(UNAUTHENTICATED[kind])
+    if key.expires_at is not None and key.expires_at <= services.clock():
+        raise Unauthenticated(EXPIRED.format(key.expires_at))
     key_of_calls = keys.of_caller(services.shards, "key", str(presented.id))
     await call_pace.take_turn(
         services, key_of_calls, calls_max=services.settings.api_key_calls_max, window_s=CALLS_WINDOW_S

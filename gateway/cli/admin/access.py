@@ -1,14 +1,16 @@
 """`fleetgate admin api-keys`, `service-accounts` and `secrets`: who may call, and what is encrypted at rest."""
 
 import argparse
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from gateway.cli.admin.parsing import LISTED_MAX, Things, label, name, thing, verb
+from gateway.cli.admin.parsing import LISTED_MAX, Things, between, label, name, thing, verb
 from gateway.cli.servers import find
 from gateway.permissions import KEY_ROLES, MEMBER_ROLES, ORGANIZATION_ROLES
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.accounts import credentials, members, sealed_secrets, service_accounts
+from gateway.stores.accounts.credentials import LIFE_MAX
 from gateway.stores.accounts.service_accounts import email_of
 from gateway.stores.tenants import organizations, projects
 from schemas import postgres
@@ -27,6 +29,9 @@ def add(things: Things) -> None:
     roles = [role for of_kind in KEY_ROLES.values() for role in of_kind]
     create.add_argument("--role", choices=roles, help="what the key may do; default: all that its kind may")
     create.add_argument("--name", type=name, required=True)
+    create.add_argument(
+        "--days", type=between(1, LIFE_MAX.days - 1), metavar="N", help="how long the key is good; default: for good"
+    )
     verb(verbs, "list", "the keys of an organization", _list_api_keys, "--organization")
     verb(verbs, "revoke", "end a key", _revoke_api_key).add_argument("id", type=UUID)
     verb(verbs, "rotate", "a new key in place of one that ends", _rotate_api_key).add_argument("id", type=UUID)
@@ -45,11 +50,18 @@ def add(things: Things) -> None:
 
 
 async def _create_api_key(connection: Connection, arguments: argparse.Namespace) -> Any:
+    expires_at = None if arguments.days is None else datetime.now(UTC) + timedelta(days=arguments.days)
     minted = await credentials.mint_and_store(
-        connection, arguments.kind, owner_id=arguments.organization, name=arguments.name, role=arguments.role
+        connection,
+        arguments.kind,
+        owner_id=arguments.organization,
+        name=arguments.name,
+        role=arguments.role,
+        expires_at=expires_at,
     )
     made = await credentials.read_api_key(connection, arguments.organization, minted.id)
-    return {"id": made.id, "kind": made.kind, "role": made.role, "name": made.name, "key": minted.text}
+    shown = {name: getattr(made, name) for name in ("id", "kind", "role", "name", "expires_at")}
+    return shown | {"key": minted.text}
 
 
 async def _list_api_keys(connection: Connection, arguments: argparse.Namespace) -> Any:

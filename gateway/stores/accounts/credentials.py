@@ -3,7 +3,7 @@
 The text of a credential is shown once, when it is minted; the tables hold a digest of its secret.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +17,9 @@ from schemas.postgres import Executor
 
 UNKNOWN_API_KEY = "API key not found"
 UNKNOWN_HARDWARE_KEY = "Hardware key not found"
+LIFE_MAX = timedelta(days=10 * 365)
+"""Of an API key that expires."""
+_API_KEY = "id, kind, role, name, created_at, expires_at, revoked_at"
 
 
 class ApiKey(Struct):
@@ -27,15 +30,17 @@ class ApiKey(Struct):
     role: Role
     name: str
     created_at: datetime
+    expires_at: datetime | None
     revoked_at: datetime | None
 
 
 class LiveApiKey(Struct):
-    """What proves an API key, and what it may do."""
+    """What proves an API key, what it may do, and until when."""
 
     organization_id: UUID
     digest: bytes
     role: Role
+    expires_at: datetime | None
 
 
 class HardwareKey(Struct):
@@ -49,12 +54,19 @@ class HardwareKey(Struct):
 
 
 async def mint_and_store(
-    connection: Executor, kind: str, *, owner_id: UUID, name: str, role: str | None = None
+    connection: Executor,
+    kind: str,
+    *,
+    owner_id: UUID,
+    name: str,
+    role: str | None = None,
+    expires_at: datetime | None = None,
 ) -> Minted:
     """A new credential of `kind` (organization, partner, hardware); its `text` exists nowhere else.
 
     The owner is an organization, for a hardware key a model. An API key may do all that its kind may, unless `role`
-    says otherwise. Raises NotFound when there is no such owner, DoesNotFit for a role that its kind cannot have.
+    says otherwise, and until `expires_at`, for good without one. Raises NotFound when there is no such owner,
+    DoesNotFit for a role that its kind cannot have.
     """
     minted = ids.mint(kind)
     try:
@@ -68,13 +80,15 @@ async def mint_and_store(
             )
         else:
             await connection.execute(
-                "INSERT INTO api_keys (id, organization_id, kind, role, name, digest) VALUES ($1, $2, $3, $4, $5, $6)",
+                """INSERT INTO api_keys (id, organization_id, kind, role, name, digest, expires_at)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7)""",
                 minted.id,
                 owner_id,
                 kind,
                 role or default_role(kind),
                 name,
                 minted.digest,
+                expires_at,
             )
     except asyncpg.CheckViolationError as error:
         if error.constraint_name != "api_keys_role_check":
@@ -91,9 +105,10 @@ def default_role(kind: str) -> str:
 
 
 async def live_api_key(connection: Executor, key_id: UUID, kind: KeyKind) -> LiveApiKey | None:
-    """The API key of this id and kind, unless it was revoked."""
+    """The API key of this id and kind, unless it was revoked; it may have expired."""
     row = await connection.fetchrow(
-        "SELECT organization_id, digest, role FROM api_keys WHERE id = $1 AND kind = $2 AND revoked_at IS NULL",
+        "SELECT organization_id, digest, role, expires_at FROM api_keys WHERE id = $1 AND kind = $2"
+        " AND revoked_at IS NULL",
         key_id,
         kind,
     )
@@ -105,7 +120,7 @@ async def api_keys(
 ) -> list[ApiKey]:
     """The organization's API keys, oldest first, revoked ones too."""
     rows = await connection.fetch(
-        """SELECT id, kind, role, name, created_at, revoked_at FROM api_keys
+        f"""SELECT {_API_KEY} FROM api_keys
             WHERE organization_id = $1 ORDER BY created_at, id OFFSET $2 LIMIT $3""",
         organization_id,
         offset,
@@ -117,7 +132,7 @@ async def api_keys(
 async def read_api_key(connection: Executor, organization_id: UUID, key_id: UUID) -> ApiKey:
     """Raises NotFound."""
     row = await connection.fetchrow(
-        "SELECT id, kind, role, name, created_at, revoked_at FROM api_keys WHERE id = $1 AND organization_id = $2",
+        f"SELECT {_API_KEY} FROM api_keys WHERE id = $1 AND organization_id = $2",
         key_id,
         organization_id,
     )
@@ -150,11 +165,12 @@ class RotatedKey(Struct):
 
 
 async def rotate_api_key(connection: Executor, key_id: UUID) -> RotatedKey:
-    """A new API key that may do the same, in place of one that ends. Raises NotFound."""
+    """A new API key that may do the same, for as long a time, in place of one that ends. Raises NotFound."""
     organization_id = await organization_of_api_key(connection, key_id)
     was = await read_api_key(connection, organization_id, key_id)
     await revoke_api_key(connection, organization_id, key_id)
-    return await _in_place_of(connection, key_id, was.kind, organization_id, was.name, was.role)
+    expires_at = None if was.expires_at is None else datetime.now(UTC) + (was.expires_at - was.created_at)
+    return await _in_place_of(connection, key_id, was.kind, organization_id, was.name, was.role, expires_at)
 
 
 async def rotate_hardware_key(connection: Executor, key_id: UUID) -> RotatedKey:
@@ -165,9 +181,15 @@ async def rotate_hardware_key(connection: Executor, key_id: UUID) -> RotatedKey:
 
 
 async def _in_place_of(
-    connection: Executor, revoked: UUID, kind: str, owner_id: UUID, name: str, role: str | None
+    connection: Executor,
+    revoked: UUID,
+    kind: str,
+    owner_id: UUID,
+    name: str,
+    role: str | None,
+    expires_at: datetime | None = None,
 ) -> RotatedKey:
-    minted = await mint_and_store(connection, kind, owner_id=owner_id, name=name, role=role)
+    minted = await mint_and_store(connection, kind, owner_id=owner_id, name=name, role=role, expires_at=expires_at)
     return RotatedKey(minted.id, kind, name, role, minted.text, revoked)
 
 

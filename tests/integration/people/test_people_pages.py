@@ -1,6 +1,7 @@
 """Administrators manage members and what programs call by, as the APIs let them."""
 
 import html
+from datetime import timedelta
 
 from edges import RunningEdge
 from owners import Owner
@@ -68,6 +69,10 @@ async def test_secrets_of_programs_are_shown_once(edge: RunningEdge, acme: Owner
         assert (await boss.send(f"/api-keys/{key_id}/revoke", form))[0] == 303
         assert (await acme.ask("GET", "/core/v1/organization/devices", key=key))[0] == 401
         assert (await boss.send("/api-keys", form | given | {"role": "partner.user"}))[0] == 422
+        assert (await boss.send("/api-keys", form | given | {"days": "0"}))[0] == 422
+        status, page = await boss.send("/api-keys", form | given | {"name": "Short", "days": "30"})
+        lasts = await acme.pool.fetchval("SELECT expires_at - now() FROM api_keys WHERE name = 'Short'")
+        assert (status, round(lasts / timedelta(days=1))) == (200, 30)
 
 
 async def test_people_of_a_vendor_are_invited_and_see_what_it_makes(edge: RunningEdge, acme: Owner) -> None:
