@@ -32,6 +32,7 @@ import re
 import time
 import typing
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Generic, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -70,6 +71,23 @@ class Success(msgspec.Struct):
     """The answer of a call that is made only for its effect."""
 
     success: bool = True
+
+
+class Changed:
+    """What a request changes, for the audit log: what it does first, where it does several things."""
+
+    def __init__(self) -> None:
+        self.before: Any = None
+        self.after: Any = None
+
+    def tell(self, before: Any, after: Any) -> None:
+        """Note a change."""
+        if self.before is None and self.after is None:
+            self.before, self.after = before, after
+
+
+_changed: ContextVar[Changed | None] = ContextVar("changed", default=None)
+"""Of the page that is served: it changes things by endpoints, which tell it what."""
 
 
 class Endpoint:
@@ -126,6 +144,7 @@ class Endpoint:
         self.in_path = {n: t for n, t in hints.items() if f"{{{n}}}" in self.path and n not in self.scopes}
         self._needs_request = "request" in hints
         by_principal = caller is not None and issubclass(caller.principal, Principal)
+        self._signature = inspect.signature(function)
         self.audited = audited and by_principal and method not in ("GET", "HEAD")
         """Whether it changes something, for the audit log."""
         self.reader: Endpoint | None = None
@@ -226,17 +245,31 @@ class Endpoint:
         """What the function returns; a change is written down."""
         if not self.audited:
             return await self.function(**given)
-        before = await self._read(given)
-        answer = await self.function(**given)
+        changed = Changed()
+        if self.answers_are_data:
+            answer = await self._watched(given, changed)
+        else:
+            watching = _changed.set(changed)
+            try:
+                answer = await self.function(**given)
+            finally:
+                _changed.reset(watching)
         asked = audit.kept(given.get("body"))
-        after = audit.kept(answer) if self.answers_are_data else None
-        if self.reader is not None and self.method != "DELETE":
-            same = type(answer) is self.reader.answer
-            before, after = audit.differing(before, after if same else await self._read(given))
         tenant = _tenant(principal, given)
         organization_id = tenant if isinstance(tenant, UUID) else principal.organization_id
         action = getattr(self.function, "__name__", "")
-        await audit.note(services, request, principal, organization_id, action, asked, before, after)
+        await audit.note(services, request, principal, organization_id, action, asked, changed.before, changed.after)
+        return answer
+
+    async def _watched(self, given: Mapping[str, Any], changed: "Changed") -> Any:
+        """What the function returns, with what it changed: the thing before and after, where that can be read."""
+        before = await self._read(given)
+        answer = await self.function(**given)
+        after = audit.kept(answer)
+        if self.reader is not None and self.method != "DELETE":
+            same = type(answer) is self.reader.answer
+            before, after = audit.differing(before, after if same else await self._read(given))
+        changed.tell(before, after)
         return answer
 
     async def _read(self, given: Mapping[str, Any]) -> Any:
@@ -327,6 +360,9 @@ class Call(Endpoint, Generic[Given, Answer]):
 
     def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Awaitable[Answer]:
         """What the function returns; raises its refusals."""
+        changed = _changed.get()
+        if changed is not None and self.audited:
+            return self._watched(self._signature.bind(*args, **kwargs).arguments, changed)
         answer: Awaitable[Answer] = self.function(*args, **kwargs)
         return answer
 

@@ -19,7 +19,7 @@ from gateway.stores.audit import Entry, Filter
 
 
 class AuditQuery(PageQuery, kw_only=True):
-    """Which changes: by whom (`person:…`, `key:…`, `command:…` or a service account), which action, and when."""
+    """Which changes: by whom (`person:…`, `key:…`, `command:…`, a service account, or `system`), which action, when."""
 
     actor: Annotated[str, Meta(max_length=255, examples=["key:01997a31-4400-7aaa-9755-4d5e6f708192"])] | None = None
     action: Annotated[str, Meta(max_length=255, examples=["claim_device"])] | None = None
@@ -36,7 +36,7 @@ class AuditQuery(PageQuery, kw_only=True):
 
 @endpoint("GET", "/core/v1/organization/audit", caller=ORGANIZATION_KEY, permission=Permission.ORGANIZE)
 async def list_audit(services: Services, organization: OrganizationScope, query: AuditQuery) -> Page[Entry]:
-    """List what was changed, newest first: by people, keys, service accounts, and from the command line."""
+    """List what was changed, newest first: by people, keys, service accounts, from the command line, by the gateway."""
     wanted = query.filter
 
     async def read(window: Window) -> list[Entry]:

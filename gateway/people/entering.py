@@ -41,22 +41,34 @@ async def begin(
         vouched_at=vouched_at,
     )
     people.give(request, secret)
+    await _note(services, connection, request, person_id, how)
+
+
+async def leave(services: Services, connection: Connection, request: Request) -> UUID | None:
+    """End the session that a request shows, if it does, and return whose it was; the response tells the browser to
+    forget it.
+    """
+    secret = session_cookie.read(services, request)
+    people.give(request, "")
+    return await sessions.end_shown(connection, secret) if secret else None
+
+
+async def sign_out(services: Services, connection: Connection, request: Request) -> None:
+    """Go out; the audit logs of the person's organizations tell it, as they tell its coming in."""
+    person_id = await leave(services, connection, request)
+    if person_id is not None:
+        await _note(services, connection, request, person_id, "sign_out")
+
+
+async def _note(services: Services, connection: Connection, request: Request, person_id: UUID, action: str) -> None:
     for organization_id in await accounts.organizations_of(connection, person_id):
         await audit.note(
             connection,
             at=services.clock(),
             organization_id=organization_id,
             actor=f"person:{person_id}",
-            action=how,
+            action=action,
             # Not the path, which may hold what a link is known by.
             target="/sign-in",
             address=address_of(request),
         )
-
-
-async def leave(services: Services, connection: Connection, request: Request) -> None:
-    """End the session that a request shows, if it does; the response tells the browser to forget it."""
-    secret = session_cookie.read(services, request)
-    if secret:
-        await sessions.end_shown(connection, secret)
-    people.give(request, "")

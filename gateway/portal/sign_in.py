@@ -107,7 +107,7 @@ async def take_way_in(services: Services, request: Request, link: str) -> Respon
 async def sign_out(services: Services, request: Request) -> Response:
     """End the session."""
     async with services.postgres.acquire() as connection:
-        await entering.leave(services, connection, request)
+        await entering.sign_out(services, connection, request)
     return redirect(services, SIGN_IN, said="You are signed out")
 
 

@@ -6,9 +6,9 @@ across restarts and from worker to worker. Silence is not failure: without an at
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from schemas import logs
+from schemas import audit_log, logs
 from schemas.metrics import Metrics
 from schemas.postgres import Pool
 from workers.dispatcher.connector import Connector
@@ -81,7 +81,16 @@ class FailingSweep:
                     logs.event(
                         log, logging.WARNING, "connector_failing", connector=row["id"], days=days, since=failing_since
                     )
-            failing_since = await self._pool.fetchval(
+            failing_since = await self._disable(row["id"], now)
+            if failing_since is not None:
+                self._metrics.connectors_disabled.inc()
+                await self._trim_notices(row["id"])
+                logs.event(log, logging.WARNING, "connector_disabled", connector=row["id"], since=failing_since)
+
+    async def _disable(self, connector_id: str, now: datetime) -> datetime | None:
+        """Disable a connector that failed for too long; returns since when it did, None where it stays as it is."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            failing_since: datetime | None = await connection.fetchval(
                 """WITH disabled AS (
                        UPDATE data_connectors SET status = 'SYSTEM_DISABLED', updated_at = $3 WHERE id =
                            (SELECT id FROM data_connectors
@@ -90,14 +99,27 @@ class FailingSweep:
                        RETURNING id, failing_since)
                    INSERT INTO connector_notices (connector_id, at, kind, failing_since)
                    SELECT id, $3, 'system_disabled', failing_since FROM disabled RETURNING failing_since""",
-                row["id"],
+                connector_id,
                 now - DISABLED_AFTER,
                 now,
             )
-            if failing_since is not None:
-                self._metrics.connectors_disabled.inc()
-                await self._trim_notices(row["id"])
-                logs.event(log, logging.WARNING, "connector_disabled", connector=row["id"], since=failing_since)
+            if failing_since is None:
+                return None
+            project = await connection.fetchrow(
+                """SELECT p.id, p.organization_id FROM data_connectors c JOIN projects p ON p.id = c.project_id
+                    WHERE c.id = $1""",
+                connector_id,
+            )
+            assert project is not None
+            await audit_log.note(
+                connection,
+                at=now,
+                organization_id=project["organization_id"],
+                action="disable_connector",
+                target=f"/v2/projects/{project['id']}/dataconnectors/{connector_id}",
+                after={"status": "SYSTEM_DISABLED", "failing_since": failing_since.isoformat()},
+            )
+        return failing_since
 
     async def _trim_notices(self, connector_id: str) -> None:
         await self._pool.execute(

@@ -19,7 +19,7 @@ from schemas import logs, replies
 from schemas.metrics import Metrics
 from schemas.postgres import Connection, Pool
 from schemas.redis import Redis
-from schemas.rollouts import ENDED, OPEN, OUTCOMES, PartState
+from schemas.rollouts import ENDED, OPEN, OUTCOMES, PartState, RolloutStatus
 from workers.checkpoints import Checkpoint
 from workers.rollouts import moving, parts, store, waves
 from workers.rollouts.moving import Moved, Url
@@ -246,7 +246,9 @@ class _Step:
         rollout, connection = self._rollout, self._connection
         await store.store_wave(connection, rollout.id, replace(wave.state, fired=True), self._now)
         reason = GATE.format(wave.state.number, reports.failed, reports.all)
-        await store.set_status(connection, rollout, "paused" if asked == "pause" else "aborted", self._now, reason)
+        status: RolloutStatus = "paused" if asked == "pause" else "aborted"
+        await store.set_status(connection, rollout, status, self._now, reason)
+        await store.note_gate(connection, rollout, {"status": status, "reason": reason}, self._now)
         if asked == "roll_back" and wave.back_to_id is not None:
             await store.take_back(connection, rollout, wave.back_to_id, self._now)
         logs.event(log, logging.WARNING, "rollout_gate_fired", rollout=str(rollout.id), asked=asked, reason=reason)

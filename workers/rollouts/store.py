@@ -11,7 +11,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from schemas import firmware, ids
+from schemas import audit_log, firmware, ids
 from schemas.postgres import Connection
 from schemas.rollouts import Channel, PartState, RolloutStatus, positions_below
 from workers.rollouts.parts import Terms
@@ -167,6 +167,21 @@ async def set_status(
         status,
         now,
         reason,
+    )
+
+
+async def note_gate(connection: Connection, rollout: Rollout, after: dict[str, str], now: datetime) -> None:
+    """Write into the audit log of the one who issued the rollout what its gate did."""
+    issuer = await connection.fetchrow("SELECT organization_id, as_vendor FROM rollouts WHERE id = $1", rollout.id)
+    assert issuer is not None
+    side = "partner" if issuer["as_vendor"] else "organization"
+    await audit_log.note(
+        connection,
+        at=now,
+        organization_id=issuer["organization_id"],
+        action="fire_gate",
+        target=f"/core/v1/{side}/rollouts/{rollout.id}",
+        after=after,
     )
 
 

@@ -155,9 +155,12 @@ async def look_at(connection: Executor, session_id: UUID, organization_id: UUID)
     await connection.execute("UPDATE sessions SET organization_id = $2 WHERE id = $1", session_id, organization_id)
 
 
-async def end_shown(connection: Executor, secret: str) -> None:
-    """End the session of this id, if there is one."""
-    await connection.execute("DELETE FROM sessions WHERE digest = $1 OR digest_before = $1", digest_of(secret))
+async def end_shown(connection: Executor, secret: str) -> UUID | None:
+    """End the session of this id, if there is one; returns whose it was."""
+    person_id: UUID | None = await connection.fetchval(
+        "DELETE FROM sessions WHERE digest = $1 OR digest_before = $1 RETURNING person_id", digest_of(secret)
+    )
+    return person_id
 
 
 async def end_all(connection: Executor, person_id: UUID, *, but: UUID | None = None) -> int:

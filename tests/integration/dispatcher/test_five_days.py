@@ -69,6 +69,8 @@ async def test_five_days_of_failure_disable_a_connector_across_restarts(project:
         await told(project, connector, dispatcher, [one, three, "system_disabled"])
         row = await project.row(connector)
         assert (row["status"], row["failing_since"].timestamp()) == ("SYSTEM_DISABLED", since)
+        noted = await project.pool.fetch("SELECT action, target FROM audit_log WHERE actor = 'system'")
+        assert [(one["action"], connector in one["target"]) for one in noted] == [("disable_connector", True)]
         await until(lambda: connector not in dispatcher.roster.connectors and not receiver.under_way)
         sent = len(receiver.received)
         receiver.behave = answers(200)

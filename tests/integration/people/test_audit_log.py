@@ -7,7 +7,7 @@ import pytest
 from edges import RunningEdge
 from owners import Owner
 from projects import account_of
-from visitors import ACCEPTANCE, PASSWORD, invited, person_of, visiting, way_in, with_password
+from visitors import ACCEPTANCE, PASSWORD, Visitor, invited, person_of, visiting, way_in, with_password
 
 from gateway.api import audit
 from gateway.api.principals import Principal
@@ -143,7 +143,31 @@ async def test_a_large_change_is_written_down_without_its_size(acme: Owner) -> N
     assert audit.kept({str(n): "x" * 400 for n in range(100)}).keys() == {"left_out_bytes"}
 
 
-async def test_coming_in_is_written_down(edge: RunningEdge, acme: Owner) -> None:
+async def token_of(visitor: Visitor) -> str:
+    """The token that the forms of a person's pages bring along."""
+    _, page = await visitor.get("/account")
+    return page.partition('name="form_token" value="')[2].partition('"')[0]
+
+
+async def test_what_people_change_in_the_portal_is_told_before_and_after(edge: RunningEdge, acme: Owner) -> None:
+    """As of the same change by the API: of a thing that is changed, made, or taken away."""
+    person_id = await person_of(acme, "organization.admin", "partner.admin")
+    model = f"/models/{acme.model_id}"
+    async with visiting(edge) as ada:
+        await ada.send(await way_in(acme.pool, person_id))
+        form = {"form_token": await token_of(ada)}
+        await ada.send(model, form | {"name": "Better"})
+        await ada.send("/models", form | {"vendor": "Acme", "name": "New"})
+    made, changed, *_ = await listed(acme)
+    assert (changed["action"], changed["before"], changed["after"]) == (
+        "change_model",
+        {"name": "Sensor"},
+        {"name": "Better"},
+    )
+    assert (made["action"], made["before"], made["after"]["name"]) == ("create_model", None, "New")
+
+
+async def test_coming_in_and_going_out_are_written_down(edge: RunningEdge, acme: Owner) -> None:
     """By what way, and without what the link is known by."""
     person_id = await person_of(acme, "organization.admin")
     await with_password(acme, person_id)
@@ -152,9 +176,11 @@ async def test_coming_in_is_written_down(edge: RunningEdge, acme: Owner) -> None
         await ada.send(link)
         await ada.send("/sign-in", {"email": "ada@example.com", "password": PASSWORD})
         await bob.send(await invited(acme, "project.user", "bob@example.com"), ACCEPTANCE)
+        await bob.send("/sign-out", {"form_token": await token_of(bob)})
     entries = await listed(acme)
     ways = [(one["action"], one["actor_name"]) for one in entries]
     assert ways == [
+        ("sign_out", "bob@example.com"),
         ("accept_invitation", "bob@example.com"),
         ("sign_in_by_password", "ada@example.com"),
         ("sign_in_by_link", "ada@example.com"),

@@ -132,6 +132,8 @@ async def test_a_gate_pauses_once(acme: Owner, redis_client: Redis) -> None:
         assert await spring.status() == ("running" if number < 4 else "paused")
     found = await spring.read()
     assert found["reason"] == "the gate of wave 1: 4 of 4 that reported have failed"
+    (told,) = (await acme.call("GET", "/audit", actor="system"))["items"]
+    assert (told["action"], told["after"]) == ("fire_gate", {"status": "paused", "reason": found["reason"]})
     await spring.act("resume")
     await spring.advance(seconds=1)
     for device_id in first[4:]:
