@@ -5,11 +5,11 @@ master key ends it with its generation. Withdrawing the file or deleting the dev
 """
 
 import hashlib
-import hmac
 import re
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from schemas.constant_time import same_text
 from schemas.master_keys import MasterKeys
 
 LIFE = timedelta(days=14)
@@ -41,9 +41,7 @@ def is_good(keys: MasterKeys, token: str, device_id: UUID, file_id: UUID, now: d
     found = _TOKEN.fullmatch(token)
     if found is None or int(found["until"], 16) < now.timestamp():
         return False
-    return any(
-        hmac.compare_digest(_mac(key, device_id, file_id, found["until"]), found["mac"]) for _, key in keys.items()
-    )
+    return any(same_text(found["mac"], _mac(key, device_id, file_id, found["until"])) for _, key in keys.items())
 
 
 def _mac(key: str, device_id: UUID, file_id: UUID, until: str) -> str:

@@ -9,7 +9,6 @@ secret is stored, which is enough because the secret has 256 random bits.
 """
 
 import hashlib
-import hmac
 import secrets
 import time
 import zlib
@@ -17,6 +16,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
+
+from schemas.constant_time import same_bytes
 
 _B32HEX = "0123456789abcdefghijklmnopqrstuv"
 _PAIRS = [high + low for high in _B32HEX for low in _B32HEX]
@@ -177,7 +178,7 @@ class AccessKeys:
         version = key[:2]
         mac = master.copy()
         mac.update(device_id + version)
-        return len(key) == 32 and hmac.compare_digest(version + mac.hexdigest().encode(), key)
+        return len(key) == 32 and same_bytes(version + mac.hexdigest().encode(), key)
 
     def awaits(self, key: bytes) -> bool:
         """Whether a key may be of the next generation, whose master key this process was not given: it cannot say."""
@@ -236,8 +237,3 @@ def present(text: str) -> Presented | None:
         return Presented(kind, UUID(key_id), hashlib.sha256(secret.encode()).digest())
     except ValueError:
         return None
-
-
-def same(digest: bytes, stored: bytes) -> bool:
-    """Compare two digests in constant time."""
-    return hmac.compare_digest(digest, stored)

@@ -8,10 +8,10 @@ given. A key that is given and that no generation has is the one that the next b
 How it is rotated while everything runs stands in docs/security.md.
 """
 
-import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from schemas.constant_time import same_text
 from schemas.ids import GENERATIONS_MAX, AccessKeys, fingerprint
 from schemas.secrets import derived_secret
 from schemas.settings import Keys, SettingsError
@@ -95,6 +95,6 @@ class MasterKeys:
         """The generation that this is the secret of a service account's key of; None when it is none. Constant time."""
         found = None
         for generation, key in self._keys.items():
-            if hmac.compare_digest(secret.encode(), derived_secret(key, key_id).encode()):
+            if same_text(secret, derived_secret(key, key_id)):
                 found = generation
         return found

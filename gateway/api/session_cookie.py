@@ -5,7 +5,6 @@ the path, so that two installations on one host keep apart; without TLS it is co
 """
 
 import hashlib
-import hmac
 import re
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from starlette.responses import Response
 
 from gateway.services import Services
 from gateway.stores.people import sessions
+from schemas.constant_time import same_text
 
 SECRET_CHARACTERS_MAX = 128
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9]+")
@@ -75,4 +75,4 @@ def form_token(secret: str) -> str:
 
 def is_form_token(secret: str, token: str) -> bool:
     """Whether a form is of this session. Constant time."""
-    return hmac.compare_digest(form_token(secret).encode(), token.encode("utf-8", "replace"))
+    return same_text(token, form_token(secret))

@@ -9,7 +9,6 @@ its success. Pages hold no script and nothing from elsewhere.
 
 import base64
 import hashlib
-import hmac
 import logging
 import re
 import secrets
@@ -34,6 +33,7 @@ from gateway.stores.connectors import authorization_links as store
 from gateway.stores.connectors.authorization_links import LinkedConnector
 from schemas import logs
 from schemas.cloud import Credentials
+from schemas.constant_time import same_bytes
 from schemas.manifests import catalog
 from schemas.manifests.authentication import AuthorizationCode
 from schemas.manifests.manifest import Manifest
@@ -88,7 +88,7 @@ async def submitted(services: Services, connection: Connection, request: Request
     if found is None:
         return _gone()
     passcode = _digest(found.id, given.pop("passcode", "").upper().replace(" ", ""))
-    if not hmac.compare_digest(passcode, found.passcode_digest):
+    if not same_bytes(passcode, found.passcode_digest):
         if await store.passcode_failed(connection, found.id) >= PASSCODE_FAILURES_MAX:
             return _gone()
         return _form(services, found, "The passcode is not right.", 403)

@@ -4,11 +4,12 @@ Signed by one of the provider's keys with an algorithm of ours (never `none`, ne
 provider, for this client and for this attempt to sign in, and not expired.
 """
 
-import hmac
 from typing import Any
 
 import jwt
 from msgspec import Struct
+
+from schemas.constant_time import same_text
 
 ALGORITHMS = {
     "RS256": "RSA",
@@ -61,7 +62,7 @@ def verify(token: str, keys: dict[str, Any], expected: Expected) -> dict[str, An
     if party != expected.client_id and (party is not None or (type(claims["aud"]) is list and len(claims["aud"]) > 1)):
         raise NotGenuine("it was made for another party (azp)")
     nonce = claims.get("nonce")
-    if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode("utf-8", "replace"), expected.nonce.encode()):
+    if not isinstance(nonce, str) or not same_text(nonce, expected.nonce):
         raise NotGenuine("it was made for another attempt (nonce)")
     return claims
 

@@ -9,7 +9,6 @@ call comes from says nothing: a proxy on this machine makes every caller look li
 """
 
 import asyncio
-import hmac
 import os
 import time
 from collections.abc import Iterable
@@ -28,6 +27,7 @@ from gateway.refusals import NotPermitted, Refusal, Unauthenticated
 from gateway.services import Services
 from gateway.stores.connectors import ledgers
 from schemas import keys
+from schemas.constant_time import same_text
 from schemas.postgres import PostgresAway
 from schemas.redis import RedisAway
 
@@ -101,7 +101,7 @@ def check(given: str, token: str) -> None:
     """Raises NotPermitted where no token is set, Unauthenticated for another one."""
     if not token:
         raise NotPermitted("Set FLEETGATE_METRICS_TOKEN to read the metrics")
-    if not hmac.compare_digest(given.encode(), token.encode()):
+    if not same_text(given, token):
         raise Unauthenticated("Metrics need the token of FLEETGATE_METRICS_TOKEN")
 
 

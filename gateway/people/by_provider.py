@@ -9,7 +9,6 @@ here, by his groups or because somebody gave him one.
 
 import base64
 import hashlib
-import hmac
 import secrets
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -33,6 +32,7 @@ from gateway.stores import audit
 from gateway.stores.accounts.members import check_address
 from gateway.stores.people import accounts, provider_roles
 from schemas import keys
+from schemas.constant_time import same_text
 from schemas.postgres import Connection
 from schemas.secrets import SIGN_INS, SecretError
 
@@ -116,7 +116,7 @@ async def _begun(services: Services, request: Request, state: str) -> _Begun:
         begun = msgspec.json.decode(services.settings.vault(SIGN_INS).open(sealed, _SEALED_FOR), type=_Begun)
     except (SecretError, ValueError, msgspec.MsgspecError):
         raise NotPermitted(OTHER_ATTEMPT) from None
-    fits = hmac.compare_digest(begun.attempt.state.encode(), state.encode("utf-8", "replace"))
+    fits = same_text(state, begun.attempt.state)
     if not fits or begun.until <= services.clock():
         raise NotPermitted(OTHER_ATTEMPT)
     used = keys.of_caller(services.shards, "signed-in", begun.attempt.state)

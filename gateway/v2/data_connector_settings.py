@@ -32,6 +32,7 @@ from gateway.v2 import update_masks
 from schemas import egress
 from schemas import events as event_types
 from schemas.bounds import IN_FLIGHT, RETRY_WINDOW_S
+from schemas.constant_time import same_bytes
 from schemas.egress import EgressError, EgressPolicy, check_url
 from schemas.events import rfc3339
 from schemas.secrets import CONNECTOR_SECRETS
@@ -175,7 +176,7 @@ class Draft:
     def signature_secret(self, value: str | None) -> None:
         secret = (value or "").encode()
         # A shorter one of earlier days may be sent back as it was read.
-        is_new = secret != self.vault.open(self.connector.secret, self.connector.id)
+        is_new = not same_bytes(secret, self.vault.open(self.connector.secret, self.connector.id))
         if is_new and 0 < len(value or "") < SECRET_CHARACTERS_MIN:
             raise DoesNotFit(f"HttpConfig.signatureSecret must have at least {SECRET_CHARACTERS_MIN} characters")
         self.connector.secret = self.vault.seal(secret, self.connector.id)

@@ -27,15 +27,15 @@ MUTANTS = (
     Mutant(
         "every character of an access key counts",
         "schemas/ids.py",
-        "hmac.compare_digest(version + mac.hexdigest().encode(), key)",
-        "hmac.compare_digest((version + mac.hexdigest().encode())[:30], key[:30])",
+        "same_bytes(version + mac.hexdigest().encode(), key)",
+        "same_bytes((version + mac.hexdigest().encode())[:30], key[:30])",
         f"{UNIT}/schemas/test_ids.py::test_every_character_of_an_access_key_counts",
     ),
     Mutant(
         "the last digits of an access key count",
         "schemas/ids.py",
-        "hmac.compare_digest(version + mac.hexdigest().encode(), key)",
-        "hmac.compare_digest((version + mac.hexdigest().encode())[:24], key[:24])",
+        "same_bytes(version + mac.hexdigest().encode(), key)",
+        "same_bytes((version + mac.hexdigest().encode())[:24], key[:24])",
         f"{UNIT}/schemas/test_ids.py::test_every_character_of_an_access_key_counts",
     ),
     Mutant(

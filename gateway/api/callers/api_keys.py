@@ -10,6 +10,7 @@ from gateway.refusals import Unauthenticated
 from gateway.services import Services
 from gateway.stores.accounts import credentials
 from schemas import ids, keys
+from schemas.constant_time import same_bytes
 
 CALLS_WINDOW_S = 5
 UNAUTHENTICATED: dict[KeyKind, str] = {
@@ -29,7 +30,7 @@ async def authenticate(services: Services, request: Request, kind: KeyKind) -> P
     if presented is None or presented.kind != kind:
         raise Unauthenticated(UNAUTHENTICATED[kind])
     key = await credentials.live_api_key(services.postgres, presented.id, kind)
-    if key is None or not ids.same(presented.digest, key.digest):
+    if key is None or not same_bytes(presented.digest, key.digest):
         raise Unauthenticated(UNAUTHENTICATED[kind])
     if key.expires_at is not None and key.expires_at <= services.clock():
         raise Unauthenticated(EXPIRED.format(key.expires_at))

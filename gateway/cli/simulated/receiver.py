@@ -6,7 +6,6 @@ is all in `verified`: a JWT in `X-Dt-Signature`, signed with the connector's sec
 
 import argparse
 import hashlib
-import hmac
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from aiohttp import web
 
 from gateway.cli.demo_file import Demo
 from gateway.cli.simulated.serving import serve
+from schemas.constant_time import same_text
 
 BODY_BYTES_MAX = 1024 * 1024
 
@@ -58,7 +58,7 @@ def verified(body: bytes, token: str, secret: str) -> bool:
         claims = jwt.decode(token, secret, algorithms=["HS256"])
     except jwt.PyJWTError:
         return False
-    return hmac.compare_digest(str(claims.get("checksum_sha256")), hashlib.sha256(body).hexdigest())
+    return same_text(str(claims.get("checksum_sha256")), hashlib.sha256(body).hexdigest())
 
 
 def _line(body: bytes) -> str:

@@ -5,7 +5,6 @@ whether it is online, how warm it is and how many people are there.
 """
 
 import argparse
-import hmac
 import math
 import time
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.cli.simulated.serving import serve
+from schemas.constant_time import same_text
 
 ROOMS = 12
 AWAY_S, CYCLE_S = 120, 900
@@ -39,7 +39,7 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 async def _list(request: web.Request) -> web.Response:
-    if not hmac.compare_digest(request.headers.get("authorization", "").encode(), f"Bearer {TOKEN}".encode()):
+    if not same_text(request.headers.get("authorization", ""), f"Bearer {TOKEN}"):
         return web.json_response({"error": "The token is not right"}, status=401)
     try:
         page, size = int(request.query.get("page", 1)), int(request.query.get("per_page", 10))

@@ -14,6 +14,7 @@ from msgspec import Struct
 from gateway.refusals import DoesNotFit, Malformed, NotFound
 from gateway.stores.change import Change
 from schemas import ids
+from schemas.constant_time import same_bytes
 from schemas.life_cycle import DeviceRegistered
 from schemas.postgres import Connection, Executor
 from schemas.replies import DEFAULT_RATE_LIMIT
@@ -90,7 +91,7 @@ async def model_of_hardware_key(connection: Executor, text: str) -> Model:
             WHERE k.id = $1 AND k.revoked_at IS NULL""",
         presented.id,
     )
-    if row is None or not ids.same(presented.digest, row["digest"]):
+    if row is None or not same_bytes(presented.digest, row["digest"]):
         raise Malformed(KEY_INVALID)
     return Model(**{name: value for name, value in row.items() if name != "digest"})
 
