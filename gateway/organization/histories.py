@@ -136,7 +136,7 @@ async def history_page(
     since_until: tuple[datetime, datetime],
     read: Callable[[Range, Window], Awaitable[Part[ListedMessage]]],
 ) -> Page[HistoryItem]:
-    """A page of messages that the caller may see; each is made into JSON once, where it is read."""
+    """A page of messages that the caller may see."""
 
     async def read_part(window: Window) -> paging.Part[ListedMessage]:
         before = None if window.after is None else telemetry_history.position(window.after)
@@ -146,6 +146,11 @@ async def history_page(
     found = await paging.read_part(
         services, scope, query.page, query.per_page, read_part, ListedMessage.boundary, size=lambda one: len(one.json)
     )
+    return as_json(found)
+
+
+def as_json(found: Page[ListedMessage]) -> Page[HistoryItem]:
+    """A page of messages that were made into JSON where they were read."""
     items: list[Any] = [Raw(one.json) for one in found.items]
     return Page(items, found.has_next_page, found.next_page)
 

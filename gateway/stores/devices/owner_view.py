@@ -169,20 +169,27 @@ async def ids_of_vendor(
     device_id: UUID | None,
     model_id: UUID | None,
     sn: str | None,
+    after: UUID | None,
     limit: int,
 ) -> list[UUID]:
-    """The devices of an organization's models that meet this, the oldest ones."""
+    """The devices of an organization's models that meet this, the oldest ones behind `after`."""
+    of_devices = of_models = ""
+    arguments: list[Any] = [organization_id, after or UUID(int=0), limit]
+    for column, value in (("id", device_id), ("sn", sn), ("model_id", model_id)):
+        if value is not None:
+            arguments.append(value)
+            if column == "model_id":
+                of_models = f" AND m.id = ${len(arguments)}"
+            else:
+                of_devices += f" AND d.{column} = ${len(arguments)}"
+    # Of each model the next ones, by its index, however many devices of others there are.
     rows = await connection.fetch(
-        """SELECT d.id FROM devices d
-            WHERE d.model_id IN (SELECT id FROM device_models WHERE organization_id = $1) AND d.deleted_at IS NULL
-              AND ($2::uuid IS NULL OR d.id = $2) AND ($3::uuid IS NULL OR d.model_id = $3)
-              AND ($4::text IS NULL OR d.sn = $4)
-            ORDER BY d.id LIMIT $5""",
-        organization_id,
-        device_id,
-        model_id,
-        sn,
-        limit,
+        f"""SELECT found.id FROM device_models m CROSS JOIN LATERAL (
+                   SELECT d.id FROM devices d
+                    WHERE d.model_id = m.id AND d.deleted_at IS NULL AND d.id > $2{of_devices} ORDER BY d.id LIMIT $3
+                   ) found
+             WHERE m.organization_id = $1{of_models} ORDER BY found.id LIMIT $3""",
+        *arguments,
     )
     return [row["id"] for row in rows]
 
