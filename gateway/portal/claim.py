@@ -8,15 +8,17 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.api.scopes import FleetScope
+from gateway.api.validation import Label
 from gateway.organization import claims
 from gateway.organization.claims import Claim
 from gateway.permissions import Permission
 from gateway.portal import spaces_offered
-from gateway.portal.forms import Form
+from gateway.portal.forms import EMPTY, Form
 from gateway.portal.page import page
-from gateway.portal.rendering import View
+from gateway.portal.rendering import View, redirect
 from gateway.refusals import DoesNotFit, Refusal, TooMany
 from gateway.services import Services
 
@@ -25,6 +27,19 @@ LINES_MAX = 200
 COLUMNS = ("mac", "sn", "cloud_id", "name")
 TOO_MANY = f"Lines are at most {LINES_MAX} at once"
 NO_HEADING = "Lines begin with a heading that names the columns: cloud_id, or mac and sn; and name, if you like"
+
+
+class Printed(Struct):
+    """What a code on a device says, to begin with."""
+
+    cloud_id: Label | None = None
+    mac: Label | None = None
+    sn: Label | None = None
+
+    def as_form(self) -> Form:
+        """The form of one device, filled with it."""
+        said = {name: [value] for name, value in msgspec.structs.asdict(self).items() if value}
+        return Form("claim", said) if said else EMPTY
 
 
 class Lines(Struct):
@@ -45,9 +60,16 @@ class Result(Struct):
 
 
 @page("GET", PATH, permission=Permission.ADMINISTER)
-async def show(services: Services, fleet: FleetScope, form: Form) -> View:
+async def show(services: Services, fleet: FleetScope, query: Printed, form: Form) -> View:
     """The forms."""
-    return View("claim.html", {"form": form, "spaces": await spaces_offered.options(services, fleet)})
+    shown = query.as_form() if form == EMPTY else form
+    return View("claim.html", {"form": shown, "spaces": await spaces_offered.options(services, fleet)})
+
+
+@page("GET", "/c/{cloud_id}", caller=None)
+async def scanned(services: Services, cloud_id: str) -> Response:
+    """Where the QR code on a device leads: to its claim, behind the sign-in where nobody is signed in."""
+    return redirect(services, PATH, cloud_id=cloud_id)
 
 
 @page("POST", PATH, permission=Permission.ADMINISTER, shown_by=show)
@@ -86,4 +108,4 @@ async def claim_lines(services: Services, request: Request, fleet: FleetScope, b
     return View("claimed_lines.html", {"results": results, "lines": len(rows)})
 
 
-PAGES = (show, claim, claim_lines)
+PAGES = (show, scanned, claim, claim_lines)

@@ -110,6 +110,7 @@ async def places(owner: Owner) -> dict[str, Any]:
         **await _data_connector(owner),
         **await _cloud_connector(owner, device_id),
         "device_id": device_id,
+        "cloud_id": "AC0123456789abcdef",
         "topic": "device-registration",
         "guide": "receivers",
         "where": owner.project_id,

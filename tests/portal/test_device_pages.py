@@ -119,6 +119,27 @@ async def test_devices_are_claimed_one_by_one_and_several_at_once(
     assert (await acme.row(another["id"]))["name"] == "Lobby"
 
 
+async def test_the_code_on_a_device_leads_to_its_claim(browser: Browser, edge: RunningEdge, acme: Owner) -> None:
+    """`https://<portal>/c/<cloud id>`: by any camera, behind the sign-in; the portal's own camera reads it too."""
+    person_id = await person_of(acme, "project.admin")
+    async with edge.http.get(f"{edge.url}/c/AC0123456789abcdef", allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["location"]) == (303, "/claim?cloud_id=AC0123456789abcdef")
+    async with browsing.tab(browser, edge, person_id) as tab:
+        await tab.open("/c/AC0123456789abcdef")
+        assert await tab.page.get_by_label("Cloud ID").input_value() == "AC0123456789abcdef"
+        texts = ["https://portal.example/c/AC01", "AC01", "https://x.example/?mac=1&sn=2", "https://x.example/y"]
+        read = """async (texts) => {
+            const { read } = await import(document.querySelector('script[src*="claim"]').src);
+            return texts.map(read);
+        }"""
+        assert await tab.page.evaluate(read, texts) == [
+            {"cloud_id": "AC01"},
+            {"cloud_id": "AC01"},
+            {"mac": "1", "sn": "2"},
+            {"cloud_id": "https://x.example/y"},
+        ]
+
+
 async def test_chosen_values_are_drawn_and_the_choice_is_an_address(
     browser: Browser, edge: RunningEdge, acme: Owner
 ) -> None:

@@ -100,3 +100,30 @@ async def test_a_vendor_makes_a_licence_and_gives_it_to_a_device(
         assert await page.locator("text=nobody claimed it").count() == 1
     (licence,) = (await acme.partner("GET", "/licenses"))["items"]
     assert (licence["device_id"], licence["state"]) == (str(device_id), "pending_add")
+
+
+async def test_firmware_is_uploaded_with_its_progress_and_released(
+    browser: Browser, edge: RunningEdge, acme: Owner
+) -> None:
+    """Portal, API and command line take uploads, and show how far they are where people wait for them."""
+    made = {"name": "fw.bin", "file_type": "firmware", "version": "2.0.0", "model_id": str(acme.model_id)}
+    file_id, data = (await acme.call("POST", "/files", made))["id"], bytes(range(256)) * 4_000
+    person_id = await person_of(acme, "organization.admin")
+    shown: list[str] = []
+    async with browsing.tab(browser, edge, person_id) as tab:
+        assert await tab.open(f"/firmware/{file_id}") == 200
+        page = tab.page
+        await page.expose_function("told", lambda text: shown.append(text))
+        await page.evaluate(
+            """() => new MutationObserver(([one]) => window.told(one.target.textContent))
+                .observe(document.querySelector(".progress span"), { childList: true })"""
+        )
+        await page.set_input_files("#upload", {"name": "fw.bin", "mimeType": "application/x-bin", "buffer": data})
+        await page.click("button:text-is('Upload')")
+        await page.wait_for_selector("text=SHA-256")
+        await page.get_by_role("button", name="Release", exact=True).first.click()
+        await page.click("[popover] button:text-is('Release')")
+        await page.wait_for_selector("text=Released: its devices may fetch it")
+    file = await acme.call("GET", f"/files/{file_id}")
+    assert (file["status"], file["size"]) == ("released", len(data))
+    assert shown[-1] == "1.0 of 1.0 MB"

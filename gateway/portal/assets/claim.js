@@ -28,7 +28,7 @@ async function scan() {
   }
 }
 
-/** What a code says: JSON, an address with a query, a MAC with a serial number beside it, or a Cloud ID. */
+/** What a code says: JSON, the address of a Cloud ID's claim or one with a query, a MAC with a serial number beside it, or a Cloud ID. */
 export function read(text) {
   try {
     const said = JSON.parse(text);
@@ -36,7 +36,12 @@ export function read(text) {
   } catch {
     // It is no JSON.
   }
-  if (URL.canParse(text) && new URL(text).search) return Object.fromEntries(new URL(text).searchParams);
+  if (URL.canParse(text)) {
+    const { pathname, searchParams } = new URL(text);
+    const [, cloudId] = pathname.match(/\/c\/([^/]+)$/) ?? [];
+    if (cloudId) return { cloud_id: decodeURIComponent(cloudId) };
+    if (searchParams.size > 0) return Object.fromEntries(searchParams);
+  }
   const mac = text.match(MAC)?.[0];
   if (!mac) return { cloud_id: text.trim() };
   const sn = text.replace(mac, " ").replace(/\b(mac|sn|s\/n|serial)\b\s*[:=]?/gi, " ").replace(/[;,|]/g, " ").trim();
