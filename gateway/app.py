@@ -74,6 +74,7 @@ from gateway.organization import (
     series,
     spaces,
     tickets,
+    users,
 )
 from gateway.partner import devices as partner_devices
 from gateway.partner import files as partner_files
@@ -86,6 +87,7 @@ from gateway.partner import licenses as partner_licenses
 from gateway.partner import organizations as partner_organizations
 from gateway.partner import rollouts as partner_rollouts
 from gateway.partner import tickets as partner_tickets
+from gateway.partner import users as partner_users
 from gateway.passwords import Passwords
 from gateway.portal import static, unserved
 from gateway.portal.pages import PAGES
@@ -166,6 +168,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *projects.ENDPOINTS,
     *api_keys.ENDPOINTS,
     *audit.ENDPOINTS,
+    *users.ENDPOINTS,
     *partner_info.ENDPOINTS,
     *partner_histories.ENDPOINTS,
     *partner_devices.ENDPOINTS,
@@ -177,6 +180,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *partner_rollouts.ENDPOINTS,
     *partner_incident_rules.ENDPOINTS,
     *partner_tickets.ENDPOINTS,
+    *partner_users.ENDPOINTS,
     *tokens.ENDPOINTS,
     *roles.ENDPOINTS,
     *organizations.ENDPOINTS,

@@ -18,6 +18,8 @@ NAME_CHARACTERS_MAX = 255
 TEXT_CHARACTERS_MAX = 10_000
 JSON_DEPTH_MAX = 32
 DETAILS_BYTES_MAX = 16 * 1024
+CONFIG_BYTES_MAX = 128 * 1024
+"""Of a config that an owner sends."""
 VERSION_MAX = 2**53 - 1
 """The largest version that a device may name: every JSON library holds it exactly, and counting on never overflows."""
 

@@ -19,6 +19,7 @@ JSON, FORM, BYTES = "application/json", "application/x-www-form-urlencoded", "ap
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "organization: info": (),
     "organization: audit": (),
+    "organization: users": (),
     "organization: projects": (),
     "organization: spaces": (
         "create_space",
@@ -48,7 +49,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "organization: series": (),
     "organization: commands": ("send_command", "list_commands", "cancel_command", "send_command"),
     "device: commands": ("next_command", "pending_commands", "report_command"),
-    "organization: configs": ("put_config", "read_config"),
+    "organization: configs": ("put_config", "list_configs", "read_config"),
     "device: config": (),
     "device: device": (),
     "device: children": (),
@@ -148,6 +149,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "organization: replacements": (),
     "organization: connectors": (),
     "partner: organizations": (),
+    "partner: users": (),
     "organization: partners": (),
     "organization: api keys": (),
     "partner: info": (),

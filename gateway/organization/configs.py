@@ -1,4 +1,4 @@
-"""The config of a device, as its owner reads and edits it."""
+"""The configs of devices, as their owner reads and edits them."""
 
 from typing import Any
 from uuid import UUID
@@ -7,8 +7,10 @@ from msgspec import Struct
 
 from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import endpoint
+from gateway.api.paging import Page
 from gateway.api.scopes import OrganizationScope
-from gateway.api.validation import check_depth
+from gateway.api.validation import CONFIG_BYTES_MAX, check_depth
+from gateway.organization.devices import DevicesQuery, page_by_ids
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.change import change
@@ -16,14 +18,28 @@ from gateway.stores.devices import config as device_configs
 from gateway.stores.devices import locking
 from gateway.stores.devices.config import OwnedConfig
 
-CONFIG_BYTES_MAX = 128 * 1024
-
 
 class ConfigChange(Struct):
     """The whole config. `version` is the version it was edited from, when the editor wants no other edit lost."""
 
     config: dict[str, Any]
     version: int | None = None
+
+
+@endpoint(
+    "GET",
+    "/core/v1/organization/configs",
+    caller=ORGANIZATION_KEY,
+    permission=Permission.READ,
+    errors={404: "The space or project is not the organization's."},
+)
+async def list_configs(services: Services, organization: OrganizationScope, query: DevicesQuery) -> Page[OwnedConfig]:
+    """List the configs of the organization's devices, oldest registration first, and what each device runs of it."""
+
+    def place(config: OwnedConfig) -> UUID:
+        return config.device_id
+
+    return await page_by_ids(services, organization, query, None, device_configs.by_ids, place)
 
 
 @endpoint(
@@ -57,4 +73,4 @@ async def put_config(
     return await device_configs.read_of_owner(services.postgres, organization.id, device_id)
 
 
-ENDPOINTS = (read_config, put_config)
+ENDPOINTS = (list_configs, read_config, put_config)

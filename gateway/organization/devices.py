@@ -1,7 +1,7 @@
 """The owner's devices: list, read, name, move, delete."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
@@ -11,8 +11,7 @@ from gateway.api.callers.api_keys import ORGANIZATION_KEY
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Part, Window
 from gateway.api.scopes import OrganizationScope, Scope, demand
-from gateway.api.validation import Label, check_depth
-from gateway.organization.configs import CONFIG_BYTES_MAX
+from gateway.api.validation import CONFIG_BYTES_MAX, Label, check_depth
 from gateway.organization.histories import Moment, moment_of
 from gateway.permissions import Permission
 from gateway.refusals import NotFound
@@ -24,7 +23,9 @@ from gateway.stores.devices.fleet_filters import Filters
 from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.tenants import projects, spaces
 from schemas.device_status import EffectiveStatus
+from schemas.postgres import Executor
 
+T = TypeVar("T")
 NARROWED = ("space_id", "search", "status", "label", "firmware_version", "seen_since", "seen_before", "connector_id")
 """Filters by which devices are looked through."""
 
@@ -98,20 +99,36 @@ async def device_page(
     services: Services, scope: Scope, query: DevicesQuery, project_ids: Sequence[UUID] | None
 ) -> Page[OwnedDevice]:
     """A page of the organization's devices, in these projects or in all."""
+
+    def place(device: OwnedDevice) -> UUID:
+        return device.id
+
+    return await page_by_ids(services, scope, query, project_ids, owner_view.by_ids, place)
+
+
+async def page_by_ids(
+    services: Services,
+    scope: Scope,
+    query: DevicesQuery,
+    project_ids: Sequence[UUID] | None,
+    by_ids: Callable[[Executor, UUID, Sequence[UUID]], Awaitable[list[T]]],
+    id_of: Callable[[T], UUID],
+) -> Page[T]:
+    """A page of what `by_ids` reads of the devices that fit."""
     owner = scope.id
     filters = await _filters(services, owner, query, project_ids)
 
-    async def read(window: Window) -> Part[OwnedDevice]:
+    async def read(window: Window) -> Part[T]:
         after = None if window.after is None else UUID(str(window.after[0]))
         found = await fleet.find(
             services.postgres, owner, filters, after=after, offset=window.offset, limit=window.limit
         )
-        rows = await owner_view.by_ids(services.postgres, owner, found.ids)
+        rows = await by_ids(services.postgres, owner, found.ids)
         return Part(rows, None if found.up_to is None else [str(found.up_to)])
 
-    told = ("organization devices", owner, *filters)
+    told = ("organization devices", by_ids.__module__, owner, *filters)
     return await paging.read_part(
-        services, told, query.page, query.per_page, read, boundary=lambda device: [str(device.id)]
+        services, told, query.page, query.per_page, read, boundary=lambda one: [str(id_of(one))]
     )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from gateway.api.scopes import FleetScope
+from gateway.api.validation import CONFIG_BYTES_MAX
 from gateway.organization import configs
 from gateway.organization.configs import ConfigChange
 from gateway.permissions import Permission
@@ -38,7 +39,7 @@ async def read_config(services: Services, fleet: FleetScope, device_id: UUID, fo
     f"{PATH}/config",
     permission=Permission.DEVELOP,
     shown_by=read_config,
-    body_bytes_max=4 * configs.CONFIG_BYTES_MAX,
+    body_bytes_max=4 * CONFIG_BYTES_MAX,
 )
 async def put_config(services: Services, fleet: FleetScope, device_id: UUID, body: ConfigChange) -> Response:
     """Set the config."""

@@ -50,6 +50,23 @@ class Member(Struct):
     created_at: datetime
 
 
+class RoleGiven(Struct):
+    """A role, in a project or in the organization as a whole."""
+
+    role: str
+    project_id: UUID | None
+
+
+class Person(Struct):
+    """Somebody who signs in, or may by an invitation that is not `accepted` yet; `name` is empty until then."""
+
+    email: str
+    name: str
+    roles: list[RoleGiven]
+    accepted: bool
+    invited_at: datetime
+
+
 def check_address(email: str) -> None:
     """Raises DoesNotFit for what is no address."""
     least, most = ADDRESS_CHARACTERS
@@ -111,6 +128,32 @@ async def listed_in(
         limit,
     )
     return [_member(row) for row in rows]
+
+
+async def people(
+    connection: Executor, organization_id: UUID, *, as_vendor: bool, role: str | None, after: str, limit: int
+) -> list[Person]:
+    """The people who have a role of the organization, or were invited to one, by address, behind `after`."""
+    rows = await connection.fetch(
+        """SELECT m.email, max(p.name) AS name, bool_or(m.person_id IS NOT NULL) AS accepted,
+                  min(m.created_at) AS invited_at,
+                  array_agg(m.role || ' ' || coalesce(m.project_id::text, '') ORDER BY m.role, m.project_id) AS roles
+             FROM memberships m LEFT JOIN people p ON p.id = m.person_id
+            WHERE m.organization_id = $1 AND m.email > $3 AND (m.role LIKE 'partner.%') = $2
+            GROUP BY m.email HAVING $4::text IS NULL OR bool_or(m.role = $4) ORDER BY m.email LIMIT $5""",
+        organization_id,
+        as_vendor,
+        after,
+        role,
+        limit,
+    )
+    return [_person(row) for row in rows]
+
+
+def _person(row: Any) -> Person:
+    given = [text.partition(" ") for text in row["roles"]]
+    roles = [RoleGiven(role, UUID(project_id) if project_id else None) for role, _, project_id in given]
+    return Person(row["email"], row["name"] or "", roles, row["accepted"], row["invited_at"])
 
 
 async def read(

@@ -1,5 +1,6 @@
 """The config of a device: read, and set whole under a version that only grows, by its owner or by the device itself."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -57,6 +58,13 @@ async def read(connection: Executor, device_id: UUID) -> Config:
 async def read_of_owner(connection: Executor, organization_id: UUID, device_id: UUID) -> OwnedConfig:
     """The config of a device that the organization owns. Raises NotFound."""
     return _known(await connection.fetchrow(f"{_OWNED_CONFIG} AND d.organization_id = $2", device_id, organization_id))
+
+
+async def by_ids(connection: Executor, organization_id: UUID, device_ids: Sequence[UUID]) -> list[OwnedConfig]:
+    """The configs of those of these devices that the organization owns, oldest registration first."""
+    of_these = _OWNED_CONFIG.replace("d.id = $1", "d.id = ANY($1::uuid[])")
+    rows = await connection.fetch(f"{of_these} AND d.organization_id = $2 ORDER BY d.id", device_ids, organization_id)
+    return [OwnedConfig(**row) for row in rows]
 
 
 async def read_of_vendor(connection: Executor, organization_id: UUID, device_id: UUID) -> OwnedConfig:

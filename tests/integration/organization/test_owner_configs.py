@@ -64,3 +64,20 @@ async def test_a_config_that_does_not_fit_is_refused(acme: Owner) -> None:
     assert (await acme.call("PUT", path, {"config": {"a": deep}}))[0] == 422
     assert (await acme.call("PUT", path, {"config": {"a": "x" * 140_000}}))[0] == 413
     assert (await acme.call("PUT", path, {"config": {"a": "\0"}}))[0] == 422
+
+
+async def test_configs_are_listed_and_found_as_devices_are(acme: Owner, globex: Owner) -> None:
+    """Filters and paging as for devices: of a model, a space, a name; each with what its device runs."""
+    first, second = await acme.device(name="Door"), await acme.device(name="Gate")
+    await globex.device()
+    await acme.call("PUT", f"/devices/{second}/config", {"config": {"interval": 5}})
+    listed = await acme.call("GET", "/configs")
+    assert [one["device_id"] for one in listed["items"]] == [str(first), str(second)]
+    assert listed["items"][1] == await acme.call("GET", f"/devices/{second}/config")
+    page = await acme.call("GET", "/configs", per_page=1)
+    assert (page["next_page"], page["items"]) == (2, listed["items"][:1])
+    assert (await acme.call("GET", "/configs", per_page=1, page=2))["items"] == listed["items"][1:]
+    for query in ({"search": "gat"}, {"model_id": acme.model_id, "search": "gate"}):
+        assert (await acme.call("GET", "/configs", **query))["items"] == listed["items"][1:], query
+    assert (await acme.call("GET", "/configs", space_id=globex.space_id))[0] == 404
+    assert (await acme.call("GET", "/configs", per_page=101))[0] == 422

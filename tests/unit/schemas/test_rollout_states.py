@@ -46,6 +46,17 @@ def test_a_rollout_waits_for_its_approval_and_for_its_time() -> None:
     assert after("resume", "paused", needs_approval=False, starts_at=later, now=NOW) == "scheduled"
 
 
+def test_a_share_that_grows_takes_devices_in_and_puts_none_out() -> None:
+    """From 5 % to 25 % and to all: who was in stays in, whoever counts and however often."""
+    devices, rollout = [UUID(int=n) for n in range(2_000)], ids.new_id()
+    within = [
+        {one for one in devices if rollouts.position(rollout, one) < rollouts.positions_below(percent)}
+        for percent in (5, 25, 100)
+    ]
+    assert within[0] < within[1] < within[2] == set(devices)
+    assert (50 < len(within[0]) < 150, 400 < len(within[1]) < 600) == (True, True)
+
+
 def test_positions_are_spread_evenly_and_other_ones_in_each_rollout() -> None:
     """A tenth of the devices is about a tenth, and not the same tenth every time."""
     devices = [UUID(int=n) for n in range(4_000)]
