@@ -2,45 +2,58 @@
 
 The rate is fixed and does not wait for answers. Lag is how many messages wait between the 2xx and Postgres; its slope
 over the run tells whether the system keeps up. Afterwards every message's number is looked for in the event log.
+
+Then as many messages as are answered go in for some seconds. What each message cost every process is measured in both.
 """
 
 import asyncio
 import os
 
-from bench import load
+from bench import costs, load
+from bench.costs import Meter
 from bench.results import Report
 from bench.rig import Rig, until_ready
 from schemas import postgres, redis
 from schemas.keys import ingest
+from schemas.postgres import Connection
 
 CONNECTIONS = 128
 DRAIN_S = 120
+SATURATED_S = 20
 ALL = f"0-{(os.cpu_count() or 1) - 1}"
 
 
 async def run(rig: Rig, report: Report, *, rate: float, seconds: float) -> None:
     """p50, p99, lag, loss and doubles at one rate."""
     valkey = rig.valkey("always")
-    rig.worker(valkey, ALL)
-    url, _ = rig.edge(valkey, ALL)
+    worker = rig.worker(valkey, ALL)
+    url, edge = rig.edge(valkey, ALL)
     await until_ready(url)
+    assert valkey.process is not None
+    pids = {"edge": edge.pid, "Valkey": valkey.process.pid, "worker": worker.pid, "Postgres": rig.postgres_pid}
+    connection = await postgres.connect(rig.postgres.dsn(), "bench")
+    meter = Meter(connection, pids)
+    await meter.begin()
     lags: list[tuple[float, int]] = []
     watching = asyncio.create_task(_watch(valkey.url, lags), name="lag")
     devices = rig.folder / "devices.txt"
     outcome = await load.generate(url, devices, connections=CONNECTIONS, seconds=seconds, rate=rate, cores=ALL)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
-    connection = await postgres.connect(rig.postgres.dsn(), "bench")
-    stored = "SELECT count(*) FROM events WHERE type = 'telemetry'"
-    for _ in range(DRAIN_S):
-        rows = await connection.fetchval(stored, timeout=60)
-        if rows >= outcome.accepted:
-            break
-        await asyncio.sleep(1)
-    distinct = await connection.fetchval(
-        "SELECT count(DISTINCT data->'telemetry'->'telemetries'->>'n') FROM events WHERE type = 'telemetry'",
+    at_rate = await _until_stored(connection, outcome.accepted)
+    cost = await meter.end(at_rate)
+    found = await connection.fetchrow(
+        """SELECT count(*), count(DISTINCT data->'telemetry'->'telemetries'->>'n') FROM events
+            WHERE type = 'telemetry'""",
         timeout=300,
     )
+    assert found is not None
+    rows, distinct = found
+    await costs.report_size(connection, report, "end to end")
+    await meter.begin()
+    saturated = await load.closed(url, devices, connections=CONNECTIONS, seconds=min(seconds, SATURATED_S))
+    stored = await _until_stored(connection, at_rate + saturated.accepted) - at_rate
+    cost_saturated = await meter.end(stored)
     await connection.close()
     figures = {
         "rate": outcome.accepted / outcome.seconds,
@@ -61,6 +74,20 @@ async def run(rig: Rig, report: Report, *, rate: float, seconds: float) -> None:
         f"lag at most {figures['lag_max']:,} entries, slope {figures['lag_slope']:+.1f}/s",
     )
     report.figures("end_to_end", figures)
+    report.add("end to end", f"a message at {rate:,.0f}/s", str(cost), cost=cost)
+    report.add("end to end", f"a message at {saturated.rate:,.0f}/s, all that is answered", str(cost_saturated))
+    report.ratio("worker_and_postgres_us", cost.us["worker"] + cost.us["Postgres"])
+
+
+async def _until_stored(connection: Connection, accepted: int) -> int:
+    """Wait until so many messages are stored, as long as that may take; how many are."""
+    stored = 0
+    for _ in range(DRAIN_S):
+        stored = await connection.fetchval("SELECT sum(count)::bigint FROM ingest_ledger WHERE outcome = 'stored'") or 0
+        if stored >= accepted:
+            break
+        await asyncio.sleep(1)
+    return stored
 
 
 async def _watch(url: str, lags: list[tuple[float, int]]) -> None:

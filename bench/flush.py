@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
+from bench import costs
+from bench.costs import Meter
 from bench.results import Report
 from bench.rig import MASTER_KEY, Rig, open_shards
 from schemas import entries, keys, postgres, redis
@@ -56,31 +58,35 @@ class Flushing:
         flushers = [Flusher(self.pool, self._client, self._metrics, self._settings, history) for _ in range(4)]
         for shard, flusher in enumerate(flushers):
             await flusher.open(shard)
-        began, worked, served = time.perf_counter(), time.process_time(), self._rig.postgres_cpu_s()
+        meter = Meter(self.pool, {"Postgres": self._rig.postgres_pid})
+        await meter.begin()
+        began, worked = time.perf_counter(), time.process_time()
         stored = sum(await asyncio.gather(*(_drain(flusher) for flusher in flushers)))
         taken = time.perf_counter() - began
         assert stored == MESSAGES, f"{stored} stored"
         flusher_us = 1e6 * (time.process_time() - worked) / stored
-        return Cost(stored / taken, flusher_us, 1e6 * (self._rig.postgres_cpu_s() - served) / stored)
+        served = await meter.end(stored)
+        return Cost(stored / taken, flusher_us, served.us["Postgres"], served.wal_bytes)
 
 
 class Cost(NamedTuple):
-    """Messages/s, and µs of a core for each message."""
+    """Messages/s; of each message, µs of a core and bytes of WAL."""
 
     rate: float
     flusher_us: float
     postgres_us: float
+    wal_bytes: float
 
 
 async def run(rig: Rig, report: Report, *, rounds: int) -> None:
     """Rows/s of both."""
-    costs: list[Cost] = []
+    flushed: list[Cost] = []
     copied: list[float] = []
     async with Flushing(rig) as flushing:
         pool = flushing.pool
         await pool.execute("CREATE TABLE copied (LIKE events INCLUDING INDEXES)")
         for number in range(rounds):
-            costs.append(await flushing.measure())
+            flushed.append(await flushing.measure())
             rows = await pool.fetch(
                 "SELECT shard, seq, stored_at, type, device_id, project_id, ts, data, labels FROM events"
                 " ORDER BY stored_at DESC, shard, seq LIMIT $1",
@@ -92,16 +98,21 @@ async def run(rig: Rig, report: Report, *, rounds: int) -> None:
             await pool.copy_records_to_table("copied", columns=list(rows[0].keys()), records=records, timeout=120)
             copied.append(len(records) / (time.perf_counter() - began))
             report.progress(f"flusher: round {number + 1} of {rounds}")
-    rate = median(cost.rate for cost in costs)
+        await costs.report_size(pool, report, "flush")
+    rate = median(cost.rate for cost in flushed)
     report.add("flush", "flusher, 4 shards, one process", f"{rate:,.0f}/s", rate=rate)
     report.add("flush", "bare COPY of the same rows", f"{median(copied):,.0f}/s", rate=median(copied))
-    later = costs[1:] or costs
-    for name, first, usual in (
-        ("flusher", costs[0].flusher_us, median(cost.flusher_us for cost in later)),
-        ("Postgres", costs[0].postgres_us, median(cost.postgres_us for cost in later)),
+    later = flushed[1:] or flushed
+    for name, unit, found in (
+        ("flusher, of a core", "µs", [cost.flusher_us for cost in flushed]),
+        ("Postgres, of a core", "µs", [cost.postgres_us for cost in flushed]),
+        ("WAL", "bytes", [cost.wal_bytes for cost in flushed]),
     ):
-        shown = f"{first:.1f}, {usual:.1f} µs"
-        report.add("flush", f"{name}, of a core: a device's first message, later ones", shown, µs=[first, usual])
+        first, usual = found[0], median(found[1:] or found)
+        shown = f"{first:,.1f}, {usual:,.1f} {unit}"
+        report.add("flush", f"{name}: a device's first message, later ones", shown, first=first, later=usual)
+    both = median(cost.flusher_us + cost.postgres_us for cost in later)
+    report.ratio("flushed_message_us", both)
     report.ratio("flush_vs_copy", rate / median(copied))
 
 

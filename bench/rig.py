@@ -19,8 +19,6 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
-import psutil
-
 from gateway.cli.local.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 from gateway.stores import models
 from gateway.stores.tenants import organizations, projects, spaces
@@ -159,15 +157,11 @@ class Rig:
         """A device's access key."""
         return ids.AccessKeys(MASTER_KEY).issue(device_id, 0)
 
-    def postgres_cpu_s(self) -> float:
-        """What all processes of Postgres have used of a core by now, also those that ended."""
+    @property
+    def postgres_pid(self) -> int:
+        """Postgres' first process."""
         assert self.postgres.process is not None
-        server = psutil.Process(self.postgres.process.pid)
-        used = sum(server.cpu_times()[:4])
-        for child in server.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # its time was added to its parent's
-                used += sum(child.cpu_times()[:2])
-        return used
+        return self.postgres.process.pid
 
     def stop(self) -> None:
         """End all processes and servers."""
