@@ -39,6 +39,7 @@ from bench import (
     outages,
     portal,
     replicas,
+    resting,
     rollout,
     rules,
     sync,
@@ -54,6 +55,7 @@ WORKLOADS = (
     "replicas",
     "mass",
     "idle",
+    "resting",
     "flush",
     "rules",
     "neighbour",
@@ -112,6 +114,8 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "idle" in only:
         async with rig(few) as servers:
             await idle.run(servers, report)
+    if "resting" in only:
+        await resting.run(report, seconds=size.end_to_end_s)
     if "flush" in only:
         async with rig(few) as servers:
             await flush.run(servers, report, rounds=rounds)

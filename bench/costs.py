@@ -19,8 +19,13 @@ def cpu_s(pid: int) -> float:
     used = 0.0
     for one in (process, *process.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):  # its time was added to its parent's
-            used += sum(one.cpu_times()[:4])
+            used += own_cpu_s(one)
     return used
+
+
+def own_cpu_s(process: psutil.Process) -> float:
+    """What a process, and those of its children that ended, have used by now."""
+    return float(sum(process.cpu_times()[:4]))
 
 
 class Cost(NamedTuple):

@@ -10,11 +10,14 @@
 {3}:<what>:<who>      string  other calls that are paced or counted (see gateway.api.call_pace and fixed_window)
 {3}:page:<digest>     string  where a page of a long list begins (lists by page number, keyset inside)
 {0}:postgres          hash    which database this is, and its heartbeat (see workers.postgres_history)
+
+A channel, for one Redis only: `fleetgate:stored`, that events were added to the log.
 """
 
 from zlib import crc32
 
 POSTGRES = "{0}:postgres"
+STORED = "fleetgate:stored"
 
 
 def ingest(shard: int) -> str:

@@ -130,6 +130,13 @@ class TranslatingConnection(asyncpg.Connection):
             raise PostgresAway("the connection is closed")
         return TranslatingTransaction(self, isolation, readonly, deferrable)
 
+    def get_reset_query(self) -> str:
+        """Nothing is reset when a connection of a pool is given back, which would cost a round trip each time.
+
+        Whoever changes a session (SET, LISTEN, locks, temporary tables) has a connection of their own.
+        """
+        return ""
+
     async def copy_records_to_table(self, table_name: str, *, timeout: float | None = None, **options: Any) -> str:  # noqa: ASYNC109
         """COPY rows into a table; `timeout` holds from beginning to end, and a lost connection ends it."""
         async with self._copying(timeout):

@@ -33,6 +33,7 @@ from workers.command_clock import CommandClock
 from workers.dispatcher.dispatcher import Dispatcher
 from workers.file_janitor import FileJanitor
 from workers.firmware_sweep import FirmwareSweep
+from workers.flusher import outbox
 from workers.flusher.lanes import Lanes
 from workers.importer.importer import Importer
 from workers.janitor import Janitor
@@ -70,8 +71,11 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 lanes = Lanes(pool, client, metrics, settings, shards, history, checkpoint)
                 flushers = Shares(settings.postgres_dsn, "flusher", FLUSH_LOCKS, shards, lanes.own)
                 group.create_task(flushers.run(stop), name="flushers")
+                group.create_task(every(outbox.LOOK_S, lanes.take_outbox, stop), name="outbox")
             if "dispatcher" in roles and shards:
-                dispatcher = Dispatcher(settings, metrics, generation=lambda: history.generation, checkpoint=checkpoint)
+                dispatcher = Dispatcher(
+                    settings, metrics, redis=client, generation=lambda: history.generation, checkpoint=checkpoint
+                )
                 slots = Shares(settings.postgres_dsn, "dispatcher", SLOT_LOCKS, SLOTS, dispatcher.own)
                 group.create_task(dispatcher.run(stop), name="dispatcher")
                 group.create_task(slots.run(stop), name="dispatcher slots")

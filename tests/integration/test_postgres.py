@@ -354,6 +354,7 @@ async def test_what_was_committed_stands_when_postgres_freezes_before_the_connec
             async with connection.transaction():
                 backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
                 await connection.execute("INSERT INTO numbers VALUES ($1)", n)
+            await connection.execute("BEGIN")  # only what is under way must be ended when it is given back
             os.kill(backends[-1], signal.SIGSTOP)
             if refusal is not None:
                 raise refusal

@@ -120,8 +120,8 @@ MUTANTS = (
     Mutant(
         "a stream that is behind its offset is not whole",
         "workers/flusher/stream.py",
-        "elif _last_id(info) < _parts(offset):",
-        "elif _last_id(info) < (0, 0):",
+        "if not last_id or _parts(last_id.decode()) < _parts(offset)",
+        "if not last_id",
         f"{WORKERS}/test_flusher.py::test_a_redis_restored_from_an_older_copy_goes_on_above_the_offset",
     ),
     Mutant(
@@ -134,14 +134,14 @@ MUTANTS = (
     Mutant(
         "a day without a partition gets one",
         "workers/flusher/storing.py",
-        "            return await self._transact(batch, positions)\n\n    async def _transact",
+        "            return await self._transact(batch, positions, handed_over)\n\n    async def _transact",
         "            raise\n\n    async def _transact",
         f"{WORKERS}/test_midnight.py::test_the_first_batch_of_a_day_makes_the_partition_that_nobody_made",
     ),
     Mutant(
         "what Postgres refuses is set aside alone",
         "workers/flusher/storing.py",
-        "return await self._store(await self._isolate(batch), positions)",
+        "return await self._store(await self._isolate(batch), positions, handed_over)",
         "raise",
         f"{WORKERS}/test_flusher.py"
         "::test_a_message_that_postgres_refuses_is_set_aside_and_the_others_of_its_batch_are_stored",

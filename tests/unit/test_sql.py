@@ -180,3 +180,24 @@ def test_several_devices_are_locked_in_the_order_of_their_ids(path: Path) -> Non
 def test_functions_of_the_database_lock_devices_in_order_too() -> None:
     """A trigger changes the devices of a model, or one."""
     assert [name for name, body in functions().items() for text in body.split(";") if out_of_turn(text)] == []
+
+
+SESSIONS = {
+    "schemas/postgres.py": "the lock of migrations, on one's own connection",
+    "workers/dispatcher/reading.py": "`workers.dispatcher.session`",
+    "workers/flusher/state_rows.py": "a temporary table that is the same for all, and empty between transactions",
+    "workers/importer/loading.py": "the connection of a run",
+    "workers/shares.py": "the session that holds the locks",
+}
+_CHANGES_SESSION = re.compile(
+    r"(?:\A|;)\s*SET (?!LOCAL)|\bLISTEN \w|\bpg_(?:try_)?advisory_lock"
+    r"|\bTEMP(?:ORARY)? TABLE\b(?!.*\bON COMMIT DROP\b)",
+    re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_left_of_a_statement_in_the_session_of_a_pools_connection(path: Path) -> None:
+    """They go back as they are (see `TranslatingConnection`): who changes a session has a connection of their own."""
+    found = [text for text in literals(path.read_text()) if _CHANGES_SESSION.search(text)]
+    assert bool(found) == (str(path.relative_to(ROOT)) in SESSIONS)

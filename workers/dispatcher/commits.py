@@ -30,6 +30,8 @@ CONNECTORS_MAX = 500
 RETRY_S = 0.25
 HELD_S = 0.1
 """A connector that somebody held is tried again after this."""
+QUIET_S = 1.0
+"""How often it looks whether it is time for what follows, while nothing is to tell."""
 IDLE_S = 30.0
 """Places passed with nothing to deliver are written this often: they spare a new owner some reading."""
 
@@ -89,7 +91,7 @@ class Commits:
             await self._wait(self._urgent, pause_s)
             if not self._marked:
                 self._something.clear()
-                await self._wait(self._something, 10 * PAUSE_S)
+                await self._wait(self._something, QUIET_S)
 
     async def close(self) -> None:
         """Close its connection, when it runs no more."""

@@ -14,6 +14,7 @@ from schemas import postgres
 from schemas.egress import EgressPolicy
 from schemas.metrics import Metrics
 from schemas.postgres import PostgresAway
+from schemas.redis import Redis
 from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
 from schemas.settings import WorkerSettings
 from schemas.signing import issuer
@@ -29,6 +30,7 @@ from workers.dispatcher.governor import Governor
 from workers.dispatcher.jobs import Jobs
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.lanes import Lanes
+from workers.dispatcher.news import News
 from workers.dispatcher.reading import EventLog, by_index
 from workers.dispatcher.refresher import Refresher
 from workers.dispatcher.requesting import Requesting
@@ -57,6 +59,7 @@ class Dispatcher:
         settings: WorkerSettings,
         metrics: Metrics,
         *,
+        redis: Redis | None = None,
         generation: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.time,
         chance: Random = random.random,
@@ -64,7 +67,9 @@ class Dispatcher:
         resolver: AbstractResolver | None = None,
         checkpoint: Checkpoint = lambda _: None,
     ) -> None:
+        """`redis` is where flushers tell of new events; without it the log is asked all the time."""
         self._settings = settings
+        self._redis = redis
         self._metrics = metrics
         self._clock = clock
         self._chance = chance
@@ -152,7 +157,8 @@ class Dispatcher:
             checkpoint=self._checkpoint,
         )
         feeder = Feeder(event_log, dsn, roster, lanes.pump, requesting.spawn, clock)
-        tail = Tail(event_log, Session(dsn, "dispatcher tail", by_index), roster, lanes.pump, clock)
+        news = News(self._redis)
+        tail = Tail(event_log, Session(dsn, "dispatcher tail", by_index), roster, news, lanes.pump, clock)
         jobs = Jobs(Session(dsn, "dispatcher jobs", by_index), roster)
         kept = Backlogs(Session(dsn, "dispatcher backlogs", by_index), event_log, roster, clock)
         test_events = TestEvents(pool, roster, self.configurations, lanes, notes, clock)
@@ -185,6 +191,7 @@ class Dispatcher:
             async with asyncio.TaskGroup() as group:
                 requests = group.create_task(requesting.run(), name="dispatcher requests")
                 group.create_task(governor.run(ending, lanes.raised), name="dispatcher governor")
+                group.create_task(news.run(ending), name="dispatcher news")
                 group.create_task(tail.run(ending), name="dispatcher tail")
                 group.create_task(refresher.run(ending), name="dispatcher roster")
                 group.create_task(feeder.run(ending), name="dispatcher feeder")

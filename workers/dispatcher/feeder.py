@@ -18,7 +18,8 @@ from workers.dispatcher.requesting import Spawn
 from workers.dispatcher.roster import Roster
 from workers.dispatcher.session import Session
 
-TICK_S = 0.05
+TICK_S, QUIET_TICK_S = 0.05, 0.2
+"""How often connectors are looked after, and how often while none is behind."""
 WINDOW = 128
 """Events that one read of a window brings, shared by the shards that it reads."""
 WINDOW_OF_SHARD_MIN = 8
@@ -67,7 +68,7 @@ class Feeder:
         """Look after all connectors until `stop` is set."""
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
+                async with asyncio.timeout(TICK_S if self._roster.joining else QUIET_TICK_S):
                     await self._due.wait()
             self._due.clear()
             for connector in set(self._roster.joining.values()):

@@ -15,7 +15,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
-TICK_S = 0.02
+TICK_S, QUIET_TICK_S = 0.02, 0.2
+"""How often it measures, and how often while next to nothing of the core is used and nothing is capped."""
+QUIET = 0.1
+"""The share of a core that is next to nothing."""
 BUSY, BACKLOG_BUSY = 0.85, 0.65
 """The shares of a core that count as all of it, and as enough of it while there is a backlog."""
 LONG_TURN_S = 0.003
@@ -47,9 +50,11 @@ class Governor:
         self._cpu_s, self._at = time.process_time(), time.monotonic()
         while not stop.is_set():
             before = time.monotonic()
-            await asyncio.sleep(TICK_S)
+            is_quiet = self._busy < QUIET and self.backlog_lanes == self._max
+            tick_s = QUIET_TICK_S if is_quiet else TICK_S
+            await asyncio.sleep(tick_s)
             lanes, backlog_lanes = self.lanes, self.backlog_lanes
-            self.adjust(time.process_time(), time.monotonic(), time.monotonic() - before - TICK_S)
+            self.adjust(time.process_time(), time.monotonic(), time.monotonic() - before - tick_s)
             if self.lanes > lanes or self.backlog_lanes > backlog_lanes:
                 raised()
 

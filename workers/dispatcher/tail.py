@@ -1,19 +1,22 @@
 """Reads the end of the log once for all connectors of this process that have read all before it.
 
-Every 20 ms it asks how far each shard is, and reads what is new of the projects that have connectors here. A connector
-whose queue is full leaves the tail and reads windows of its own (see `feeder`); it joins again where the two meet. It
-joins only here, between two reads, so a read that is under way was made for all who are given its events.
+While there is something new it asks every 20 ms how far each shard is, and reads what is new of the projects that have
+connectors here; else it waits to be told (see `news`), and asks now and then. A connector whose queue is full leaves
+the tail and reads windows of its own (see `feeder`); it joins again where the two meet. It joins only here, between two
+reads, so a read that is under way was made for all who are given its events.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
+from enum import Enum
 
 from schemas import event_log, logs
 from schemas.postgres import PostgresAway
 from workers.dispatcher.body import Event
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.cursors import CLOCK_SLACK, Cursor
+from workers.dispatcher.news import News
 from workers.dispatcher.queue import FRESH_MAX
 from workers.dispatcher.reading import EventLog, Span
 from workers.dispatcher.roster import Roster
@@ -23,9 +26,17 @@ from workers.dispatcher.store import moment
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 0.02
+UNTOLD_S = 1.0
+"""How often is asked while nothing is told."""
 READ_MAX = 1_000
 """Events of one shard's log passed in one read."""
 RETRY_S = 0.25
+
+
+class Found(Enum):
+    """What there was to read: nothing new, all of it, or some of it, and there is more at once."""
+
+    NOTHING, ALL, SOME = range(3)
 
 
 class Tail:
@@ -36,10 +47,12 @@ class Tail:
         log: EventLog,
         session: Session,
         roster: Roster,
+        news: News,
         pump: Callable[[Connector], None],
         clock: Callable[[], float],
     ) -> None:
         self._log = log
+        self._news = news
         self._session = session
         self._roster = roster
         self._pump = pump
@@ -51,21 +64,24 @@ class Tail:
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the log until `stop` is set. A Postgres that is away is asked again."""
         while not stop.is_set():
+            self._news.forget()
             try:
-                more = await self.read()
+                found = await self.read()
             except PostgresAway:
                 await self._session.drop()
                 await asyncio.sleep(RETRY_S)
                 continue
-            if not more:
+            if found is Found.ALL:
                 await asyncio.sleep(INTERVAL_S)
+            elif found is Found.NOTHING:
+                await self._news.wait(UNTOLD_S if self._news.listening else INTERVAL_S)
 
     async def close(self) -> None:
         """Close its connection, when it runs no more."""
         await self._session.drop()
 
-    async def read(self) -> bool:
-        """Hand out what is new; returns whether there is more at once."""
+    async def read(self) -> Found:
+        """Hand out what is new."""
         connection = await self._session.get()
         since = moment(self._clock()) - CLOCK_SLACK
         shards = self._roster.shards
@@ -74,7 +90,7 @@ class Tail:
             logs.event(logger, logging.ERROR, "log_went_back", heads=heads)
             self._roster.forget()
             self._roster.outdated.set()
-            return False
+            return Found.ALL
         self._join()
         spans = [
             Span(shard.shard, shard.seq, min(heads[shard.shard], shard.seq + READ_MAX), shard.stored_at)
@@ -82,7 +98,7 @@ class Tail:
             if heads[shard.shard] > shard.seq
         ]
         if not spans:
-            return False
+            return Found.NOTHING
         projects = self._roster.projects
         events = await self._log.read_tail(connection, spans, projects.keys()) if projects else []
         touched: set[Connector] = set()
@@ -96,7 +112,7 @@ class Tail:
             shards[span.shard].stored_at = max(shards[span.shard].stored_at, since)
         for connector in touched:
             self._pump(connector)
-        return any(heads[span.shard] > span.high for span in spans)
+        return Found.SOME if any(heads[span.shard] > span.high for span in spans) else Found.ALL
 
     def _join(self) -> None:
         """Let those who have read up to here follow from here."""

@@ -15,7 +15,7 @@ from schemas.postgres import Connection, Pool
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from workers.checkpoints import Checkpoint
-from workers.flusher import stream
+from workers.flusher import outbox, stream
 from workers.flusher.keeping import Keeping
 from workers.flusher.messages import Batch, unpack
 from workers.flusher.models import Models
@@ -27,14 +27,12 @@ log = logging.getLogger(__name__)
 
 ENTRIES_MAX = 500
 """Of one shard in one read."""
-OUTBOX_S = 0.2
-"""How soon an event of the outbox reaches the log when all is quiet."""
 GONE_S = 0.5
 """How often streams without new entries are looked for."""
 
 
 class Flusher:
-    """Flushes the shards that are open. One flush at a time."""
+    """Flushes the shards that are open. One batch at a time is read, one at a time is stored."""
 
     def __init__(
         self,
@@ -47,6 +45,8 @@ class Flusher:
     ) -> None:
         self.positions: dict[int, Position] = {}
         """Of each open shard."""
+        self.stored_s = 0.0
+        """How long the last flush took to store what it had read."""
         self._pool = pool
         self._redis = redis
         self._metrics = metrics
@@ -57,7 +57,7 @@ class Flusher:
         self._checkpoint = checkpoint
         self._messages_in_entry = 100.0
         self._busy_shards = 1
-        self._outbox_at = 0.0
+        self._one_at_a_time = asyncio.Lock()
         self._gone_at = 0.0
         models = Models(Limits(settings.state_keys_max, settings.state_bytes_max))
         self._storing = Storing(pool, models, checkpoint)
@@ -120,7 +120,9 @@ class Flusher:
         self._keeping.forget(shard)
 
     async def flush(self, *, block_ms: int | None = None) -> int:
-        """Store the next batch; returns how many messages it had. Without `block_ms` it does not wait for any.
+        """Store the next batch; returns how many messages it had.
+
+        Without `block_ms` it does not wait for any, and stores what others handed over as well (see `take`).
 
         Raises LostShardsError, or what went wrong with Redis or Postgres.
         """
@@ -137,17 +139,25 @@ class Flusher:
         )
         if await self._rebuild_gone(read.keys()) and not read:
             return 0
-        batch = unpack({shard: entries for shard, entries in read.items() if shard in self.positions})
-        await self._follow_servers(batch)
-        self._busy_shards = max(1, len(read))
-        if read:
-            self._messages_in_entry = max(1.0, len(batch.messages) / sum(batch.entries.values()))
-        shards = batch.offsets.keys() | await self._outbox_shards(asked=not block_ms)
-        if shards:
-            await self._flush(batch, shards)
-        elif expired := self._keeping.expired(time.monotonic()):
-            await self._settle(expired.keys(), expired)
+        async with self._one_at_a_time:
+            batch = unpack({shard: entries for shard, entries in read.items() if shard in self.positions})
+            await self._follow_servers(batch)
+            self._busy_shards = max(1, len(read))
+            if read:
+                self._messages_in_entry = max(1.0, len(batch.messages) / sum(batch.entries.values()))
+            handed_over = set() if block_ms else await outbox.waiting(self._pool, self.positions)
+            self.stored_s = 0.0
+            if batch.offsets or handed_over:
+                await self._flush(batch, handed_over)
+            elif expired := self._keeping.expired(time.monotonic()):
+                await self._settle(expired.keys(), expired)
         return len(batch.messages)
+
+    async def take(self, shards: Collection[int]) -> None:
+        """Store what others handed over for these shards; raises as `flush` does."""
+        async with self._one_at_a_time:
+            if handed_over := self.positions.keys() & shards:
+                await self._flush(unpack({}), handed_over)
 
     async def _rebuild_gone(self, read: Collection[int]) -> bool:
         """Rebuild the shards whose streams are gone or went back; returns whether there were any.
@@ -172,14 +182,17 @@ class Flusher:
             ):
                 logs.event(log, logging.WARNING, "entries_moved", shard=shard, count=moved)
 
-    async def _flush(self, batch: Batch, shards: Collection[int]) -> None:
+    async def _flush(self, batch: Batch, handed_over: Collection[int]) -> None:
         began = time.perf_counter()
-        moved, rows, outcomes = await self._storing.store(batch, {shard: self.positions[shard] for shard in shards})
+        shards = batch.offsets.keys() | handed_over
+        positions = {shard: self.positions[shard] for shard in shards}
+        moved, rows, outcomes = await self._storing.store(batch, positions, handed_over)
         # Those that were closed meanwhile stay closed.
         self.positions |= {shard: at for shard, at in moved.items() if shard in self.positions}
         if rows.unknown:
             await replies.turn_unknown_away(self._redis, rows.unknown)
-        self._metrics.flush_seconds.observe(time.perf_counter() - began)
+        self.stored_s = time.perf_counter() - began
+        self._metrics.flush_seconds.observe(self.stored_s)
         self._metrics.flush_batch_messages.observe(len(batch.messages))
         self._metrics.mapped_values_unfit.inc(rows.unfit)
         self._metrics.state_values_left_out.inc(rows.left_out)
@@ -199,15 +212,3 @@ class Flusher:
                 kept = self._keeping.entries(shard)
                 progress[shard] = stream.Progress(at.offset, at.next_seq, at.trimmed, kept)
         await stream.settle(self._redis, progress)
-
-    async def _outbox_shards(self, *, asked: bool) -> set[int]:
-        """The shards for which others handed events over; not looked for at every flush unless `asked`."""
-        if not asked and time.monotonic() - self._outbox_at < OUTBOX_S:
-            return set()
-        self._outbox_at = time.monotonic()
-        rows = await self._pool.fetch(
-            """SELECT shard FROM unnest($1::smallint[]) AS flushed (shard)
-                WHERE EXISTS (SELECT FROM event_outbox o WHERE o.shard = flushed.shard)""",
-            list(self.positions),
-        )
-        return {row["shard"] for row in rows}

@@ -16,13 +16,24 @@ from schemas.postgres import Pool
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
 from workers.checkpoints import Checkpoint
+from workers.flusher import outbox
 from workers.flusher.flusher import Flusher
 from workers.flusher.storing import LostShardsError
 from workers.postgres_history import PostgresHistory
 
 LANES = 4
-BLOCK_MS = 200
-"""How long a read waits for entries; also how soon a shard that was given back is let go when all is quiet."""
+APART_RATIO, APART_MAX_S = 4, 0.25
+BLOCK_MS, QUIET_BLOCK_MS = 200, 1_000
+"""How long a read waits for entries, at first and when it has been quiet; also how soon a shard that was given back is
+let go then."""
+
+
+def apart_s(interval_s: float, stored_s: float) -> float:
+    """How much later than one batch, which took so long to be stored, the next one begins.
+
+    The more there is to store the larger are the batches, and what each costs whatever its size is shared by more.
+    """
+    return max(interval_s, min(APART_RATIO * stored_s, APART_MAX_S))
 
 
 class Lane:
@@ -51,15 +62,25 @@ class Lane:
             del self.shards[shard]
             self._flusher.close(shard)
 
+    async def take(self, waiting: Collection[int]) -> None:
+        """Store what others handed over for those of these shards that are flushed here."""
+        if shards := self._flusher.positions.keys() & waiting:
+            try:
+                await self._flusher.take(shards)
+            except LostShardsError as error:
+                self._end(error.shards, error)
+
     async def _run(self) -> None:
+        block_ms = BLOCK_MS
         try:
             while self._give_back():
                 began = time.monotonic()
                 try:
-                    await self._flusher.flush(block_ms=BLOCK_MS)
+                    found = await self._flusher.flush(block_ms=block_ms)
+                    block_ms = BLOCK_MS if found else min(2 * block_ms, QUIET_BLOCK_MS)
                 except LostShardsError as error:
                     self._end(error.shards, error)
-                pause = self._interval_s - (time.monotonic() - began)
+                pause = apart_s(self._interval_s, self._flusher.stored_s) - (time.monotonic() - began)
                 if pause > 0:
                     await asyncio.sleep(pause)
         except Exception as error:
@@ -99,6 +120,7 @@ class Lanes:
         checkpoint: Checkpoint,
     ) -> None:
         count = shards if isinstance(redis, RedisCluster) else min(shards, LANES)
+        self._pool = pool
         self._lanes = [
             Lane(Flusher(pool, redis, metrics, settings, history, checkpoint), settings.flush_interval_s)
             for _ in range(count)
@@ -110,3 +132,10 @@ class Lanes:
     async def own(self, shard: int, done: asyncio.Event) -> None:
         """Flush a shard in the lane that has the fewest, until `done` is set."""
         await min(self._lanes, key=lambda lane: len(lane.shards)).own(shard, done)
+
+    async def take_outbox(self) -> None:
+        """Store what others handed over for the shards that are flushed here."""
+        shards = [shard for lane in self._lanes for shard in lane.shards]
+        waiting = await outbox.waiting(self._pool, shards) if shards else ()
+        if waiting:
+            await asyncio.gather(*(lane.take(waiting) for lane in self._lanes))

@@ -60,32 +60,33 @@ class Storing:
     def __repr__(self) -> str:
         return f"<Storing {self._models!r}>"
 
-    async def store(self, batch: Batch, positions: Mapping[int, Position]) -> Result:
-        """Store a batch, and what others handed over, of the shards that lie at these positions.
+    async def store(self, batch: Batch, positions: Mapping[int, Position], handed_over: Collection[int] = ()) -> Result:
+        """Store a batch of the shards that lie at these positions, and what others handed over for some of them.
 
         A message that Postgres refuses goes into quarantine. Raises LostShardsError, or what went wrong with Postgres.
         """
         try:
-            return await self._store(batch, positions)
+            return await self._store(batch, positions, handed_over)
         except asyncpg.DataError as error:
             logs.event(log, logging.ERROR, "batch_refused", shards=sorted(positions), cause=str(error))
-            return await self._store(await self._isolate(batch), positions)
+            return await self._store(await self._isolate(batch), positions, handed_over)
 
-    async def _store(self, batch: Batch, positions: Mapping[int, Position]) -> Result:
+    async def _store(self, batch: Batch, positions: Mapping[int, Position], handed_over: Collection[int]) -> Result:
         try:
-            return await self._transact(batch, positions)
+            return await self._transact(batch, positions, handed_over)
         except asyncpg.CheckViolationError:
             # A new day has begun, or the clock of Postgres was set, and nobody made the day's partition yet.
             await self._pool.execute("SELECT create_event_partitions($1)", PARTITIONS_AHEAD_DAYS)
-            return await self._transact(batch, positions)
+            return await self._transact(batch, positions, handed_over)
 
-    async def _transact(self, batch: Batch, positions: Mapping[int, Position]) -> Result:
+    async def _transact(self, batch: Batch, positions: Mapping[int, Position], handed_over: Collection[int]) -> Result:
         outcomes: Outcomes = Counter()
         async with self._pool.acquire() as connection, connection.transaction():
             next_seq, moment = await _lock(connection, positions)
             rows = Rows(next_seq, moment)
             await merge(connection, batch.messages, self._models, rows, outcomes)
-            await rows.take_outbox(connection, positions, OUTBOX_MAX)
+            if handed_over:
+                await rows.take_outbox(connection, handed_over, OUTBOX_MAX)
             self._checkpoint("before_copy")
             await rows.write(connection)
             for quarantined in batch.quarantined:

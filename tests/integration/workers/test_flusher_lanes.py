@@ -8,12 +8,18 @@ from uuid import UUID
 import pytest
 from flushing import flusher_of, send
 from owners import Owner
+from prometheus_client import CollectorRegistry
 
 from schemas import keys
+from schemas.metrics import Metrics
 from schemas.redis import Redis
-from tests.conftest import SHARDS
-from workers.flusher.lanes import Lane
+from schemas.settings import WorkerSettings
+from tests.conftest import MASTER_KEY, SHARDS
+from workers.flusher.lanes import Lane, Lanes, apart_s
+from workers.postgres_history import PostgresHistory
 from workers.shares import LostSlotError
+
+METRICS = Metrics(CollectorRegistry())
 
 
 @pytest.fixture
@@ -96,9 +102,47 @@ async def test_traffic_on_one_shard_does_not_hide_that_anothers_stream_is_gone(
     assert await redis_client.exists(keys.ingest(lost))
 
 
+async def test_what_others_hand_over_is_stored_while_lanes_wait_for_messages(
+    edge: Any, acme: Owner, redis_client: Redis
+) -> None:
+    """In the log, and out of the outbox, whichever lane has the shard; one that lost a shard gives it up."""
+    device = await acme.device()
+    shard = (await acme.row(device))["shard"]
+    await acme.pool.execute("DELETE FROM event_outbox")
+    history = PostgresHistory(acme.pool, redis_client, METRICS)
+    settings = WorkerSettings(postgres_dsn="", redis_url="", master_key=MASTER_KEY, flush_interval_s=0.01)
+    lanes = Lanes(acme.pool, redis_client, METRICS, settings, SHARDS, history, lambda _: None)
+    done = asyncio.Event()
+    owners = {shard: asyncio.create_task(lanes.own(shard, done)) for shard in range(SHARDS)}
+    await until(lambda: _equals(_opened(lanes), SHARDS))
+    hand_over = """INSERT INTO event_outbox (shard, type, device_id, project_id, data)
+                   SELECT shard, 'touch', id, project_id, '{}' FROM devices WHERE id = $1"""
+    await acme.pool.execute(hand_over, device)
+    await lanes.take_outbox()
+    assert await acme.pool.fetchval("SELECT count(*) FROM events WHERE type = 'touch'") == 1
+    await acme.pool.execute("UPDATE shards SET stream_offset = '1-1' WHERE shard = $1", shard)
+    await acme.pool.execute(hand_over, device)
+    await lanes.take_outbox()
+    with pytest.raises(LostSlotError):
+        await owners.pop(shard)
+    assert await acme.pool.fetchval("SELECT count(*) FROM event_outbox") == 1
+    done.set()
+    await asyncio.gather(*owners.values())
+
+
+@pytest.mark.parametrize(("stored_s", "rest_s"), [(0.0, 0.05), (0.005, 0.05), (0.03, 0.12), (5.0, 0.25)])
+def test_batches_begin_the_later_the_longer_they_take_to_be_stored(stored_s: float, rest_s: float) -> None:
+    """So they grow with load; never sooner than the interval, and not much later however long it takes."""
+    assert apart_s(0.05, stored_s) == rest_s
+
+
 async def _equals(value: Awaitable[int], expected: int) -> bool:
     return await value == expected
 
 
 async def _length(lane: Lane) -> int:
     return len(lane._flusher.positions)
+
+
+async def _opened(lanes: Lanes) -> int:
+    return sum([await _length(lane) for lane in lanes._lanes])
