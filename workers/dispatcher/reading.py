@@ -6,6 +6,7 @@ statement of its own. A statement on events names the shards it goes to; which o
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from schemas.device_models import DeviceModels
@@ -214,8 +215,7 @@ class EventLog:
         ]
 
 
-def _place(row: Any) -> tuple[int, int]:
-    return row["shard"], row["seq"]
+_place = itemgetter("shard", "seq")
 
 
 def _due(row: Any, event: Event | None) -> Due:
