@@ -114,7 +114,7 @@ from gateway.v2 import (
 )
 from gateway.v2 import devices as project_devices
 from gateway.v2 import projects as visible_projects
-from schemas import blobs, logs, postgres, redis
+from schemas import blobs, logs, placement, postgres, redis
 from schemas.egress import EgressPolicy, GuardedResolver
 from schemas.manifests import catalog
 from schemas.master_keys import MasterKeys
@@ -275,6 +275,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         await postgres.check_sessions(settings.postgres_dsn)
         installation = await postgres.installation(pool)
         master_keys = MasterKeys.fitting(installation.generations, settings)
+        placed = await placement.find(pool)
     except BaseException:  # an edge that does not start leaves nothing open
         pool.terminate()
         await client.aclose()
@@ -309,7 +310,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         route_timeouts=settings.route_timeouts,
     )
     live = LiveStates(pool, shards)
-    tail = EventTail(pool, shards, StreamLimits.of(settings), metrics)
+    tail = EventTail(pool, shards, placed, StreamLimits.of(settings), metrics)
     services = Services(
         settings=settings,
         postgres=pool,

@@ -5,10 +5,11 @@
 The tail reads only while somebody watches. A watch begins at the head of the log: nothing is replayed. What its client
 does not read in time waits in a buffer with a limit; beyond it the watch has overflowed and is over, so that a slow
 reader costs neither memory nor the others' time. While Postgres is away nothing comes, and nothing is lost: the tail
-goes on from its place.
+goes on from its place. Each node of a distributed data plane is read by itself, so one that is away stops no others.
 """
 
 import asyncio
+import functools
 import logging
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from gateway.stores.events.log import Span
 from schemas import event_log, ids, logs, rendering
 from schemas.device_models import DeviceModels, ModelNames
 from schemas.metrics import Metrics
+from schemas.placement import Placement
 from schemas.postgres import Pool, PostgresAway
 from schemas.settings import EdgeSettings
 
@@ -158,15 +160,17 @@ class Watch:
 class EventTail:
     """The reader of one edge."""
 
-    def __init__(self, pool: Pool, shards: int, limits: StreamLimits, metrics: Metrics) -> None:
+    def __init__(self, pool: Pool, shards: int, placement: Placement, limits: StreamLimits, metrics: Metrics) -> None:
         self._limits = limits
         self._metrics = metrics
         self._pool = pool
         self._shards = range(shards)
+        self._placement = placement
         self._models = DeviceModels()
         self._watches: dict[UUID, set[Watch]] = {}
         self._places: dict[int, int] | None = None
-        self._since = datetime.now(UTC)
+        self._since: dict[int, datetime] = {}
+        """For each place the time before which nothing of it is left to read."""
         self._count = 0
         self._counts: Counter[UUID | str] = Counter()
         self._watched = asyncio.Event()
@@ -182,13 +186,14 @@ class EventTail:
         self._count_in(watch.watcher)
         now = datetime.now(UTC)
         try:
-            watch.begins = await event_log.heads(self._pool, self._shards)
+            found = await self._placement.read(self._shards, functools.partial(event_log.heads, self._pool))
         except BaseException:
             self._count_out(watch.watcher)
             raise
+        watch.begins = {shard: head for heads in found.results for shard, head in heads.items()}
         self._watches.setdefault(watch.project_id, set()).add(watch)
         if self._places is None:
-            self._places, self._since = dict(watch.begins), now
+            self._places, self._since = dict(watch.begins), dict.fromkeys(watch.begins, now)
         self._watched.set()
 
     def end(self, watch: Watch) -> None:
@@ -228,11 +233,16 @@ class EventTail:
 
     async def run(self) -> None:
         """Read for all who watch, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for shards in self._placement.apart(self._shards):
+                group.create_task(self._follow(shards), name=f"event tail {shards}")
+
+    async def _follow(self, shards: list[int]) -> None:
         away = False
         while True:
             await self._watched.wait()
             try:
-                behind = await self._poll()
+                behind = await self._poll(shards)
                 away = False
             except PostgresAway as error:
                 if not away:
@@ -241,27 +251,31 @@ class EventTail:
                 await asyncio.sleep(RETRY_S)
             await asyncio.sleep(0 if behind else POLL_S)
 
-    async def _poll(self) -> bool:
-        """Read what is new; whether there is more."""
+    async def _poll(self, shards: list[int]) -> bool:
+        """Read what is new in these shards; whether there is more."""
         places, now = self._places, datetime.now(UTC)
         if places is None:
             return False
-        heads = await event_log.heads(self._pool, self._shards)
-        if any(heads[shard] < place for shard, place in places.items()):
+        heads = await event_log.heads(self._pool, shards)
+        for shard in heads.keys() - places.keys():
+            # Its node was away when the first watch began.
+            places[shard], self._since[shard] = heads[shard], now
+        if any(heads[shard] < places[shard] for shard in shards):
             # Postgres is at an earlier point, and its numbers are given again: what comes now is new.
             logs.event(log, logging.ERROR, "log_went_back", heads=heads)
             places.update(heads)
             for watch in (watch for watches in self._watches.values() for watch in watches):
-                watch.begins = heads
+                watch.begins |= heads
             return False
         spans = [
-            Span(shard, place, min(heads[shard], place + READ_MAX))
-            for shard, place in places.items()
-            if heads[shard] > place
+            Span(shard, places[shard], min(heads[shard], places[shard] + READ_MAX))
+            for shard in shards
+            if heads[shard] > places[shard]
         ]
         if not spans:
             return False
-        found = await stored_log.read(self._pool, spans, list(self._watches), self._since - CLOCK_SLACK)
+        since = min(self._since[span.shard] for span in spans)
+        found = await stored_log.read(self._pool, spans, list(self._watches), since - CLOCK_SLACK)
         models = await self._models.of(self._pool, {row["device_id"] for row in found}) if found else {}
         if self._places is not places:
             return False
@@ -273,5 +287,5 @@ class EventTail:
                 watch.offer(event)
         behind = any(heads[span.shard] > span.high for span in spans)
         if not behind:
-            self._since = now
+            self._since |= dict.fromkeys(shards, now)
         return behind

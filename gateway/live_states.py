@@ -93,9 +93,9 @@ class LiveStates:
     async def _look(self) -> None:
         watches = [watch for watch in self._watches if watch.device_id is not None]
         wanted = {watch.device_id for watch in watches if watch.device_id is not None}
-        seen = await states.read(self._pool, [(shard_of(str(one).encode(), self._shards), one) for one in wanted])
+        seen = await states.reachable(self._pool, [(shard_of(str(one).encode(), self._shards), one) for one in wanted])
         for watch in watches:
             state = None if watch.device_id is None else seen.get(watch.device_id)
-            if state != watch.state:
+            if state != watch.state and state is not states.AWAY:
                 watch.state = state
                 watch.news.set()

@@ -22,6 +22,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
+from schemas import shard_slices
 from schemas.postgres import Connection, Executor
 
 PRIORITY_OF_ERRORS = 3
@@ -118,14 +119,10 @@ async def read_signs(connection: Executor, devices: Collection[tuple[int, UUID]]
     if not devices:
         return {}
     rows = await connection.fetch(
-        """SELECT s.device_id, s.status, s.last_seen_at, s.offline
-             FROM unnest($1::smallint[], $2::uuid[]) AS wanted (shard, device_id)
-            CROSS JOIN LATERAL (SELECT * FROM device_state
-                                 WHERE shard = ANY($3::smallint[]) AND shard = wanted.shard
-                                   AND device_id = wanted.device_id OFFSET 0) s""",
-        [shard for shard, _ in devices],
-        [device_id for _, device_id in devices],
-        list({shard for shard, _ in devices}),
+        f"""SELECT s.device_id, s.status, s.last_seen_at, s.offline
+              FROM {shard_slices.JOINED} JOIN device_state s ON {shard_slices.on("s")}
+             WHERE s.shard = ANY($1::smallint[])""",
+        *shard_slices.slices(devices),
     )
     return {row["device_id"]: Signs(row["status"], row["last_seen_at"], row["offline"]) for row in rows}
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlsplit
@@ -49,7 +50,7 @@ _POOLED = (
 )
 _MIGRATION_LOCK = 0x666C6565
 _MIGRATION_LOCK_POLL_S = 0.2
-_MIGRATION_TIMEOUT_S = 86_400.0
+MIGRATION_TIMEOUT_S = 86_400.0
 """Building the index of a large table takes its time."""
 _IN_TRANSACTION = "\n-- In one transaction:\n"
 
@@ -145,11 +146,7 @@ async def migrate(connection: Connection, *, shards: int, master_key: str) -> li
     applied (see `_missing`).
     """
     applied: list[str] = []
-    # By asking again and again: CREATE INDEX CONCURRENTLY waits for every statement that is under way, and so would
-    # wait for one that waits for this lock.
-    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _MIGRATION_LOCK):  # noqa: ASYNC110
-        await asyncio.sleep(_MIGRATION_LOCK_POLL_S)
-    try:
+    async with migrating(connection):
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz DEFAULT now())"
         )
@@ -173,9 +170,20 @@ async def migrate(connection: Connection, *, shards: int, master_key: str) -> li
                 "INSERT INTO shards (shard) SELECT generate_series(0, $1 - 1) ON CONFLICT DO NOTHING", fixed
             )
             await connection.execute("SELECT create_event_partitions($1)", PARTITIONS_AHEAD_DAYS)
+    return applied
+
+
+@contextlib.asynccontextmanager
+async def migrating(connection: Connection) -> AsyncIterator[None]:
+    """Be the only one who changes the schema; others who want to wait."""
+    # By asking again and again: CREATE INDEX CONCURRENTLY waits for every statement that is under way, and so would
+    # wait for one that waits for this lock.
+    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _MIGRATION_LOCK):  # noqa: ASYNC110
+        await asyncio.sleep(_MIGRATION_LOCK_POLL_S)
+    try:
+        yield
     finally:
         await connection.execute("SELECT pg_advisory_unlock($1)", _MIGRATION_LOCK)
-    return applied
 
 
 async def _missing(executor: Any) -> list[Path]:
@@ -213,9 +221,9 @@ async def _apply(connection: Connection, name: str, text: str, checksum: str) ->
     """
     before, _, inside = text.rpartition(_IN_TRANSACTION)
     for row in await connection.fetch(before) if before else ():
-        await connection.execute(row["statement"], timeout=_MIGRATION_TIMEOUT_S)
+        await connection.execute(row["statement"], timeout=MIGRATION_TIMEOUT_S)
     async with connection.transaction():
-        await connection.execute(inside, timeout=_MIGRATION_TIMEOUT_S)
+        await connection.execute(inside, timeout=MIGRATION_TIMEOUT_S)
         await connection.execute("INSERT INTO migrations (name, sha256) VALUES ($1, $2)", name, checksum)
 
 

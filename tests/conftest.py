@@ -27,6 +27,8 @@ SHARDS = 4
 MEMORY = "/dev/shm"
 MEMORY_BYTES_MIN = 8 * 1024**3
 DATABASES_AHEAD = 2
+CITUS = "FLEETGATE_TEST_CITUS"
+NAMED_CITUS = "TESTS_CITUS"
 
 # A busy machine makes no example wrong, however long it takes there to make and to try one.
 settings.register_profile("fleetgate", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,7 +36,12 @@ settings.load_profile("fleetgate")
 
 
 def pytest_configure() -> None:
-    """Keep temporary folders, and so some thousand databases, in memory where there is enough of it."""
+    """Keep temporary folders, and so some thousand databases, in memory where there is enough of it.
+
+    And take what names a cluster of Citus out of the way of processes that know all of their settings.
+    """
+    if CITUS in os.environ:
+        os.environ[NAMED_CITUS] = os.environ.pop(CITUS)
     with contextlib.suppress(OSError):
         found = os.statvfs(MEMORY)
         if found.f_bavail * found.f_frsize >= MEMORY_BYTES_MIN and not found.f_flag & os.ST_NOEXEC:

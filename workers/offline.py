@@ -29,8 +29,9 @@ from uuid import UUID
 from redis.asyncio.cluster import RedisCluster
 
 from schemas import device_status, keys, logs, presence
+from schemas.distribution import two_phases
 from schemas.metrics import Metrics
-from schemas.postgres import Connection, Pool
+from schemas.postgres import Connection, Pool, PostgresAway
 from schemas.presence import Heard
 from schemas.redis import Redis, RedisAway
 from schemas.times import EPOCH
@@ -79,11 +80,14 @@ class OfflineSweep:
         metrics: Metrics,
         shards: int,
         owned: Callable[[], Collection[int]] | None = None,
+        *,
+        distributed: bool = False,
     ) -> None:
         self._pool = pool
         self._redis = redis
         self._metrics = metrics
         self._shards = shards
+        self._distributed = distributed
         self._owned = owned or (lambda: range(shards))
         self._begun: float | None = None
         self._away: set[int] = set()
@@ -102,7 +106,16 @@ class OfflineSweep:
             while left and time.monotonic() - waited_since < OUTBOX_WAIT_S:
                 busy = await _busy(connection, left)
                 for shard in left.keys() - busy:
-                    marked, place = await self._step(connection, shard, left[shard], judged[shard], thresholds, moment)
+                    try:
+                        marked, place = await self._step(
+                            connection, shard, left[shard], judged[shard], thresholds, moment
+                        )
+                    except PostgresAway as error:
+                        # The node of this shard may be away, which is no reason to leave the others.
+                        if connection.is_closed() or not self._distributed:
+                            raise
+                        logs.event(log, logging.WARNING, "shard_not_swept", shard=shard, cause=str(error))
+                        marked, place = 0, None
                     found += marked
                     if place is None:
                         del left[shard]
@@ -231,6 +244,8 @@ class OfflineSweep:
             )
             marked = [row["id"] for row in living]
             await device_status.make_due(connection, marked)
+            if self._distributed:
+                await two_phases(connection)
             await offline_incidents.open_for(connection, marked, now)
         return len(marked)
 

@@ -10,10 +10,11 @@ import functools
 import logging
 from typing import Literal
 
-from schemas import blobs, download_tokens, logs, postgres, redis
+from schemas import blobs, download_tokens, logs, placement, postgres, redis
 from schemas.deliveries import SLOT_LOCKS, SLOTS
 from schemas.master_keys import MasterKeys
 from schemas.metrics import Metrics
+from schemas.placement import Placement
 from schemas.postgres import Pool, PostgresAway
 from schemas.settings import WorkerSettings
 from workers import (
@@ -63,18 +64,23 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
     store = blobs.open_store(settings)
     roles, share = settings.worker_roles.split(","), settings.rollouts_share
     try:
-        shards, master_keys = await _installation(pool, settings, stop)
+        shards, master_keys, placed = await _installation(pool, settings, stop)
         history = PostgresHistory(pool, client, metrics)
         async with asyncio.TaskGroup() as group:
             group.create_task(every(postgres_history.INTERVAL_S, history.look, stop), name="postgres history")
             if "flusher" in roles:
-                lanes = Lanes(pool, client, metrics, settings, shards, history, checkpoint)
+                lanes = Lanes(pool, client, metrics, settings, shards, history, checkpoint, placed)
                 flushers = Shares(settings.postgres_dsn, "flusher", FLUSH_LOCKS, shards, lanes.own)
                 group.create_task(flushers.run(stop), name="flushers")
                 group.create_task(every(outbox.LOOK_S, lanes.take_outbox, stop), name="outbox")
             if "dispatcher" in roles and shards:
                 dispatcher = Dispatcher(
-                    settings, metrics, redis=client, generation=lambda: history.generation, checkpoint=checkpoint
+                    settings,
+                    metrics,
+                    redis=client,
+                    generation=lambda: history.generation,
+                    checkpoint=checkpoint,
+                    placement=placed,
                 )
                 slots = Shares(settings.postgres_dsn, "dispatcher", SLOT_LOCKS, SLOTS, dispatcher.own)
                 group.create_task(dispatcher.run(stop), name="dispatcher")
@@ -91,13 +97,15 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 keeper = Retention(pool, metrics, settings, shards)
                 tidier = Janitor(pool, settings.retention_days)
                 swept = Shares(settings.postgres_dsn, "offline sweep", SWEEP_LOCKS, shards, _until_done)
-                sweeper = OfflineSweep(pool, client, metrics, shards, owned=lambda: swept.slots)
+                sweeper = OfflineSweep(
+                    pool, client, metrics, shards, owned=lambda: swept.slots, distributed=placed.distributed
+                )
                 clock = CommandClock(pool, client, metrics)
                 licenses = LicenseClock(pool, client, metrics)
                 overlaps = KeyOverlaps(pool, client)
                 releases = FirmwareSweep(pool, client, share)
                 files = FileJanitor(pool, store, metrics)
-                kept = Standings(pool)
+                kept = Standings(pool, placed)
                 group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
                 group.create_task(every(key_overlaps.INTERVAL_S, overlaps.end, stop), name="key overlaps")
                 group.create_task(every(janitor.INTERVAL_S, tidier.tidy, stop), name="janitor")
@@ -123,14 +131,16 @@ async def _until_done(_shard: int, done: asyncio.Event) -> None:
 
 async def _installation(
     pool: Pool, settings: WorkerSettings, stop: asyncio.Event
-) -> tuple[int, MasterKeys] | tuple[Literal[0], None]:
-    """How many shards there are, and the master keys; neither when `stop` was set before Postgres was there."""
+) -> tuple[int, MasterKeys, Placement] | tuple[Literal[0], None, Placement]:
+    """How many shards there are, the master keys, and where the shards lie; nothing of it when `stop` was set before
+    Postgres was there.
+    """
     while not stop.is_set():
         try:
             await postgres.check_sessions(settings.postgres_dsn)
             found = await postgres.installation(pool)
-            return found.shards, MasterKeys.fitting(found.generations, settings)
+            return found.shards, MasterKeys.fitting(found.generations, settings), await placement.find(pool)
         except PostgresAway as error:
             logs.event(log, logging.WARNING, "postgres_away", cause=str(error))
             await asyncio.sleep(RETRY_S)
-    return 0, None
+    return 0, None, placement.ONE_POSTGRES

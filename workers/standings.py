@@ -21,10 +21,13 @@ from schemas.device_status import (
     NEVER_SEEN,
     STATUS_COLUMNS,
     STATUS_JOINS,
+    Signs,
     effective_status,
+    make_due,
     read_signs,
     with_parents,
 )
+from schemas.placement import ONE_POSTGRES, Placement
 from schemas.postgres import Connection, Pool
 
 INTERVAL_S = 1.0
@@ -72,8 +75,9 @@ _LABELS = """
 class Standings:
     """Keeps standings. Several may run: one works, the others find nothing to do."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, placement: Placement = ONE_POSTGRES) -> None:
         self._pool = pool
+        self._placement = placement
         self._repaired = FIRST
 
     async def settle(self) -> None:
@@ -90,9 +94,9 @@ class Standings:
             async with connection.transaction():
                 if not await _held(connection):
                     return False
-                await _some(connection)
-                await _many(connection)
-        return True
+                await _some(connection, self._placement)
+                await _many(connection, self._placement)
+        return not self._placement.away()
 
     async def repair(self) -> None:
         """Look at the next devices, whether anything is due of them or not; after the last comes the first."""
@@ -100,7 +104,7 @@ class Standings:
             if not await _held(connection):
                 return
             rows = await connection.fetch(_OF_ALL, self._repaired, DEVICES_MAX)
-            await _refresh(connection, [row["id"] for row in rows])
+            await _refresh(connection, self._placement, [row["id"] for row in rows])
         self._repaired = rows[-1]["id"] if len(rows) == DEVICES_MAX else FIRST
 
 
@@ -109,7 +113,7 @@ async def _held(connection: Connection) -> bool:
     return held
 
 
-async def _some(connection: Connection) -> None:
+async def _some(connection: Connection, placement: Placement) -> None:
     """The oldest devices that are due by themselves, and their children."""
     rows = await connection.fetch(
         """DELETE FROM standings_due WHERE id IN (
@@ -121,10 +125,10 @@ async def _some(connection: Connection) -> None:
         return
     device_ids = {row["device_id"] for row in rows}
     children = await connection.fetch("SELECT id FROM devices WHERE parent_id = ANY($1::uuid[])", list(device_ids))
-    await _refresh(connection, sorted(device_ids | {row["id"] for row in children}))
+    await _refresh(connection, placement, sorted(device_ids | {row["id"] for row in children}))
 
 
-async def _many(connection: Connection) -> None:
+async def _many(connection: Connection, placement: Placement) -> None:
     """The next devices of the oldest that stands for many. Those that follow their parents come with these."""
     due = await connection.fetchrow(_MANY)
     if due is None:
@@ -135,7 +139,7 @@ async def _many(connection: Connection) -> None:
         await _add_labels(connection, [row["id"] for row in rows])
     else:
         rows = await connection.fetch(_OF_CONNECTOR, due["connector_id"], after, DEVICES_MAX)
-    await _refresh(connection, [row["id"] for row in rows])
+    await _refresh(connection, placement, [row["id"] for row in rows])
     if len(rows) == DEVICES_MAX:
         await connection.execute("UPDATE standings_due SET after_id = $2 WHERE id = $1", due["id"], rows[-1]["id"])
     else:
@@ -150,23 +154,39 @@ async def _add_labels(connection: Connection, device_ids: Collection[UUID]) -> N
     await connection.execute(_LABELS, device_ids)
 
 
-async def _refresh(connection: Connection, device_ids: Sequence[UUID]) -> None:
+async def _refresh(connection: Connection, placement: Placement, device_ids: Sequence[UUID]) -> None:
     """Work out anew how these devices are seen; what is unowned or deleted has no standing."""
     for first in range(0, len(device_ids), DEVICES_MAX):
         part = device_ids[first : first + DEVICES_MAX]
         rows = await connection.fetch(_LOOK, part)
-        await _keep(connection, rows)
+        await _keep(connection, placement, rows)
         if gone := set(part) - {row["id"] for row in rows}:
             await connection.execute("DELETE FROM device_standings WHERE device_id = ANY($1::uuid[])", list(gone))
 
 
-async def _keep(connection: Connection, rows: Sequence[Any]) -> None:
-    seen = await read_signs(connection, with_parents(rows))
-    kept = []
+async def _keep(connection: Connection, placement: Placement, rows: Sequence[Any]) -> None:
+    """Keep how these devices are seen; those whose node is away stay due."""
+    wanted = with_parents(rows)
+
+    async def read(shards: list[int]) -> dict[UUID, Signs]:
+        return await read_signs(connection, [one for one in wanted if one[0] in shards])
+
+    async def read_apart(shards: list[int]) -> dict[UUID, Signs]:
+        async with connection.transaction():  # a savepoint: what fails does not end the transaction
+            return await read(shards)
+
+    found = await placement.read({shard for shard, _ in wanted}, read_apart if placement.distributed else read)
+    seen = {device_id: signs for of_node in found.results for device_id, signs in of_node.items()}
+    kept, away = [], []
     for row in rows:
+        if not {row["shard"], row["parent_shard"]} <= found.shards | {None}:
+            away.append(row["id"])
+            continue
         signs = seen.get(row["id"], NEVER_SEEN)
         status = effective_status(row, signs, seen.get(row["parent_id"], NEVER_SEEN))
         place = row["id"], row["organization_id"], row["project_id"], row["space_id"]
         kept.append((*place, status, signs.last_seen_at or NEVER))
+    if away:
+        await make_due(connection, away)
     if kept:
         await connection.execute(_KEEP, *map(list, zip(*kept, strict=True)), SEEN_LAG)

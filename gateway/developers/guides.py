@@ -22,6 +22,7 @@ GUIDES: Mapping[str, str] = {
     "firmware": "Bring firmware to devices: files, releases, rollouts in waves, what devices do.",
     "updaters": "Let a firmware updater that speaks Direct Device Integration take part.",
     "migrating": "Move a fleet here from another platform, without touching devices twice.",
+    "scaling": "Grow beyond one server: what to add when, how, and what it costs.",
     "operators": "When a receiver of webhooks is down: what to look at, and what happens by itself.",
 }
 """All of them, with what they are for, in the order in which they are shown."""

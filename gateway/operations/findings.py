@@ -4,6 +4,7 @@ Each look finds things that are well or to be fixed, in words.
 """
 
 import asyncio
+import functools
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,9 +15,10 @@ from redis.exceptions import ResponseError
 
 from gateway.api.addresses import unnamed_proxy
 from gateway.operations.postgres_server import ServersError, connect
-from schemas import hosts, postgres, redis
+from schemas import distribution, event_log, hosts, placement, postgres, redis
 from schemas.manifests import catalog
 from schemas.master_keys import MasterKeys
+from schemas.placement import read_reachable
 from schemas.redis import RedisAway
 from schemas.settings import PREFIX, Keys, SettingsError
 
@@ -170,6 +172,29 @@ async def _standbys(connection: postgres.Connection) -> Finding | None:
     return Finding(False, f"{text}; set FLEETGATE_STREAM_KEEP_S for workers to more than its lag")
 
 
+_QUARANTINED = "SELECT count(*) FROM ingest_quarantine WHERE shard = ANY($1::smallint[])"
+
+
+async def _nodes(connection: postgres.Connection) -> AsyncIterator[Finding]:
+    """Where the data plane is distributed: whether each node is there, and keeps what it takes."""
+    placed = await placement.find(connection)
+    if not placed.distributed:
+        return
+    shards = await event_log.shards(connection)
+    for node in placed.names():
+        count = sum(placed.of(shard) == node for shard in shards)
+        found = await distribution.settings_of(connection, node)
+        if isinstance(found, str):
+            text = f"does not answer, its {count} shards wait: {found}"
+            yield Finding(False, f"Postgres node {node}: {text}")
+            continue
+        weak = [f"{name} {value}" for name, value in found.items() if value in ("off", "0")]
+        text = (
+            f"{', '.join(weak)}: what it takes can be lost, or be there on one side only; set it" if weak else "is well"
+        )
+        yield Finding(not weak, f"Postgres node {node}: {count} shards, {text}")
+
+
 async def of_postgres(dsn: str, keys: Keys) -> AsyncIterator[Finding]:
     """Whether it keeps what it takes, and is the database of these keys."""
     try:
@@ -196,6 +221,8 @@ async def of_postgres(dsn: str, keys: Keys) -> AsyncIterator[Finding]:
             )
         if found := await _standbys(connection):
             yield found
+        async for finding in _nodes(connection):
+            yield finding
         try:
             installation = await postgres.installation(connection)
             MasterKeys.fitting(installation.generations, keys)
@@ -212,9 +239,10 @@ async def of_postgres(dsn: str, keys: Keys) -> AsyncIterator[Finding]:
             if tomorrow
             else "Postgres: the event log lacks tomorrow's partition: is a worker running?",
         )
-        lost = await connection.fetchval(
-            "SELECT count(*) FROM ingest_quarantine WHERE shard = ANY($1::smallint[])", list(range(installation.shards))
+        quarantined = await read_reachable(
+            connection, range(installation.shards), functools.partial(connection.fetchval, _QUARANTINED)
         )
+        lost = sum(quarantined.results)
         yield Finding(lost == 0, f"Postgres: {lost} messages in ingest_quarantine")
     finally:
         await connection.close()

@@ -9,6 +9,7 @@ call comes from says nothing: a proxy on this machine makes every caller look li
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -139,12 +140,17 @@ async def _postgres(services: Services) -> list[Metric]:
         "fleetgate_ledger_messages", "What became of every accepted message, by outcome.", labels=["outcome"]
     )
     shards = list(range(services.shards))
-    for counted in await services.postgres.fetch(_LEDGER, shards):
-        ledger.add_metric([counted["outcome"]], counted["total"])
+    stored: list[Metric] = []
+    # A counter that leaves out a node that is away would go back: then there is none.
+    with contextlib.suppress(PostgresAway):
+        for counted in await services.postgres.fetch(_LEDGER, shards):
+            ledger.add_metric([counted["outcome"]], counted["total"])
+        lost = await services.postgres.fetchval(_QUARANTINED, shards)
+        text = "Messages that could not be stored as events."
+        stored = [ledger, GaugeMetricFamily("fleetgate_quarantined_messages", text, value=lost)]
     incidents = GaugeMetricFamily("fleetgate_incidents_open", "Open incidents, by who opened them.", labels=["kind"])
     for counted in await services.postgres.fetch(_INCIDENTS):
         incidents.add_metric([counted["kind"]], counted["open"])
-    quarantined = await services.postgres.fetchval(_QUARANTINED, shards)
     webhooks = await ledgers.totals(services.postgres)
     accepted = CounterMetricFamily("fleetgate_deliveries_accepted", "Events that data connectors took over.")
     accepted.add_metric([], webhooks.accepted)
@@ -177,10 +183,9 @@ async def _postgres(services: Services) -> list[Metric]:
         ("fleetgate_cloud_connectors_held", "Of those, the ones that hold a list to confirm.", row["held"]),
         ("fleetgate_outbox_events", "Life-cycle events that wait for the log.", row["outbox"]),
         ("fleetgate_replies_deferred", "Devices whose prepared reply waits to be written.", row["replies"]),
-        ("fleetgate_quarantined_messages", "Messages that could not be stored as events.", quarantined),
     ]
     return [
-        ledger,
+        *stored,
         accepted,
         ended,
         incidents,

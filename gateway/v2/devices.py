@@ -130,8 +130,8 @@ async def read_page(
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         part = await project_view.page(connection, project_ids, filters, order, after, query.page_size + 1)
-        items = part.devices[: query.page_size]
-        reported = await project_view.reported(connection, services.shards, [device.id for device in items])
+    items = part.devices[: query.page_size]
+    reported = await project_view.reported_in_list(services.postgres, services.shards, [device.id for device in items])
     place: list[Any] = [] if part.up_to is None else [None, part.up_to]
     if len(part.devices) > len(items):
         place = [items[-1].sort_key, items[-1].id]

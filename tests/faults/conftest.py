@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stack import Stack, prepare
+from tests.faults.stack import Stack, copy_of, prepare
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ async def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def stack(tmp_path: Path, prepared: Path) -> AsyncIterator[Stack]:
     """Servers and devices; the test starts edges and workers."""
-    made = Stack(tmp_path, prepared)
+    made = Stack(tmp_path, copy_of(prepared, tmp_path))
     try:
         await made.open()
         yield made

@@ -71,13 +71,18 @@ async def prepare(folder: Path) -> None:
     server.stop()
 
 
-class Stack:
-    """What a test breaks. Its PostgreSQL starts from a copy of the `prepared` data folder."""
+def copy_of(prepared: Path, folder: Path) -> EmbeddedPostgres:
+    """A PostgreSQL that starts from a copy of the `prepared` data folder."""
+    subprocess.run(["cp", "-a", str(prepared), str(folder / "postgres")], check=True)
+    return EmbeddedPostgres(folder / "postgres")
 
-    def __init__(self, folder: Path, prepared: Path) -> None:
-        subprocess.run(["cp", "-a", str(prepared), str(folder / "postgres")], check=True)
+
+class Stack:
+    """What a test breaks, around a migrated PostgreSQL."""
+
+    def __init__(self, folder: Path, server: Any) -> None:
         self.folder = folder
-        self.postgres = EmbeddedPostgres(folder / "postgres")
+        self.postgres = server
         self.valkey = EmbeddedValkey(folder / "valkey", port=free_port())
         self.url = f"http://127.0.0.1:{free_port()}"
         self.redis_url = self.valkey.url

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.stack import Load, Process, Stack, assert_stored_once
+from tests.faults.stack import Load, Process, Stack, assert_stored_once, copy_of
 
 REQUEST_TIMEOUT_S = 1
 CONNECTIONS = 10_000
@@ -138,7 +138,8 @@ async def test_bodies_that_do_not_fit(hostile: Stack, body: bytes, wanted: int) 
 @pytest.fixture(scope="module")
 async def hostile(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> AsyncIterator[Stack]:
     """One stack for many small attacks."""
-    made = Stack(tmp_path_factory.mktemp("hostile"), prepared)
+    folder = tmp_path_factory.mktemp("hostile")
+    made = Stack(folder, copy_of(prepared, folder))
     await made.open(1)
     await made.edge()
     await made.worker()

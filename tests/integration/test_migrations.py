@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from gateway.cli.local.embedded import EmbeddedPostgres
-from schemas import ids, postgres
+from schemas import distribution, ids, placement, postgres
 from schemas.postgres import Connection
 from schemas.settings import SettingsError
 from tests.conftest import MASTER_KEY, SHARDS
@@ -308,4 +308,13 @@ async def test_migrations_of_before_there_were_checksums_get_theirs(empty: str) 
     assert (await postgres.installation(connection)).shards == SHARDS
     assert await migrate(connection) == []
     assert await connection.fetch("SELECT name, sha256 FROM migrations ORDER BY name") == kept
+    await connection.close()
+
+
+async def test_a_database_without_the_extension_is_not_distributed(dsn: str) -> None:
+    """A sentence says what is missing; tests/citus has the rest, on a cluster."""
+    connection = await postgres.connect(dsn, "tests")
+    with pytest.raises(SettingsError, match="has no extension citus"):
+        await distribution.distribute(connection)
+    assert not (await placement.find(connection)).distributed
     await connection.close()

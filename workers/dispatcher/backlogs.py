@@ -7,11 +7,14 @@ more, and each that a window brings is one fewer. One that keeps up has no backl
 A new owner begins anew, and until it has counted a backlog of millions (which takes minutes) it knows of a part only.
 """
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from uuid import UUID
 
-from schemas.postgres import PostgresAway
+from schemas.placement import Placement
+from schemas.postgres import Connection, PostgresAway
 from workers.dispatcher import store
 from workers.dispatcher.connector import Connector
 from workers.dispatcher.reading import EventLog, Span
@@ -30,11 +33,14 @@ LATE_S = 2.0
 class Backlogs:
     """Looks after the connectors of this process."""
 
-    def __init__(self, session: Session, event_log: EventLog, roster: Roster, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, session: Session, event_log: EventLog, roster: Roster, clock: Callable[[], float], placement: Placement
+    ) -> None:
         self._session = session
         self._log = event_log
         self._roster = roster
         self._clock = clock
+        self._placement = placement
         self._uncounted: dict[Connector, list[Span]] = {}
         """What is still to be counted of those that are behind."""
 
@@ -83,23 +89,39 @@ class Backlogs:
 
     async def _count(self) -> None:
         until = time.monotonic() + COUNTING_S
+        away: dict[Connector, list[Span]] = {}
         while self._uncounted and time.monotonic() < until:
             connector = next(iter(self._uncounted))
-            spans = self._uncounted.pop(connector)
+            spans = {span.shard: span for span in self._uncounted.pop(connector)}
             wanted = sorted(connector.target.event_types)
             limit = max(1, COUNTED // len(spans))
             connection = await self._session.get()
-            counted = await self._log.count(connection, connector.project_id, spans, limit, wanted)
+            count = functools.partial(self._slice, connection, connector.project_id, spans, limit, wanted)
+            found = await self._placement.read(spans, count, alone=True)
             if connector.unread is None:
                 continue
+            counted = {shard: of_shard for each in found.results for shard, of_shard in each.items()}
             connector.unread += sum(events for events, _ in counted.values())
             left = [
                 span._replace(low=last + 1)
-                for span in spans
+                for span in spans.values()
                 if (last := counted.get(span.shard, (0, None))[1]) is not None
             ]
-            if left and not connector.closed:
-                self._uncounted[connector] = left
+            unread = [span for span in spans.values() if span.shard not in found.shards]
+            if (left or unread) and not connector.closed:
+                (self._uncounted if left else away)[connector] = left + unread
+        self._uncounted |= away
+
+    async def _slice(
+        self,
+        connection: Connection,
+        project: UUID,
+        spans: Mapping[int, Span],
+        limit: int,
+        wanted: Sequence[str],
+        shards: list[int],
+    ) -> dict[int, tuple[int, int | None]]:
+        return await self._log.count(connection, project, [spans[shard] for shard in shards], limit, wanted)
 
     def _known(self, connector: Connector) -> tuple[int, datetime | None]:
         """How many events are ahead, and since when; nothing while they are on their way."""

@@ -13,6 +13,7 @@ from aiohttp.abc import AbstractResolver
 from schemas import postgres
 from schemas.egress import EgressPolicy
 from schemas.metrics import Metrics
+from schemas.placement import ONE_POSTGRES, Placement
 from schemas.postgres import PostgresAway
 from schemas.redis import Redis
 from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS
@@ -66,6 +67,7 @@ class Dispatcher:
         tls: SSLContext | None = None,
         resolver: AbstractResolver | None = None,
         checkpoint: Checkpoint = lambda _: None,
+        placement: Placement = ONE_POSTGRES,
     ) -> None:
         """`redis` is where flushers tell of new events; without it the log is asked all the time."""
         self._settings = settings
@@ -76,6 +78,7 @@ class Dispatcher:
         self._tls = tls
         self._resolver = resolver
         self._checkpoint = checkpoint
+        self._placement = placement
         policy = EgressPolicy(settings.egress_allow, http=settings.egress_http)
         self._policy = policy
         self._slots: set[int] = set()
@@ -126,7 +129,7 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run all loops until `stop` is set and every slot is handed over. A loop that dies ends the process."""
-        settings, roster, clock = self._settings, self.roster, self._clock
+        settings, roster, clock, placement = self._settings, self.roster, self._clock, self._placement
         pool = await postgres.create_pool(settings.postgres_dsn, "dispatcher", POOL)
         client = Client(
             Dialer(self._policy, self._resolver, self._tls, settings.delivery_timeout_s / 2),
@@ -156,15 +159,18 @@ class Dispatcher:
             clock=clock,
             checkpoint=self._checkpoint,
         )
-        feeder = Feeder(event_log, dsn, roster, lanes.pump, requesting.spawn, clock)
-        news = News(self._redis)
-        tail = Tail(event_log, Session(dsn, "dispatcher tail", by_index), roster, news, lanes.pump, clock)
-        jobs = Jobs(Session(dsn, "dispatcher jobs", by_index), roster)
-        kept = Backlogs(Session(dsn, "dispatcher backlogs", by_index), event_log, roster, clock)
+        feeder = Feeder(event_log, dsn, roster, lanes.pump, requesting.spawn, clock, placement)
+        news = [News(self._redis) for _ in placement.every()]
+        tails = [
+            Tail(event_log, Session(dsn, "dispatcher tail", by_index), roster, told, lanes.pump, clock, shards)
+            for told, shards in zip(news, placement.every(), strict=True)
+        ]
+        jobs = Jobs(Session(dsn, "dispatcher jobs", by_index), roster, alone=placement.distributed)
+        kept = Backlogs(Session(dsn, "dispatcher backlogs", by_index), event_log, roster, clock, placement)
         test_events = TestEvents(pool, roster, self.configurations, lanes, notes, clock)
         surplus_sweep = SurplusSweep(pool, roster, settings.connector_waiting_max)
         self.sweep = sweep = FailingSweep(pool, roster, lanes.pump, self._metrics, clock)
-        self.stalls = stalled = StallSweep(pool, roster, lanes, self._metrics, clock)
+        self.stalls = stalled = StallSweep(pool, roster, lanes, self._metrics, clock, placement)
 
         def on_notification(served: bool) -> None:
             jobs.wake()
@@ -180,6 +186,7 @@ class Dispatcher:
             on_notification,
             clock=clock,
             generation=self._generation,
+            placement=placement,
         )
 
         async def write_notes() -> None:
@@ -191,8 +198,9 @@ class Dispatcher:
             async with asyncio.TaskGroup() as group:
                 requests = group.create_task(requesting.run(), name="dispatcher requests")
                 group.create_task(governor.run(ending, lanes.raised), name="dispatcher governor")
-                group.create_task(news.run(ending), name="dispatcher news")
-                group.create_task(tail.run(ending), name="dispatcher tail")
+                for told, tail in zip(news, tails, strict=True):
+                    group.create_task(told.run(ending), name="dispatcher news")
+                    group.create_task(tail.run(ending), name="dispatcher tail")
                 group.create_task(refresher.run(ending), name="dispatcher roster")
                 group.create_task(feeder.run(ending), name="dispatcher feeder")
                 group.create_task(test_events.run(ending), name="dispatcher tests")
@@ -217,6 +225,8 @@ class Dispatcher:
         finally:
             await client.close()
             await feeder.close()
-            for loop in (tail, commits, jobs, kept):
+            for tail in tails:
+                await tail.close()
+            for loop in (commits, jobs, kept):
                 await loop.close()
             await pool.close()

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
+from schemas.placement import Placement
 from schemas.postgres import PostgresAway
 from workers.dispatcher import store
 from workers.dispatcher.connector import Connector
@@ -44,6 +45,7 @@ class Feeder:
         pump: Callable[[Connector], None],
         spawn: Spawn,
         clock: Callable[[], float],
+        placement: Placement,
     ) -> None:
         self._log = log
         self._rows = Session(dsn, "dispatcher queues", by_index)
@@ -54,6 +56,7 @@ class Feeder:
         self._pump = pump
         self._spawn = spawn
         self._clock = clock
+        self._placement = placement
         self._due = asyncio.Event()
 
     def look(self, connector: Connector) -> None:
@@ -104,13 +107,21 @@ class Feeder:
 
     async def _read_window(self, connector: Connector, session: Session) -> None:
         cursors = connector.queue.cursors
-        spans = [
-            Span(shard, cursor.read, cursor.tail.seq, cursor.stored_at)
+        spans = {
+            shard: Span(shard, cursor.read, cursor.tail.seq, cursor.stored_at)
             for shard, cursor in cursors.items()
             if not cursor.live and cursor.read < cursor.tail.seq
-        ]
+        }
         limit = max(WINDOW_OF_SHARD_MIN, WINDOW // max(1, len(spans)))
-        events = await self._log.read_window(await session.get(), connector.project_id, spans, limit)
+        connection = await session.get()
+        found = await self._placement.read(
+            spans,
+            lambda shards: self._log.read_window(
+                connection, connector.project_id, [spans[shard] for shard in shards], limit
+            ),
+            alone=True,
+        )
+        events = [event for read in found.results for event in read]
         counts = dict.fromkeys(cursors, 0)
         last = dict.fromkeys(cursors, 0)
         for event in events:
@@ -120,7 +131,9 @@ class Feeder:
                 connector.queue.offer(event)
                 connector.pass_unread(-1)
         connector.catching_up = limit in counts.values()
-        for span in spans:
+        for span in spans.values():
+            if span.shard not in found.shards:
+                continue
             full = counts[span.shard] == limit
             cursors[span.shard].fall_behind(last[span.shard] + 1 if full else span.high)
             self._roster.joining[cursors[span.shard]] = connector
@@ -136,6 +149,7 @@ class Feeder:
             loaded,
             store.moment(now_s),
             DUE_MAX,
+            self._placement,
         )
         by_id = {connector.id: connector for connector in connectors}
         counts = dict.fromkeys(by_id, 0)

@@ -29,8 +29,10 @@ RETRY_S = 0.25
 class Jobs:
     """Works on the jobs of this process's connectors."""
 
-    def __init__(self, session: Session, roster: Roster) -> None:
+    def __init__(self, session: Session, roster: Roster, *, alone: bool) -> None:
+        """`alone` says whether a statement may look at one shard only."""
         self._session = session
+        self._alone = alone
         self._roster = roster
         self._told = asyncio.Event()
 
@@ -68,7 +70,14 @@ class Jobs:
             if slot_of(connector_id) not in self._roster.slots:
                 continue
             began = time.monotonic()
-            done = await slices.work(connection, job_id, connector_id)
+            try:
+                done = await slices.work(connection, job_id, connector_id, alone=self._alone)
+            except PostgresAway as error:
+                # One that reads of a node that is away waits for it, and holds up no others.
+                if connection.is_closed():
+                    raise
+                logs.event(log, logging.WARNING, "job_deferred", connector=connector_id, job=job_id, cause=str(error))
+                continue
             if done.ended:
                 logs.event(log, logging.INFO, "job_done", connector=connector_id, job=job_id)
             worked = worked or done.worked

@@ -5,11 +5,12 @@ statement of its own. A statement on events names the shards it goes to; which o
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from schemas.device_models import DeviceModels
+from schemas.placement import AWAY_S, Placement
 from schemas.postgres import Connection, Executor
 from workers.dispatcher.body import Event
 from workers.dispatcher.delivery import Delivery
@@ -135,12 +136,19 @@ class EventLog:
         return [Event(*row, *models.get(row["device_id"], (None, None))) for row in ordered]
 
     async def read_due(
-        self, executor: Executor, connector_ids: Sequence[str], loaded: Sequence[int], now: datetime, limit: int
+        self,
+        executor: Executor,
+        connector_ids: Sequence[str],
+        loaded: Sequence[int],
+        now: datetime,
+        limit: int,
+        placement: Placement,
     ) -> list[Due]:
         """The first rows of each connector in the order of their times, but those that are `loaded`.
 
         None of a connector that was disabled and enabled again until what it owed before has been dropped (a job).
-        A synchronized event that the log has dropped is read from `device_reported`, with the labels of today.
+        A synchronized event that the log has dropped is read from `device_reported`, with the labels of today. Rows
+        whose event lies on a node that is away wait for it.
         """
         rows = await executor.fetch(
             """SELECT w.id, w.connector_id, w.cause, w.attempts, w.owed_since, w.next_at, w.due, w.body::text AS body,
@@ -149,7 +157,8 @@ class EventLog:
                 CROSS JOIN LATERAL (
                       SELECT *, next_at <= $2 OR next_at > $2 + make_interval(secs => $5) AS due
                         FROM waiting_deliveries
-                       WHERE connector_id = c.id AND id <> ALL ($3) ORDER BY connector_id, next_at LIMIT $4) w
+                       WHERE connector_id = c.id AND id <> ALL ($3) AND (seq = 0 OR shard <> ALL ($6::smallint[]))
+                       ORDER BY connector_id, next_at LIMIT $4) w
                 WHERE NOT EXISTS (SELECT FROM connector_jobs
                                    WHERE connector_id = c.id AND state = 'RUNNING' AND waiting_id > 0)
                 ORDER BY w.connector_id, w.next_at""",
@@ -158,12 +167,28 @@ class EventLog:
             loaded,
             limit,
             _CLOCK_JUMPED_S,
+            placement.away(),
         )
         wanted = [row for row in rows if row["due"] and row["seq"]]
-        found = {(event.shard, event.seq): event for event in await self._at(executor, wanted)}
-        dropped = [row for row in wanted if row["device_id"] is not None and _place(row) not in found]
-        found |= {(event.shard, event.seq): event for event in await self._reported(executor, dropped)}
-        return [_due(row, found.get(_place(row))) for row in rows]
+        read = await placement.read(
+            {row["shard"] for row in wanted},
+            lambda shards: self._stored(executor, [row for row in wanted if row["shard"] in shards]),
+        )
+        found = {(event.shard, event.seq): event for events in read.results for event in events}
+        again = now + timedelta(seconds=AWAY_S)
+        return [
+            _due(row, found.get(_place(row)))
+            if not row["seq"] or row["shard"] in read.shards
+            else Due(row["connector_id"], again.timestamp(), None)
+            for row in rows
+        ]
+
+    async def _stored(self, executor: Executor, places: Sequence[Any]) -> list[Event]:
+        """The events at these places, as the log has them or what devices reported last."""
+        events = await self._at(executor, places)
+        found = {(event.shard, event.seq) for event in events}
+        dropped = [row for row in places if row["device_id"] is not None and _place(row) not in found]
+        return events + await self._reported(executor, dropped)
 
     async def _at(self, executor: Executor, places: Sequence[Any]) -> list[Event]:
         """The events at these places, as far as the log still has them."""
@@ -188,9 +213,8 @@ class EventLog:
         rows = await executor.fetch(
             """SELECT r.shard, r.seq, r.stored_at, r.type, r.device_id, r.ts, r.data::text AS data
                  FROM unnest($1::smallint[], $2::uuid[], $3::bigint[]) AS p (shard, device_id, seq)
-                CROSS JOIN LATERAL (
-                      SELECT * FROM device_reported WHERE shard = p.shard AND shard = ANY($1)
-                         AND device_id = p.device_id AND seq = p.seq LIMIT 1) r""",
+                 JOIN device_reported r ON r.shard = p.shard AND r.device_id = p.device_id AND r.seq = p.seq
+                WHERE r.shard = ANY($1)""",
             [row["shard"] for row in places],
             [row["device_id"] for row in places],
             [row["seq"] for row in places],

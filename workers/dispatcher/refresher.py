@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas import event_log, logs, signing_keys
+from schemas.placement import Placement
 from schemas.postgres import Connection, PostgresAway
 from schemas.secrets import Vault
 from schemas.signing import SigningKey
@@ -46,6 +47,7 @@ class Refresher:
         *,
         clock: Callable[[], float],
         generation: Callable[[], int],
+        placement: Placement,
     ) -> None:
         """`on_notification` is called when somebody changed a connector or put work into its queue, with whether it is
         served here.
@@ -57,6 +59,7 @@ class Refresher:
         self._on_notification = on_notification
         self._clock = clock
         self._generation = generation
+        self._placement = placement
         self._read_in = generation()
         """The generation of Postgres (see `workers.postgres_history`) in which all this was read."""
         self._session = Session(dsn, "dispatcher roster", self._listen)
@@ -107,8 +110,12 @@ class Refresher:
             self._read_in = generation
         if not roster.shards:
             since = store.moment(self._clock()) - CLOCK_SLACK
-            heads = await event_log.heads(connection, await event_log.shards(connection))
-            roster.shards = {shard: Shard(shard, head, since) for shard, head in heads.items()}
+            found = await self._placement.read(
+                await event_log.shards(connection), lambda shards: event_log.heads(connection, shards)
+            )
+            roster.shards = {
+                shard: Shard(shard, head, since) for heads in found.results for shard, head in heads.items()
+            }
         active = await store.active(connection)
         for connector in list(roster.connectors.values()):
             known = active.get(connector.id)
@@ -132,8 +139,11 @@ class Refresher:
         rows = await store.take_over(connection, connector_ids, store.moment(self._clock()))
         cursors: dict[str, dict[int, Cursor]] = {}
         for place in await store.positions(connection, connector_ids):
-            cursor = Cursor(place["seq"], place["stored_at"], self._roster.shards[place["shard"]])
-            cursors.setdefault(place["connector_id"], {})[place["shard"]] = cursor
+            shard, seq, stored_at = place["shard"], place["seq"], place["stored_at"]
+            # A shard whose node was away is read from the farthest place that a connector has come to.
+            tail = self._roster.shards.setdefault(shard, Shard(shard, seq, stored_at))
+            cursor = Cursor(seq, stored_at, tail)
+            cursors.setdefault(place["connector_id"], {})[shard] = cursor
         for row in rows:
             target = self._configurations.target(row)
             if target is None or slot_of(row["id"]) not in self._roster.slots:

@@ -31,8 +31,8 @@ class Slice(NamedTuple):
     ended: bool = False
 
 
-async def work(connection: Connection, job_id: int, connector_id: str) -> Slice:
-    """Do the next slice of a job."""
+async def work(connection: Connection, job_id: int, connector_id: str, *, alone: bool = False) -> Slice:
+    """Do the next slice of a job. With `alone` each statement looks at the log of one shard."""
     async with connection.transaction():
         connector = await connection.fetchrow(
             "SELECT id, project_id FROM data_connectors WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED", connector_id
@@ -43,11 +43,11 @@ async def work(connection: Connection, job_id: int, connector_id: str) -> Slice:
         if connector is None or job is None:
             return Slice(worked=False)
         if job["kind"] == "drop":
-            ended = await _drop(connection, connector, job)
+            ended = await _drop(connection, connector, job, alone=alone)
         elif await _is_full(connection, connector_id):
             return Slice(worked=False)
         elif job["kind"] == "replay":
-            ended = await _replay(connection, connector, job)
+            ended = await _replay(connection, connector, job, alone=alone)
         else:
             ended = await _synchronize(connection, connector, job)
         if ended:
@@ -89,7 +89,7 @@ async def _end(connection: Connection, job: Any) -> None:
 # What a disabled connector owed ------------------------------------------------------------------------------
 
 
-async def _drop(connection: Connection, connector: Any, job: Any) -> bool:
+async def _drop(connection: Connection, connector: Any, job: Any, *, alone: bool) -> bool:
     """First the rows that waited, since those of a connector that is active again are read only without them."""
     if job["waiting_id"]:
         dropped: int = await connection.fetchval(
@@ -107,11 +107,16 @@ async def _drop(connection: Connection, connector: Any, job: Any) -> bool:
         await _count(connection, job, accepted=0, dropped=dropped, events=dropped, passed=0)
         return False
     spans = await _spans(connection, job)
-    looked = await connection.fetch(
+    looked = await _look(
+        connection,
         f"""WITH looked AS MATERIALIZED ({_LOOKED})
             SELECT shard, count(*) AS looked, max(seq) AS last, count(*) FILTER (WHERE {_OF_TYPE}) AS events
               FROM looked GROUP BY shard""",
-        *_arguments(connector, job, spans),
+        spans,
+        connector["project_id"],
+        _limit(spans),
+        job["event_types"],
+        alone=alone,
     )
     dropped, (passed, left) = sum(row["events"] for row in looked), await _pass(connection, job, spans, looked)
     await _count(connection, job, accepted=dropped, dropped=dropped, events=dropped, passed=passed)
@@ -121,11 +126,12 @@ async def _drop(connection: Connection, connector: Any, job: Any) -> bool:
 # Putting into the queue --------------------------------------------------------------------------------------
 
 
-async def _replay(connection: Connection, connector: Any, job: Any) -> bool:
+async def _replay(connection: Connection, connector: Any, job: Any, *, alone: bool) -> bool:
     if not job["total"]:
-        await _narrow(connection, connector, job)
+        await _narrow(connection, connector, job, alone=alone)
     spans = await _spans(connection, job)
-    looked = await connection.fetch(
+    looked = await _look(
+        connection,
         f"""WITH looked AS MATERIALIZED ({_LOOKED}), owed AS (
                 INSERT INTO waiting_deliveries
                        (connector_id, shard, seq, stored_at, cause, owed_since, next_at, device_id)
@@ -135,10 +141,14 @@ async def _replay(connection: Connection, connector: Any, job: Any) -> bool:
             SELECT shard, count(*) AS looked, max(seq) AS last,
                    (SELECT count(*) FROM owed WHERE owed.shard = looked.shard) AS events
               FROM looked GROUP BY shard""",
-        *_arguments(connector, job, spans),
+        spans,
+        connector["project_id"],
+        _limit(spans),
+        job["event_types"],
         connector["id"],
         job["start_at"],
         job["end_at"],
+        alone=alone,
     )
     owed, (passed, left) = sum(row["events"] for row in looked), await _pass(connection, job, spans, looked)
     await _count(connection, job, accepted=owed, dropped=0, events=owed, passed=passed)
@@ -216,10 +226,20 @@ async def _spans(connection: Connection, job: Any) -> list[Any]:
     )
 
 
-async def _narrow(connection: Connection, connector: Any, job: Any) -> None:
+async def _look(connection: Connection, statement: str, spans: list[Any], *arguments: Any, alone: bool) -> list[Any]:
+    """The rows of a statement about spans; about each by itself with `alone`."""
+    rows: list[Any] = []
+    for some in [[span] for span in spans] if alone else [spans]:
+        columns = ([span[name] for span in some] for name in ("shard", "low", "high", "since"))
+        rows += await connection.fetch(statement, *columns, *arguments)
+    return rows
+
+
+async def _narrow(connection: Connection, connector: Any, job: Any, *, alone: bool) -> None:
     """Let the spans begin with the project's first events in them, so that progress means something."""
     spans = await _spans(connection, job)
-    first = await connection.fetch(
+    first = await _look(
+        connection,
         """SELECT e.shard, e.seq
              FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS s (shard, low, high, since)
             CROSS JOIN LATERAL (
@@ -227,21 +247,14 @@ async def _narrow(connection: Connection, connector: Any, job: Any) -> None:
                    WHERE project_id = $5 AND shard = s.shard AND shard = ANY($1) AND seq >= s.low AND seq < s.high
                      AND stored_at >= s.since
                    ORDER BY project_id, shard, seq LIMIT 1) e""",
-        *_arguments(connector, job, spans)[:5],
+        spans,
+        connector["project_id"],
+        alone=alone,
     )
     low = {row["shard"]: row["seq"] for row in first}
     await _move(connection, job, low, [span["shard"] for span in spans if span["shard"] not in low])
     total = sum(span["high"] - low[span["shard"]] for span in spans if span["shard"] in low)
     await connection.execute("UPDATE connector_jobs SET total = $2 WHERE id = $1", job["id"], total)
-
-
-def _arguments(connector: Any, job: Any, spans: list[Any]) -> list[Any]:
-    return [
-        *([span[name] for span in spans] for name in ("shard", "low", "high", "since")),
-        connector["project_id"],
-        _limit(spans),
-        job["event_types"],
-    ]
 
 
 def _limit(spans: list[Any]) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from schemas import logs
 from schemas.metrics import Metrics
+from schemas.placement import Placement
 from schemas.postgres import Pool
 from workers.dispatcher import store
 from workers.dispatcher.connector import Connector
@@ -37,6 +38,7 @@ class StallSweep:
         lanes: Lanes,
         metrics: Metrics,
         clock: Callable[[], float],
+        placement: Placement,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
@@ -44,6 +46,7 @@ class StallSweep:
         self._lanes = lanes
         self._metrics = metrics
         self._clock = clock
+        self._placement = placement
         self._monotonic = monotonic
         self._resting: dict[Connector, tuple[int, float]] = {}
         """How much each had begun when it was first seen at rest, and when that was."""
@@ -53,7 +56,10 @@ class StallSweep:
         return [connector for connector in self._roster.connectors.values() if self._lanes.overlooked(connector)]
 
     async def sweep(self) -> None:
-        """Find, count, tell and wake those that stand still."""
+        """Find, count, tell and wake those that stand still; while a node is away nobody can say which do."""
+        if self._placement.away():
+            self._resting = {}
+            return
         now = self._monotonic()
         idle = [c for c in self._roster.connectors.values() if not (c.leaving or c.pace.paused(now))]
         overdue = await self._overdue([c for c in idle if not (c.lanes or c.queue.has_work())])

@@ -70,9 +70,10 @@ async def take_over(connection: Connection, connector_ids: Iterable[str], now: d
 
 
 async def positions(executor: Executor, connector_ids: Iterable[str]) -> list[Any]:
-    """(connector_id, shard, seq, stored_at) of each."""
+    """(connector_id, shard, seq, stored_at) of each, those that are far first."""
     return await executor.fetch(
-        "SELECT connector_id, shard, seq, stored_at FROM connector_positions WHERE connector_id = ANY($1)",
+        """SELECT connector_id, shard, seq, stored_at FROM connector_positions
+            WHERE connector_id = ANY($1) ORDER BY seq DESC""",
         list(connector_ids),
     )
 

@@ -3,19 +3,20 @@
 While there is something new it asks every 20 ms how far each shard is, and reads what is new of the projects that have
 connectors here; else it waits to be told (see `news`), and asks now and then. A connector whose queue is full leaves
 the tail and reads windows of its own (see `feeder`); it joins again where the two meet. It joins only here, between two
-reads, so a read that is under way was made for all who are given its events.
+reads, so a read that is under way was made for all who are given its events. Where the data plane is distributed each
+of its nodes has a tail, so that one that is away stops no others.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 
 from schemas import event_log, logs
 from schemas.postgres import PostgresAway
 from workers.dispatcher.body import Event
 from workers.dispatcher.connector import Connector
-from workers.dispatcher.cursors import CLOCK_SLACK, Cursor
+from workers.dispatcher.cursors import CLOCK_SLACK, Cursor, Shard
 from workers.dispatcher.news import News
 from workers.dispatcher.queue import FRESH_MAX
 from workers.dispatcher.reading import EventLog, Span
@@ -50,16 +51,19 @@ class Tail:
         news: News,
         pump: Callable[[Connector], None],
         clock: Callable[[], float],
+        shards: Collection[int] | None = None,
     ) -> None:
+        """`shards` are those that it follows; all without."""
         self._log = log
         self._news = news
         self._session = session
         self._roster = roster
         self._pump = pump
         self._clock = clock
+        self._only = shards
 
     def __repr__(self) -> str:
-        return f"<Tail {list(self._roster.shards.values())}>"
+        return f"<Tail {list(self._shards().values())}>"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the log until `stop` is set. A Postgres that is away is asked again."""
@@ -84,14 +88,14 @@ class Tail:
         """Hand out what is new."""
         connection = await self._session.get()
         since = moment(self._clock()) - CLOCK_SLACK
-        shards = self._roster.shards
+        shards = self._shards()
         heads = await event_log.heads(connection, shards)
         if any(heads[shard.shard] < shard.seq for shard in shards.values()):
             logs.event(logger, logging.ERROR, "log_went_back", heads=heads)
             self._roster.forget()
             self._roster.outdated.set()
             return Found.ALL
-        self._join()
+        self._join(shards)
         spans = [
             Span(shard.shard, shard.seq, min(heads[shard.shard], shard.seq + READ_MAX), shard.stored_at)
             for shard in shards.values()
@@ -114,9 +118,15 @@ class Tail:
             self._pump(connector)
         return Found.SOME if any(heads[span.shard] > span.high for span in spans) else Found.ALL
 
-    def _join(self) -> None:
+    def _shards(self) -> dict[int, Shard]:
+        shards, only = self._roster.shards, self._only
+        return {shard: place for shard, place in shards.items() if only is None or shard in only}
+
+    def _join(self, shards: Collection[int]) -> None:
         """Let those who have read up to here follow from here."""
-        for cursor in [cursor for cursor in self._roster.joining if cursor.read == cursor.tail.seq]:
+        for cursor in [
+            cursor for cursor in self._roster.joining if cursor.read == cursor.tail.seq and cursor.tail.shard in shards
+        ]:
             del self._roster.joining[cursor]
             cursor.live = True
 

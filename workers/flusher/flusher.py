@@ -1,7 +1,7 @@
 """Flushes some shards together: one read, one transaction, one trim for all of them.
 
 A transaction costs the same whether it moves one shard or ten, so shards that are quiet cost those that are busy
-nothing. Where shards lie on several servers those of one flusher should lie on the same.
+nothing. Where shards lie on several nodes those of one flusher lie on the same (see `lanes`).
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from schemas import logs, replies
 from schemas.metrics import Metrics
+from schemas.placement import ONE_POSTGRES, Placement
 from schemas.postgres import Connection, Pool
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
@@ -42,6 +43,7 @@ class Flusher:
         settings: WorkerSettings,
         history: PostgresHistory,
         checkpoint: Checkpoint = lambda _: None,
+        placement: Placement = ONE_POSTGRES,
     ) -> None:
         self.positions: dict[int, Position] = {}
         """Of each open shard."""
@@ -60,7 +62,7 @@ class Flusher:
         self._one_at_a_time = asyncio.Lock()
         self._gone_at = 0.0
         models = Models(Limits(settings.state_keys_max, settings.state_bytes_max))
-        self._storing = Storing(pool, models, checkpoint)
+        self._storing = Storing(pool, models, checkpoint, distributed=placement.distributed)
 
     def __repr__(self) -> str:
         return f"<Flusher {self.positions}>"

@@ -2,7 +2,9 @@
 
 A few lanes flush side by side: while one waits for Postgres another decodes and merges. The shards of a worker are
 spread over them evenly, so however many there are, a worker has this many reads and transactions under way and no more.
-On a Redis Cluster, where one call cannot read several shards, each shard has a lane of its own.
+On a Redis Cluster, where one call cannot read several shards, each shard has a lane of its own. Where the data plane
+is distributed, the shards of a lane lie on one node, so that a node that is away stops no others, and a transaction
+has one to commit on.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ from collections.abc import Collection
 from redis.asyncio.cluster import RedisCluster
 
 from schemas.metrics import Metrics
+from schemas.placement import ONE_POSTGRES, Placement
 from schemas.postgres import Pool
 from schemas.redis import Redis
 from schemas.settings import WorkerSettings
@@ -118,20 +121,27 @@ class Lanes:
         shards: int,
         history: PostgresHistory,
         checkpoint: Checkpoint,
+        placement: Placement = ONE_POSTGRES,
     ) -> None:
-        count = shards if isinstance(redis, RedisCluster) else min(shards, LANES)
+        count = shards if isinstance(redis, RedisCluster) else max(1, min(shards, LANES) // len(placement.names()))
         self._pool = pool
-        self._lanes = [
-            Lane(Flusher(pool, redis, metrics, settings, history, checkpoint), settings.flush_interval_s)
-            for _ in range(count)
-        ]
+        self._placement = placement
+        self._of_node = {
+            node: [
+                Lane(Flusher(pool, redis, metrics, settings, history, checkpoint, placement), settings.flush_interval_s)
+                for _ in range(count)
+            ]
+            for node in placement.names()
+        }
+        self._lanes = [lane for lanes in self._of_node.values() for lane in lanes]
 
     def __repr__(self) -> str:
         return f"<Lanes {self._lanes}>"
 
     async def own(self, shard: int, done: asyncio.Event) -> None:
-        """Flush a shard in the lane that has the fewest, until `done` is set."""
-        await min(self._lanes, key=lambda lane: len(lane.shards)).own(shard, done)
+        """Flush a shard in the lane of its node that has the fewest, until `done` is set."""
+        lanes = self._of_node[self._placement.of(shard)]
+        await min(lanes, key=lambda lane: len(lane.shards)).own(shard, done)
 
     async def take_outbox(self) -> None:
         """Store what others handed over for the shards that are flushed here."""

@@ -144,8 +144,8 @@ async def _update(connection: Connection, packed: list[bytes]) -> None:
                state_at = excluded.state_at, floor_at = excluded.floor_at, offline = false,
                last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at),
                check_at = CASE
-                   WHEN s.offline
-                     OR s.check_at < excluded.last_seen_at + (excluded.check_at - excluded.last_seen_at) / 5
+                   WHEN s.offline OR NOT isfinite(s.check_at) THEN excluded.check_at
+                   WHEN s.check_at - excluded.last_seen_at < (excluded.check_at - excluded.last_seen_at) / 5
                    THEN excluded.check_at ELSE s.check_at END,
                message_seq = coalesce(excluded.message_seq, s.message_seq),
                message_stored_at = coalesce(excluded.message_stored_at, s.message_stored_at),

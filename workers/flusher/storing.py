@@ -9,6 +9,7 @@ from typing import NamedTuple
 import asyncpg
 
 from schemas import logs
+from schemas.distribution import two_phases
 from schemas.outcomes import Stored
 from schemas.postgres import PARTITIONS_AHEAD_DAYS, Connection, Pool
 from workers.checkpoints import Checkpoint
@@ -52,10 +53,11 @@ class Result(NamedTuple):
 class Storing:
     """Stores batches, one at a time."""
 
-    def __init__(self, pool: Pool, models: Models, checkpoint: Checkpoint) -> None:
+    def __init__(self, pool: Pool, models: Models, checkpoint: Checkpoint, *, distributed: bool) -> None:
         self._pool = pool
         self._models = models
         self._checkpoint = checkpoint
+        self._distributed = distributed
 
     def __repr__(self) -> str:
         return f"<Storing {self._models!r}>"
@@ -82,13 +84,15 @@ class Storing:
     async def _transact(self, batch: Batch, positions: Mapping[int, Position], handed_over: Collection[int]) -> Result:
         outcomes: Outcomes = Counter()
         async with self._pool.acquire() as connection, connection.transaction():
-            next_seq, moment = await _lock(connection, positions)
+            next_seq, moment = await _lock(connection, positions, distributed=self._distributed)
             rows = Rows(next_seq, moment)
             await merge(connection, batch.messages, self._models, rows, outcomes)
             if handed_over:
                 await rows.take_outbox(connection, handed_over, OUTBOX_MAX)
             self._checkpoint("before_copy")
             await rows.write(connection)
+            if self._distributed and not rows.packed:
+                await two_phases(connection)
             for quarantined in batch.quarantined:
                 outcomes[quarantined.shard, Stored.QUARANTINED] += 1
             if batch.quarantined:
@@ -140,17 +144,25 @@ class Storing:
         return batch._replace(messages=good, quarantined=bad)
 
 
-async def _lock(connection: Connection, positions: Mapping[int, Position]) -> tuple[dict[int, int], datetime]:
+_HELD = """
+    SELECT shard, stream_offset, next_seq, clock_timestamp() AS moment FROM shards
+     WHERE shard = ANY($1::smallint[]) ORDER BY shard FOR NO KEY UPDATE
+"""
+# By reading, Citus locks rows of one shard only; and what a write returns knows no time.
+_HELD_BY_WRITING = """
+    UPDATE shards SET next_seq = next_seq WHERE shard = ANY($1::smallint[]) RETURNING shard, stream_offset, next_seq
+"""
+
+
+async def _lock(
+    connection: Connection, positions: Mapping[int, Position], *, distributed: bool
+) -> tuple[dict[int, int], datetime]:
     """Hold these shards until the transaction ends: the number of each one's next event, and the time.
 
     It is that of Postgres, by which partitions are made, so that no worker's clock leads out of them. Raises
     LostShardsError for shards that another flushed, or that lie in a Postgres at an earlier point.
     """
-    rows = await connection.fetch(
-        """SELECT shard, stream_offset, next_seq, clock_timestamp() AS moment FROM shards
-            WHERE shard = ANY($1::smallint[]) ORDER BY shard FOR NO KEY UPDATE""",
-        list(positions),
-    )
+    rows = await connection.fetch(_HELD_BY_WRITING if distributed else _HELD, list(positions))
     held = {
         row["shard"]: row["next_seq"]
         for row in rows
@@ -159,7 +171,8 @@ async def _lock(connection: Connection, positions: Mapping[int, Position]) -> tu
     }
     if len(held) < len(positions):
         raise LostShardsError(positions.keys() - held.keys())
-    return held, rows[0]["moment"]
+    moment = await connection.fetchval("SELECT clock_timestamp()") if distributed else rows[0]["moment"]
+    return held, moment
 
 
 async def _count(connection: Connection, outcomes: Outcomes) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.stores.events import by_index
-from schemas import event_log
+from schemas import event_log, placement
 from schemas.deliveries import ATTEMPTS_KEPT, LATENCY_BOUNDS_MS, METRICS_WINDOW, SLOT_LOCKS, SLOTS
 from schemas.events import rfc3339
-from schemas.postgres import Connection, Executor, Pool
+from schemas.placement import Placement
+from schemas.postgres import Connection, Executor, Pool, PostgresAway
 
 LOOKED = 10_000
 """Events ahead of a connector that are looked at, shared by the shards; at least `LOOKED_OF_SHARD_MIN` of each."""
@@ -58,15 +59,24 @@ _AHEAD = """
 
 
 async def ledger(pool: Pool, connector_id: str) -> Ledger | None:
-    """The ledger of one connector, from one snapshot; None if there is no such connector."""
-    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        row = await connection.fetchrow(_LEDGER, connector_id)
+    """The ledger of one connector, from one snapshot; None if there is no such connector.
+
+    Where a node of the log is away what lies ahead is what the dispatcher keeps of it.
+    """
+    row: Any = None
+    try:
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            row = await connection.fetchrow(_LEDGER, connector_id)
+            if row is None:
+                return None
+            backlog, ahead = 0, None
+            if row["status"] == "ACTIVE":
+                backlog, ahead = await _backlog(connection, await placement.find(connection), connector_id, row)
+    except PostgresAway:
         if row is None:
-            return None
-        backlog, oldest = 0, row["oldest"]
-        if row["status"] == "ACTIVE":
-            backlog, oldest_ahead = await _backlog(connection, connector_id, row)
-            oldest = min(filter(None, (oldest, oldest_ahead)), default=None)
+            raise
+        backlog, ahead = row["backlog"], row["owed_since"]
+    oldest = min(filter(None, (row["oldest"], ahead)), default=None)
     return Ledger(
         accepted=row["accepted"],
         delivered=row["delivered"],
@@ -82,7 +92,9 @@ async def ledger(pool: Pool, connector_id: str) -> Ledger | None:
     )
 
 
-async def _backlog(connection: Connection, connector_id: str, row: Any) -> tuple[int, datetime | None]:
+async def _backlog(
+    connection: Connection, placed: Placement, connector_id: str, row: Any
+) -> tuple[int, datetime | None]:
     """The events that lie ahead of a connector: how many, and when the oldest was stored.
 
     Few are counted. Of many the first are looked at, and their number is what the dispatcher keeps, which may take
@@ -95,16 +107,22 @@ async def _backlog(connection: Connection, connector_id: str, row: Any) -> tuple
     heads = await event_log.heads(connection, [place["shard"] for place in places])
     behind = [place for place in places if place["seq"] < heads[place["shard"]]]
     limit = max(LOOKED_OF_SHARD_MIN, LOOKED // max(1, len(behind)))
-    looked = await connection.fetch(
-        _AHEAD,
-        [place["shard"] for place in behind],
-        [place["seq"] for place in behind],
-        [heads[place["shard"]] for place in behind],
-        [place["stored_at"] for place in behind],
-        row["project_id"],
-        row["event_types"],
-        limit,
-    )
+
+    async def look(shards: list[int]) -> list[Any]:
+        spans = [place for place in behind if place["shard"] in shards]
+        return await connection.fetch(
+            _AHEAD,
+            [place["shard"] for place in spans],
+            [place["seq"] for place in spans],
+            [heads[place["shard"]] for place in spans],
+            [place["stored_at"] for place in spans],
+            row["project_id"],
+            row["event_types"],
+            limit,
+        )
+
+    found = await placed.read([place["shard"] for place in behind], look, alone=True)
+    looked = [each for of_shards in found.results for each in of_shards]
     events = sum(each["events"] for each in looked)
     if any(each["looked"] == limit for each in looked):
         events = max(events, row["backlog"])

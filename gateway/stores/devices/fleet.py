@@ -20,6 +20,7 @@ from gateway.stores.devices import fleet_filters
 from gateway.stores.devices.fleet_filters import FEW, Filters, Way
 from schemas import device_status
 from schemas.device_status import NEVER_SEEN, EffectiveStatus, effective_status
+from schemas.placement import read_reachable
 from schemas.postgres import Executor
 
 WALKED_MAX = 20_000
@@ -131,10 +132,19 @@ def _walked(way: Way, size: int) -> int:
 
 
 async def _true(connection: Executor, rows: Sequence[asyncpg.Record], filters: Filters) -> list[UUID]:
-    """Those of these devices that fit by what is true now."""
-    seen = await device_status.read_signs(connection, device_status.with_parents(rows))
+    """Those of these devices that fit by what is true now, or were kept as such where their node is away."""
+    wanted = device_status.with_parents(rows)
+    found = await read_reachable(
+        connection,
+        {shard for shard, _ in wanted},
+        lambda shards: device_status.read_signs(connection, [one for one in wanted if one[0] in shards]),
+    )
+    seen = {device_id: signs for of_node in found.results for device_id, signs in of_node.items()}
     fit = []
     for row in rows:
+        if not {row["shard"], row["parent_shard"]} <= found.shards | {None}:
+            fit.append(row["id"])
+            continue
         signs = seen.get(row["id"], NEVER_SEEN)
         status = effective_status(row, signs, seen.get(row["parent_id"], NEVER_SEEN))
         if filters.fit_now(status, signs.last_seen_at):

@@ -97,7 +97,8 @@ class OwnedDevice(Struct, kw_only=True):
 
     `status` is how it is seen from here, `effective_status_cause` why it is not ok, `offline_threshold_s` how long it
     may be silent before it counts as offline, `claimed_at` since when it has an owner. `state_full_at` is since when
-    values of its messages find no room in the state, `asked_to_come_back` that a unit with its serial number tried to
+    values of its messages find no room in the state, `state_away` that what it said cannot be read for the moment (in
+    lists, where one of several servers is away), `asked_to_come_back` that a unit with its serial number tried to
     register, `replacement` which unit is to take its place; all are absent otherwise.
     """
 
@@ -115,6 +116,7 @@ class OwnedDevice(Struct, kw_only=True):
     state: dict[str, Any]
     state_at: datetime | None
     state_full_at: datetime | UnsetType = UNSET
+    state_away: bool | UnsetType = UNSET
     model: DeviceModel
     sub_model: str | None
     firmware: Firmware
@@ -138,7 +140,7 @@ async def by_ids(connection: Executor, organization_id: UUID, device_ids: Sequen
     rows = await connection.fetch(
         f"{_DEVICE} AND d.id = ANY($2::uuid[]) AND d.organization_id = $1 ORDER BY d.id", organization_id, device_ids
     )
-    return await _devices(connection, rows)
+    return await _listed(connection, rows)
 
 
 async def page_of_vendor(
@@ -202,7 +204,7 @@ async def _page(
         conditions.append(f"d.id > ${len(arguments)}")
     where = "".join(f" AND {condition}" for condition in conditions)
     rows = await connection.fetch(f"{_DEVICE}{where} ORDER BY d.id OFFSET $2 LIMIT $3", *arguments)
-    return await _devices(connection, rows)
+    return await _listed(connection, rows)
 
 
 async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> OwnedDevice:
@@ -210,7 +212,7 @@ async def read(connection: Executor, organization_id: UUID, device_id: UUID) -> 
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND d.organization_id = $2", device_id, organization_id)
     if row is None:
         raise NotFound(UNKNOWN)
-    return (await _devices(connection, [row]))[0]
+    return await _alone(connection, row)
 
 
 async def project_of(connection: Executor, organization_id: UUID, device_id: UUID) -> UUID:
@@ -230,7 +232,7 @@ async def read_of_vendor(connection: Executor, organization_id: UUID, device_id:
     row = await connection.fetchrow(f"{_DEVICE} AND d.id = $1 AND m.organization_id = $2", device_id, organization_id)
     if row is None:
         raise NotFound(UNKNOWN)
-    return (await _devices(connection, [row]))[0]
+    return await _alone(connection, row)
 
 
 async def ever_owned(connection: Executor, organization_id: UUID, device_id: UUID) -> None:
@@ -241,9 +243,15 @@ async def ever_owned(connection: Executor, organization_id: UUID, device_id: UUI
         raise NotFound(UNKNOWN)
 
 
-async def _devices(connection: Executor, rows: Sequence[asyncpg.Record]) -> list[OwnedDevice]:
-    """The devices of these rows, with their states and those of their parents."""
-    seen = await states.read(connection, with_parents(rows))
+async def _alone(connection: Executor, row: asyncpg.Record) -> OwnedDevice:
+    """The device of this row. Raises PostgresAway where its state cannot be read."""
+    seen = await states.read(connection, with_parents([row]))
+    return _device(row, seen.get(row["id"], states.NEVER_SEEN), seen.get(row["parent_id"], states.NEVER_SEEN))
+
+
+async def _listed(connection: Executor, rows: Sequence[asyncpg.Record]) -> list[OwnedDevice]:
+    """The devices of these rows, with those of their states, and their parents', that can be read."""
+    seen = await states.reachable(connection, with_parents(rows))
     return [
         _device(row, seen.get(row["id"], states.NEVER_SEEN), seen.get(row["parent_id"], states.NEVER_SEEN))
         for row in rows
@@ -252,7 +260,7 @@ async def _devices(connection: Executor, rows: Sequence[asyncpg.Record]) -> list
 
 def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> OwnedDevice:
     full_path = row["full_path"]
-    seen_as, cause = judged(row, state, parent)
+    seen_as, cause = ("disconnected", None) if state.away else judged(row, state, parent)
     return OwnedDevice(
         id=row["id"],
         name=row["name"],
@@ -268,6 +276,7 @@ def _device(row: asyncpg.Record, state: DeviceState, parent: DeviceState) -> Own
         state=device_view.flat(state.telemetries) | ({} if state.status is None else {"status": state.status}),
         state_at=state.state_at,
         state_full_at=row["state_full_at"] or UNSET,
+        state_away=state.away or UNSET,
         model=DeviceModel(row["model_id"], row["vendor"], row["model_name"]),
         sub_model=row["sub_model"],
         firmware=Firmware(row["firmware_version"], row["firmware_told"] or UNSET),

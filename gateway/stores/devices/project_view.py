@@ -7,7 +7,7 @@ In the order of ids a page looks at `EXAMINED_MAX` devices at most, however few 
 page goes on behind those. Any other order takes a look at all that fit.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.stores.devices import labels as device_labels
-from schemas import ids, typed_events
+from schemas import ids, shard_slices, typed_events
+from schemas.placement import read_reachable
 from schemas.postgres import Connection, Executor
 
 _COLUMNS = "d.id, d.project_id, d.name, d.description, d.labels, m.device_type, m.product_number"
@@ -267,27 +268,40 @@ def _device(row: Any, sort_key: str | None = None) -> ProjectDevice:
     )
 
 
-async def reported(
-    connection: Executor, shards: int, device_ids: Collection[UUID]
+async def reported(executor: Executor, shards: int, device_ids: Collection[UUID]) -> dict[UUID, dict[str, msgspec.Raw]]:
+    """For each device the newest data of each type, as it was stored."""
+    by_id = {device_id: ids.shard_of(str(device_id).encode(), shards) for device_id in device_ids}
+    return {device_id: {} for device_id in device_ids} | await _reported(executor, by_id)
+
+
+async def reported_in_list(
+    executor: Executor, shards: int, device_ids: Collection[UUID]
 ) -> dict[UUID, dict[str, msgspec.Raw]]:
-    """For each device the newest data of each type, as it was stored; read device by device, however many there are."""
-    of_devices = [ids.shard_of(str(device_id).encode(), shards) for device_id in device_ids]
+    """The same for devices of a list; nothing of those whose node is away."""
+    by_id = {device_id: ids.shard_of(str(device_id).encode(), shards) for device_id in device_ids}
+
+    async def read(of_node: list[int]) -> dict[UUID, dict[str, msgspec.Raw]]:
+        return await _reported(executor, {one: shard for one, shard in by_id.items() if shard in of_node})
+
+    found: dict[UUID, dict[str, msgspec.Raw]] = {device_id: {} for device_id in device_ids}
+    for of_node in (await read_reachable(executor, set(by_id.values()), read)).results:
+        found |= of_node
+    return found
+
+
+async def _reported(connection: Executor, by_id: Mapping[UUID, int]) -> dict[UUID, dict[str, msgspec.Raw]]:
+    """Of devices with their shards, those that reported anything; read device by device, however many there are."""
     rows = await connection.fetch(
-        """SELECT r.device_id, r.type, r.data::text
-             FROM unnest($1::smallint[], $2::uuid[]) AS wanted (shard, device_id)
-            CROSS JOIN LATERAL (SELECT * FROM device_reported
-                                 WHERE shard = ANY($3::smallint[]) AND shard = wanted.shard
-                                   AND device_id = wanted.device_id AND type = ANY($4) OFFSET 0) r
-            ORDER BY r.type""",
-        of_devices,
-        list(device_ids),
-        list(set(of_devices)),
+        f"""SELECT r.device_id, r.type, r.data::text
+              FROM {shard_slices.JOINED} JOIN device_reported r ON {shard_slices.on("r")}
+             WHERE r.shard = ANY($1::smallint[]) AND r.type = ANY($5) ORDER BY r.type""",
+        *shard_slices.slices((shard, device_id) for device_id, shard in by_id.items()),
         list(typed_events.TYPES),
     )
-    found: dict[UUID, dict[str, msgspec.Raw]] = {device_id: {} for device_id in device_ids}
+    found: dict[UUID, dict[str, msgspec.Raw]] = {}
     for row in rows:
         data = typed_events.reported(row["type"], row["data"])
-        found[row["device_id"]][row["type"]] = msgspec.Raw(data.encode())
+        found.setdefault(row["device_id"], {})[row["type"]] = msgspec.Raw(data.encode())
     return found
 
 

@@ -8,6 +8,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from schemas import shard_slices
+from schemas.placement import read_reachable
 from schemas.postgres import Executor
 
 
@@ -19,6 +21,8 @@ class DeviceState(Struct, kw_only=True, frozen=True):
     state_at: datetime | None = None
     last_seen_at: datetime | None = None
     offline: bool = False
+    away: bool = False
+    """It could not be read: the node that holds it does not answer at the moment."""
 
 
 class Room(NamedTuple):
@@ -30,6 +34,24 @@ class Room(NamedTuple):
 
 
 NEVER_SEEN = DeviceState()
+AWAY = DeviceState(away=True)
+
+
+async def reachable(executor: Executor, devices: Iterable[tuple[int, UUID]]) -> dict[UUID, DeviceState]:
+    """The states of devices of a list, each given with its shard; `AWAY` for those whose node is away.
+
+    So a list is shown where one of several nodes does not answer.
+    """
+    wanted = set(devices)
+    found = await read_reachable(
+        executor,
+        {shard for shard, _ in wanted},
+        lambda shards: read(executor, [one for one in wanted if one[0] in shards]),
+    )
+    seen = {device_id: AWAY for shard, device_id in wanted if shard not in found.shards}
+    for of_node in found.results:
+        seen |= of_node
+    return seen
 
 
 async def read(connection: Executor, devices: Iterable[tuple[int, UUID]]) -> dict[UUID, DeviceState]:
@@ -38,15 +60,11 @@ async def read(connection: Executor, devices: Iterable[tuple[int, UUID]]) -> dic
     if not wanted:
         return {}
     rows = await connection.fetch(
-        """SELECT s.device_id, s.status, s.telemetries, s.state_at, s.last_seen_at, s.offline, s.settled,
+        f"""SELECT s.device_id, s.status, s.telemetries, s.state_at, s.last_seen_at, s.offline, s.settled,
                   CASE WHEN s.settled IS NOT NULL THEN s.times END AS times
-             FROM unnest($1::smallint[], $2::uuid[]) AS wanted (shard, device_id)
-            CROSS JOIN LATERAL (SELECT * FROM device_state
-                                 WHERE shard = ANY($3::smallint[]) AND shard = wanted.shard
-                                   AND device_id = wanted.device_id OFFSET 0) s""",
-        [shard for shard, _ in wanted],
-        [device_id for _, device_id in wanted],
-        list({shard for shard, _ in wanted}),
+             FROM {shard_slices.JOINED} JOIN device_state s ON {shard_slices.on("s")}
+            WHERE s.shard = ANY($1::smallint[])""",
+        *shard_slices.slices(wanted),
     )
     return {
         row["device_id"]: DeviceState(

@@ -60,6 +60,11 @@ class Filling(Generic[T]):
         """Take the rows of a statement, inside a transaction. Others go first between two fetches."""
         await fetch_some(connection, statement, *arguments, first=self._next, take=self._take)
 
+    async def take(self, fetched: list[Record]) -> None:
+        """Take rows that were read already, no more than there is room for."""
+        if fetched:
+            await self._take(fetched)
+
     async def _take(self, fetched: list[Record]) -> int:
         self.rows.extend(map(self._made_of, fetched))
         self._characters += sum(len(row["data"]) for row in fetched)

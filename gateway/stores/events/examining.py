@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from gateway.giving_way import let_others_go_first
 from gateway.stores.events.by_index import STORED_SLACK, Filling
+from schemas import placement
 from schemas.postgres import Connection
 from schemas.postgres_errors import Record
 
@@ -49,7 +50,7 @@ _LAST = """SELECT last.ts, last.shard, last.seq FROM {source} AS source (id) CRO
 _DEVICES = """SELECT DISTINCT found.device_id FROM {source} AS source (id) CROSS JOIN LATERAL (
                   {events} LIMIT $6::bigint) found"""
 _COUNT = """SELECT count(*) FROM {source} AS source (id) CROSS JOIN LATERAL (
-                SELECT FROM ({events} LIMIT $6::bigint) examined WHERE true{conditions}) found"""
+                SELECT 1 FROM ({events} LIMIT $6::bigint) examined WHERE true{conditions}) found"""
 # The data are made into text outside of what is sorted: large ones would be unpacked, and written to disk, for that.
 _PAGE = """SELECT page.shard, page.seq, page.stored_at, page.type, page.device_id, page.ts, page.data::text FROM (
                SELECT found.* FROM {source} AS source (id) CROSS JOIN LATERAL (
@@ -87,13 +88,14 @@ class Examined:
 
     def __init__(self, sources: Sources, within: Range) -> None:
         self._column = sources.column
+        self._ids = list(sources.ids)
         self._alone = len(sources.ids) == 1
-        first = sources.ids[0] if self._alone else list(sources.ids)
+        self._apart = False
         examined = max(1, EXAMINED_MAX // max(1, len(sources.ids)))
         piece = -(-examined // PIECES)
         self._pieces = -(-examined // piece)
         since = within.since
-        self._arguments: list[Any] = [first, list(sources.shards), since, within.until, since - STORED_SLACK, piece]
+        self._arguments: list[Any] = [list(sources.shards), since, within.until, since - STORED_SLACK, piece]
         self._before = within.before
         self._conditions: list[tuple[str, Any]] = []
 
@@ -105,10 +107,10 @@ class Examined:
         """The devices of these events."""
         found: set[UUID] = set()
         before = self._before
+        await self._divide(connection)
         for _ in range(self._pieces):
             await let_others_go_first()
-            statement, arguments = self._statement(_DEVICES, "e.device_id", before)
-            found.update(row["device_id"] for row in await connection.fetch(statement, *arguments))
+            found.update(row["device_id"] for row in await self._fetch(connection, _DEVICES, "e.device_id", before))
             before = await self._last(connection, before)
             if before is None:
                 break
@@ -120,6 +122,7 @@ class Examined:
         """The newest of those that are shown, behind `offset` of them; in one snapshot, which the connection has."""
         page = Filling(made_of, limit)
         before = up_to = self._before
+        await self._divide(connection)
         for _ in range(self._pieces):
             await let_others_go_first()
             up_to = None if self._alone and not offset else await self._last(connection, before)
@@ -127,7 +130,10 @@ class Examined:
             if offset and passed <= offset:
                 offset -= passed
             else:
-                await page.read(connection, *self._page(before, up_to, offset, page.room))
+                if self._apart:
+                    await page.take(await self._merged(connection, before, up_to, offset, page.room))
+                else:
+                    await page.read(connection, *self._page(before, up_to, offset, page.room))
                 offset = 0
                 if not page.room:
                     return Part(page.rows)
@@ -147,20 +153,57 @@ class Examined:
 
     async def _count(self, connection: Connection, before: Position | None, up_to: Position | None) -> int:
         """How many of a piece are shown."""
-        statement, arguments = self._statement(_COUNT, "e.*", before, up_to)
-        found: int = await connection.fetchval(statement, *arguments)
-        return found
+        return sum(row["count"] for row in await self._fetch(connection, _COUNT, "e.*", before, up_to))
 
     async def _last(self, connection: Connection, before: Position | None) -> Position | None:
         """Where the first of the sources breaks off in a piece; None when all are read to their ends."""
-        statement, arguments = self._statement(_LAST, "e.ts, e.shard, e.seq", before)
-        row = await connection.fetchrow(statement, *arguments)
-        return None if row is None else (row["ts"], row["shard"], row["seq"])
+        rows = await self._fetch(connection, _LAST, "e.ts, e.shard, e.seq", before)
+        return max((tuple(row) for row in rows), default=None)
+
+    async def _divide(self, connection: Connection) -> None:
+        """Where the log is distributed, each of several sources is read by a statement of its own.
+
+        A LIMIT for each of them, inside of one statement, is for one Postgres.
+        """
+        self._apart = not self._alone and (await placement.find(connection)).distributed
+
+    async def _merged(
+        self, connection: Connection, before: Position | None, up_to: Position | None, offset: int, limit: int
+    ) -> list[Record]:
+        """The rows of a page out of those of each source."""
+        rows = await self._fetch(connection, _PAGE, "e.*", before, up_to, offset=0, limit=offset + limit)
+        rows.sort(key=lambda row: (row["ts"], row["shard"], row["seq"]), reverse=True)
+        return rows[offset : offset + limit]
+
+    async def _fetch(
+        self,
+        connection: Connection,
+        template: str,
+        columns: str,
+        before: Position | None,
+        up_to: Position | None = None,
+        **numbers: int,
+    ) -> list[Record]:
+        """The rows of a statement, or of one for each source."""
+        rows: list[Record] = []
+        for source in self._ids if self._apart else [None]:
+            statement, arguments = self._statement(template, columns, before, up_to, source=source, **numbers)
+            rows += await connection.fetch(statement, *arguments)
+        return rows
 
     def _statement(
-        self, template: str, columns: str, before: Position | None, up_to: Position | None = None, **numbers: int
+        self,
+        template: str,
+        columns: str,
+        before: Position | None,
+        up_to: Position | None = None,
+        *,
+        source: UUID | None = None,
+        **numbers: int,
     ) -> tuple[str, list[Any]]:
-        arguments = list(self._arguments)
+        if self._alone:
+            source = self._ids[0]
+        arguments = [self._ids if source is None else source, *self._arguments]
         bounds = conditions = ""
         for than, position in (("<", before), (">=", None if self._alone else up_to)):
             if position is not None:
@@ -176,6 +219,6 @@ class Examined:
             arguments.append(number)
             places[name] = f"${len(arguments)}"
         # A single source is a constant to PostgreSQL, which then reads in order and stops where a page is full.
-        source = "(VALUES ($1::uuid))" if self._alone else "unnest($1::uuid[])"
+        ids = "unnest($1::uuid[])" if source is None else "(VALUES ($1::uuid))"
         events = _EVENTS.format(columns=columns, column=self._column, bounds=bounds)
-        return template.format(source=source, events=events, conditions=conditions, **places), arguments
+        return template.format(source=ids, events=events, conditions=conditions, **places), arguments

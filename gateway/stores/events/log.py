@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from schemas.placement import read_reachable
 from schemas.postgres import Executor
 
 
@@ -47,14 +48,22 @@ RECENT_MAX = 50_000
 
 
 async def recent(connection: Executor, shards: Collection[int], project_ids: Collection[Any], since: datetime) -> int:
-    """How many messages of these projects were stored since then: up to `RECENT_MAX`, which stands for more."""
-    found: int = await connection.fetchval(
-        """SELECT count(*) FROM (
-               SELECT FROM events WHERE project_id = ANY($2::uuid[]) AND shard = ANY($1::smallint[])
-                  AND ts >= $3 AND stored_at >= $3 AND type = 'telemetry' LIMIT $4) recent""",
-        list(shards),
-        list(project_ids),
-        since,
-        RECENT_MAX,
-    )
-    return found
+    """How many messages of these projects were stored since then: up to `RECENT_MAX`, which stands for more.
+
+    What lies on a node that is away is not counted.
+    """
+
+    async def count(of_node: list[int]) -> int:
+        found: int = await connection.fetchval(
+            """SELECT count(*) FROM (
+                   SELECT 1 FROM events WHERE project_id = ANY($2::uuid[]) AND shard = ANY($1::smallint[])
+                      AND ts >= $3 AND stored_at >= $3 AND type = 'telemetry' LIMIT $4) recent""",
+            of_node,
+            list(project_ids),
+            since,
+            RECENT_MAX,
+        )
+        return found
+
+    found = await read_reachable(connection, shards, count)
+    return min(RECENT_MAX, sum(found.results))

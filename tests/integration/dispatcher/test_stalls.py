@@ -3,6 +3,7 @@
 from webhooks import Project, Receiver, answers, until
 
 from schemas.metrics import Metrics
+from schemas.placement import ONE_POSTGRES
 from workers.dispatcher.stalls import STALLED_S, StallSweep
 
 
@@ -24,7 +25,9 @@ async def test_a_connector_that_nobody_woke_is_counted_and_sent_on_its_way(
         assert stalls is not None
         found: Metrics = stalls._metrics
         now_s = 1000.0
-        sweep = StallSweep(stalls._pool, stalls._roster, stalls._lanes, found, stalls._clock, lambda: now_s)
+        sweep = StallSweep(
+            stalls._pool, stalls._roster, stalls._lanes, found, stalls._clock, ONE_POSTGRES, lambda: now_s
+        )
         await sweep.sweep()
         assert found.connectors_stalled._value.get() == 0
         now_s += STALLED_S
