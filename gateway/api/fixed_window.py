@@ -73,4 +73,4 @@ def _too_many(services: Services, key: str, calls_max: int, left_s: int, window:
     return TooMany(f"More than {calls_max} {_OF.get(what, 'calls')} in {window}", retry_after_s=max(1, left_s))
 
 
-_OF = {"claims": "wrong claims", "registrations": "registrations", "sign-ins": "wrong passwords"}
+_OF = {"claims": "wrong claims", "registrations": "registrations", "sign-ins": "attempts to sign in that failed"}

@@ -17,7 +17,7 @@ from gateway.api.validation import Label, Name, Text
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.change import change
-from gateway.stores.rollouts import campaigns, rollout_view
+from gateway.stores.rollouts import campaigns, plans, rollout_view
 from gateway.stores.rollouts.campaigns import RolloutChanges
 from gateway.stores.rollouts.plans import Issuer, Plan, PlannedWave, RolloutGate, RolloutWindow
 from gateway.stores.rollouts.rollout_view import Rollout, RolloutDevice, RolloutSummary
@@ -330,6 +330,12 @@ async def act(services: Services, issuer: Issuer, rollout_id: UUID, action: Roll
     """Do what a person asks for."""
     async with change(services) as changed:
         return await campaigns.act(changed, issuer, rollout_id, action, by=by)
+
+
+async def reach(services: Services, organization: OrganizationScope, file_id: UUID) -> int:
+    """How many devices a rollout of this file would be for, today; shares of waves are of these."""
+    async with services.postgres.acquire() as connection, connection.transaction():
+        return await plans.reach(connection, Issuer(organization.id, False), file_id)
 
 
 def _window(window: NewRolloutWindow | None) -> RolloutWindow | None:

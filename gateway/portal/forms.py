@@ -3,6 +3,7 @@
 A form's fields are called as the members of its struct. Of what browsers cannot say otherwise:
 
 * members of a struct in it are `outer.inner`; a list is a field that comes several times, or one with a line each;
+* a list of structs is `outer.0.inner`, `outer.1.inner`, …; one whose required members are all empty is none;
 * a map of texts is fields `name[key]`, or two that come several times, `name.key` and `name.value`; any other map, and
   whatever has no form of its own, is a field with JSON in it;
 * a box that is not ticked comes as `false` (the component sends that before it); an empty field is None where the
@@ -53,6 +54,11 @@ class Form(Struct, frozen=True):
     def values(self, name: str, otherwise: Sequence[Any] = ()) -> Sequence[Any]:
         """Likewise, of a field that comes several times."""
         return self.typed.get(name, ()) if self.typed else otherwise
+
+    def rows(self, name: str) -> int:
+        """How many rows were typed of a list that has fields for each."""
+        numbers = [one.removeprefix(f"{name}.").partition(".")[0] for one in self.typed if one.startswith(f"{name}.")]
+        return max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)
 
     def error(self, name: str) -> str:
         """What is wrong with a field; "" where nothing is."""
@@ -113,6 +119,10 @@ def _members(kind: type[Struct], typed: Typed, within: str, patterns: Any, error
         if structs and name not in typed and any(one.startswith(f"{name}.") for one in typed):
             given[field.name] = _members(structs[0], typed, f"{name}.", patterns, errors)
             continue
+        row = _struct_of_rows(info)
+        if row and name not in typed and any(one.startswith(f"{name}.") for one in typed):
+            given[field.name] = _rows(row, typed, name, patterns, errors)
+            continue
         try:
             value = _value(info, name, typed)
             if value is not msgspec.UNSET:
@@ -132,6 +142,25 @@ def _members(kind: type[Struct], typed: Typed, within: str, patterns: Any, error
     except (TypeError, ValueError) as error:
         errors[within.rstrip(".")] = str(error)
         return None
+
+
+def _rows(kind: type[Struct], typed: Typed, name: str, patterns: Any, errors: dict[str, str]) -> list[Any]:
+    """The structs of a list, each of which has fields of its own."""
+    numbers = {number for one in typed if (number := one.removeprefix(f"{name}.").partition(".")[0]).isdecimal()}
+    asked = [one.encode_name for one in msgspec.structs.fields(kind) if one.required]
+    found = []
+    for number in sorted(numbers, key=int):
+        within = f"{name}.{number}."
+        if any(text.strip() for member in asked for text in typed.get(within + member, ())):
+            found.append(_members(kind, typed, within, patterns, errors))
+    return found
+
+
+def _struct_of_rows(info: inspect.Type) -> type[Struct] | None:
+    for one in _options(info):
+        if isinstance(one, inspect.ListType) and isinstance(one.item_type, inspect.StructType):
+            return one.item_type.cls
+    return None
 
 
 def _of_field(patterns: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """The commands of a model, as their vendor defines them: names, fields, how long they may take, who is asked again."""
 
-import json
 from uuid import UUID
 
-from msgspec import to_builtins
 from starlette.responses import Response
 
 from gateway.api.paging import PageQuery
@@ -47,10 +45,7 @@ async def show_command(
     """One command."""
     model = await models.read_model(services, organization, model_id)
     command = await _defined(services, organization, model_id, definition_id)
-    fields = [{name: value for name, value in to_builtins(one).items() if value} for one in command.fields]
-    fields_text = json.dumps(fields, ensure_ascii=False, indent=2)
-    values = {"model": model, "command": command, "fields_text": fields_text, "form": form}
-    return View("model_command.html", values)
+    return View("model_command.html", {"model": model, "command": command, "form": form})
 
 
 @page("POST", COMMAND, permission=Permission.DEVELOP, shown_by=show_command)

@@ -16,9 +16,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gateway.api.dialects import UNCACHED
+from gateway.organization.histories import moment_of
 from gateway.portal import navigation, static
 from gateway.portal.forms import TOKEN
 from gateway.portal.visitor import Visitor
+from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from schemas.times import aware
 
@@ -181,10 +183,14 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _local(value: datetime | str) -> str:
-    """A time in UTC as a field of a form has it."""
-    found = _moment(value)
-    return aware(found).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _local(value: datetime | str | None) -> str:
+    """A time, as an API takes it, as a field of a form has it in UTC; "" for none, and for what is none."""
+    if isinstance(value, str):
+        try:
+            value = moment_of("", value)
+        except DoesNotFit:
+            return ""
+    return "" if value is None else aware(value).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _of_seconds(value: float) -> datetime:

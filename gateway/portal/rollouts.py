@@ -1,10 +1,12 @@
 """Rollouts of firmware: planned in waves, followed as they go, paused, resumed and ended."""
 
+from collections.abc import Iterable
 from datetime import time
+from itertools import pairwise
 from typing import Annotated, Any
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 from starlette.responses import Response
 
 from gateway.api.scopes import FleetScope, OrganizationScope
@@ -87,6 +89,20 @@ class PlanForm(Struct, kw_only=True):
         return NewRollout(**given, window=window or None)
 
 
+class Shares(Struct, kw_only=True):
+    """Of which firmware, and up to which share of its devices each wave reaches."""
+
+    file_id: UUID | None = None
+    first: Percent | None = field(default=None, name="first.percent")
+    second: Percent | None = field(default=None, name="second.percent")
+    third: Percent | None = field(default=None, name="third.percent")
+    fourth: Percent | None = field(default=None, name="fourth.percent")
+
+    def is_long(self) -> bool:
+        """All devices of a model are counted."""
+        return True
+
+
 class ShownDevices(RolloutDevicesQuery, kw_only=True):
     """Which of its devices are listed."""
 
@@ -106,6 +122,16 @@ async def plan(services: Services, organization: OrganizationScope, form: Form) 
     found = await files.list_files(services, organization, RELEASED)
     offered = [(str(file.id), f"{file.name} {file.version}") for file in found.items]
     return View("rollout_new.html", {"form": form, "files": offered})
+
+
+@page("GET", f"{PATH}/reach", permission=Permission.ADMINISTER)
+async def show_reach(services: Services, organization: OrganizationScope, query: Shares) -> View:
+    """How many devices each wave of the form has, as it is filled in now."""
+    if query.file_id is None:
+        return View("rollout_reach.html", {"devices": None, "waves": []})
+    devices = await rollouts.reach(services, organization, query.file_id)
+    shares = (query.first, query.second, query.third, query.fourth)
+    return View("rollout_reach.html", {"devices": devices, "waves": _sizes(devices, shares)})
 
 
 @page("POST", PATH, permission=Permission.ADMINISTER, shown_by=plan)
@@ -129,6 +155,12 @@ async def read_rollout(
         "devices": await rollouts.list_rollout_devices(services, fleet, rollout_id, query),
     }
     return View("rollout.html", values)
+
+
+def _sizes(devices: int, shares: Iterable[float | None]) -> list[int]:
+    """About how many devices each wave takes in, where all shares are of so many."""
+    upto = [round(devices * share / 100) for share in shares if share is not None]
+    return [max(now - before, 0) for before, now in pairwise([0, *upto])]
 
 
 def _actions(rollout: Rollout) -> list[RolloutAction]:
@@ -165,5 +197,5 @@ abort = _action("abort")
 next_wave = _action("next_wave")
 
 PAGES = (
-    list_rollouts, plan, create_rollout, read_rollout, start, approve, pause, resume, abort, next_wave,
+    list_rollouts, plan, show_reach, create_rollout, read_rollout, start, approve, pause, resume, abort, next_wave,
 )  # fmt: skip

@@ -86,10 +86,14 @@ async def tab(
     width: int = WIDE,
     dark: bool = False,
     expected: tuple[str, ...] = (),
+    timezone: str = "UTC",
 ) -> AsyncIterator[Tab]:
     """A tab of this person, signed in; of nobody without one. What it did wrong fails the test when it is closed."""
     context = await browser.new_context(
-        viewport={"width": width, "height": HEIGHT}, color_scheme="dark" if dark else "light", locale="en-GB"
+        viewport={"width": width, "height": HEIGHT},
+        color_scheme="dark" if dark else "light",
+        locale="en-GB",
+        timezone_id=timezone,
     )
     if person_id is not None:
         cookie = session_cookie.name_of(edge.url)

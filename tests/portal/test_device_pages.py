@@ -159,3 +159,27 @@ async def test_chosen_values_are_drawn_and_the_choice_is_an_address(
         chart = json.loads(await tab.page.locator("[data-chart]").get_attribute("data-chart") or "")
         assert chart["series"][0]["values"] == [200, 190, 180, None, 60, 50]
         await tab.check()
+
+
+async def test_labels_are_set_on_the_devices_page_and_told_among_its_events(
+    browser: Browser, edge: RunningEdge, acme: Owner
+) -> None:
+    """Times to filter by are typed in the reader's zone, and stand in the address in UTC."""
+    device_id = await acme.device(name="Press")
+    await acme.message(device_id, datetime(2026, 3, 1, 17, 30, tzinfo=UTC), telemetries={"disk": 7})
+    person_id = await person_of(acme, "project.developer")
+    async with browsing.tab(browser, edge, person_id, timezone="America/New_York") as tab:
+        await tab.open(f"/devices/{device_id}/settings")
+        await tab.page.get_by_label("Key", exact=True).fill("room")
+        await tab.page.get_by_label("Value", exact=True).fill("12")
+        await tab.page.get_by_role("button", name="Set label").click()
+        await tab.page.get_by_text("room is 12 now").wait_for()
+        await tab.page.get_by_role("button", name="Remove the label room").click()
+        await tab.page.get_by_text("The label room is gone").wait_for()
+        await tab.open(f"/devices/{device_id}/events?to=2026-03-01T18:00:00Z")
+        assert await tab.page.get_by_role("textbox", name="To").input_value() == "2026-03-01T13:00"
+        await tab.page.get_by_role("cell", name="disk 7").wait_for()
+        await tab.page.get_by_role("textbox", name="From").fill("2026-03-01T12:45:00")
+        await tab.page.wait_for_url("**from=2026-03-01T17%3A45%3A00.000Z**")
+        await tab.page.get_by_text("No events in this time").wait_for()
+        await tab.check()

@@ -10,6 +10,7 @@ from visitors import person_of
 
 from gateway import live_states
 from gateway.api import session_cookie
+from gateway.portal import live
 from tests.portal import browsing
 
 
@@ -37,6 +38,22 @@ async def test_no_more_pages_are_live_than_an_edge_bears(
         await first.content.readuntil(b"event: beat")
         async with edge.http.get(f"{edge.url}/live", cookies=cookies) as second:
             assert (second.status, "retry-after" in second.headers) == (429, True)
+
+
+async def test_a_role_that_is_taken_away_ends_the_streams_of_its_pages(
+    edge: RunningEdge, acme: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may not see a device any more is told nothing more of it, though the page stays open."""
+    monkeypatch.setattr(live, "BEAT_S", 0.05)
+    monkeypatch.setattr(live, "RECHECK_BEATS", 1)
+    device_id = await acme.device()
+    person_id = await person_of(acme, "project.user")
+    cookies = {session_cookie.name_of(edge.url): await browsing.session(edge, person_id)}
+    async with asyncio.timeout(20), edge.http.get(f"{edge.url}/devices/{device_id}/live", cookies=cookies) as answer:
+        await answer.content.readuntil(b"event: beat")
+        await acme.pool.execute("DELETE FROM memberships WHERE person_id = $1", person_id)
+        await answer.content.read()
+        assert answer.content.at_eof()
 
 
 async def test_an_open_page_says_when_it_is_stale_and_recovers(

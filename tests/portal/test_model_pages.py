@@ -1,7 +1,5 @@
 """Models in the portal: what their vendor makes and changes there is what the API has then."""
 
-import json
-
 from edges import RunningEdge
 from owners import Owner
 from playwright.async_api import Browser
@@ -33,9 +31,10 @@ async def test_a_vendor_makes_a_model_with_its_mapping_and_a_command(
         await page.click("main button:text-is('Save mapping')")
         await page.wait_for_selector("text=The mapping counts")
         await page.click(".tabs >> text=Commands")
-        fields = [{"name": "speed", "type": "integer", "required": True}]
         await page.fill("[name=name]", "boil")
-        await page.fill("[name=fields]", json.dumps(fields))
+        await page.get_by_label("Field 1").fill("speed")
+        await page.get_by_label("Type").first.select_option("integer")
+        await page.get_by_label("Must be filled in").first.check()
         await page.uncheck("[type=checkbox][name=several]")
         await page.click("main button:text-is('Define command')")
         await page.click("td a >> text=boil")

@@ -3,7 +3,8 @@
 import pytest
 from edges import RunningEdge, open_shards, running_edge
 from owners import Owner, owner
-from visitors import person_of
+from playwright.async_api import Browser
+from visitors import PASSWORD, person_of, with_password
 
 from gateway.api import session_cookie
 from gateway.portal import static
@@ -95,3 +96,28 @@ async def test_the_page_of_a_session_that_is_over_can_be_sent_again(
     assert answer.status == 403
     assert 'name="name" value="Typed"' in text
     assert f'name="{TOKEN}" value="{session_cookie.form_token(secret)}"' in text
+
+
+async def test_what_was_typed_is_there_again_after_signing_in_anew(
+    browser: Browser, edge: RunningEdge, acme: Owner
+) -> None:
+    """A session that ended while somebody filled in a form costs a sign-in, and nothing that was typed."""
+    device_id = await acme.device(name="Press")
+    person_id = await person_of(acme, "project.developer")
+    await with_password(acme, person_id)
+    async with browsing.tab(browser, edge, person_id, expected=("401",)) as tab:
+        await tab.open(f"/devices/{device_id}/settings")
+        await tab.page.get_by_label("Name", exact=True).fill("Press in hall 3")
+        await acme.pool.execute("DELETE FROM sessions WHERE person_id = $1", person_id)
+        await tab.page.get_by_role("button", name="Save").click()
+        await tab.page.get_by_text("Nothing that you typed is lost").wait_for()
+        await tab.page.get_by_role("link", name="Sign in").click()
+        await tab.page.get_by_label("Email").fill("ada@example.com")
+        await tab.page.get_by_label("Password").fill(PASSWORD)
+        await tab.page.get_by_role("button", name="Sign in").click()
+        name = tab.page.get_by_label("Name", exact=True)
+        await name.wait_for()
+        assert await name.input_value() == "Press in hall 3"
+        await tab.page.get_by_role("button", name="Save").click()
+        await tab.page.get_by_text("Saved; the device is told").wait_for()
+    assert (await acme.row(device_id))["name"] == "Press in hall 3"

@@ -63,12 +63,13 @@ function restore(page) {
   const form = [...page.forms].find((one) => one.method === "post" && new URL(one.action).pathname === kept.action);
   if (!form) return;
   sessionStorage.removeItem(KEPT);
+  form.closest("details")?.setAttribute("open", "");
   const seen = {};
   for (const [name, value] of kept.typed) {
     const fields = [...form.elements].filter((field) => field.name === name && field.type !== "hidden");
     const field = fields.find((one) => one.value === value && one.type === "checkbox") ?? fields[(seen[name] = (seen[name] ?? -1) + 1)];
     if (!field) continue;
     if (field.type === "checkbox") field.checked = field.value === value;
-    else field.value = value;
+    else field.value = field.type === "datetime-local" ? value.replace(/(\.\d+)?Z$/, "") : value;
   }
 }

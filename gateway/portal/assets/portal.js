@@ -1,5 +1,5 @@
 // What every page does in the browser. Pages work without it; it makes them quicker to use.
-import { showTimes } from "./times.js";
+import { localTimes, showTimes } from "./times.js";
 import { watchForms } from "./forms.js";
 import { watchLive } from "./live.js";
 import { watchTheme } from "./theme.js";
@@ -7,10 +7,14 @@ import { watchTheme } from "./theme.js";
 document.documentElement.classList.add("scripted");
 showTimes(document);
 watchForms(document);
+localTimes(document);
 watchTheme(document);
 watchLive(document);
 
-document.addEventListener("htmx:afterSwap", (event) => showTimes(event.target.ownerDocument));
+document.addEventListener("htmx:afterSwap", ({ target }) => {
+  showTimes(target.ownerDocument);
+  localTimes(target.ownerDocument);
+});
 document.addEventListener("htmx:responseError", (event) => {
   const page = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
   say(page.querySelector("main p")?.textContent ?? "That did not work.", "bad");

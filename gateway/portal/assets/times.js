@@ -8,6 +8,25 @@ export function showTimes(within) {
   for (const time of within.querySelectorAll("time[datetime]")) show(time);
 }
 
+/** Let times be typed in the reader's zone below a node: what a form sends stays UTC, in a hidden field. */
+export function localTimes(within) {
+  for (const field of within.querySelectorAll('input[type="datetime-local"][name]')) {
+    const sent = document.createElement("input");
+    sent.type = "hidden";
+    sent.name = field.name;
+    field.removeAttribute("name");
+    field.after(sent);
+    if (field.value) field.value = inZone(new Date(`${field.value}Z`));
+    const tell = () => (sent.value = field.value && new Date(field.value).toISOString());
+    tell();
+    field.addEventListener("input", tell);
+  }
+}
+
+function inZone(at) {
+  return new Date(at.getTime() - 60_000 * at.getTimezoneOffset()).toISOString().slice(0, 19);
+}
+
 function show(time) {
   const at = new Date(time.dateTime);
   if (Number.isNaN(at.getTime())) return;

@@ -7,6 +7,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.page_tokens import PageQuery
 from gateway.api.scopes import FleetScope
 from gateway.api.validation import Label
 from gateway.organization import device_keys, devices, replacements
@@ -15,11 +16,13 @@ from gateway.organization.devices import DeviceChange, DeviceMove
 from gateway.organization.replacements import NewUnit
 from gateway.permissions import Permission
 from gateway.portal import spaces_offered
-from gateway.portal.device.shared import PATH, shown
+from gateway.portal.device.shared import PATH, project_of, shown
 from gateway.portal.forms import DoesNotFitFields, Form
 from gateway.portal.page import page
 from gateway.portal.rendering import View, redirect
 from gateway.services import Services
+from gateway.v2 import labels
+from schemas.ids import device_name
 
 NOT_THE_NAME = "Type the name as it is shown"
 
@@ -41,7 +44,13 @@ class Confirmed(Struct):
 async def settings(services: Services, fleet: FleetScope, device_id: UUID, form: Form) -> View:
     """The settings of a device."""
     organization = await fleet.over(services, device_id)
-    values = {"form": form, "spaces": await spaces_offered.options(services, fleet)}
+    project = await project_of(services, fleet, device_id)
+    found = await labels.list_labels(services, project, device_name(device_id), PageQuery())
+    values = {
+        "form": form,
+        "spaces": await spaces_offered.options(services, fleet),
+        "labels": [one for one in found.labels if one.key != "name"],
+    }
     return await shown(services, organization, device_id, "settings", values)
 
 

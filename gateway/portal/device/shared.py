@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import FleetScope, OrganizationScope, ProjectScope
 from gateway.organization import devices
 from gateway.portal.rendering import View, prefix_of, url
+from gateway.refusals import NotFound
 from gateway.services import Services
+from gateway.stores.devices import locking
 
 PATH = "/devices/{device_id}"
 TABS = (
     ("", "Status"),
     ("history", "History"),
+    ("events", "Events"),
     ("commands", "Commands"),
     ("config", "Config"),
     ("incidents", "Incidents"),
@@ -21,6 +24,14 @@ TABS = (
     ("settings", "Settings"),
 )
 """The pages of a device: last segment of the address, and title."""
+
+
+async def project_of(services: Services, fleet: FleetScope, device_id: UUID) -> ProjectScope:
+    """The project that a device of the fleet is in. Raises NotFound."""
+    device = await devices.read_device(services, await fleet.over(services, device_id), device_id)
+    if device.project_id is None:
+        raise NotFound(locking.UNKNOWN)
+    return ProjectScope(device.project_id, fleet.principal, fleet.id)
 
 
 async def shown(

@@ -90,6 +90,19 @@ async def check(connection: Connection, issuer: Issuer, plan: Plan) -> UUID:
     return model_id
 
 
+async def reach(connection: Connection, issuer: Issuer, file_id: UUID) -> int:
+    """How many devices a rollout of this file would be for, today. Raises DoesNotFit."""
+    firmware = await _firmware(connection, issuer, file_id, UNKNOWN_FILE)
+    devices: int = await connection.fetchval(
+        """SELECT count(*) FROM devices
+            WHERE model_id = $1 AND deleted_at IS NULL AND ($2 OR organization_id = $3)""",
+        firmware["model_id"],
+        issuer.as_vendor,
+        issuer.organization_id,
+    )
+    return devices
+
+
 async def check_waves(
     connection: Connection, issuer: Issuer, waves: Sequence[PlannedWave], model_id: UUID, file_id: UUID
 ) -> None:
