@@ -4,7 +4,8 @@ What the way back must know (state, nonce, PKCE verifier, the page that was aske
 nothing is kept for those who never come back. Each attempt is good once, for ten minutes.
 
 Who may come in: whoever has an address that the provider has verified, of a domain that is allowed, and then a role
-here, by his groups or because somebody gave him one.
+here, by their groups or because somebody gave them one. By that address people are found the first time; from then on
+they are known by the provider's subject, whatever address they get, and whoever gets theirs.
 """
 
 import base64
@@ -30,7 +31,7 @@ from gateway.refusals import DoesNotFit, NotPermitted
 from gateway.services import Services
 from gateway.stores import audit
 from gateway.stores.accounts.members import check_address
-from gateway.stores.people import accounts, provider_roles
+from gateway.stores.people import accounts, provider_identities, provider_roles
 from schemas import keys
 from schemas.constant_time import same_text
 from schemas.postgres import Connection
@@ -48,7 +49,7 @@ NO_ROLE = (
 LIFE = timedelta(minutes=10)
 BACK_BYTES_MAX = 1_500
 """Of the address to lead back to: a cookie holds 4 KiB."""
-NAME_CHARACTERS_MAX = 255
+NAME_CHARACTERS_MAX, SUBJECT_CHARACTERS_MAX = 255, 255
 _COOKIE, _SEALED_FOR = "-attempt", "sign-in"
 
 
@@ -128,6 +129,8 @@ async def _begun(services: Services, request: Request, state: str) -> _Begun:
 def _email(services: Services, claims: dict[str, Any]) -> str:
     """The address that the provider has verified. Raises NotPermitted."""
     email = claims.get("email")
+    if not is_text(subject := claims.get("sub")) or not 1 <= len(subject) <= SUBJECT_CHARACTERS_MAX:
+        raise NotPermitted(UNVERIFIED)
     if claims.get("email_verified") is not True or not is_text(email):
         raise NotPermitted(UNVERIFIED)
     try:
@@ -146,11 +149,15 @@ async def _admitted(
     """Who comes in, with the roles of the provider's groups; None for who has none, who loses those of before."""
     found = [await provider_roles.placed(connection, role, place) for role, place in _roles(services, claims)]
     roles: list[RoleIn] = [one for one in found if one is not None]
-    person = await accounts.by_email(connection, email)
+    issuer, subject = services.settings.oidc_issuer, claims["sub"]
+    known = await provider_identities.person_of(connection, issuer, subject)
+    person = await accounts.by_email(connection, email) if known is None else await accounts.read(connection, known)
     if person is None:
         if not roles:
             return None
         person = await accounts.find_or_create(connection, email)
+    if known is None:
+        await provider_identities.link(connection, issuer, subject, person.id, services.clock())
     if not person.name and is_text(name := claims.get("name")):
         await accounts.rename(connection, person.id, name[:NAME_CHARACTERS_MAX])
     for change in await provider_roles.settle(connection, person, roles):

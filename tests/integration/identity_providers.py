@@ -81,7 +81,8 @@ class Provider:
         sent = base64.b64decode(request.headers["authorization"].removeprefix("Basic ")).decode()
         assert sent == "fleet+gate:s3cret%3Awith%2Fodd%2Bsigns"
         now = int(time.time())
-        told = {"iss": self.url, "sub": "1", "aud": CLIENT, "iat": now, "exp": now + 60, "nonce": asked["nonce"]}
+        subject = hashlib.sha256(str(self.claims.get("email")).lower().encode()).hexdigest()
+        told = {"iss": self.url, "sub": subject, "aud": CLIENT, "iat": now, "exp": now + 60, "nonce": asked["nonce"]}
         claims = {name: value for name, value in (told | self.claims).items() if value is not None}
         return web.json_response({"access_token": "x", "token_type": "Bearer", "id_token": self.sign(claims)})
 

@@ -150,3 +150,27 @@ async def test_where_no_provider_is_set_there_is_no_button(edge: RunningEdge) ->
         for path in (BEGIN, f"{BEGIN}/callback?code=x&state=y"):
             status, page = await visitor.get(path)
             assert (status, "is not set up here" in page, BEGIN in page) == (200, True, False)
+
+
+async def test_a_person_is_known_by_the_subject_once_it_came(
+    entrance: RunningEdge, provider: Provider, acme: Owner
+) -> None:
+    """Another address of theirs changes nothing; whoever is given the address of before does not become them."""
+    await with_password(acme, await person_of(acme, "organization.admin"))
+    provider.claims["sub"] = "00u1"
+    assert "ada@example.com" in (await come(entrance))[1]
+    provider.claims["email"] = "ada.lovelace@example.com"
+    assert "ada@example.com" in (await come(entrance))[1]
+    provider.claims |= {"email": "ada@example.com", "sub": "00u2"}
+    status, page = await come(entrance)
+    assert (status, "knew somebody else by this email address" in page) == (403, True)
+    assert await acme.pool.fetchval("SELECT count(*) FROM people") == 1
+
+
+@pytest.mark.parametrize("subject", ["", "x" * 256, "a\x00b", 7])
+async def test_a_subject_that_nobody_can_have_lets_nobody_in(
+    entrance: RunningEdge, provider: Provider, subject: object
+) -> None:
+    """Empty, too long, or no text."""
+    provider.claims["sub"] = subject
+    assert (await come(entrance))[0] in (403, 503)
