@@ -44,6 +44,7 @@ class Attention(Struct, frozen=True):
     project_id: UUID
     status: str
     text: str
+    since: str | None = None
 
 
 @page("GET", "/overview", permission=Permission.READ)
@@ -86,10 +87,12 @@ async def _failing(services: Services, fleet: FleetScope) -> list[Attention]:
             if one.status == "SYSTEM_DISABLED":
                 text = "Disabled: it failed for too long"
             elif one.failing_since is not None:
-                text = f"Its receiver refuses or does not answer since {one.failing_since}"
+                text = "Its receiver refuses or does not answer"
             else:
                 continue
-            found.append(Attention("data", connector_id, one.display_name, project_id, one.status, text))
+            found.append(
+                Attention("data", connector_id, one.display_name, project_id, one.status, text, one.failing_since)
+            )
     return found
 
 

@@ -89,9 +89,10 @@ class PlanForm(Struct, kw_only=True):
         return NewRollout(**given, window=window or None)
 
 
-class Shares(Struct, kw_only=True):
-    """Of which firmware, and up to which share of its devices each wave reaches."""
+class PlanQuery(Struct, kw_only=True):
+    """With `reach`, of which firmware, and up to which share of its devices each wave reaches."""
 
+    reach: bool = False
     file_id: UUID | None = None
     first: Percent | None = field(default=None, name="first.percent")
     second: Percent | None = field(default=None, name="second.percent")
@@ -100,7 +101,7 @@ class Shares(Struct, kw_only=True):
 
     def is_long(self) -> bool:
         """All devices of a model are counted."""
-        return True
+        return self.reach
 
 
 class ShownDevices(RolloutDevicesQuery, kw_only=True):
@@ -117,21 +118,15 @@ async def list_rollouts(services: Services, fleet: FleetScope, query: RolloutsQu
 
 
 @page("GET", f"{PATH}/new", permission=Permission.ADMINISTER)
-async def plan(services: Services, organization: OrganizationScope, form: Form) -> View:
-    """The form of a rollout."""
+async def plan(services: Services, organization: OrganizationScope, query: PlanQuery, form: Form) -> View:
+    """The form of a rollout, or how many devices each wave of it has as it is filled in now."""
+    if query.reach:
+        devices = None if query.file_id is None else await rollouts.reach(services, organization, query.file_id)
+        shares = (query.first, query.second, query.third, query.fourth)
+        return View("rollout_reach.html", {"devices": devices, "waves": _sizes(devices or 0, shares)})
     found = await files.list_files(services, organization, RELEASED)
     offered = [(str(file.id), f"{file.name} {file.version}") for file in found.items]
     return View("rollout_new.html", {"form": form, "files": offered})
-
-
-@page("GET", f"{PATH}/reach", permission=Permission.ADMINISTER)
-async def show_reach(services: Services, organization: OrganizationScope, query: Shares) -> View:
-    """How many devices each wave of the form has, as it is filled in now."""
-    if query.file_id is None:
-        return View("rollout_reach.html", {"devices": None, "waves": []})
-    devices = await rollouts.reach(services, organization, query.file_id)
-    shares = (query.first, query.second, query.third, query.fourth)
-    return View("rollout_reach.html", {"devices": devices, "waves": _sizes(devices, shares)})
 
 
 @page("POST", PATH, permission=Permission.ADMINISTER, shown_by=plan)
@@ -197,5 +192,5 @@ abort = _action("abort")
 next_wave = _action("next_wave")
 
 PAGES = (
-    list_rollouts, plan, show_reach, create_rollout, read_rollout, start, approve, pause, resume, abort, next_wave,
+    list_rollouts, plan, create_rollout, read_rollout, start, approve, pause, resume, abort, next_wave,
 )  # fmt: skip
