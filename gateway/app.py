@@ -22,7 +22,6 @@ from gateway.api import dialects, openapi
 from gateway.api.addresses import unnamed_proxy
 from gateway.api.endpoint import Endpoint
 from gateway.background import Background
-from gateway.connect import authorization
 from gateway.developers import downloads
 from gateway.developers.centre import Centre
 from gateway.device import children, config, device, direct_integration, events, registration, space, telemetry
@@ -254,7 +253,6 @@ def _routes() -> tuple[BaseRoute, ...]:
     """Those that hold nothing of an edge, made once a process: to compile their paths takes longer than to connect."""
     return (
         *(endpoint.route() for endpoint in ENDPOINTS),
-        *authorization.ROUTES,
         *static.ROUTES,
         *(page.route() for page in PAGES),
     )

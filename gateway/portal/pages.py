@@ -7,6 +7,7 @@ from gateway.portal import (
     claim,
     cloud_connector,
     cloud_connectors,
+    connect,
     data_connector,
     data_connectors,
     devices,
@@ -42,6 +43,7 @@ from gateway.portal.page import Page
 
 # Fixed words of a path come before places for ids.
 PAGES: tuple[Page, ...] = (
+    *connect.PAGES,
     *passkeys.PAGES,
     *sign_in.PAGES,
     *invitation.PAGES,

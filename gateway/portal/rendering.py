@@ -51,6 +51,8 @@ class View(Struct, frozen=True):
     template: str
     values: Mapping[str, Any] = {}
     status: int = 200
+    leads_elsewhere: bool = False
+    """Whether its form may be answered by leading on to another site."""
 
 
 def url(prefix: str, *segments: Any, **query: Any) -> str:
@@ -92,6 +94,9 @@ def rendered(request: Request, view: View, visitor: Visitor, form_token: str, **
     }
     page = template.render(values, current=navigation.current(values["navigation"], request.url.path))
     response = HTMLResponse(page, view.status, HEADERS)
+    if view.leads_elsewhere:
+        policy = HEADERS["content-security-policy"]
+        response.headers["content-security-policy"] = policy.replace("form-action 'self'", "form-action 'self' https:")
     if said:
         response.delete_cookie(SAID, path=prefix_of(services) or "/")
     return response

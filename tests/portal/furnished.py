@@ -203,4 +203,5 @@ async def _cloud_connector(owner: Owner, device_id: UUID) -> dict[str, Any]:
         HOSTILE,
         device_id,
     )
-    return {"connector_id": connector_id, "run": run_id}
+    link = await owner.call("POST", f"/connectors/{connector_id}/regenerate_link")
+    return {"connector_id": connector_id, "run": run_id, "token": link["url"].rpartition("/")[2]}

@@ -136,12 +136,12 @@ async def test_a_data_connector_from_its_making_to_its_end(browser: Browser, nea
         await tab.check()
         await tab.page.click(".tabs >> text=Queue")
         await press(tab, "Synchronize")
-        await tab.page.fill("[name=startTime]", "2026-01-02T00:00:00")
-        await tab.page.fill("[name=endTime]", "2026-01-01T00:00:00")
+        await tab.page.get_by_label("From").fill("2026-01-02T00:00:00")
+        await tab.page.get_by_label("Until").fill("2026-01-01T00:00:00")
         await press(tab, "Replay")
         assert "must be after" in await text(tab)
-        assert await tab.page.input_value("[name=startTime]") == "2026-01-02T00:00"
-        await tab.page.fill("[name=endTime]", "2026-01-03T00:00:00")
+        assert await tab.page.get_by_label("From").input_value() == "2026-01-02T00:00"
+        await tab.page.get_by_label("Until").fill("2026-01-03T00:00:00")
         await press(tab, "Replay")
         await tab.page.wait_for_selector("#jobs >> text=Replay of")
         await tab.page.wait_for_selector("#jobs:not([hx-get])")
@@ -205,7 +205,7 @@ async def test_what_the_system_disabled_says_why_and_what_to_do(
         assert HOSTILE in shown
         await tab.check()
         await tab.page.click("text=Replay what was missed")
-        begins = await tab.page.input_value("[name=startTime]")
+        begins = await tab.page.get_by_label("From").input_value()
         assert begins == since.strftime("%Y-%m-%dT%H:%M:%S")
     reader = await person_of(acme, "project.user", email="reader@example.com")
     async with browsing.tab(browser, edge, reader) as tab:

@@ -16,6 +16,7 @@ from gateway.api import session_cookie
 from gateway.api.callers.readers import READER
 from gateway.api.principals import Grant, Principal
 from gateway.api.scopes import FleetScope, MakerScope, ProjectScope, VendorScope
+from gateway.portal.connect import consented
 from gateway.portal.forms import TOKEN
 from gateway.portal.page import TOKEN_HEADER, Page
 from gateway.portal.pages import PAGES
@@ -27,8 +28,8 @@ LOOKS = ((browsing.WIDE, False), (browsing.NARROW, True))
 
 
 def shown() -> list[Page]:
-    """Pages that are looked at: not what is a file, or leads on."""
-    return [page for page in PAGES if page.method == "GET" and page.answer is not Response]
+    """Pages that are looked at: not what is a file, or leads on, nor where only a vendor leads back to."""
+    return [page for page in PAGES if page.method == "GET" and page.answer is not Response and page is not consented]
 
 
 def address(page: Page, given: dict[str, Any]) -> str:

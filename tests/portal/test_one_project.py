@@ -2,6 +2,7 @@
 
 import html
 import re
+from datetime import UTC, datetime, timedelta
 
 from edges import RunningEdge
 from owners import Owner
@@ -80,3 +81,26 @@ async def test_what_is_of_the_own_project_is_seen_wherever_one_looks(edge: Runni
         main = text.partition("<main")[2]
         assert THEIRS in main, path
         assert 'method="post"' not in main, f"{path} offers a change to somebody who only reads"
+
+
+async def test_what_a_device_told_in_another_project_stays_there(edge: RunningEdge, acme: Owner) -> None:
+    """A device that moved here brings its identity along, not the messages that belong to where it was."""
+    device_id, now = await acme.device(name="Pump"), datetime.now(UTC)
+    await acme.message(device_id, now - timedelta(hours=2), telemetries={"there": 1}, message="told there")
+    project_id, space_id = ids.new_id(), ids.new_id()
+    made = "INSERT INTO projects (id, organization_id, name) VALUES ($1, $2, 'Here')"
+    await acme.pool.execute(made, project_id, acme.organization_id)
+    made = "INSERT INTO spaces (id, project_id, name, full_path) VALUES ($1, $2, 'Here', 'Here')"
+    await acme.pool.execute(made, space_id, project_id)
+    await acme.pool.execute(
+        "UPDATE devices SET project_id = $2, space_id = $3 WHERE id = $1", device_id, project_id, space_id
+    )
+    await acme.message(device_id, now - timedelta(hours=1), telemetries={"here": 1}, message="told here")
+    acme.project_id = project_id
+    secret = await browsing.session(edge, await person_of(acme, "project.user"))
+    for path in ("history", "history?keys=there", "events"):
+        url = f"{edge.url}/devices/{device_id}/{path}"
+        async with edge.http.get(url, cookies={session_cookie.name_of(edge.url): secret}) as answer:
+            text = await answer.text()
+        assert ("told here" in text, "told there" in text) == (True, False), path
+        assert "data-chart" not in text

@@ -188,7 +188,9 @@ async def test_microsoft_teams_rooms(imports: Imports) -> None:
     link = made["authentication"]
     form = {"passcode": link["passcode"], "client_id": "id", "client_secret": "key"}
     url = imports.edge.url + urlsplit(link["url"]).path
-    async with imports.edge.http.post(url, data=form, allow_redirects=False) as answer:
+    async with imports.edge.http.post(
+        url, data=form, headers={"origin": imports.edge.url}, allow_redirects=False
+    ) as answer:
         consent = urlsplit(answer.headers["location"])
     assert consent.path == "/contoso/oauth2/v2.0/authorize"
     state = parse_qs(consent.query)["state"][0]
