@@ -31,7 +31,7 @@ import msgspec
 
 from schemas import keys, logs
 from schemas.bounds import RATE_LIMIT
-from schemas.postgres import Connection, PostgresAway, batches
+from schemas.postgres import Connection, Executor, PostgresAway, batches
 from schemas.redis import Redis, RedisAway
 
 log = logging.getLogger(__name__)
@@ -103,21 +103,29 @@ def render(row: Any) -> bytes:
     """The value of one device's field, from a row of `_COLUMNS`."""
     body = b""
     if not row["deleted"]:
-        body = msgspec.json.encode(
-            ResponseMap(
-                config_version=row["config_version"],
-                command=row["command"],
-                new_licenses=row["new_licenses"],
-                info_version=row["info_version"],
-                space_data_version=row["space_data_version"],
-                latest_fw_version=row["latest_fw_version"],
-                latest_fw_file_id=row["latest_fw_file_id"],
-            )
-        )
+        body = msgspec.json.encode(_map(row))
     mark = b"x" if row["deleted"] else b"f" if row["is_full"] else b"."
     revision = row["generation"], row["reply_revision"]
     versions = row["other_version"], row["key_version"]
     return b"%04x%010x%02x%02x%08x%s%s" % (*revision, *versions, row["rate_limit"], mark, body)
+
+
+def _map(row: Any) -> ResponseMap:
+    return ResponseMap(
+        config_version=row["config_version"],
+        command=row["command"],
+        new_licenses=row["new_licenses"],
+        info_version=row["info_version"],
+        space_data_version=row["space_data_version"],
+        latest_fw_version=row["latest_fw_version"],
+        latest_fw_file_id=row["latest_fw_file_id"],
+    )
+
+
+async def read(connection: Executor, device_id: UUID) -> ResponseMap | None:
+    """What a device is told; None where there is no such device."""
+    row = await connection.fetchrow(_COLUMNS + " WHERE d.id = $1 AND d.deleted_at IS NULL", device_id)
+    return None if row is None else _map(row)
 
 
 async def write(connection: Connection, redis: Redis, device_ids: Collection[UUID]) -> None:

@@ -17,13 +17,15 @@ from gateway.permissions import Permission
 from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.change import change
-from gateway.stores.devices import config, deletion, fleet, labels, locking, moving, owner_view
+from gateway.stores.devices import children, config, deletion, fleet, labels, locking, moving, owner_view
 from gateway.stores.devices.fleet import Tally
 from gateway.stores.devices.fleet_filters import Filters
 from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.tenants import projects, spaces
+from schemas import replies
 from schemas.device_status import EffectiveStatus
 from schemas.postgres import Executor
+from schemas.replies import ResponseMap
 
 T = TypeVar("T")
 NARROWED = ("space_id", "search", "status", "label", "firmware_version", "seen_since", "seen_before", "connector_id")
@@ -221,6 +223,24 @@ async def move_device(
         if moved.from_project_id != moved.to_project_id:
             demand(organization.permissions, Permission.ADMINISTER)
     return await owner_view.read(services.postgres, owner, device_id)
+
+
+CHILDREN_SHOWN = 100
+
+
+async def read_reply(services: Services, organization: OrganizationScope, device_id: UUID) -> ResponseMap:
+    """What a device is told with each answer, from the next one on. Raises NotFound."""
+    await locking.check_owned(services.postgres, organization.id, device_id)
+    found = await replies.read(services.postgres, device_id)
+    if found is None:
+        raise NotFound(locking.UNKNOWN)
+    return found
+
+
+async def children_of(services: Services, organization: OrganizationScope, device_id: UUID) -> list[OwnedDevice]:
+    """The devices directly below one, oldest registration first; no more than a page shows."""
+    child_ids = await children.ids(services.postgres, device_id)
+    return await owner_view.by_ids(services.postgres, organization.id, child_ids[:CHILDREN_SHOWN])
 
 
 ENDPOINTS = (list_devices, read_device, change_device, delete_device, move_device)

@@ -21,6 +21,7 @@ from gateway.portal.page import page
 from gateway.portal.rendering import View, redirect
 from gateway.services import Services
 from gateway.stores.incidents.dry_runs import RuleTrial
+from gateway.stores.incidents.rules import IncidentRule
 from gateway.stores.tenants import projects
 from schemas.ids import uuid_of
 from schemas.incidents import PRIORITIES, PRIORITY
@@ -52,6 +53,8 @@ class Rule(Struct, kw_only=True):
     priority: int = PRIORITY
     target: str = ""
     """Whose devices it is for: `model`, `project` or `space`, and which one."""
+    rule_id: UUID | None = None
+    """Which rule it is that is tried, of one that is there."""
     device_id: UUID | None = None
     """Whose history it is tried over."""
 
@@ -124,7 +127,23 @@ async def try_rule(services: Services, fleet: FleetScope, body: Rule) -> View:
     )
     trial = await incident_rules.try_rule(services, fleet, terms)
     said = {name: [str(value)] for name, value in msgspec.structs.asdict(body).items() if value is not None}
-    return await _editor(services, fleet, Form("try_rule", said), trial)
+    rule = None if body.rule_id is None else await _changeable(services, fleet, body.rule_id)
+    return await _editor(services, fleet, Form("try_rule", said), trial, rule)
+
+
+@page("GET", ONE, permission=Permission.DEVELOP)
+async def edit_rule(services: Services, fleet: FleetScope, rule_id: UUID, form: Form) -> View:
+    """The form of a rule that is there."""
+    return await _editor(services, fleet, form, rule=await _changeable(services, fleet, rule_id))
+
+
+@page("POST", ONE, permission=Permission.DEVELOP, shown_by=edit_rule)
+async def change_rule(services: Services, fleet: FleetScope, rule_id: UUID, body: Rule) -> Response:
+    """Change what a rule holds for; whose devices it is for stays."""
+    organization = await fleet.over_rule(services, rule_id)
+    texts: dict[str, Any] = {"title": body.title, "description": body.description, "priority": body.priority}
+    await incident_rules.change_rule(services, organization, rule_id, RuleChange(**texts, **body.terms()))
+    return redirect(services, PATH, said=f"{body.title} is changed, from the next message of each device on")
 
 
 @page("POST", f"{ONE}/switch", permission=Permission.DEVELOP)
@@ -143,9 +162,20 @@ async def delete_rule(services: Services, fleet: FleetScope, rule_id: UUID) -> R
     return redirect(services, PATH, said="The rule is deleted, and what it opened is closed")
 
 
-async def _editor(services: Services, fleet: FleetScope, form: Form, trial: RuleTrial | None = None) -> View:
+async def _changeable(services: Services, fleet: FleetScope, rule_id: UUID) -> IncidentRule:
+    return await incident_rules.read_rule(services, await fleet.over_rule(services, rule_id), rule_id)
+
+
+async def _editor(
+    services: Services,
+    fleet: FleetScope,
+    form: Form,
+    trial: RuleTrial | None = None,
+    rule: IncidentRule | None = None,
+) -> View:
     values = {
-        "entry": form if form.name in ("create_rule", "try_rule") else Form("create_rule"),
+        "entry": form if form.name in ("create_rule", "try_rule", "change_rule") else Form("create_rule"),
+        "rule": rule,
         "targets": await _targets(services, fleet),
         "comparisons": COMPARISONS,
         "priorities": list(enumerate(PRIORITIES, start=1)),
@@ -191,4 +221,4 @@ def _value(text: str) -> Any:
     return value if isinstance(value, bool | int | float) else text
 
 
-PAGES = (list_rules, editor, create_rule, try_rule, switch, delete_rule)
+PAGES = (list_rules, editor, create_rule, try_rule, edit_rule, change_rule, switch, delete_rule)

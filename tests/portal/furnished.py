@@ -85,7 +85,7 @@ async def places(owner: Owner) -> dict[str, Any]:
     )
     await owner.call("POST", f"/tickets/{ticket['id']}/message", {"message": HOSTILE})
     rule = {"telemetry": HOSTILE[:60], "comparison": "eq", "value": HOSTILE, "title": HOSTILE, "description": HOSTILE}
-    rule = await owner.call("POST", "/incident_rules", rule | {"model_id": str(owner.model_id)})
+    rule = await owner.call("POST", "/incident_rules", rule | {"project_id": str(owner.project_id)})
     release = {"name": HOSTILE, "file_type": "firmware", "version": "2.0.0", "desc": HOSTILE, "public_notes": HOSTILE}
     file = await owner.call("POST", "/files", release | {"model_id": str(owner.model_id)})
     url = f"{owner.url}/core/v1/organization/files/{file['id']}/content"

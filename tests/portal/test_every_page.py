@@ -84,6 +84,8 @@ async def test_each_role_gets_the_pages_that_it_may_and_no_other(edge: RunningEd
         person_id = await person_of(acme, role, email=f"{role}@example.com")
         for page in PAGES:
             allowed = allows(page, acme, role)
+            if page is consented:
+                continue
             if allowed and page.method != "GET":
                 continue  # what forms do is tried one by one
             status = await ask(edge, page, given, person_id)

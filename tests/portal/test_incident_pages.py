@@ -61,6 +61,14 @@ async def test_a_rule_is_tried_over_history_before_it_is_made(browser: Browser, 
         await tab.page.get_by_text("counts from the next message").wait_for()
         (rule,) = (await acme.call("GET", "/incident_rules"))["items"]
         assert (rule["telemetry"], rule["comparison"], rule["value"]) == ("disk", "gt", 90)
+        await tab.page.get_by_role("link", name="Disk is full").click()
+        await tab.page.get_by_label("Value").fill("95")
+        await tab.page.get_by_label("Try it over").fill(str(device_id))
+        await tab.page.get_by_role("button", name="Try it").click()
+        await tab.page.get_by_text("1 incident.").wait_for()
+        await tab.page.get_by_role("button", name="Save").click()
+        await tab.page.get_by_text("Disk is full is changed").wait_for()
+        assert (await acme.call("GET", "/incident_rules"))["items"][0]["value"] == 95
         await tab.page.get_by_role("button", name="Switch off: Disk is full").click()
         await tab.page.get_by_text("Disk is full is off").wait_for()
         await tab.page.get_by_role("button", name="Delete").first.click()

@@ -27,10 +27,7 @@ async def test_nothing_of_another_project_is_seen_or_changed(edge: RunningEdge, 
     """By its ids in addresses, filters and forms; in lists, counts and files."""
     given = await places(acme)
     await acme.pool.execute("UPDATE organizations SET name = 'Acme' WHERE id = $1", acme.organization_id)
-    # Firmware, its rollouts and rules for a whole model are for devices of all projects.
-    await acme.pool.execute(
-        "UPDATE incident_rules SET title = 'All', description = '', telemetry_key = 'all', value = '1'"
-    )
+    # Firmware and its rollouts are for devices of all projects.
     await acme.pool.execute("UPDATE files SET name = 'All', description = '', public_notes = ''")
     await acme.pool.execute("UPDATE rollouts SET name = 'All', description = ''")
     theirs, ours = acme.project_id, ids.new_id()

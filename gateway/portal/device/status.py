@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from gateway.api.paging import PageQuery
 from gateway.api.scopes import FleetScope
-from gateway.organization import incidents, notes
+from gateway.organization import devices, incidents, notes
 from gateway.organization.incidents import IncidentsQuery
 from gateway.organization.notes import NewNote
 from gateway.permissions import Permission
@@ -33,6 +33,8 @@ async def status(services: Services, fleet: FleetScope, device_id: UUID, form: F
         "form": form,
         "incidents": found[:SHOWN],
         "gravest": min(found, key=lambda one: one.priority, default=None),
+        "told": await devices.read_reply(services, organization, device_id),
+        "children": await devices.children_of(services, organization, device_id),
         "notes": await notes.list_device_notes(services, organization, device_id, PageQuery(per_page=SHOWN)),
     }
     return await shown(services, organization, device_id, "", values)
