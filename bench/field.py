@@ -160,8 +160,8 @@ async def field(rig: Rig) -> AsyncIterator[Field]:
 
 
 @asynccontextmanager
-async def worker(rig: Rig, valkey: EmbeddedValkey, roles: str, cores: str) -> AsyncIterator[None]:
-    environment = {**rig.environment(valkey), **ON_LOOPBACK, "FLEETGATE_WORKER_ROLES": roles}
+async def worker(rig: Rig, valkey: EmbeddedValkey, roles: str, cores: str, **settings: str) -> AsyncIterator[None]:
+    environment = {**rig.environment(valkey), **ON_LOOPBACK, "FLEETGATE_WORKER_ROLES": roles, **settings}
     process = Process(pinned(cores, sys.executable, "-m", "workers"), "", environment)
     try:
         yield

@@ -2,9 +2,10 @@
 
 A worker of the role `rollouts` offers, an edge takes what the generator sends, another worker stores it. Devices are
 simulated: as soon as a wave has been told, all of them report the new version. Held against limits: what ingest loses
-while the largest wave is told, and how long a command of a neighbour takes meanwhile, from its request until it stands
-in the device's next answer. Told: replies rewritten a second, and how long it takes from the moment a wave may begin
-until the last of its devices knows, in Redis, where its next answer comes from.
+while the largest wave is told in the share of time that is the default, and how long a command of a neighbour takes
+meanwhile, from its request until it stands in the device's next answer. Told: replies rewritten a second, and how long
+it takes from the moment a wave may begin until the last of its devices knows, in Redis, where its next answer comes
+from; in the first waves by a worker that takes all of its time for it.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from bench.field import worker
 from bench.generator import Outcome
 from bench.results import Report
 from bench.rig import REST, SHARDS, UNDER_TEST, Rig
+from gateway.cli.local.embedded import EmbeddedValkey
 from gateway.stores import models
 from gateway.stores.accounts import credentials
 from gateway.stores.tenants import organizations, projects, spaces
@@ -39,49 +41,66 @@ CONNECTIONS = 64
 
 
 async def run(rig: Rig, report: Report, *, seconds: float) -> None:
-    """Ingest alone, then the three waves, the last one beside ingest."""
+    """The first waves as fast as a worker can; then ingest alone, and beside the last wave, told as by default."""
     valkey = rig.valkey("always")
     pool = await postgres.create_pool(rig.postgres.dsn(), "bench", 4)
     client = redis.connect(valkey.url)
     assert not isinstance(client, RedisCluster)
     neighbour = await _neighbour(pool)
-    async with worker(rig, valkey, "flusher,upkeep", REST), worker(rig, valkey, "rollouts", REST):
+    last = len(WAVES)
+    async with worker(rig, valkey, "flusher,upkeep", REST):
         url, _ = rig.edge(valkey, UNDER_TEST)
         await _shards_open(client)
+        async with _unhindered(rig, valkey):
+            rollout_id = await _started(rig, pool)
+            for number in range(1, last):
+                told, took = await _wave(pool, client, rollout_id, number)
+                _add(report, number, told, took)
+                await _report(pool, rollout_id)
+        await _ingest(url, rig, seconds)  # so that both times all devices have a state
         alone = await _ingest(url, rig, seconds)
-        rollout_id = await _started(rig, pool)
-        for number, percent in enumerate(WAVES, start=1):
-            last = number == len(WAVES)
-            ingest = asyncio.create_task(_ingest(url, rig, seconds)) if last else None
-            delays: list[float] = []
-            commands = asyncio.create_task(_commands(url, client, *neighbour, delays)) if last else None
-            began = time.perf_counter()
-            await pool.execute(
-                "UPDATE rollout_waves SET starts_at = NULL WHERE rollout_id = $1 AND number = $2", rollout_id, number
-            )
-            told = await _all_told(pool, client, rollout_id, number)
-            took = time.perf_counter() - began
-            shown = f"{took:,.1f} s, {told / took:,.0f}/s"
-            report.add("rollout", f"wave to {percent} %: the last of {told:,} knows", shown, seconds=took, devices=told)
-            if commands is not None:
-                commands.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await commands
-                shown = f"{len(delays):,}, {max(delays):.2f} s"
-                report.add("rollout", "a neighbour's commands meanwhile, the latest known", shown, delays=delays)
-                report.ratio("neighbour_reply_latest_s", max(delays), at_most=LATE_S)
-            if ingest is not None:
-                beside = await ingest
-                shown = f"{alone.rate:,.0f} → {beside.rate:,.0f}/s"
-                report.add(
-                    "rollout", "ingest alone → while a wave is told", shown, alone=alone.rate, beside=beside.rate
-                )
-                report.ratio("ingest_beside_a_rollout", beside.rate / alone.rate, at_least=0.9)
-                report.ratio("rollout_replies_rewritten_s", told / took)
+        delays: list[float] = []
+        async with worker(rig, valkey, "rollouts", REST):
+            ingest = asyncio.create_task(_ingest(url, rig, seconds))
+            commands = asyncio.create_task(_commands(url, client, *neighbour, delays))
+            told, took = await _wave(pool, client, rollout_id, last)
+            commands.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await commands
+            beside = await ingest
+        _add(report, last, told, took)
+        shown = f"{len(delays):,}, {max(delays):.2f} s"
+        report.add("rollout", "a neighbour's commands meanwhile, the latest known", shown, delays=delays)
+        report.ratio("neighbour_reply_latest_s", max(delays), at_most=LATE_S)
+        shown = f"{alone.rate:,.0f} → {beside.rate:,.0f}/s"
+        report.add("rollout", "ingest alone → while a wave is told", shown, alone=alone.rate, beside=beside.rate)
+        report.ratio("ingest_beside_a_rollout", beside.rate / alone.rate, at_least=0.9)
+        report.ratio("rollout_replies_rewritten_s", told / took)
+        async with _unhindered(rig, valkey):
             await _report(pool, rollout_id)
-        await _finished(pool, rollout_id)
+            await _finished(pool, rollout_id)
     await client.aclose()
     await pool.close()
+
+
+def _unhindered(rig: Rig, valkey: EmbeddedValkey) -> contextlib.AbstractAsyncContextManager[None]:
+    """A worker that takes all of its time for rollouts."""
+    return worker(rig, valkey, "rollouts", REST, FLEETGATE_ROLLOUTS_SHARE="1")
+
+
+async def _wave(pool: Pool, client: Redis, rollout_id: UUID, number: int) -> tuple[int, float]:
+    """Let a wave begin; returns how many devices it has, and after how many seconds the last of them knew."""
+    began = time.perf_counter()
+    await pool.execute(
+        "UPDATE rollout_waves SET starts_at = NULL WHERE rollout_id = $1 AND number = $2", rollout_id, number
+    )
+    told = await _all_told(pool, client, rollout_id, number)
+    return told, time.perf_counter() - began
+
+
+def _add(report: Report, number: int, devices: int, took: float) -> None:
+    percent, shown = WAVES[number - 1], f"{took:,.1f} s, {devices / took:,.0f}/s"
+    report.add("rollout", f"wave to {percent} %: the last of {devices:,} knows", shown, seconds=took, devices=devices)
 
 
 async def _ingest(url: str, rig: Rig, seconds: float) -> Outcome:

@@ -385,7 +385,7 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
             description="Share of its time that a worker carries rollouts out in, and tells whole models of "
             "releases; in the rest telemetry has the machine. 1: as fast as it can."
         ),
-    ] = 0.2
+    ] = 0.06
     rollouts_days: Annotated[
         _Days,
         Meta(description="Days that what each device did in a rollout is kept after its end; its counts stay."),

@@ -538,7 +538,7 @@ MUTANTS = (
     Mutant(
         "a worker rests behind what it did for rollouts",
         "workers/turns.py",
-        "if began < self._rests_until:",
+        "if self._paid_at - began > BURST_S / self._share:",
         "if False:",
         f"{ROLLOUTS}/test_rollout_share.py::test_a_worker_rests_behind_its_turns",
     ),

@@ -1,5 +1,6 @@
 """A worker carries rollouts out in a part of its time; no device waits for its firmware, all of them send telemetry."""
 
+import pytest
 from campaigns import campaign
 from owners import Owner
 from prometheus_client import CollectorRegistry
@@ -7,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from schemas.metrics import Metrics
 from schemas.redis import Redis
 from workers.rollouts.rollouts import Rollouts
+from workers.turns import BURST_S, Turns
 
 STEP_S = 1.0
 
@@ -31,3 +33,25 @@ async def test_a_worker_rests_behind_its_turns(acme: Owner, redis_client: Redis)
             clock[0] += 0.99 * STEP_S
         clock[0] += 0.05 * STEP_S
     assert turns > len(devices)
+
+
+def test_little_is_done_at_once_and_much_in_its_share_of_the_time() -> None:
+    """A small fleet waits for nobody; of a large one the loop works a share of the time, however long a step takes."""
+    clock = [100.0]
+    turns = Turns(0.1, 1.0, lambda: clock[0])
+    worked = rested = 0.0
+    at_once = None
+    while worked < 5:
+        with turns.turn() as goes_on:
+            if goes_on():
+                clock[0] += 0.05
+                worked += 0.05
+                continue
+        at_once = at_once or worked
+        clock[0] += 0.01
+        rested += 0.01
+    assert at_once == pytest.approx(BURST_S + 0.05)
+    assert worked / (worked + rested) == pytest.approx(0.1, rel=0.1)
+    clock[0] += 1_000
+    with turns.turn() as goes_on:
+        assert goes_on()
