@@ -59,8 +59,8 @@ load: .venv/dev  ## play 50 devices' whole lives for 30 s on the stack that `mak
 	$(BIN)/locust -f bench/locustfile.py --headless -u 50 -r 10 -t 30s
 
 lock:  ## resolve the dependencies anew
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra embedded --extra s3 pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra embedded --extra s3 --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra embedded --extra s3 --extra archive pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra embedded --extra s3 --extra archive --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environment and the caches, not the data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

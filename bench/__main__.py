@@ -13,6 +13,7 @@
     python -m bench --only followers                     the tail for 10,000 projects, attempts of 1,000 connectors
     python -m bench --only replicas                      what it costs that a 2xx waits for a replica of Redis
     python -m bench --only history --events 100000000   a hundred million behind a page: 60 GB of disk, half an hour
+    python -m bench --only archive --events 10000000     closed days as files, beside ten million events: ten minutes
     python -m bench --only portal                        the first byte of every page, with a million devices behind it
 
 Results go to bench/results/; latest.json holds the named ratios.
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import (
+    archive,
     connectors,
     delivery,
     download,
@@ -66,6 +68,7 @@ WORKLOADS = (
     "tenants",
     "sync",
     "history",
+    "archive",
     "portal",
     "upkeep",
     "followers",
@@ -156,6 +159,9 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
     if "history" in only:
         async with rig(size.events // history.EVENTS_OF_DEVICE) as servers:
             await history.run(servers, report)
+    if "archive" in only:
+        async with rig(min(1_000, devices)) as servers:
+            await archive.run(servers, report, events=size.events, rounds=fewer_rounds)
     if "portal" in only:
         async with rig(devices) as servers:
             await portal.run(servers, report, rounds=fewer_rounds)

@@ -17,7 +17,9 @@ from bench.rig import SHARDS, Rig
 from gateway.stores.events import by_index
 from gateway.stores.events import history as event_history
 from gateway.stores.events.examining import Range
+from gateway.stores.events.tiers import Tiers
 from schemas import postgres
+from schemas.blobs.folder import FolderStore
 from schemas.ids import shard_of
 from schemas.postgres import Pool
 
@@ -31,16 +33,17 @@ FILL_S = 3600.0
 async def run(rig: Rig, report: Report) -> None:
     """Milliseconds and blocks of a page, newest and deep, with few devices' and with all devices' events behind it."""
     pool = await postgres.create_pool(rig.postgres.dsn(), "bench", 2)
+    tiers = Tiers(pool, FolderStore(rig.folder / "files"))
     blocks: list[float] = []
     devices = [UUID(device_id) for device_id in rig.device_ids]
     for some in (devices[: len(devices) // 100], devices):
         events = EVENTS_OF_DEVICE * len(some)
         await _fill(rig, pool, some, report)
         for name, before_days in (("the newest page", 0), ("a page from the middle on", 15)):
-            times_ms = await _pages(rig, pool, some, before_days)
+            times_ms = await _pages(rig, tiers, some, before_days)
             shown = f"{median(times_ms):.1f} / {quantiles(times_ms, n=100)[98]:.0f} ms"
             report.add("history", f"{events:,} events: {name}, p50 / p99", shown, times_ms=times_ms)
-        plan, touched = await _plan(rig, pool, some[0])
+        plan, touched = await _plan(rig, tiers, some[0])
         blocks.append(touched)
     await pool.close()
     report.add("history", f"{events:,} events: blocks that a page touches", f"{touched}", plan=plan)
@@ -82,7 +85,7 @@ async def _fill(rig: Rig, pool: Pool, devices: list[UUID], report: Report) -> No
     await pool.execute("ANALYZE events", timeout=FILL_S)
 
 
-async def _pages(rig: Rig, pool: Pool, devices: list[UUID], before_days: int) -> list[float]:
+async def _pages(rig: Rig, tiers: Tiers, devices: list[UUID], before_days: int) -> list[float]:
     now = datetime.now(UTC)
     before = (now - timedelta(days=before_days), 0, 1) if before_days else None
     within = Range(now - timedelta(days=DAYS - 1), now, before)
@@ -90,7 +93,7 @@ async def _pages(rig: Rig, pool: Pool, devices: list[UUID], before_days: int) ->
     for device_id in random.choices(devices, k=PAGES):
         began = time.perf_counter()
         found = await event_history.page(
-            pool,
+            tiers,
             rig.project_id,
             device_id,
             shard_of(str(device_id).encode(), SHARDS),
@@ -109,14 +112,14 @@ def _shown(plan: list[str]) -> str:
     return ", ".join(f"{count} × {node}" if count > 1 else node for node, count in nodes.items() if node)
 
 
-async def _plan(rig: Rig, pool: Pool, device_id: UUID) -> tuple[list[str], int]:
+async def _plan(rig: Rig, tiers: Tiers, device_id: UUID) -> tuple[list[str], int]:
     """The plan of a page of a month, as text, and how many blocks it touched."""
     now = datetime.now(UTC)
     since = now - timedelta(days=DAYS - 1)
     shard = shard_of(str(device_id).encode(), SHARDS)
     examined = event_history.examined(rig.project_id, device_id, shard, Range(since, now, None), [])
     statement, arguments = examined.page(0, PAGE_SIZE)
-    async with by_index.reading(pool) as connection:
+    async with by_index.reading(tiers) as connection:
         rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}", *arguments)
     lines = [row[0] for row in rows]
     buffers = next(line for line in lines if "Buffers:" in line)

@@ -91,6 +91,7 @@ from gateway.passwords import Passwords
 from gateway.portal import static, unserved
 from gateway.portal.pages import PAGES
 from gateway.services import Services
+from gateway.stores.events.tiers import Tiers
 from gateway.tenant_shares import TenantShares
 from gateway.transfers import Downloads, Transfers
 from gateway.v2 import claims as project_claims
@@ -284,6 +285,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
     if unnamed := unnamed_proxy(os.environ, bind=settings.bind, public_url=settings.public_url, tls=tls):
         logs.event(log, logging.WARNING, "proxy_unnamed", cause=unnamed)
     files_store = blobs.open_store(settings)
+    log_in_tiers = Tiers(pool, files_store)
     resolver = GuardedResolver(EgressPolicy(settings.egress_allow, http=settings.egress_http))
     identity = IdentityProvider(settings, resolver)
     shards = installation.shards
@@ -321,6 +323,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         metrics=metrics,
         events=tail,
         live=live,
+        log=log_in_tiers,
         blobs=files_store,
         uploads=Transfers("uploads", settings.uploads_max, metrics),
         dumps=Transfers("dumps", settings.uploads_max, metrics),
@@ -345,6 +348,7 @@ async def _services(settings: EdgeSettings, metrics: Metrics, background: Backgr
         await background.stop()
         await identity.close()
         await resolver.close()
+        await log_in_tiers.close()
         await files_store.close()
         await client.aclose()
         await pool.close()

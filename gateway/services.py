@@ -14,6 +14,7 @@ from gateway.ingest.ingest import Ingest
 from gateway.live_states import LiveStates
 from gateway.passwords import Passwords
 from gateway.refusals import UNKNOWN_MASTER_KEY, Unavailable, retry_after_s
+from gateway.stores.events.tiers import Tiers
 from gateway.tenant_shares import TenantShares
 from gateway.transfers import Downloads, Transfers
 from schemas.blobs.store import BlobStore
@@ -40,6 +41,8 @@ class Services(Struct, frozen=True, kw_only=True):
     events: EventTail
     live: LiveStates
     shares: TenantShares
+    log: Tiers
+    """The event log, wherever its days lie."""
     blobs: BlobStore
     """Where the bytes of files lie."""
     uploads: Transfers

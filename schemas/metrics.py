@@ -114,6 +114,19 @@ class Metrics:
             ["what"],
             registry=registry,
         )
+        self.archive_days = Counter(
+            "fleetgate_archive_days", "Days of shards that were written to files of history.", registry=registry
+        )
+        self.archive_rows = Counter(
+            "fleetgate_archive_rows", "Events that were written to files of history.", registry=registry
+        )
+        self.archive_failures = Counter(
+            "fleetgate_archive_failures",
+            "Times that writing history to files had to wait, by cause: the file store away or full, Postgres away, or "
+            "a file that was not what had been written.",
+            ["cause"],
+            registry=registry,
+        )
         self.commands_ended = Counter(
             "fleetgate_commands_ended", "Commands ended by a worker, by cause.", ["cause"], registry=registry
         )

@@ -19,6 +19,7 @@ _GROUP_ROLE = (
     "[^,]+=(project\\.(user|developer|admin)|organization\\.admin|partner\\.(user|admin))@"
     "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
+_ROLE = "flusher|dispatcher|importer|rollouts|upkeep|archiver"
 _Port = Annotated[str, matching(r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$", "must be host:port, such as 127.0.0.1:8080")]
 _Secret = Annotated[str, matching(r"^[0-9a-f]{64}$", "must be 64 hex digits in lower case")]
 _Ratio = Annotated[float, Meta(gt=0, le=1)]
@@ -359,21 +360,31 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
     worker_roles: Annotated[
         str,
         matching(
-            "^(flusher|dispatcher|importer|rollouts|upkeep)(,(flusher|dispatcher|importer|rollouts|upkeep))*$",
-            "must be flusher, dispatcher, importer, rollouts, upkeep, or several, comma-separated",
-            description="What this worker does: flusher, dispatcher, importer, rollouts, upkeep, or several, "
+            f"^({_ROLE})(,({_ROLE}))*$",
+            "must be flusher, dispatcher, importer, rollouts, upkeep, archiver, or several, comma-separated",
+            description="What this worker does: flusher, dispatcher, importer, rollouts, upkeep, archiver, or several, "
             "comma-separated.",
         ),
-    ] = "flusher,dispatcher,importer,rollouts,upkeep"
+    ] = "flusher,dispatcher,importer,rollouts,upkeep,archiver"
     retention_days: Annotated[
         int,
         Meta(
             ge=1,
             le=3650,
-            description="Days the event log is kept; older partitions are dropped, up to seven days later where a data "
-            "connector still owes events of them.",
+            description="Days the event log is kept, in PostgreSQL or in files; older partitions are dropped, up to "
+            "seven days later where a data connector still owes events of them.",
         ),
     ] = 31
+    archive: Annotated[
+        bool,
+        Meta(
+            description="Whether closed days of the event log move to Parquet files in the file store (with "
+            "fleetgate[archive], see docs/history-files.md)."
+        ),
+    ] = False
+    archive_hot_days: Annotated[
+        int, Meta(ge=2, le=3650, description="Days, today included, that stay in PostgreSQL then.")
+    ] = 2
     commands_days: Annotated[_Days, Meta(description="Days that commands are kept after their end.")] = 90
     incidents_days: Annotated[_Days, Meta(description="Days that incidents are kept after they were closed.")] = 365
     dumps_days: Annotated[_Days, Meta(description="Days that dumps of devices are kept.")] = 30
@@ -441,3 +452,9 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
             "most often are dropped, and counted so.",
         ),
     ] = 100_000
+
+    @property
+    def roles(self) -> str:
+        """What it does, without what there is nothing to do for."""
+        roles = [role for role in self.worker_roles.split(",") if self.archive or role != "archiver"]
+        return ",".join(roles) or self.worker_roles

@@ -22,25 +22,29 @@ GC_THRESHOLDS = (100_000, 50, 1_000)
 """A worker makes many objects that live shortly and few cycles: looking for those less often saves a tenth. Those of a
 batch are some tens of thousands, which are gone before they are looked at."""
 
+ARCHIVER_NICE = 10
+
 
 async def _serve(settings: WorkerSettings, dying_at: str, *, has_parent: bool) -> None:
     stop = asyncio.Event()
-    # What reloads the edges of a machine, or the end of a terminal, is no reason to end; the importer inherits this.
+    # What reloads the edges of a machine, or the end of a terminal, is no reason to end; roles with processes of their
+    # own inherit this.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    roles, several = own_process.split(settings.worker_roles)
-    importer = asyncio.create_task(own_process.keep(stop), name="importer") if several else None
+    roles, others = own_process.split(settings.roles)
+    alone = [asyncio.create_task(own_process.keep(role, stop), name=role) for role in others]
+    if roles == "archiver":
+        os.nice(ARCHIVER_NICE)
     parent = asyncio.create_task(own_process.parent_ended(), name="parent") if has_parent else None
-    for task in (importer, parent):
+    for task in (*alone, parent):
         if task is not None:
             task.add_done_callback(lambda _: stop.set())
     try:
         await service.run(msgspec.structs.replace(settings, worker_roles=roles), Metrics(), stop, die_at(dying_at))
     finally:
         stop.set()
-        if importer is not None:
-            await importer
+        await asyncio.gather(*alone)
 
 
 def main() -> int:

@@ -8,15 +8,16 @@ loop that dies of a fault of ours ends the process with its cause; the superviso
 import asyncio
 import functools
 import logging
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from schemas import blobs, download_tokens, logs, placement, postgres, redis
+from schemas.blobs.store import BlobStore
 from schemas.deliveries import SLOT_LOCKS, SLOTS
 from schemas.master_keys import MasterKeys
 from schemas.metrics import Metrics
 from schemas.placement import Placement
 from schemas.postgres import Pool, PostgresAway
-from schemas.settings import WorkerSettings
+from schemas.settings import SettingsError, WorkerSettings
 from workers import (
     command_clock,
     file_janitor,
@@ -50,6 +51,9 @@ from workers.schedule import every
 from workers.shares import Shares
 from workers.standings import Standings
 
+if TYPE_CHECKING:
+    from workers.archiver.archiver import Archiver
+
 log = logging.getLogger(__name__)
 
 FLUSH_LOCKS = 0x666C7368
@@ -62,7 +66,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
     pool = await postgres.create_pool(settings.postgres_dsn, "worker", settings.postgres_pool)
     client = redis.connect(settings.redis_url, settings.redis_ca)
     store = blobs.open_store(settings)
-    roles, share = settings.worker_roles.split(","), settings.rollouts_share
+    roles, share = settings.roles.split(","), settings.rollouts_share
     try:
         shards, master_keys, placed = await _installation(pool, settings, stop)
         history = PostgresHistory(pool, client, metrics)
@@ -81,6 +85,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                     generation=lambda: history.generation,
                     checkpoint=checkpoint,
                     placement=placed,
+                    store=store,
                 )
                 slots = Shares(settings.postgres_dsn, "dispatcher", SLOT_LOCKS, SLOTS, dispatcher.own)
                 group.create_task(dispatcher.run(stop), name="dispatcher")
@@ -92,10 +97,14 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 url = functools.partial(download_tokens.url, settings.url, master_keys)
                 campaigns = Rollouts(pool, client, metrics, url, checkpoint=checkpoint, share=share)
                 group.create_task(every(rollouts.INTERVAL_S, campaigns.advance, stop), name="rollouts")
+            if "archiver" in roles and settings.archive and shards:
+                archiver = _archiver(pool, store, metrics, settings, shards, checkpoint)
+                group.create_task(archiver.run(stop), name="archiver")
             if "upkeep" in roles:
                 refresher = ReplyRefresher(pool, client)
                 keeper = Retention(pool, metrics, settings, shards)
-                tidier = Janitor(pool, settings.retention_days)
+                hot_days = settings.archive_hot_days if settings.archive else None
+                tidier = Janitor(pool, settings.retention_days, hot_days=hot_days, shards=shards)
                 swept = Shares(settings.postgres_dsn, "offline sweep", SWEEP_LOCKS, shards, _until_done)
                 sweeper = OfflineSweep(
                     pool, client, metrics, shards, owned=lambda: swept.slots, distributed=placed.distributed
@@ -122,6 +131,16 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
         await store.close()
         await client.aclose()
         await pool.close()
+
+
+def _archiver(
+    pool: Pool, store: BlobStore, metrics: Metrics, settings: WorkerSettings, shards: int, checkpoint: Checkpoint
+) -> "Archiver":
+    try:
+        from workers.archiver.archiver import Archiver
+    except ImportError:
+        raise SettingsError("FLEETGATE_ARCHIVE is on: install fleetgate[archive]") from None
+    return Archiver(pool, store, metrics, settings, shards, checkpoint)
 
 
 async def _until_done(_shard: int, done: asyncio.Event) -> None:

@@ -112,7 +112,7 @@ async def list_histories(services: Services, fleet: FleetScope, query: Histories
 
     async def read(within: Range, window: Window) -> Part[ListedMessage]:
         return await telemetry_history.page(
-            services.postgres,
+            services.log,
             services.shards,
             project_ids,
             within,

@@ -161,7 +161,7 @@ async def try_rule(services: Services, fleet: FleetScope, body: RuleToTry) -> Ru
 
     async def read(within: Range, limit: int) -> Part[ListedMessage]:
         return await telemetry_history.page(
-            services.postgres,
+            services.log,
             services.shards,
             project_ids,
             within,

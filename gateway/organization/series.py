@@ -45,7 +45,7 @@ async def read_series(services: Services, fleet: FleetScope, device_id: UUID, qu
     await owner_view.ever_owned(services.postgres, fleet.id, device_id)
     since, until = range_of(services.clock(), query.since, query.until)
     return await series.read(
-        services.postgres,
+        services.log,
         shard_of(str(device_id).encode(), services.shards),
         device_id,
         await fleet.projects(services),

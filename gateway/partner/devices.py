@@ -163,7 +163,7 @@ async def list_history(
 
     async def read(within: Range, window: Window) -> Part[ListedMessage]:
         return await telemetry_history.page_of_devices(
-            services.postgres, services.shards, [device_id], within, offset=window.offset, limit=window.limit
+            services.log, services.shards, [device_id], within, offset=window.offset, limit=window.limit
         )
 
     scope = ("partner history", device_id, query.since, query.until)

@@ -82,7 +82,7 @@ async def list_vendor_histories(
         )
         before = telemetry_history.position(numbers) if numbers else None
         part = await telemetry_history.page_of_devices(
-            services.postgres,
+            services.log,
             services.shards,
             device_ids[:GROUP],
             Range(*since_until, before),

@@ -94,7 +94,7 @@ async def try_rule(services: Services, partner: VendorScope, body: RuleToTry) ->
 
     async def read(within: Range, limit: int) -> Part[ListedMessage]:
         return await telemetry_history.page_of_devices(
-            services.postgres, services.shards, [body.device_id], within, offset=0, limit=limit
+            services.log, services.shards, [body.device_id], within, offset=0, limit=limit
         )
 
     return await dry_runs.run(read, body.telemetry, condition, since, until)

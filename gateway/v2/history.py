@@ -90,7 +90,7 @@ async def list_events(services: Services, project: ProjectScope, device: str, qu
     place = page_tokens.unseal(scope, query.page_token, HistoryPosition)
     before = None if place is None else (place[0], shard, place[1])
     part = await history.page(
-        services.postgres,
+        services.log,
         project.id,
         device_id,
         shard,

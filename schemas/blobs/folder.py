@@ -1,6 +1,6 @@
 """The default store of bytes: a folder, on one machine or shared by several.
 
-    put: incoming/TOKEN ──written, fsync──▶ rename to SHA-256 ──▶ fsync of the folder
+    put: incoming/TOKEN ──written, fsync──▶ rename to its name ──▶ fsync of the folder
 
 A file has its last name only when all of it is on disk. Who writes holds a lock on the temporary file, which ends with
 its process: what a crash left is known by that, and removed at the next start of any process that opens the folder.
@@ -91,7 +91,7 @@ class FolderStore:
     async def delete(self, name: str) -> None:
         """See BlobStore. Who reads it reads on: the bytes go with the last who has the file open."""
         with contextlib.suppress(NoBlobError):
-            await self._in_thread(os.unlink, self._folder / name)
+            await self._in_thread(self._remove, self._folder / name)
 
     async def list(self) -> AsyncIterator[Listed]:
         """See BlobStore."""
@@ -136,13 +136,22 @@ class FolderStore:
         return path, descriptor
 
     def _keep(self, path: Path, descriptor: int, name: str) -> None:
+        target = self._folder / name
+        changed = {target.parent, *(one.parent for one in target.parents if not one.exists())}
+        target.parent.mkdir(parents=True, exist_ok=True)
         os.fsync(descriptor)
-        path.rename(self._folder / name)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        path.rename(target)
+        for folder in changed:
+            _sync(folder)
+
+    def _remove(self, path: Path) -> None:
+        """And folders that are empty then. Who was about to put something there tries again."""
+        path.unlink()
+        with contextlib.suppress(OSError):
+            for folder in path.parents:
+                if folder == self._folder:
+                    break
+                folder.rmdir()
 
     def _open(self, name: str) -> int:
         return os.open(self._folder / name, os.O_RDONLY)
@@ -201,6 +210,14 @@ class FileReading:
                 raise BlobsAway(str(error)) from error
             return None
         return bytes(self._scratch[:count]) if count else None
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(descriptor: int, piece: bytes) -> None:

@@ -1,6 +1,6 @@
 """A store of bytes that many machines share: a bucket of any S3-compatible service, or a part of one.
 
-    put: incoming/TOKEN ──multipart upload──▶ copy to SHA-256 ──▶ delete incoming/TOKEN
+    put: incoming/TOKEN ──multipart upload──▶ copy to its name ──▶ delete incoming/TOKEN
 
 Objects have their name from the start in S3, and ours is known when all bytes have come; so they go under another one
 first. The copy is made by the service. What a crash leaves is found by its name, as in a folder; parts of an upload
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
-from schemas.blobs.store import INCOMING, PIECE_BYTES, BlobsAway, Incoming, Listed, NoBlobError
+from schemas.blobs.store import HISTORY, INCOMING, PIECE_BYTES, BlobsAway, Incoming, Listed, NoBlobError
 from schemas.settings import FileStore
 
 SCHEME = "s3://"
@@ -99,7 +99,15 @@ class S3Store:
 
     async def list(self) -> AsyncIterator[Listed]:
         """See BlobStore."""
-        batches = self._client.list()
+        async for one in self._listed(None):
+            if one.name >= HISTORY:  # they come in the order of their names, those of checksums first
+                break
+            yield one
+        async for one in self._listed(INCOMING):
+            yield one
+
+    async def _listed(self, prefix: str | None) -> AsyncIterator[Listed]:
+        batches = self._client.list(prefix)
         with _translated():
             async for batch in batches:
                 for one in batch:

@@ -4,10 +4,11 @@
     read     a range of them, a piece at a time
     size     how many there are; None when there are none of that name
     delete   for good; what is being read is read to its end where the store can do so
-    list     all that is there, what a crash left behind included
+    list     all that is there, what a crash left behind included; but not the history
 
 Names are the SHA-256 of the bytes, so what is put twice is there once, and nothing is ever overwritten by something
-else. Who knows which of them are needed is in Postgres (see `schemas.blob_references`).
+else. Who knows which of them are needed is in Postgres (see `schemas.blob_references`). Files of history alone are
+named by what they hold, and never twice the same (see `schemas.archive.layout`); Postgres lists them.
 
 Every call raises BlobsAway for what the world does: no such host, no answer in time; BlobsFull for no space left.
 """
@@ -22,6 +23,10 @@ PIECE_BYTES = 256 * 1024
 """What is read, and given to a store, at once."""
 INCOMING = "incoming/"
 """What the names of bytes begin with that have yet to come whole."""
+
+
+HISTORY = "history/"
+"""What the names of files of history begin with."""
 
 
 class BlobsAway(Exception):

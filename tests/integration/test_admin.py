@@ -18,7 +18,7 @@ from gateway.stores.tenants import spaces
 from schemas import ids, signing_keys
 from schemas.postgres import Pool
 from schemas.secrets import CONNECTOR_SECRETS, SIGNING_KEYS, Vault, derived_secret
-from tests.conftest import MASTER_KEY
+from tests.conftest import MASTER_KEY, SHARDS
 
 
 class Admin:
@@ -394,3 +394,19 @@ async def test_the_first_person_comes_in_by_a_link(command: Admin, pool: Pool) -
     ):
         code, _, err = await command.run("users", *words)
         assert (code, complaint in err) == (1, True), err
+
+
+async def test_what_is_to_be_erased_of_history_is_asked_for_and_listed(command: Admin, pool: Pool) -> None:
+    """Of a device, in the shard where all of it is, or of a project, which may be gone; one of the two."""
+    device, project = ids.new_id(), ids.new_id()
+    await command.json("history", "erase", "--device", device)
+    await command.json("history", "erase", "--project", project)
+    found = await command.json("history", "list")
+    assert [(one["device_id"], one["project_id"], one["done_at"]) for one in found] == [
+        (None, str(project), None),
+        (str(device), None, None),
+    ]
+    assert await pool.fetchval("SELECT shard FROM erasures WHERE device_id = $1", device) == ids.shard_of(
+        str(device).encode(), SHARDS
+    )
+    assert (await command.run("history", "erase"))[0] == 2

@@ -1,6 +1,7 @@
 """Files in an S3-compatible store, on a real server: all five calls, its absence, and how a process ends."""
 
 import asyncio
+import functools
 import hashlib
 import io
 import os
@@ -11,20 +12,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
+import closed_days
 import pytest
 from edges import open_shards, running_edge
-from owners import owner
+from owners import Owner, owner
 from prometheus_client import CollectorRegistry
 
 from gateway.cli.local.embedded import free_port
+from gateway.stores.events import history
+from gateway.stores.events.examining import Range
+from gateway.stores.events.tiers import Tiers
 from schemas import blobs
 from schemas.blobs.store import BlobsAway, BlobStore, NoBlobError
 from schemas.metrics import Metrics
 from schemas.postgres import Pool
 from schemas.redis import Redis
 from schemas.settings import FileStore
-from tests.conftest import MASTER_KEY
+from tests.conftest import MASTER_KEY, SHARDS
 from workers.file_janitor import YOUNG, FileJanitor
+from workers.janitor import Janitor
 
 BUCKET = "fleet"
 
@@ -249,6 +255,9 @@ async def test_an_unreachable_store_is_away(server: Service) -> None:
 
 _LIFE = """
 import asyncio, hashlib, sys
+from gateway.stores.events import history
+from gateway.stores.events.examining import Range
+from gateway.stores.events.tiers import Tiers
 from schemas import blobs
 from schemas.settings import FileStore
 
@@ -279,3 +288,29 @@ async def test_a_process_ends_cleanly_with_calls_under_way(server: Service, stor
             subprocess.run, [sys.executable, "-c", _LIFE, repr(of(server))], capture_output=True, check=False
         )
         assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+async def test_days_of_history_lie_in_a_bucket(server: Service, store: BlobStore, acme: Owner, dsn: str) -> None:
+    """Stored, compared, moved and read by ranges; with the service away they wait, and readers are told. What looks
+    after other files leaves them alone.
+    """
+    day = closed_days.day_before(3)
+    device_id = await acme.device()
+    await closed_days.make_day(acme.pool, day)
+    shard = (await acme.row(device_id))["shard"]
+    await closed_days.fill(acme.pool, day, shard, device_id, acme.project_id, 50)
+    archiver = closed_days.archiver(acme.pool, dsn, store)
+    server.stop()
+    with pytest.raises(BlobsAway):
+        await archiver.tidy()
+    server.start()
+    await server.ready()
+    await archiver.tidy()
+    janitor = Janitor(acme.pool, 31, hot_days=2, shards=SHARDS)
+    assert await janitor.tidy() == [f"events_{day:%Y%m%d}"]
+    assert await listed(store) == {}
+    tiers = Tiers(acme.pool, store)
+    within = Range(day, day + timedelta(days=1), None)
+    read = functools.partial(history.page, tiers, acme.project_id, device_id, shard, within, event_types=[], limit=30)
+    assert [row.seq for row in (await read()).rows] == list(range(50, 20, -1))
+    await tiers.close()

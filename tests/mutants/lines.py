@@ -11,6 +11,7 @@ BACK = "tests/faults/test_going_back.py"
 WORKERS, DISPATCHER = "tests/integration/workers", "tests/integration/dispatcher"
 IMPORTER = "tests/integration/importer"
 ROLLOUTS = "tests/integration/rollouts"
+MOVED = "tests/integration/organization/test_moved_days.py"
 
 
 class Mutant(NamedTuple):
@@ -530,7 +531,7 @@ MUTANTS = (
     ),
     Mutant(
         "a status is found whose letters are escapes",
-        "gateway/stores/events/telemetry_history.py",
+        "gateway/stores/events/examining.py",
         r" OR strpos(examined.data::text, '\u00') > 0",
         "",
         "tests/integration/organization/test_history_parts.py::test_a_status_is_found_however_a_device_wrote_it",
@@ -562,5 +563,54 @@ MUTANTS = (
         "(NOT m.from_provider OR s.vouched_at > $2)",
         "true",
         "tests/integration/people/test_by_provider.py::test_the_providers_roles_hold_only_where_it_vouches",
+    ),
+    Mutant(
+        "a day is moved when all of its shards are in files",
+        "workers/janitor.py",
+        "if len(await listing.archived_shards(self._pool, day)) < self._shards:",
+        "if False:",
+        f"{MOVED}::test_a_day_is_moved_only_when_all_of_it_is_in_files",
+    ),
+    Mutant(
+        "a day that grew since it was archived is not dropped",
+        "schemas/archive/listing.py",
+        "if seq != archived[shard])",
+        "if seq == -1)",
+        f"{MOVED}::test_a_day_is_moved_only_when_all_of_it_is_in_files",
+    ),
+    Mutant(
+        "a day is in one tier for a reader",
+        "gateway/stores/events/tiers.py",
+        'f"{LOCK}; {settings}"',
+        'f"{settings};"',
+        f"{MOVED}::test_a_reader_sees_a_day_in_one_tier_while_it_is_moved",
+    ),
+    Mutant(
+        "what a worker wrote that lost the day does not count",
+        "schemas/archive/listing.py",
+        "if len(kept) < len(files) or not first:",
+        "if False:",
+        f"{WORKERS}/test_archiver.py::test_who_lost_a_day_to_another_worker_writes_nothing_that_counts",
+    ),
+    Mutant(
+        "no day is moved that a replay has yet to read",
+        "schemas/archive/listing.py",
+        "        return None\n    archived =",
+        "        pass\n    archived =",
+        f"{DISPATCHER}/test_moved_events.py::test_no_day_is_moved_that_a_connector_or_its_job_has_yet_to_read",
+    ),
+    Mutant(
+        "events in files that are away do not expire",
+        "workers/dispatcher/reading.py",
+        'if row["seq"] and _place(row) in unread',
+        "if False",
+        f"{DISPATCHER}/test_moved_events.py::test_files_that_are_away_delay_what_lies_there_and_end_nothing",
+    ),
+    Mutant(
+        "what others told stays where a device is erased",
+        "workers/archiver/erasing.py",
+        'others = table.filter(pc.not_equal(table["device_id"], str(device_id)))',
+        'others = table.filter(pc.not_equal(table["device_id"], ""))',
+        f"{WORKERS}/test_erasing.py::test_a_devices_history_is_erased_from_both_tiers",
     ),
 )

@@ -183,6 +183,7 @@ def test_functions_of_the_database_lock_devices_in_order_too() -> None:
 
 
 SESSIONS = {
+    "workers/archiver/archiver.py": "a connection of its own, which holds the locks of days",
     "schemas/postgres.py": "the lock of migrations, on one's own connection",
     "workers/dispatcher/reading.py": "`workers.dispatcher.session`",
     "workers/flusher/state_rows.py": "a temporary table that is the same for all, and empty between transactions",

@@ -11,6 +11,7 @@ from ssl import SSLContext
 from aiohttp.abc import AbstractResolver
 
 from schemas import postgres
+from schemas.blobs.store import BlobStore
 from schemas.egress import EgressPolicy
 from schemas.metrics import Metrics
 from schemas.placement import ONE_POSTGRES, Placement
@@ -31,6 +32,7 @@ from workers.dispatcher.governor import Governor
 from workers.dispatcher.jobs import Jobs
 from workers.dispatcher.journal import Journal
 from workers.dispatcher.lanes import Lanes
+from workers.dispatcher.moved import MovedEvents
 from workers.dispatcher.news import News
 from workers.dispatcher.reading import EventLog, by_index
 from workers.dispatcher.refresher import Refresher
@@ -61,6 +63,7 @@ class Dispatcher:
         metrics: Metrics,
         *,
         redis: Redis | None = None,
+        store: BlobStore | None = None,
         generation: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.time,
         chance: Random = random.random,
@@ -79,6 +82,7 @@ class Dispatcher:
         self._resolver = resolver
         self._checkpoint = checkpoint
         self._placement = placement
+        self._moved = MovedEvents(store)
         policy = EgressPolicy(settings.egress_allow, http=settings.egress_http)
         self._policy = policy
         self._slots: set[int] = set()
@@ -138,7 +142,7 @@ class Dispatcher:
         )
         governor = Governor(max(1, settings.connector_deliveries_max // 2))
         notes = Journal(pool, self._metrics)
-        event_log, requesting, dsn = EventLog(), Requesting(), settings.postgres_dsn
+        event_log, requesting, dsn = EventLog(self._moved), Requesting(), settings.postgres_dsn
         # Lanes, commits and the feeder wake each other; none does before all are there.
         lanes = Lanes(
             client,
@@ -165,7 +169,7 @@ class Dispatcher:
             Tail(event_log, Session(dsn, "dispatcher tail", by_index), roster, told, lanes.pump, clock, shards)
             for told, shards in zip(news, placement.every(), strict=True)
         ]
-        jobs = Jobs(Session(dsn, "dispatcher jobs", by_index), roster, alone=placement.distributed)
+        jobs = Jobs(Session(dsn, "dispatcher jobs", by_index), roster, self._moved, alone=placement.distributed)
         kept = Backlogs(Session(dsn, "dispatcher backlogs", by_index), event_log, roster, clock, placement)
         test_events = TestEvents(pool, roster, self.configurations, lanes, notes, clock)
         surplus_sweep = SurplusSweep(pool, roster, settings.connector_waiting_max)
@@ -225,6 +229,7 @@ class Dispatcher:
         finally:
             await client.close()
             await feeder.close()
+            await self._moved.close()
             for tail in tails:
                 await tail.close()
             for loop in (commits, jobs, kept):

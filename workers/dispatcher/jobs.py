@@ -11,8 +11,11 @@ import logging
 import time
 
 from schemas import logs
+from schemas.archive.listing import DamagedError
+from schemas.blobs.store import BlobsAway, NoBlobError
 from schemas.postgres import PostgresAway
 from workers.dispatcher import slices, store
+from workers.dispatcher.moved import MovedEvents
 from workers.dispatcher.roster import Roster, slot_of
 from workers.dispatcher.session import Session
 
@@ -29,11 +32,12 @@ RETRY_S = 0.25
 class Jobs:
     """Works on the jobs of this process's connectors."""
 
-    def __init__(self, session: Session, roster: Roster, *, alone: bool) -> None:
+    def __init__(self, session: Session, roster: Roster, moved: MovedEvents, *, alone: bool) -> None:
         """`alone` says whether a statement may look at one shard only."""
         self._session = session
         self._alone = alone
         self._roster = roster
+        self._moved = moved
         self._told = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -71,7 +75,11 @@ class Jobs:
                 continue
             began = time.monotonic()
             try:
-                done = await slices.work(connection, job_id, connector_id, alone=self._alone)
+                piece = await self._moved.piece(connection, job_id)
+                done = await slices.work(connection, job_id, connector_id, piece, alone=self._alone)
+            except (BlobsAway, NoBlobError, DamagedError) as error:
+                logs.event(log, logging.WARNING, "job_deferred", connector=connector_id, job=job_id, cause=repr(error))
+                continue
             except PostgresAway as error:
                 # One that reads of a node that is away waits for it, and holds up no others.
                 if connection.is_closed():

@@ -4,21 +4,30 @@ Events lie by shard, and what is read with them (connectors' queues, models of d
 statement of its own. A statement on events names the shards it goes to; which ones go together is the caller's choice.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from schemas import logs
+from schemas.archive.listing import DamagedError
+from schemas.blobs.store import BlobsAway, NoBlobError
 from schemas.device_models import DeviceModels
 from schemas.placement import AWAY_S, Placement
 from schemas.postgres import Connection, Executor
 from workers.dispatcher.body import Event
 from workers.dispatcher.delivery import Delivery
+from workers.dispatcher.moved import MovedEvents
 from workers.dispatcher.retry import CAP_S
+
+log = logging.getLogger(__name__)
 
 _EVENT = "e.shard, e.seq, e.stored_at, e.type, e.device_id, e.project_id, e.ts, e.data::text, e.labels::text"
 PROJECTS_AT_ONCE = 100
 """So many projects are named to Postgres without looking first which of them have events."""
+FILES_AWAY_S = 30.0
+"""What lies in files that cannot be read is looked for again after so long."""
 _CLOCK_JUMPED_S = CAP_S + 300
 """A row that is to wait longer than any does was written before the clock jumped back: it is due."""
 
@@ -53,8 +62,9 @@ class Due(NamedTuple):
 class EventLog:
     """Reads events, each with what its body tells of its device."""
 
-    def __init__(self) -> None:
+    def __init__(self, moved: MovedEvents | None = None) -> None:
         self._models = DeviceModels()
+        self._moved = moved or MovedEvents(None)
 
     def __repr__(self) -> str:
         return f"<EventLog {self._models!r}>"
@@ -174,21 +184,28 @@ class EventLog:
             {row["shard"] for row in wanted},
             lambda shards: self._stored(executor, [row for row in wanted if row["shard"] in shards]),
         )
-        found = {(event.shard, event.seq): event for events in read.results for event in events}
-        again = now + timedelta(seconds=AWAY_S)
+        found = {(event.shard, event.seq): event for stored in read.results for event in stored.events}
+        unread = {place for stored in read.results for place in stored.unread}
+        again, later = now + timedelta(seconds=AWAY_S), now + timedelta(seconds=FILES_AWAY_S)
         return [
-            _due(row, found.get(_place(row)))
-            if not row["seq"] or row["shard"] in read.shards
-            else Due(row["connector_id"], again.timestamp(), None)
+            Due(row["connector_id"], again.timestamp(), None)
+            if row["seq"] and row["shard"] not in read.shards
+            else Due(row["connector_id"], later.timestamp(), None)
+            if row["seq"] and _place(row) in unread
+            else _due(row, found.get(_place(row)))
             for row in rows
         ]
 
-    async def _stored(self, executor: Executor, places: Sequence[Any]) -> list[Event]:
-        """The events at these places, as the log has them or what devices reported last."""
+    async def _stored(self, executor: Executor, places: Sequence[Any]) -> "_Stored":
+        """The events at these places, as the log has them, in either tier, or what devices reported last."""
         events = await self._at(executor, places)
-        found = {(event.shard, event.seq) for event in events}
-        dropped = [row for row in places if row["device_id"] is not None and _place(row) not in found]
-        return events + await self._reported(executor, dropped)
+        missing = _missing(places, events)
+        try:
+            events += await self._in_files(executor, missing)
+        except (BlobsAway, NoBlobError, DamagedError) as error:
+            logs.event(log, logging.WARNING, "events_deferred", events=len(missing), cause=repr(error))
+            return _Stored(events, set(map(_place, missing)))
+        return _Stored(events + await self._reported(executor, _missing(places, events)), set())
 
     async def _at(self, executor: Executor, places: Sequence[Any]) -> list[Event]:
         """The events at these places, as far as the log still has them."""
@@ -205,6 +222,20 @@ class EventLog:
             [row["stored_at"] for row in places],
         )
         return await self._events(executor, rows)
+
+    async def _in_files(self, executor: Executor, places: Sequence[Any]) -> list[Event]:
+        """The events at these places, as far as files of moved days have them."""
+        rows = await self._moved.at(executor, places) if places else []
+        models = await self._models.of(executor, {row["device_id"] for row in rows}) if rows else {}
+        none = (None, None)
+        return [
+            Event(
+                **row,
+                device_type=models.get(row["device_id"], none)[0],
+                product_number=models.get(row["device_id"], none)[1],
+            )
+            for row in rows
+        ]
 
     async def _reported(self, executor: Executor, places: Sequence[Any]) -> list[Event]:
         """The events at these places, as far as they are still the newest of their type and device."""
@@ -240,6 +271,19 @@ class EventLog:
 
 
 _place = itemgetter("shard", "seq")
+
+
+class _Stored(NamedTuple):
+    """Events that were found, and places that lie in files which cannot be read at the moment."""
+
+    events: list[Event]
+    unread: set[tuple[int, int]]
+
+
+def _missing(places: Sequence[Any], events: Sequence[Event]) -> list[Any]:
+    """Those of these places, of devices, that are none of these events'."""
+    found = {(event.shard, event.seq) for event in events}
+    return [row for row in places if row["device_id"] is not None and _place(row) not in found]
 
 
 def _due(row: Any, event: Event | None) -> Due:

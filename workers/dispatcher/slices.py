@@ -8,8 +8,10 @@ another time.
 
 from typing import Any, NamedTuple
 
+from schemas.archive import listing
 from schemas.events import EventType
 from schemas.postgres import Connection
+from workers.dispatcher.moved import Piece
 
 EVENTS = 2_000
 """Events of the log that one slice looks at, shared by its shards; at least `EVENTS_OF_SHARD_MIN` of each."""
@@ -31,8 +33,13 @@ class Slice(NamedTuple):
     ended: bool = False
 
 
-async def work(connection: Connection, job_id: int, connector_id: str, *, alone: bool = False) -> Slice:
-    """Do the next slice of a job. With `alone` each statement looks at the log of one shard."""
+async def work(
+    connection: Connection, job_id: int, connector_id: str, piece: Piece | None = None, *, alone: bool = False
+) -> Slice:
+    """Do the next slice of a job; of a replay that reads files first, with the `piece` that was read for it.
+
+    With `alone` each statement looks at the log of one shard.
+    """
     async with connection.transaction():
         connector = await connection.fetchrow(
             "SELECT id, project_id FROM data_connectors WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED", connector_id
@@ -47,7 +54,7 @@ async def work(connection: Connection, job_id: int, connector_id: str, *, alone:
         elif await _is_full(connection, connector_id):
             return Slice(worked=False)
         elif job["kind"] == "replay":
-            ended = await _replay(connection, connector, job, alone=alone)
+            ended = await _replay(connection, connector, job, piece, alone=alone)
         else:
             ended = await _synchronize(connection, connector, job)
         if ended:
@@ -126,9 +133,17 @@ async def _drop(connection: Connection, connector: Any, job: Any, *, alone: bool
 # Putting into the queue --------------------------------------------------------------------------------------
 
 
-async def _replay(connection: Connection, connector: Any, job: Any, *, alone: bool) -> bool:
+async def _replay(connection: Connection, connector: Any, job: Any, piece: Piece | None, *, alone: bool) -> bool:
     if not job["total"]:
-        await _narrow(connection, connector, job, alone=alone)
+        rows = await listing.list_for_job(
+            connection, job["id"], connector["project_id"], job["start_at"], job["end_at"]
+        )
+        await _narrow(connection, connector, job, rows, alone=alone)
+    if piece is not None:
+        await _replay_moved(connection, connector, job, piece)
+        return False
+    if await listing.next_of_job(connection, job["id"]) is not None:
+        return False
     spans = await _spans(connection, job)
     looked = await _look(
         connection,
@@ -153,6 +168,30 @@ async def _replay(connection: Connection, connector: Any, job: Any, *, alone: bo
     owed, (passed, left) = sum(row["events"] for row in looked), await _pass(connection, job, spans, looked)
     await _count(connection, job, accepted=owed, dropped=0, events=owed, passed=passed)
     return not left
+
+
+async def _replay_moved(connection: Connection, connector: Any, job: Any, piece: Piece) -> None:
+    """Owe the rows of a file that fit, in its order."""
+    if not await listing.pass_on(connection, job["id"], piece.file_id, piece.first, piece.next):
+        return
+    fitting = [
+        row
+        for row in piece.rows
+        if job["start_at"] <= row["ts"] < job["end_at"]
+        and (not job["event_types"] or row["type"] in job["event_types"])
+    ]
+    await connection.execute(
+        """INSERT INTO waiting_deliveries (connector_id, shard, seq, stored_at, cause, owed_since, next_at, device_id)
+           SELECT $1, $2, e.seq, e.stored_at, 'replay', now(), now(), e.device_id
+             FROM unnest($3::bigint[], $4::timestamptz[], $5::uuid[]) AS e (seq, stored_at, device_id)""",
+        connector["id"],
+        piece.shard,
+        [row["seq"] for row in fitting],
+        [row["stored_at"] for row in fitting],
+        [row["device_id"] for row in fitting],
+    )
+    owed = len(fitting)
+    await _count(connection, job, accepted=owed, dropped=0, events=owed, passed=len(piece.rows))
 
 
 async def _synchronize(connection: Connection, connector: Any, job: Any) -> bool:
@@ -235,7 +274,7 @@ async def _look(connection: Connection, statement: str, spans: list[Any], *argum
     return rows
 
 
-async def _narrow(connection: Connection, connector: Any, job: Any, *, alone: bool) -> None:
+async def _narrow(connection: Connection, connector: Any, job: Any, in_files: int, *, alone: bool) -> None:
     """Let the spans begin with the project's first events in them, so that progress means something."""
     spans = await _spans(connection, job)
     first = await _look(
@@ -253,7 +292,7 @@ async def _narrow(connection: Connection, connector: Any, job: Any, *, alone: bo
     )
     low = {row["shard"]: row["seq"] for row in first}
     await _move(connection, job, low, [span["shard"] for span in spans if span["shard"] not in low])
-    total = sum(span["high"] - low[span["shard"]] for span in spans if span["shard"] in low)
+    total = in_files + sum(span["high"] - low[span["shard"]] for span in spans if span["shard"] in low)
     await connection.execute("UPDATE connector_jobs SET total = $2 WHERE id = $1", job["id"], total)
 
 

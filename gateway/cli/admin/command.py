@@ -13,7 +13,18 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from gateway.api import audit as masking
-from gateway.cli.admin import access, connectors, files, incidents, licenses, master_keys, models, tenants, users
+from gateway.cli.admin import (
+    access,
+    connectors,
+    files,
+    history,
+    incidents,
+    licenses,
+    master_keys,
+    models,
+    tenants,
+    users,
+)
 from gateway.cli.admin.printing import show
 from gateway.cli.servers import find
 from gateway.operations.postgres_server import ServersError, connect
@@ -34,7 +45,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     admin = subparsers.add_parser("admin", help="tenants, models, keys, accounts, connectors: create, list, revoke")
     admin.set_defaults(run=run)
     things = admin.add_subparsers(title="things", metavar="THING", required=True)
-    for resource in (tenants, users, models, files, access, master_keys, connectors, incidents, licenses):
+    for resource in (tenants, users, models, files, access, master_keys, connectors, incidents, licenses, history):
         resource.add(things)
 
 

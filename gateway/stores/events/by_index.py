@@ -6,13 +6,14 @@ that shows a hundred. Read by index a page costs what it shows.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from gateway.giving_way import let_others_go_first
+from gateway.stores.events.tiers import Tiers
 from schemas.bounds import PAGE_BYTES_MAX
-from schemas.postgres import Connection, Pool, fetch_some
+from schemas.postgres import Connection, fetch_some
 from schemas.postgres_errors import Record
 from schemas.telemetry import AHEAD_MAX
 
@@ -27,13 +28,9 @@ ROWS_FIRST, ROWS_MAX = 50, 100
 
 
 @contextlib.asynccontextmanager
-async def reading(pool: Pool) -> AsyncIterator[Connection]:
+async def reading(tiers: Tiers) -> AsyncIterator[Connection]:
     """A connection, in a transaction that reads so, and sees the same in all of its statements."""
-    async with (
-        pool.acquire() as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
-        await connection.execute(SETTINGS)
+    async with tiers.reading(SETTINGS) as connection:
         yield connection
 
 
@@ -64,6 +61,14 @@ class Filling(Generic[T]):
         """Take rows that were read already, no more than there is room for."""
         if fetched:
             await self._take(fetched)
+
+    def fill(self, rows: Iterable[Any]) -> None:
+        """Take rows that were read, as long as there is room."""
+        for row in rows:
+            if not self.room:
+                return
+            self.rows.append(self._made_of(row))
+            self._characters += len(row["data"])
 
     async def _take(self, fetched: list[Record]) -> int:
         self.rows.extend(map(self._made_of, fetched))

@@ -10,24 +10,32 @@ where it looked, and the next page goes on from there. Whoever reads all pages s
            └───────────────────┴────────────────────────┘
             page 1: 2 items     page 2: 1 item, though it may hold 50
 
+Days that were moved are read from files beside it (`archived`): one more source, of which only what fits is found.
+
 Several sources, such as the projects of an organization, are read each by its own index, as many events of each as
 their number allows. What they have in common is complete only down to the place where the first of them broke off.
 
 A page looks in pieces, each a statement that is soon over, and lets others go first between them.
 """
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+import heapq
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 from msgspec import Struct
 
 from gateway.giving_way import let_others_go_first
 from gateway.stores.events.by_index import STORED_SLACK, Filling
+from gateway.stores.events.tiers import Position, Tiers, Wanted
 from schemas import placement
+from schemas.archive.listing import Moved
 from schemas.postgres import Connection
 from schemas.postgres_errors import Record
+
+if TYPE_CHECKING:
+    from schemas.archive.files import Files
 
 T = TypeVar("T")
 
@@ -36,8 +44,18 @@ EXAMINED_MAX = 10_000
 PIECES = 5
 """In which it looks at them."""
 
-Position = tuple[datetime, int, int]
-"""Where an event stands in the order of a list: its time, and shard and sequence to tell equals apart."""
+FOUND_MAX = 10_000
+"""Events that are found in files at once."""
+READ_AT_ONCE = 100
+"""Of them, before it is looked whether the page is full."""
+Meeting = Callable[[list[UUID]], Awaitable[list[UUID]]]
+_MICROSECOND = timedelta(microseconds=1)
+
+# Most messages are told apart by their text, at a tenth of the cost: the status stands in it, unless a device wrote its
+# letters as escapes. Strings stored by earlier versions may hold \u0000, which PostgreSQL keeps in a json column and
+# cannot take apart.
+_STATUS = r"""CASE WHEN strpos(examined.data::text, {0}) > 0 OR strpos(examined.data::text, '\u00') > 0
+    THEN replace(examined.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status' = {0} ELSE false END"""
 
 _POSITION = "(e.ts, e.shard, e.seq)"
 _EVENTS = """SELECT {columns} FROM events e
@@ -87,6 +105,10 @@ class Examined:
     """The events that a page looks at, and the conditions of those that it shows."""
 
     def __init__(self, sources: Sources, within: Range) -> None:
+        self._shards = sources.shards
+        of_devices = list(sources.ids) if sources.column == "device_id" else None
+        of_projects = list(sources.ids) if sources.column == "project_id" else None
+        self._wanted = Wanted(since=within.since, until=within.until, device_ids=of_devices, project_ids=of_projects)
         self._column = sources.column
         self._ids = list(sources.ids)
         self._alone = len(sources.ids) == 1
@@ -99,12 +121,29 @@ class Examined:
         self._before = within.before
         self._conditions: list[tuple[str, Any]] = []
 
-    def only(self, condition: str, value: Any) -> None:
-        """Show only events that meet a condition, with `{}` for the place of its value."""
-        self._conditions.append((condition, value))
+    def only_projects(self, project_ids: Sequence[UUID]) -> None:
+        """Show only events of these projects."""
+        self._conditions.append(("array_position({}::uuid[], examined.project_id) IS NOT NULL", list(project_ids)))
+        self._wanted.project_ids = list(project_ids)
 
-    async def devices(self, connection: Connection) -> list[UUID]:
-        """The devices of these events."""
+    def only_types(self, types: Sequence[str]) -> None:
+        """Show only events of these types."""
+        self._conditions.append(("examined.type = ANY({})", list(types)))
+        self._wanted.types = list(types)
+
+    def only_status(self, status: str) -> None:
+        """Show only messages with this status."""
+        self._conditions.append((_STATUS, status))
+        self._wanted.status = status
+
+    async def only_devices(self, connection: Connection, meeting: Meeting) -> None:
+        """Show only events of devices that meet a condition: `meeting` tells which of some do."""
+        met = await meeting(await self._devices(connection))
+        self._conditions.append(("examined.device_id = ANY({}::uuid[])", met))
+        self._wanted.meeting = meeting
+
+    async def _devices(self, connection: Connection) -> list[UUID]:
+        """The devices of these events, as far as they are in Postgres."""
         found: set[UUID] = set()
         before = self._before
         await self._divide(connection)
@@ -117,10 +156,12 @@ class Examined:
         return list(found)
 
     async def read(
-        self, connection: Connection, made_of: Callable[[Record], T], *, offset: int = 0, limit: int
+        self, tiers: Tiers, connection: Connection, made_of: Callable[[Record], T], *, offset: int = 0, limit: int
     ) -> Part[T]:
         """The newest of those that are shown, behind `offset` of them; in one snapshot, which the connection has."""
         page = Filling(made_of, limit)
+        if moved := await self._moved(tiers, connection):
+            return await self._read_across(tiers.files, connection, page, moved, offset)
         before = up_to = self._before
         await self._divide(connection)
         for _ in range(self._pieces):
@@ -139,6 +180,59 @@ class Examined:
                     return Part(page.rows)
                 if self._alone:
                     up_to = await self._last(connection, before)
+            if up_to is None:
+                break
+            before = up_to
+        return Part(page.rows, up_to)
+
+    async def _moved(self, tiers: Tiers, connection: Connection) -> list[Moved]:
+        """The files that may hold events of this page."""
+        wanted = self._wanted
+        until = wanted.until if self._before is None else min(wanted.until, self._before[0] + _MICROSECOND)
+        return await tiers.moved(
+            connection,
+            self._shards,
+            wanted.since,
+            until,
+            project_ids=wanted.project_ids,
+            device_ids=wanted.device_ids,
+        )
+
+    async def _read_across(
+        self, files: "Files", connection: Connection, page: Filling[T], moved: Sequence[Moved], offset: int
+    ) -> Part[T]:
+        """The same, with events in files among those in Postgres: each piece is complete in both down to its end."""
+        from gateway.stores.events import archived  # what reads files is loaded where some are read
+
+        before = up_to = self._before
+        await self._divide(connection)
+        for _ in range(self._pieces):
+            await let_others_go_first()
+            up_to = await self._last(connection, before)
+            found = await archived.find(files, moved, self._wanted, before, up_to, min(offset + page.room, FOUND_MAX))
+            if found.ends is not None and (up_to is None or found.ends > up_to):
+                up_to = found.ends
+            rows = [row for row in found.rows if up_to is None or row.position >= up_to]
+            passed = await self._count(connection, before, up_to) + len(rows) if offset else 0
+            if offset and passed <= offset:
+                offset -= passed
+            else:
+                stored: Filling[Any] = Filling(lambda row: row, offset + page.room)
+                if self._apart:
+                    await stored.take(await self._merged(connection, before, up_to, 0, stored.room))
+                else:
+                    await stored.read(connection, *self._page(before, up_to, 0, stored.room))
+                if not stored.room:
+                    up_to = _position(stored.rows[-1])
+                    rows = [row for row in rows if row.position >= up_to]
+                merged = list(heapq.merge(stored.rows, rows, key=_position, reverse=True))[offset:]
+                offset = 0
+                while page.room and merged:
+                    some, merged = merged[:READ_AT_ONCE], merged[READ_AT_ONCE:]
+                    shown = iter(await archived.shown(files, [one for one in some if isinstance(one, archived.Row)]))
+                    page.fill(next(shown) if isinstance(one, archived.Row) else one for one in some)
+                if not page.room:
+                    return Part(page.rows)
             if up_to is None:
                 break
             before = up_to
@@ -205,7 +299,7 @@ class Examined:
             source = self._ids[0]
         arguments = [self._ids if source is None else source, *self._arguments]
         bounds = conditions = ""
-        for than, position in (("<", before), (">=", None if self._alone else up_to)):
+        for than, position in (("<", before), (">=", up_to)):
             if position is not None:
                 arguments += position
                 last = len(arguments)
@@ -222,3 +316,8 @@ class Examined:
         ids = "unnest($1::uuid[])" if source is None else "(VALUES ($1::uuid))"
         events = _EVENTS.format(columns=columns, column=self._column, bounds=bounds)
         return template.format(source=ids, events=events, conditions=conditions, **places), arguments
+
+
+def _position(row: Any) -> Position:
+    """Of a row of Postgres, or one that was found in a file."""
+    return (row["ts"], row["shard"], row["seq"]) if isinstance(row, Record) else row.position

@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from gateway.stores.events import by_index
 from gateway.stores.events.examining import Examined, Part, Range, Sources
+from gateway.stores.events.tiers import Tiers
 from schemas import ids, rendering
-from schemas.postgres import Executor, Pool
+from schemas.postgres import Executor
 
 
 class StoredEvent(Struct):
@@ -33,14 +34,14 @@ class StoredEvent(Struct):
 def examined(project_id: UUID, device_id: UUID, shard: int, within: Range, event_types: Sequence[str]) -> Examined:
     """What happened to a device, of this shard, while it was in the project."""
     events = Examined(Sources("device_id", [device_id], [shard]), within)
-    events.only("examined.project_id = {}", project_id)
+    events.only_projects([project_id])
     if event_types:
-        events.only("examined.type = ANY({})", list(event_types))
+        events.only_types(event_types)
     return events
 
 
 async def page(
-    pool: Pool,
+    tiers: Tiers,
     project_id: UUID,
     device_id: UUID,
     shard: int,
@@ -51,8 +52,8 @@ async def page(
 ) -> Part[StoredEvent]:
     """The newest of them; fewer than `limit` where they are more than a page holds (see `by_index.rows`)."""
     events = examined(project_id, device_id, shard, within, event_types)
-    async with by_index.reading(pool) as connection:
-        return await events.read(connection, lambda row: _event(row, project_id, device_id), limit=limit)
+    async with by_index.reading(tiers) as connection:
+        return await events.read(tiers, connection, lambda row: _event(row, project_id, device_id), limit=limit)
 
 
 def _event(row: Any, project_id: UUID, device_id: UUID) -> StoredEvent:

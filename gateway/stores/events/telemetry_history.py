@@ -4,6 +4,7 @@ A device's telemetry belongs to the project that the device was in when it was s
 is nobody's but the vendor's.
 """
 
+import functools
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -15,17 +16,13 @@ from msgspec import Raw, Struct
 
 from gateway.stores.devices.owner_view import SUBTREE
 from gateway.stores.events import by_index
-from gateway.stores.events.examining import Examined, Part, Position, Range, Sources
+from gateway.stores.events.examining import Examined, Part, Range, Sources
+from gateway.stores.events.tiers import Position, Tiers
 from schemas import ids
-from schemas.postgres import Connection, Pool
+from schemas.events import EventType
+from schemas.postgres import Connection
 from schemas.telemetry import DeviceStatus
 from schemas.times import EPOCH
-
-# Most messages are told apart by their text, at a tenth of the cost: the status stands in it, unless a device wrote its
-# letters as escapes. Strings stored by earlier versions may hold \u0000, which PostgreSQL keeps in a json column and
-# cannot take apart.
-_STATUS = r"""CASE WHEN strpos(examined.data::text, {0}) > 0 OR strpos(examined.data::text, '\u00') > 0
-    THEN replace(examined.data::text, '\u0000', '\ufffd')::json -> 'telemetry' ->> 'status' = {0} ELSE false END"""
 
 FEW_DEVICES = 20
 """Messages of so many devices are read device by device, those of more by project."""
@@ -83,7 +80,7 @@ def position(plain: list[Any]) -> Position:
 
 
 async def page(
-    pool: Pool,
+    tiers: Tiers,
     shards: int,
     project_ids: Sequence[UUID],
     within: Range,
@@ -99,22 +96,21 @@ async def page(
 
     `space_id` stands for the devices now at or below it, `name` for those that now have it.
     """
-    async with by_index.reading(pool) as connection:
+    async with by_index.reading(tiers) as connection:
         of_devices = await _devices(connection, project_ids, device_id, space_id, name)
         if of_devices.few is not None:
             examined = Examined(Sources("device_id", of_devices.few, _shards_of(of_devices.few, shards)), within)
-            examined.only("array_position({}::uuid[], examined.project_id) IS NOT NULL", project_ids)
+            examined.only_projects(project_ids)
         else:
             examined = Examined(Sources("project_id", project_ids, range(shards)), within)
             if of_devices.conditions:
-                seen = await examined.devices(connection)
-                meeting = await _meeting(connection, of_devices.conditions, of_devices.arguments, seen)
-                examined.only("examined.device_id = ANY({}::uuid[])", meeting)
-        return await _read(connection, examined, status, offset, limit)
+                meeting = functools.partial(_meeting, connection, of_devices.conditions, of_devices.arguments)
+                await examined.only_devices(connection, meeting)
+        return await _read(tiers, connection, examined, status, offset, limit)
 
 
 async def page_of_devices(
-    pool: Pool,
+    tiers: Tiers,
     shards: int,
     device_ids: list[UUID],
     within: Range,
@@ -124,9 +120,9 @@ async def page_of_devices(
     limit: int,
 ) -> Part[ListedMessage]:
     """The messages of a few devices, whoever owned them."""
-    async with by_index.reading(pool) as connection:
+    async with by_index.reading(tiers) as connection:
         examined = Examined(Sources("device_id", device_ids, _shards_of(device_ids, shards)), within)
-        return await _read(connection, examined, status, offset, limit)
+        return await _read(tiers, connection, examined, status, offset, limit)
 
 
 class _Devices(NamedTuple):
@@ -177,12 +173,12 @@ def _shards_of(device_ids: list[UUID], shards: int) -> list[int]:
 
 
 async def _read(
-    connection: Connection, examined: Examined, status: DeviceStatus | None, offset: int, limit: int
+    tiers: Tiers, connection: Connection, examined: Examined, status: DeviceStatus | None, offset: int, limit: int
 ) -> Part[ListedMessage]:
-    examined.only("examined.type = {}", "telemetry")
+    examined.only_types([EventType.TELEMETRY])
     if status is not None:
-        examined.only(_STATUS, status)
-    return await examined.read(connection, _listed, offset=offset, limit=limit)
+        examined.only_status(status)
+    return await examined.read(tiers, connection, _listed, offset=offset, limit=limit)
 
 
 def _listed(row: asyncpg.Record) -> ListedMessage:

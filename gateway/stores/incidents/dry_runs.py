@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from gateway.stores.events.examining import Part, Position, Range
+from gateway.stores.events.examining import Part, Range
 from gateway.stores.events.telemetry_history import ListedMessage
+from gateway.stores.events.tiers import Position
 from schemas.rule_evaluation import Condition, Value, evaluate, evaluate_held
 from schemas.times import EPOCH
 

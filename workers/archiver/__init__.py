@@ -1,0 +1,1 @@
+"""Closed days of the event log go to files: see `schemas.archive`."""
