@@ -11,8 +11,8 @@ from schemas.postgres import Connection
 NULL = b"\xff\xff\xff\xff"
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
-_ROWS = 250
-"""In one message to Postgres: some hundred kilobytes."""
+_PARTS = 250
+"""In one message to Postgres, each of which is written to the socket by itself: some hundred kilobytes."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -37,7 +37,6 @@ async def copy(connection: Connection, table: str, columns: Sequence[str], rows:
 
 
 async def _file(rows: Sequence[bytes]) -> AsyncIterator[bytes]:
-    yield _HEADER
-    for first in range(0, len(rows), _ROWS):
-        yield b"".join(rows[first : first + _ROWS])
-    yield _END
+    parts = [_HEADER, *rows, _END]
+    for first in range(0, len(parts), _PARTS):
+        yield b"".join(parts[first : first + _PARTS])

@@ -26,6 +26,8 @@ from workers.flusher.rows import Rows
 
 TELEMETRY = str(EventType.TELEMETRY)
 AHEAD_MAX = timedelta(minutes=1)
+_USUAL = b'{"telemetry":{"updateTime":"%b","status":"%b","telemetries":%b}}'
+"""What `_data` makes of a message with nothing but these."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,7 +58,11 @@ async def merge(
     for message in messages:
         device_id, telemetry = message.device_id, message.telemetry
         device = of_id.get(device_id)
-        if device is None or device.deleted or not device.has_good_key(message):
+        if (
+            device is None
+            or device.deleted
+            or (message.key_version != device.key_version and not device.has_good_key(message))
+        ):
             if telemetry is not None:
                 reason = Stored.DELETED if device is None or device.deleted else Stored.OLD_KEY
                 outcomes[message.shard, reason] += 1
@@ -109,8 +115,16 @@ def _merge(message: Message, device: Device, rows: Rows) -> None:
     late = stored.latest is not None and ordered_at < stored.latest
     if device.is_watched:
         device.look(content, ordered_at, late=late)
-    stored.merge(content, ordered_at)
-    seq = rows.add(device, TELEMETRY, at, _data(content, message.update_time))
+    values = content.telemetries
+    if content.override or content.message is not None or content.status is None or values is UNSET:
+        stored.merge(content, ordered_at)
+        data = _data(content, message.update_time)
+    else:
+        encoded = _encode(values)
+        if not stored.merge_same(content, ordered_at, encoded):
+            stored.merge(content, ordered_at)
+        data = _USUAL % (message.update_time, content.status.encode(), encoded)
+    seq = rows.add(device, TELEMETRY, at, data)
     if not late:
         stored.message_seq = seq
     if mapping is not None and content.telemetries is not UNSET:

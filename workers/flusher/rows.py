@@ -23,6 +23,8 @@ _PLACE = Struct(">hihiqiq")
 """How many columns there are; shard, seq and stored_at, each behind its length."""
 _TIME = Struct(">iqi")
 """ts behind its length, and the length of the data."""
+_OWNED = Struct(">i16si16s")
+"""A device and its project, each behind its length."""
 
 
 class Subject:
@@ -34,10 +36,13 @@ class Subject:
         """`row` has the name, the description and the labels of the device."""
         self.shard = shard
         self.device_id = device_id
-        self.owned = value(device_id.bytes) + (NULL if project_id is None else value(project_id.bytes))
+        if project_id is None:
+            self.owned = value(device_id.bytes) + NULL
+        else:
+            self.owned = _OWNED.pack(16, device_id.bytes, 16, project_id.bytes)
         """The columns of the device and its project."""
         self.labels = NULL
-        labels: dict[str, str] = row["labels"]
+        labels: dict[str, str] = row["labels"] or {}
         if row["name"]:
             labels["name"] = row["name"]
         if row["description"]:

@@ -22,6 +22,7 @@ _COLUMNS = (
 _SEEN = Struct(">hihi16siqiq")
 """How many columns there are; the first four, each behind its length."""
 _TIME = Struct(">iq")
+_NO_TIMES = value(b"{}")
 _TABLE = """
     CREATE TEMP TABLE IF NOT EXISTS flushed_states (
         shard smallint, device_id uuid, last_seen_at timestamptz, check_at timestamptz, status text, telemetries json,
@@ -42,8 +43,8 @@ async def read(connection: Connection, shards: dict[str, int]) -> dict[str, Any]
         begin += counts[shard]
         last.append(begin - 1)
     rows = await connection.fetch(
-        """SELECT s.device_id, s.status, s.telemetries, s.times, s.state_at, s.floor_at, s.offline, s.settled_at,
-                  s.rule_states::text AS rule_states
+        """SELECT s.device_id, s.status, s.telemetries, CASE WHEN s.times::text <> '{}' THEN s.times END AS times,
+                  s.state_at, s.floor_at, s.offline, s.settled_at, s.rule_states::text AS rule_states
              FROM unnest($1::smallint[], $2::integer[], $3::integer[]) AS wanted (shard, first, last)
              JOIN device_state s ON s.shard = wanted.shard
                   AND s.device_id = ANY (($4::uuid[])[wanted.first:wanted.last])
@@ -81,7 +82,9 @@ async def write(connection: Connection, devices: Collection[Device], rows: Rows)
     Those that have a row come by way of a temporary table: COPY takes a row in a third of the time that arrays of
     parameters need. A shard's flusher holds it and nobody else adds states, so those without one are simply added.
     """
-    await complete(connection, [device for device in devices if device.stored.is_swollen()])
+    await complete(
+        connection, [device for device in devices if not device.stored.is_whole and device.stored.is_swollen()]
+    )
     known: list[bytes] = []
     fresh: list[bytes] = []
     stored = _TIME.pack(8, rows.moments[rows.stored_at])
@@ -114,7 +117,7 @@ def _packed(device: Device, moments: Moments, stored_at: bytes) -> bytes:
             _SEEN.pack(12, 2, device.shard, 16, device.device_id.bytes, 8, seen, 8, seen + device.check_after),
             NULL if stored.status is None else _status(stored.status),
             value(telemetries),
-            value(times),
+            _NO_TIMES if times == b"{}" else value(times),
             NULL if stored.latest is None else _TIME.pack(8, moments[stored.latest]),
             NULL if stored.floor is None else _TIME.pack(8, moments[stored.floor]),
             NULL + NULL if stored.message_seq is None else _TIME.pack(8, stored.message_seq) + stored_at,

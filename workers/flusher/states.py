@@ -25,6 +25,8 @@ RECENT_BYTES_MAX = 4_096
 ROOM_RATIO = 0.9
 """A state that was full has room again when it is less full than this."""
 
+_encode = msgspec.json.Encoder().encode
+
 Settled = tuple[Raw | None, Raw | None, datetime | None]
 """The columns of the settled part; all None where there is none."""
 
@@ -40,6 +42,7 @@ class StoredState(State):
     """The state of one device: all of it, or the recent part of a large one until `is_whole`."""
 
     __slots__ = (
+        "_encoded",
         "_floor",
         "_limits",
         "_news",
@@ -60,6 +63,8 @@ class StoredState(State):
         self.settled: Settled | None = None
         """What to write of the settled part; None where it stays as it is."""
         self._limits = limits
+        self._encoded: bytes | None = None
+        """The values as JSON, where the last message was all there is of them."""
         self._oversize = False
         self._news: set[str] | None = None
         """The keys of the recent part, where the state is whole and has a settled one, too."""
@@ -103,9 +108,33 @@ class StoredState(State):
 
     def merge(self, message: Telemetry, at: datetime) -> None:
         """Merge a message whose time is `at`."""
-        super().merge(message, at)
+        self._encoded = None
+        State.merge(self, message, at)
         if self._news is not None and message.telemetries is not UNSET:
             self._news.update(message.telemetries)
+
+    def merge_same(self, message: Telemetry, at: datetime, encoded: bytes) -> bool:
+        """Merge a message that has the keys which the device always sends; False, and nothing is done, if it has not.
+
+        `encoded` are its telemetries as JSON. What is found here `merge` would find too.
+        """
+        values = message.telemetries
+        if (
+            self.times
+            or self._news is not None
+            or values is UNSET
+            or values.keys() != self.telemetries.keys()
+            or message.status is None
+            or message.override
+            or self.floor is not None
+            or self.latest is None
+            or at < self.latest
+            or None in values.values()
+            or len(values) > self.keys_max
+        ):
+            return False
+        self.telemetries, self.status, self.latest, self._encoded = values, message.status, at, encoded
+        return True
 
     def is_seen_otherwise(self) -> bool:
         """Whether the device may be seen otherwise than before these messages."""
@@ -136,7 +165,7 @@ class StoredState(State):
         if self._news is not None:
             telemetries = {key: telemetries[key] for key in self._news if key in telemetries}
             times = {key: times[key] for key in (*self._news, STATUS) if key in times}
-        return msgspec.json.encode(telemetries), msgspec.json.encode(times)
+        return self._encoded or _encode(telemetries), _encode(times) if times else b"{}"
 
     def _settle(self) -> tuple[bytes, bytes]:
         """Cut the state down to its limits and settle all of it, or none where it is small; what is left as recent."""

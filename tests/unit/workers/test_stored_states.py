@@ -20,7 +20,10 @@ VALUES = st.one_of(st.none(), st.integers(0, 9))
 MESSAGE = st.builds(
     Telemetry,
     status=st.sampled_from([None, "online", "error"]),
-    telemetries=st.dictionaries(KEYS, VALUES, max_size=3),
+    telemetries=st.one_of(
+        st.dictionaries(KEYS, VALUES, max_size=3),
+        st.fixed_dictionaries({"a": st.integers(0, 9), "b": st.integers(0, 9)}),
+    ),
     override=st.sampled_from([False, False, False, True]),
 )
 
@@ -32,6 +35,7 @@ class Table:
         self.row: dict[str, Any] | None = None
         self.limits = limits
         self.wholes = 0
+        self.same = 0
 
     def flush(self, batch: list[tuple[int, Telemetry]]) -> StoredState:
         """Merge a batch, reading the settled part only where it is needed."""
@@ -39,7 +43,7 @@ class Table:
         if not stored.is_whole and any(stored.needs_whole(message, full=False) for _, message in batch):
             self._complete(stored)
         for at, message in batch:
-            stored.merge(message, datetime.fromtimestamp(at, UTC))
+            self._merge(stored, message, datetime.fromtimestamp(at, UTC))
         if stored.is_swollen():
             self._complete(stored)
         telemetries, times = stored.parts()
@@ -51,6 +55,13 @@ class Table:
             **dict(zip(SETTLED, map(plain, settled), strict=True)),
         }  # fmt: skip
         return stored
+
+    def _merge(self, stored: StoredState, message: Telemetry, at: datetime) -> None:
+        encoded = msgspec.json.encode(message.telemetries)
+        if stored.merge_same(message, at, encoded):
+            self.same += 1
+        else:
+            stored.merge(message, at)
 
     def read(self) -> StoredState:
         """The state as it is before a batch."""
@@ -90,6 +101,29 @@ def test_a_state_in_two_parts_is_the_state_in_one(batches: list[list[Telemetry]]
                 whole.merge(message, datetime.fromtimestamp(at, UTC))
             assert table.row is not None
             assert (table.row["status"], table.shown()) == (whole.status, whole.telemetries)
+
+
+def test_messages_of_the_keys_that_a_device_always_sends_are_the_state_as_they_are() -> None:
+    """Others are merged: with other keys, none, a removal, no status, of before, or that replace what is there."""
+    table = Table(Limits(2, 65_536))
+    usual = Telemetry(status="online", telemetries={"a": 1, "b": 2})
+    table.flush([(10, usual), (20, usual)])
+    table.flush([(30, Telemetry(status="error", telemetries={"b": 3, "a": 4}))])
+    assert (table.same, table.shown()) == (2, {"a": 4, "b": 3})
+    for at, message in (
+        (40, Telemetry(status="online", telemetries={"a": 5})),
+        (30, usual),
+        (60, Telemetry(status="online", telemetries={"a": 5, "b": None})),
+        (70, Telemetry(telemetries={"a": 5, "b": 6})),
+        (80, Telemetry(status="online", telemetries={"a": 5, "b": 6}, override=True)),
+        (90, usual),
+    ):
+        table.flush([(at, message)])
+        assert table.same == 2
+    narrow = Table(Limits(2, 65_536))
+    narrow.flush([(10, usual)])
+    narrow.limits = Limits(1, 65_536)
+    assert narrow.flush([(20, usual)]).left_out == 1
 
 
 def test_a_message_of_known_keys_leaves_the_settled_part_unread() -> None:
