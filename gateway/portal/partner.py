@@ -7,6 +7,7 @@
 
 from uuid import UUID
 
+from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.api.paging import PageQuery
@@ -30,14 +31,26 @@ TICKETS = f"{PATH}/tickets"
 TICKET = f"{TICKETS}/{{ticket_id}}"
 
 
+class OverviewQuery(Struct, kw_only=True):
+    """`counted` waits until devices are counted, which a whole page must not."""
+
+    counted: bool = False
+
+    def is_long(self) -> bool:
+        """All devices of its models are counted."""
+        return self.counted
+
+
 @page("GET", PATH, permission=Permission.READ)
-async def overview(services: Services, partner: VendorScope) -> View:
-    """How the vendor's devices are, and who waits for it."""
+async def overview(services: Services, partner: VendorScope, query: OverviewQuery) -> View:
+    """How the vendor's devices are, and who waits for it; or what there is to count."""
+    if query.counted:
+        return View("partner_counts.html", {"info": await info.read_partner_info(services, partner)})
     since = (services.clock() - INCIDENTS_SINCE).isoformat()
     newest = IncidentsQuery(since=since, status="active", per_page=NEWEST)
     under_way = [RolloutsQuery(status=status, per_page=NEWEST) for status in ("running", "paused")]
     values = {
-        "info": await info.read_partner_info(services, partner),
+        "info": None,
         "incidents": await incidents.list_incidents(services, partner, newest),
         "tickets": await tickets.list_tickets(services, partner, PageQuery(per_page=NEWEST)),
         "failed": await licenses.list_licenses(services, partner, LicensesQuery(state="error", per_page=NEWEST)),
