@@ -334,8 +334,13 @@ async def act(services: Services, issuer: Issuer, rollout_id: UUID, action: Roll
 
 async def reach(services: Services, organization: OrganizationScope, file_id: UUID) -> int:
     """How many devices a rollout of this file would be for, today; shares of waves are of these."""
+    return await reach_of(services, Issuer(organization.id, False), file_id)
+
+
+async def reach_of(services: Services, issuer: Issuer, file_id: UUID) -> int:
+    """Likewise of an issuer."""
     async with services.postgres.acquire() as connection, connection.transaction():
-        return await plans.reach(connection, Issuer(organization.id, False), file_id)
+        return await plans.reach(connection, issuer, file_id)
 
 
 def _window(window: NewRolloutWindow | None) -> RolloutWindow | None:

@@ -15,6 +15,7 @@ from gateway.organization.rollouts import (
     create,
     devices_of,
     page_of,
+    reach_of,
     update,
 )
 from gateway.permissions import Permission
@@ -142,6 +143,11 @@ async def abort_rollout(services: Services, partner: VendorScope, rollout_id: UU
 async def begin_next_wave(services: Services, partner: VendorScope, rollout_id: UUID) -> Rollout:
     """Let the wave pass that waits for a person."""
     return await act(services, Issuer(partner.id, True), rollout_id, "next_wave", partner.principal.id)
+
+
+async def reach(services: Services, partner: VendorScope, file_id: UUID) -> int:
+    """How many devices a rollout of this file would be for, today; shares of waves are of these."""
+    return await reach_of(services, Issuer(partner.id, True), file_id)
 
 
 ENDPOINTS = (

@@ -18,6 +18,7 @@ from gateway.services import Services
 
 PATH = "/firmware"
 ONE = f"{PATH}/{{file_id}}"
+HERE = {"base": PATH, "rollouts": "/rollouts", "reach": "organization"}
 OFFERED = ModelsQuery(per_page=100)
 
 
@@ -31,7 +32,7 @@ async def list_files(services: Services, fleet: FleetScope, query: FilesQuery, f
         "files": await files.list_files(services, fleet.owner, query),
         "models": [(str(model.id), f"{model.vendor} {model.name}") for model in known],
     }
-    return View("firmware.html", values)
+    return View("firmware.html", values | HERE)
 
 
 @page("POST", PATH, permission=Permission.DEVELOP, shown_by=list_files)
@@ -44,7 +45,8 @@ async def create_file(services: Services, organization: OrganizationScope, body:
 @page("GET", ONE, permission=Permission.READ)
 async def read_file(services: Services, fleet: FleetScope, file_id: UUID, form: Form) -> View:
     """One file."""
-    return View("firmware_file.html", {"form": form, "file": await files.read_file(services, fleet.owner, file_id)})
+    file = await files.read_file(services, fleet.owner, file_id)
+    return View("firmware_file.html", {"form": form, "file": file} | HERE)
 
 
 @page("POST", ONE, permission=Permission.DEVELOP, shown_by=read_file)

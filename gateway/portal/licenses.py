@@ -32,7 +32,7 @@ async def show_licenses(services: Services, partner: VendorScope, query: License
     found = await licenses.list_licenses(services, partner, query)
     return View(
         "licenses.html",
-        {"licenses": found, "asked": query, "models": await _models(services, partner), "form": form},
+        {"licenses": found, "asked": query, "models": await models_of(services, partner), "form": form},
     )
 
 
@@ -75,10 +75,10 @@ async def delete_license(services: Services, partner: VendorScope, license_id: U
 async def show_registered(services: Services, partner: VendorScope, query: DevicesQuery) -> View:
     """The devices of the vendor's models."""
     found = await devices.list_devices(services, partner, query)
-    return View("registered.html", {"devices": found, "asked": query, "models": await _models(services, partner)})
+    return View("registered.html", {"devices": found, "asked": query, "models": await models_of(services, partner)})
 
 
-async def _models(services: Services, partner: VendorScope) -> dict[str, str]:
+async def models_of(services: Services, partner: VendorScope) -> dict[str, str]:
     """Its models by id, as one chooses among them."""
     found = await models.listed(services.postgres, partner.id, limit=OFFERED_MAX)
     return {str(model.id): f"{model.vendor} {model.name}" for model in found}

@@ -60,6 +60,8 @@ GROUPS = (
         (
             Destination("What we make", "/partner", "vendor", "READ"),
             Destination("Models", "/models", "maker", "READ"),
+            Destination("Their firmware", "/partner/firmware", "vendor", "READ"),
+            Destination("Their rollouts", "/partner/rollouts", "vendor", "READ"),
             Destination("Licences", "/licenses", "vendor", "READ"),
             Destination("Registered devices", "/registered", "vendor", "READ"),
             Destination("Incidents of models", "/partner/incidents", "vendor", "READ"),

@@ -33,6 +33,7 @@ from schemas.rollouts import Channel, PartState, RolloutAction, possible
 
 PATH = "/rollouts"
 ONE = f"{PATH}/{{rollout_id}}"
+HERE = {"base": PATH, "firmware": "/firmware", "reach": "organization"}
 RELEASED = FilesQuery(file_type="firmware", status="released", per_page=100)
 HOUR_S = 3600
 Hours = Annotated[float, Meta(ge=0, le=24 * 90)]
@@ -99,6 +100,11 @@ class PlanQuery(Struct, kw_only=True):
     third: Percent | None = field(default=None, name="third.percent")
     fourth: Percent | None = field(default=None, name="fourth.percent")
 
+    @property
+    def shares(self) -> tuple[float | None, ...]:
+        """Of all waves."""
+        return (self.first, self.second, self.third, self.fourth)
+
     def is_long(self) -> bool:
         """All devices of a model are counted."""
         return self.reach
@@ -114,7 +120,7 @@ class ShownDevices(RolloutDevicesQuery, kw_only=True):
 async def list_rollouts(services: Services, fleet: FleetScope, query: RolloutsQuery) -> View:
     """The rollouts."""
     found = await rollouts.list_rollouts(services, fleet.owner, query)
-    return View("rollouts.html", {"rollouts": found, "asked": query})
+    return View("rollouts.html", {"rollouts": found, "asked": query} | HERE)
 
 
 @page("GET", f"{PATH}/new", permission=Permission.ADMINISTER)
@@ -122,11 +128,10 @@ async def plan(services: Services, organization: OrganizationScope, query: PlanQ
     """The form of a rollout, or how many devices each wave of it has as it is filled in now."""
     if query.reach:
         devices = None if query.file_id is None else await rollouts.reach(services, organization, query.file_id)
-        shares = (query.first, query.second, query.third, query.fourth)
-        return View("rollout_reach.html", {"devices": devices, "waves": _sizes(devices or 0, shares)})
+        return View("rollout_reach.html", {"devices": devices, "waves": sizes(devices or 0, query.shares)})
     found = await files.list_files(services, organization, RELEASED)
     offered = [(str(file.id), f"{file.name} {file.version}") for file in found.items]
-    return View("rollout_new.html", {"form": form, "files": offered})
+    return View("rollout_new.html", {"form": form, "files": offered} | HERE)
 
 
 @page("POST", PATH, permission=Permission.ADMINISTER, shown_by=plan)
@@ -146,19 +151,19 @@ async def read_rollout(
         "form": form,
         "rollout": rollout,
         "asked": query,
-        "actions": _actions(rollout),
+        "actions": actions(rollout),
         "devices": await rollouts.list_rollout_devices(services, fleet, rollout_id, query),
     }
-    return View("rollout.html", values)
+    return View("rollout.html", values | HERE)
 
 
-def _sizes(devices: int, shares: Iterable[float | None]) -> list[int]:
+def sizes(devices: int, shares: Iterable[float | None]) -> list[int]:
     """About how many devices each wave takes in, where all shares are of so many."""
     upto = [round(devices * share / 100) for share in shares if share is not None]
     return [max(now - before, 0) for before, now in pairwise([0, *upto])]
 
 
-def _actions(rollout: Rollout) -> list[RolloutAction]:
+def actions(rollout: Rollout) -> list[RolloutAction]:
     """What may be done now; the last wave that waits is the only one that a person lets pass."""
     waits = any(wave.status == "waiting" for wave in rollout.waves)
     return [action for action in possible(rollout.status) if action != "next_wave" or waits]

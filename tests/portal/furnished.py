@@ -62,12 +62,20 @@ async def _of_model(owner: Owner) -> dict[str, Any]:
     command = await owner.call("POST", f"{model}/commands", said)
     key = await owner.call("POST", f"{model}/hardware_keys", {"name": HOSTILE})
     licence = {"model_id": str(owner.model_id), "name": HOSTILE, "data": HOSTILE}
+    release = {"name": HOSTILE, "file_type": "firmware", "version": "3.0.0", "model_id": str(owner.model_id)}
+    file = await owner.partner("POST", "/files", release)
+    url = f"{owner.url}/core/v1/partner/files/{file['id']}/content"
+    async with owner.http.put(url, data=b"bytes", headers={"authorization": owner.partner_key}) as answer:
+        assert answer.status == 200
+    rollout = await owner.partner("POST", "/rollouts", {"name": HOSTILE, "file_id": file["id"]})
     license_id = (await owner.partner("POST", "/licenses", licence))["id"]
     return {
         "model_id": owner.model_id,
         "definition_id": command["id"],
         "hardware_key_id": key["id"],
         "license_id": license_id,
+        "model_file_id": file["id"],
+        "model_rollout_id": rollout["id"],
     }
 
 
