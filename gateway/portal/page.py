@@ -36,6 +36,7 @@ from gateway.api.callers import people
 from gateway.api.callers.people import PERSON
 from gateway.api.endpoint import BODY_BYTES_MAX, Endpoint
 from gateway.api.principals import CallerKind
+from gateway.api.scopes import NOT_PERMITTED
 from gateway.people import returning
 from gateway.permissions import Permission
 from gateway.portal import forms, rendering, visitor
@@ -185,6 +186,7 @@ async def problem(
         "status": status,
         "text": text,
         "typed": {name: values for name, values in typed.items() if name != forms.TOKEN and not forms.is_secret(name)},
+        "lacks_role": text.startswith(NOT_PERMITTED.partition(":")[0]),
         "left_out": any(map(forms.is_secret, typed)),
         "retry_after_s": retry_after_s,
         "back": _page_before(request),

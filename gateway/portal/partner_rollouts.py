@@ -81,5 +81,13 @@ def _action(action: RolloutAction) -> Page:
     return page("POST", f"{ONE}/{action}", permission=Permission.ADMINISTER, shown_by=read_rollout)(do)
 
 
-ACTIONS: tuple[RolloutAction, ...] = ("start", "approve", "pause", "resume", "abort", "next_wave")
-PAGES = (list_rollouts, plan, create_rollout, read_rollout, *map(_action, ACTIONS))
+start = _action("start")
+approve = _action("approve")
+pause = _action("pause")
+resume = _action("resume")
+abort = _action("abort")
+next_wave = _action("next_wave")
+
+PAGES = (
+    list_rollouts, plan, create_rollout, read_rollout, start, approve, pause, resume, abort, next_wave,
+)  # fmt: skip
