@@ -6,11 +6,12 @@ rounds.
 
 from statistics import median
 
-from bench import load, peers
+from bench import bare_store, load, peers
 from bench.results import Report
 from bench.rig import Rig, open_shards, until_ready
 
 CONNECTIONS = (64, 512)
+STORE = "bare clients of the store, fsync always"
 
 
 async def run(rig: Rig, report: Report, *, rounds: int, seconds: float) -> None:
@@ -35,6 +36,8 @@ async def run(rig: Rig, report: Report, *, rounds: int, seconds: float) -> None:
                 assert outcome.accepted == outcome.answered, f"{name}: {outcome.statuses}"
                 rates.setdefault((name, connections), []).append(outcome.rate)
                 p99s.setdefault((name, connections), []).append(outcome.p99_ms)
+            bare = await bare_store.rate(valkeys["always"].port, clients=connections, seconds=seconds)
+            rates.setdefault((STORE, connections), []).append(bare)
             for valkey in valkeys.values():
                 await open_shards(valkey)
         report.progress(f"telemetry: round {number + 1} of {rounds}")
@@ -45,7 +48,7 @@ async def run(rig: Rig, report: Report, *, rounds: int, seconds: float) -> None:
             f"{median(found):,.0f}/s",
             rate=median(found),
             rates=found,
-            p99_ms=median(p99s[name, connections]),
+            p99_ms=median(p99s.get((name, connections), [0.0])),
         )
 
     def ratio(peer: str) -> float:
@@ -54,9 +57,12 @@ async def run(rig: Rig, report: Report, *, rounds: int, seconds: float) -> None:
         return min(median(rates[ours, c]) / median(rates[peer, c]) for c in CONNECTIONS)
 
     for connections in CONNECTIONS:
-        for peer in list(targets)[2:]:
+        for peer in (*list(targets)[2:], STORE):
             value = median(rates["ours, fsync always", connections]) / median(rates[peer, connections])
             report.add("telemetry", f"ours ÷ {peer}, {connections} connections", f"{value:.2f} ×", ratio=value)
+    few = CONNECTIONS[0]
+    vs_store = median(rates["ours, fsync always", few]) / median(rates[STORE, few])
+    report.ratio("telemetry_vs_bare_store", vs_store, at_least=0.8)
     report.ratio("telemetry_vs_empty_asgi", ratio("empty uvicorn app"), at_least=1.8)
     if "nginx return 200" in targets:
         report.ratio("telemetry_vs_nginx", ratio("nginx return 200"), at_least=0.55)
