@@ -64,15 +64,12 @@ async def expire(connection: Connection, partition: str, day: datetime, connecto
 async def _unread(executor: Executor, partition: str, places: Sequence[Any]) -> list[Any]:
     """Of each connector: how many events of a partition it has not read, and when the first and the last was stored."""
     return await executor.fetch(
-        f"""SELECT o.connector_id, sum(counted.events)::bigint AS events, min(counted.first) AS first,
-                   max(counted.last) AS last
+        f"""SELECT o.connector_id, count(*)::bigint AS events, min(e.stored_at) AS first, max(e.stored_at) AS last
               FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::uuid[], $5::text[])
                      AS o (connector_id, shard, seq, project_id, event_types)
-             CROSS JOIN LATERAL (
-                   SELECT count(*) AS events, min(stored_at) AS first, max(stored_at) AS last FROM "{partition}" e
-                    WHERE e.project_id = o.project_id AND e.shard = o.shard AND e.seq >= o.seq
-                      AND (o.event_types = '' OR e.type = ANY(string_to_array(o.event_types, ',')))) AS counted
-             WHERE counted.events > 0 GROUP BY 1""",
+              JOIN "{partition}" e ON e.project_id = o.project_id AND e.shard = o.shard AND e.seq >= o.seq
+                   AND (o.event_types = '' OR e.type = ANY(string_to_array(o.event_types, ',')))
+             WHERE e.shard = ANY($2::smallint[]) GROUP BY o.connector_id""",
         *_columns(places, "connector_id", "shard", "seq", "project_id", "event_types"),
         timeout=COUNT_S,
     )

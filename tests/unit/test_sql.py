@@ -202,3 +202,57 @@ def test_nothing_is_left_of_a_statement_in_the_session_of_a_pools_connection(pat
     """They go back as they are (see `TranslatingConnection`): who changes a session has a connection of their own."""
     found = [text for text in literals(path.read_text()) if _CHANGES_SESSION.search(text)]
     assert bool(found) == (str(path.relative_to(ROOT)) in SESSIONS)
+
+
+ONE_SHARD_EACH = {
+    "gateway/stores/connectors/ledgers.py",
+    "gateway/stores/events/examining.py",
+    "workers/dispatcher/reading.py",
+    "workers/dispatcher/slices.py",
+}
+"""Their statements with a LIMIT inside of LATERAL are run shard by shard, or by source, where it is distributed."""
+IN_ONE_POSTGRES = {"workers/flusher/storing.py"}
+"""It locks several shards by reading in one Postgres, and by writing where these are distributed."""
+_LIMITED = re.compile(r"\bLATERAL\s*\(.*\b(?:LIMIT|OFFSET)\b", re.DOTALL)
+_UNCOUNTED = re.compile(r"\bLATERAL\s*\(\s*SELECT\s+count\(", re.DOTALL)
+_HOLDS = re.compile(r"\bFOR (?:NO KEY UPDATE|UPDATE|SHARE)\b")
+_OF_ONE = re.compile(r"\bshard\s*=\s*\$\d+")
+_NO_COLUMNS = re.compile(r"\(\s*SELECT FROM\b.*\bLIMIT\b", re.DOTALL)
+
+
+def refused_by_citus(statement: str, path: str = "") -> list[str]:
+    """Why Citus refuses a statement on the data plane that looks at several shards; nothing where it does not."""
+    if not set(_READ.findall(statement)) & DATA_PLANE:
+        return []
+    found = []
+    if _LIMITED.search(statement) and path not in ONE_SHARD_EACH:
+        found.append("a LIMIT or OFFSET inside of LATERAL")
+    if _UNCOUNTED.search(statement):
+        found.append("an aggregate without GROUP BY inside of LATERAL")
+    if _HOLDS.search(statement) and not _OF_ONE.search(statement) and path not in IN_ONE_POSTGRES:
+        found.append("locks rows of several shards")
+    if _NO_COLUMNS.search(statement):
+        found.append("a limited subquery without columns")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_statement_is_one_that_a_distributed_data_plane_refuses(path: Path) -> None:
+    """Found by running the tests on a cluster; kept on machines that have none."""
+    name = str(path.relative_to(ROOT))
+    assert [fault for text in literals(path.read_text()) for fault in refused_by_citus(text, name)] == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT e.n FROM unnest($1) s CROSS JOIN LATERAL (SELECT seq FROM events WHERE shard = ANY($1) LIMIT 5) e",
+        "SELECT s.* FROM unnest($1) w CROSS JOIN LATERAL (SELECT * FROM device_state WHERE shard = ANY($1) OFFSET 0) s",
+        "SELECT c.n FROM unnest($1) w CROSS JOIN LATERAL (SELECT count(*) AS n FROM events WHERE shard = $2) c",
+        "SELECT shard FROM shards WHERE shard = ANY($1) FOR UPDATE",
+        "SELECT count(*) FROM (SELECT FROM events WHERE shard = ANY($1) LIMIT 5) few",
+    ],
+)
+def test_a_statement_that_such_a_plane_refuses_is_found(statement: str) -> None:
+    """In each of the ways that were met."""
+    assert refused_by_citus(statement)

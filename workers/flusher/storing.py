@@ -76,8 +76,11 @@ class Storing:
     async def _store(self, batch: Batch, positions: Mapping[int, Position], handed_over: Collection[int]) -> Result:
         try:
             return await self._transact(batch, positions, handed_over)
-        except asyncpg.CheckViolationError:
-            # A new day has begun, or the clock of Postgres was set, and nobody made the day's partition yet.
+        except (asyncpg.CheckViolationError, asyncpg.InternalServerError) as error:
+            # A new day has begun, or the clock of Postgres was set, and nobody made the day's partition yet. What a
+            # node says in a COPY comes without its code.
+            if "no partition of relation" not in str(error):
+                raise
             await self._pool.execute("SELECT create_event_partitions($1)", PARTITIONS_AHEAD_DAYS)
             return await self._transact(batch, positions, handed_over)
 
