@@ -122,8 +122,8 @@ class Metrics:
         )
         self.archive_failures = Counter(
             "fleetgate_archive_failures",
-            "Times that writing history to files had to wait, by cause: the file store away or full, Postgres away, or "
-            "a file that was not what had been written.",
+            "Times that writing history to files had to wait, by cause: the file store away or full, Postgres away, "
+            "the disk for temporary files, or a file that was not what had been written.",
             ["cause"],
             registry=registry,
         )

@@ -72,6 +72,7 @@ async def test_a_day_whose_archivers_are_killed_is_in_files_once_and_read_all_th
     assert await history(stack) == before
     await until(stack, "SELECT count(*) = 0 FROM archive_files WHERE NOT kept")
     assert len(closed_days.rows_of(tmp_path / "files")) == events
+    assert not [*tmp_path.glob("fleetgate-archive-*")]
 
 
 @pytest.fixture(autouse=True)

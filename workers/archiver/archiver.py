@@ -22,6 +22,7 @@ from schemas.metrics import Metrics
 from schemas.postgres import Connection, Pool, PostgresAway
 from schemas.settings import WorkerSettings
 from workers import partitions
+from workers.archiver import scratch
 from workers.archiver.closing import Closing
 from workers.archiver.erasing import Erasing
 from workers.checkpoints import Checkpoint
@@ -63,13 +64,14 @@ class Archiver:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look for what is to be done until `stop` is set; what fails is tried again, later each time."""
+        scratch.clear_up()
         pause_s = INTERVAL_S
         try:
             while not stop.is_set():
                 try:
                     await self.tidy()
                     pause_s = INTERVAL_S
-                except (BlobsAway, DamagedError, PostgresAway) as error:
+                except (BlobsAway, DamagedError, PostgresAway, OSError) as error:
                     pause_s = RETRY_S if pause_s == INTERVAL_S else min(2 * pause_s, RETRY_MAX_S)
                     self._deferred(error, pause_s)
                 try:
@@ -161,7 +163,7 @@ class Archiver:
         self._began = time.monotonic()
 
     def _deferred(self, error: Exception, again_in_s: float) -> None:
-        causes = {BlobsFull: "full", BlobsAway: "away", DamagedError: "damaged"}
+        causes = {BlobsFull: "full", BlobsAway: "away", DamagedError: "damaged", OSError: "disk"}
         cause = next((text for kind, text in causes.items() if isinstance(error, kind)), "postgres")
         self._metrics.archive_failures.labels(cause).inc()
         level = logging.ERROR if cause == "damaged" else logging.WARNING

@@ -9,7 +9,6 @@ the day to another worker finds its announcements gone, and its files do not cou
 
 import hashlib
 import secrets
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from schemas.archive.listing import DamagedError, Written
 from schemas.blobs.store import PIECE_BYTES, BlobStore
 from schemas.postgres import Pool
 from workers import partitions
+from workers.archiver import scratch
 from workers.archiver.writing import SUMS, LocalFile, LocalFiles, Sums
 from workers.checkpoints import Checkpoint
 
@@ -47,8 +47,8 @@ class Closing:
         Raises BlobsAway; DamagedError when a file is not what was written; Superseded.
         """
         await self.clear(day, shard)
-        with tempfile.TemporaryDirectory(prefix="fleetgate-archive-") as folder:
-            local, sums = await self._copied(day, shard, Path(folder))
+        with scratch.folder() as folder:
+            local, sums = await self._copied(day, shard, folder)
             self._checkpoint("archive copied")
             written = [await self.store(day, shard, file, sums[file.project_id]) for file in local]
         self._checkpoint("archive written")

@@ -9,10 +9,8 @@ What was stored up to the request is erased; each shard's day by who holds its l
 being erased. Killed anywhere, the request goes on, and ends when all days are through.
 """
 
-import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +21,7 @@ from schemas.archive.erasures import Erasure
 from schemas.archive.files import Files
 from schemas.postgres import Pool
 from workers import partitions
+from workers.archiver import scratch
 from workers.archiver.closing import Closing
 from workers.archiver.writing import LocalFile, Sums
 
@@ -75,8 +74,8 @@ class Erasing:
     async def _rewrite(self, device_id: UUID, day: date, shard: int, file: Any) -> None:
         """A file without the rows of a device; none when it holds no others."""
         stored, sums = await self._files.open(file["name"], file["size"]), Sums()
-        with tempfile.TemporaryDirectory(prefix="fleetgate-archive-") as folder:
-            local = LocalFile(file["project_id"], Path(folder) / "file.parquet")
+        with scratch.folder() as folder:
+            local = LocalFile(file["project_id"], folder / "file.parquet")
             for group in range(stored.groups):
                 table: Any = await self._files.group(stored, group, layout.STORED)
                 others = table.filter(pc.not_equal(table["device_id"], str(device_id)))

@@ -1,6 +1,7 @@
 """Closed days of the event log become files: whole, compared, and once, whatever happens in between."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -133,6 +134,21 @@ async def test_a_store_that_is_full_delays_it_and_loses_nothing(
     await archiver(acme.pool, dsn, store).tidy()
     assert files_of(tmp_path / "files") == await listed(acme.pool)
     assert len(rows_of(tmp_path / "files")) == 120
+
+
+async def test_without_room_for_temporary_files_it_is_tried_again(
+    acme: Owner, dsn: str, store: Disturbed, day: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a disk that is full would be; the process goes on."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    registry, stop = CollectorRegistry(), asyncio.Event()
+    running = asyncio.create_task(archiver(acme.pool, dsn, store, Metrics(registry)).run(stop))
+    async with asyncio.timeout(30):
+        while not registry.get_sample_value("fleetgate_archive_failures_total", {"cause": "disk"}):
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    assert await listed(acme.pool) == []
 
 
 async def test_a_file_that_is_not_what_was_written_does_not_count(
