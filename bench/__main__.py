@@ -14,7 +14,8 @@
     python -m bench --only replicas                      what it costs that a 2xx waits for a replica of Redis
     python -m bench --only history --events 100000000   a hundred million behind a page: 60 GB of disk, half an hour
     python -m bench --only archive --events 10000000     closed days as files, beside ten million events: ten minutes
-    python -m bench --only portal                        the first byte of every page, with a million devices behind it
+    python -m bench --only portal                        the first byte of every page, with a million devices behind it,
+                                         and telemetry beside the live pages of 200 people
 
 Results go to bench/results/; latest.json holds the named ratios.
 """
@@ -164,7 +165,7 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
             await archive.run(servers, report, events=size.events, rounds=fewer_rounds)
     if "portal" in only:
         async with rig(devices) as servers:
-            await portal.run(servers, report, rounds=fewer_rounds)
+            await portal.run(servers, report, rounds=fewer_rounds, seconds=each_s)
     if "download" in only:
         async with rig(few) as servers:
             await download.run(servers, report, rounds=fewer_rounds, seconds=each_s)

@@ -1,29 +1,37 @@
 """What people wait for: the first byte of every page of the portal, with a whole fleet behind it.
 
 A person with every role in the organization opens each page that needs no id, the pages of one device, and the list of
-devices with its filters, in turns; each warm. What is held against the limit is the p95 of the slowest page.
+devices with its filters, in turns; each warm. What is held against the limit is the p95 of the slowest page. How
+devices are seen is worked out before by the worker that keeps it.
+
+Then the live pages of two hundred people follow devices that send all the time, round by round, and what the gateway
+takes of telemetry meanwhile is compared with what it takes without them.
 """
 
 import asyncio
+import contextlib
 import itertools
 import random
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import Any
 from uuid import UUID
 
 import aiohttp
 from starlette.responses import Response
 
+from bench import load
 from bench.results import Report
-from bench.rig import REST, Rig, open_shards, until_ready
+from bench.rig import FILL_S, REST, START_S, UNDER_TEST, Rig, open_shards, until_ready, without_indexes
 from gateway.api import session_cookie
 from gateway.portal.pages import PAGES
 from gateway.stores.accounts import members
 from gateway.stores.people import accounts, sessions
 from schemas import ids, postgres
 from schemas.postgres import Pool
+from workers.standings import Standings
 
 LIMIT_MS = 150
 READING_S = 0.25
@@ -31,9 +39,15 @@ READING_S = 0.25
 FIRMWARE = ("1.0.0", "1.1.0", "2.0.0")
 FILTERS = (
     "status=offline", "status=error", "search=", "label=floor=7", "firmware_version=2.0.0", "silent_for=day",
-    "columns=state.temperature",
+    "columns=state.temperature", "search=Device", "status=ok&label=floor=7&firmware_version=2.0.0",
+    "status=error&search=Device", "label=floor=7&silent_for=hour",
 )  # fmt: skip
-SEED_S = 900.0
+WATCHING = 200
+PEOPLE = 4
+"""Who watch: of one person no more than 50 live pages are told."""
+SENDING = 20_000
+"""Devices that send while people watch: each about once a second, as often as it may."""
+CONNECTIONS = 64
 _DEVICES = """
     UPDATE devices SET labels = jsonb_build_object('floor', (('x' || right(id::text, 4))::bit(16)::int % 20)::text),
                        name = 'Device ' || right(id::text, 8),
@@ -51,19 +65,22 @@ _EVENTS = """
            '{"telemetry":{"status":"online","telemetries":{"temperature":21.5}}}'
       FROM generate_series(1, $2::integer) n, devices d WHERE d.id = $1
 """
+_EVENTS_OF_ALL = """
+    INSERT INTO events (shard, seq, stored_at, type, device_id, project_id, ts, data)
+    SELECT shard, 10000 + row_number() OVER (), now(), 'telemetry', id, project_id, now(),
+           '{"telemetry":{"status":"online","telemetries":{"temperature":21.5}}}'
+      FROM devices
+"""
+WARM_S = 10.0
+"""After the first look at each page, whose long reads rest for it."""
 
 
-async def run(rig: Rig, report: Report, *, rounds: int) -> None:
-    """Every page, `rounds` × 5 times."""
+async def run(rig: Rig, report: Report, *, rounds: int, seconds: float) -> None:
+    """Every page, `rounds` × 5 times; then telemetry beside live pages, for so many seconds each time."""
     valkey = rig.valkey("everysec")
     await open_shards(valkey)
     pool = await postgres.create_pool(rig.postgres.dsn(), "bench", 4)
-    report.progress(f"{len(rig.device_ids):,} devices get names, labels and states")
-    await pool.execute(_DEVICES, FIRMWARE, timeout=SEED_S)
-    await pool.execute(_STATES, timeout=SEED_S)
-    await pool.execute(_EVENTS, rig.device_ids[0], 1_400, timeout=SEED_S)
-    for table in ("devices", "device_state", "events"):
-        await pool.execute(f"VACUUM ANALYZE {table}", timeout=SEED_S)
+    await _furnish(rig, pool, report)
     url, _ = rig.edge(valkey, REST)
     await until_ready(url)
     cookies = {session_cookie.name_of(url): await _signed_in(pool)}
@@ -72,8 +89,9 @@ async def run(rig: Rig, report: Report, *, rounds: int) -> None:
     async with aiohttp.ClientSession(cookies=cookies, cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
         http.cookie_jar.update_cookies(cookies)
         addresses = _addresses(rig.device_ids)
+        first = (0, next(iter(addresses.values())))
         for number, (name, path) in itertools.product(range(-1, 5 * rounds), addresses.items()):
-            await asyncio.sleep(READING_S)
+            await asyncio.sleep(WARM_S if (number, path) == first else READING_S)
             began = time.perf_counter()
             async with http.get(url + path, headers=headers, allow_redirects=False) as answer:
                 took_ms = (time.perf_counter() - began) * 1e3
@@ -88,7 +106,83 @@ async def run(rig: Rig, report: Report, *, rounds: int) -> None:
         mark = "" if p95 <= LIMIT_MS else "  over"
         report.add("portal", name, f"p95 {p95:,.0f} ms{mark}", p95_ms=p95)
     report.ratio("slowest_page_p95_ms", slowest, at_most=LIMIT_MS)
+    await _watched(rig, pool, report, rounds=rounds, seconds=seconds)
     await pool.close()
+
+
+async def _furnish(rig: Rig, pool: Pool, report: Report) -> None:
+    """Names, labels, firmware, states and a message for all devices, many of one; then how they are seen."""
+    report.progress(f"{len(rig.device_ids):,} devices get names, labels, states and a message each")
+    async with pool.acquire() as connection:
+        await connection.execute("SET session_replication_role = replica")  # no trigger follows
+        async with without_indexes(connection, "devices"):
+            await connection.execute(_DEVICES, FIRMWARE, timeout=FILL_S)
+        await connection.execute("RESET session_replication_role")
+        await connection.execute(_STATES, timeout=FILL_S)
+        await connection.execute(_EVENTS, rig.device_ids[0], 1_400, timeout=FILL_S)
+        await connection.execute(_EVENTS_OF_ALL, timeout=FILL_S)
+    for table in ("devices", "device_state", "events"):
+        await pool.execute(f"VACUUM ANALYZE {table}", timeout=FILL_S)
+    await pool.execute("INSERT INTO standings_due DEFAULT VALUES")
+    keeping, began = Standings(pool), time.monotonic()
+    while await keeping.step():
+        pass
+    took_s = time.monotonic() - began
+    for table in ("device_standings", "device_labels"):
+        await pool.execute(f"VACUUM ANALYZE {table}", timeout=FILL_S)
+    report.add("portal", "how all devices are seen, worked out anew", f"{took_s:,.0f} s", seconds=took_s)
+
+
+async def _watched(rig: Rig, pool: Pool, report: Report, *, rounds: int, seconds: float) -> None:
+    """Telemetry with nobody and with two hundred live pages, in turns, all of which see something new each second."""
+    valkey = rig.valkey("everysec")
+    rig.worker(valkey)
+    url, _ = rig.edge(valkey, UNDER_TEST)
+    await until_ready(url)
+    secrets = [await _signed_in(pool) for _ in range(PEOPLE)]
+    sending = rig.folder / "sending.txt"
+    sending.write_text("".join(f"{one} {rig.key(one)}\n" for one in rig.device_ids[:SENDING]))
+    rates: dict[int, list[float]] = {0: [], WATCHING: []}
+    told = 0
+    for _, pages in itertools.product(range(rounds), rates):
+        async with _live_pages(url, secrets, rig.device_ids[:pages]) as news:
+            outcome = await load.closed(url, sending, connections=CONNECTIONS, seconds=seconds)
+            told += news[0]
+        assert outcome.accepted == outcome.answered, f"{outcome.statuses}"
+        rates[pages].append(outcome.rate)
+    alone, beside = (median(found) for found in rates.values())
+    shown = f"{beside:,.0f} of {alone:,.0f}/s"
+    report.add("portal", f"telemetry beside {WATCHING} live pages", shown, alone=alone, beside=beside, told=told)
+    report.ratio("telemetry_beside_live_pages", beside / alone, at_least=0.95)
+
+
+@contextlib.asynccontextmanager
+async def _live_pages(url: str, secrets: list[str], device_ids: list[str]) -> AsyncIterator[list[int]]:
+    """Open the live page of each of these devices, people taking turns; how often they are told something new."""
+    news = [0]
+    begun: asyncio.Queue[str] = asyncio.Queue()
+
+    async def follow(http: aiohttp.ClientSession, device_id: str, secret: str) -> None:
+        cookies = {session_cookie.name_of(url): secret}
+        async with http.get(f"{url}/devices/{device_id}/live", cookies=cookies) as answer:
+            assert answer.status == 200, answer.status
+            begun.put_nowait(device_id)
+            async for line in answer.content:
+                news[0] += line.startswith(b"event: state")
+
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
+        following = [
+            asyncio.create_task(follow(http, device_id, secret), name="live page")
+            for device_id, secret in zip(device_ids, itertools.cycle(secrets), strict=False)
+        ]
+        for _ in following:
+            await asyncio.wait_for(begun.get(), START_S)
+        yield news
+        for task in following:
+            task.cancel()
+        found = await asyncio.gather(*following, return_exceptions=True)
+    assert all(isinstance(one, asyncio.CancelledError) for one in found), found
 
 
 def _addresses(device_ids: list[str]) -> dict[str, str]:

@@ -28,8 +28,9 @@ from schemas.postgres import Executor
 from schemas.replies import ResponseMap
 
 T = TypeVar("T")
-NARROWED = ("space_id", "search", "status", "label", "firmware_version", "seen_since", "seen_before", "connector_id")
-"""Filters by which devices are looked through."""
+NARROWED = ("status", "label", "firmware_version", "model_id", "connector_id")
+SEARCHED = ("search", "space_id", "seen_since", "seen_before")
+"""Filters by which very many devices, or spaces, may be looked at."""
 
 
 class DevicesQuery(PageQuery, kw_only=True):
@@ -51,8 +52,9 @@ class DevicesQuery(PageQuery, kw_only=True):
     connector_id: Label | None = None
 
     def is_long(self) -> bool:
-        """So is a page that is narrowed by what no index knows, or of a space with very many others below it."""
-        return super().is_long() or any(getattr(self, name) is not None for name in NARROWED)
+        """So is a page that is narrowed by several filters, or by a text, a space or a time."""
+        narrowed = sum(getattr(self, name) is not None for name in NARROWED)
+        return super().is_long() or narrowed > 1 or any(getattr(self, name) is not None for name in SEARCHED)
 
     def filters(self, project_ids: Sequence[UUID] | None) -> Filters:
         """As the store takes them, in these projects or in all. Raises DoesNotFit for times that are none."""

@@ -1,7 +1,7 @@
 """How an organization's fleet is: devices by how they are seen, messages a second.
 
-Counting goes through all that is kept of how devices are seen, so a count is kept for ten times as long as it took: a
-small fleet is counted at nearly every look, one of a million devices once in some seconds, by one caller at a time;
+Counting goes through all that is kept of how devices are seen, so a count is kept for thirty times as long as it took:
+a small fleet is counted at nearly every look, one of a million devices once in ten seconds, by one caller at a time;
 others are told what was counted last, and when that was.
 """
 
@@ -29,7 +29,7 @@ from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
 
-KEPT_FACTOR = 10
+KEPT_FACTOR = 30
 KEPT_S_MIN = 1.0
 COUNTING_S_MAX = 120
 FORGOTTEN_S = 86_400

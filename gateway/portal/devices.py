@@ -91,6 +91,7 @@ async def _total(services: Services, fleet: FleetScope, query: ShownQuery, found
     here = len(found.items)
     if query.page == 1 and not found.has_next_page:
         return f"{here} device{'' if here == 1 else 's'}"
+    shown = f"{here} devices on page {query.page}"
     narrowing = [name for name in FILTERS if getattr(query, name)]
     if narrowing == ["space_id"] and query.space_id is not None:
         known = (await fleets.devices_below(services, fleet.id, [query.space_id])).get(query.space_id)
@@ -101,8 +102,7 @@ async def _total(services: Services, fleet: FleetScope, query: ShownQuery, found
     else:
         fitting = await devices.tally(services, fleet, query.asked(services), fleet.project_ids)
         bound = "" if fitting.is_whole else "at least "
-        return f"{here} devices on page {query.page}, of {bound}{fitting.number:,}"
-    shown = f"{here} devices on page {query.page}"
+        return shown if fitting.number is None else f"{shown}, of {bound}{fitting.number:,}"
     return shown if known is None else f"{shown}, of about {known:,}"
 
 

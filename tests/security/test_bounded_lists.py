@@ -15,8 +15,7 @@ from projects import account_of
 
 from gateway.api.endpoint import Endpoint
 from gateway.app import ENDPOINTS
-from gateway.organization.devices import NARROWED
-from gateway.organization.incidents import SEARCHED
+from gateway.organization import devices, incidents
 from gateway.stores.devices import fleet, fleet_filters, project_view
 from gateway.stores.events import examining
 from gateway.stores.tenants import spaces
@@ -52,11 +51,10 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(TranslatingConnection, "_process_log_message", take)
     monkeypatch.setattr(examining, "EXAMINED_MAX", EXAMINED)
-    monkeypatch.setattr(fleet_filters, "FEW", EXAMINED)
-    monkeypatch.setattr(fleet, "FEW", EXAMINED)
-    monkeypatch.setattr(fleet, "WALKED_MAX", EXAMINED)
     monkeypatch.setattr(project_view, "EXAMINED_MAX", EXAMINED)
     monkeypatch.setattr(spaces, "EXAMINED_MAX", EXAMINED)
+    monkeypatch.setattr(fleet, "WALKED_MAX", EXAMINED)
+    monkeypatch.setattr(fleet_filters, "FEW", EXAMINED)
     return found
 
 
@@ -164,10 +162,10 @@ FILLING = (
 
 SEARCHES = {
     "/core/v1/organization/devices/histories": {"space_id"},
-    "/core/v1/organization/devices": set(NARROWED),
-    "/core/v1/organization/configs": set(NARROWED),
-    "/core/v1/organization/incidents": set(SEARCHED),
-    "/core/v1/partner/incidents": set(SEARCHED),
+    "/core/v1/organization/devices": set(devices.SEARCHED),
+    "/core/v1/organization/configs": set(devices.SEARCHED),
+    "/core/v1/organization/incidents": set(incidents.SEARCHED),
+    "/core/v1/partner/incidents": set(incidents.SEARCHED),
     "/core/v1/organization/connectors": {""},
     "/core/v1/organization/connectors/{connector_id}/devices": {"state"},
     "/core/v1/organization/rollouts": {"status", "file_id"},
@@ -220,6 +218,7 @@ async def test_no_list_reads_more_than_it_shows_or_may_look_at(
 ) -> None:
     """Each of every API, unnarrowed and by each filter, where all of large tables belongs to the caller."""
     await fill(acme)
+    await acme.settled()
     account = await account_of(acme, "organization.admin")
     device_id, project_id = str(acme.devices[0]), str(acme.project_id)
     places = {

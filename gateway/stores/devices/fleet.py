@@ -17,17 +17,18 @@ import asyncpg
 
 from gateway.giving_way import let_others_go_first
 from gateway.stores.devices import fleet_filters
-from gateway.stores.devices.fleet_filters import FEW, Filters, Way
+from gateway.stores.devices.fleet_filters import Filters, Way
 from schemas import device_status
 from schemas.device_status import NEVER_SEEN, EffectiveStatus, effective_status
 from schemas.placement import read_reachable
 from schemas.postgres import Executor
 
-WALKED_MAX = 20_000
+WALKED_MAX = 10_000
 """Devices that one page walks by, where all filters fit many."""
 EXAMINED_MAX = 5_000
 """Devices that one page compares with the truth."""
 STEP = 1_000
+"""At once: a page begins with as many as it shows, and takes more where few of them fit."""
 FIRST = UUID(int=0)
 
 
@@ -39,9 +40,9 @@ class Found(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """How many devices fit, as they are kept: so many, or at least so many."""
+    """How many devices fit, as they are kept: so many, or at least so many; None where only a walk would tell."""
 
-    number: int
+    number: int | None
     is_whole: bool
 
 
@@ -54,7 +55,7 @@ async def find(
     found: list[UUID] = []
     wanted, examined = offset + limit, 0
     while True:
-        size = max(wanted - len(found), STEP if way.is_vague else 0)
+        size = max(wanted - len(found), min(2 * examined, STEP) if way.is_vague else 0)
         fit, up_to, looked_at = await _step(connection, way, filters, place, size)
         found += fit
         examined += looked_at
@@ -70,16 +71,14 @@ async def find(
 async def tally(connection: Executor, organization_id: UUID, filters: Filters) -> Tally:
     """How many of the organization's devices fit."""
     way = await fleet_filters.choose(connection, organization_id, filters, FIRST)
-    if way.walks and way.is_alone:
-        return Tally(FEW, is_whole=False)
-    walked = _walked(way, FEW)
+    if way.walks:
+        return Tally(fleet_filters.FEW if way.is_alone and not way.is_vague else None, is_whole=False)
     statement, arguments = way.bound(
-        f"""SELECT count(d.id) AS fit, count(*) AS walked FROM ({way.ids(walked)}) w
-              LEFT JOIN LATERAL (SELECT d.id FROM devices d WHERE d.id = w.id AND {way.fits} OFFSET 0) d ON true""",
+        f"""SELECT count(*) FROM ({way.ids(fleet_filters.FEW)}) w
+             CROSS JOIN LATERAL (SELECT FROM devices d WHERE d.id = w.id AND {way.fits} OFFSET 0) d""",
         FIRST,
     )
-    [row] = await connection.fetch(statement, *arguments)
-    return Tally(row["fit"], is_whole=not way.walks or row["walked"] < walked)
+    return Tally(await connection.fetchval(statement, *arguments), is_whole=True)
 
 
 async def count(
@@ -107,8 +106,10 @@ async def _step(
     """Those that fit of the next so many devices on the way, the last one where there may be more behind it, and how
     many were looked at; a walk that found fewer took as long as a page may."""
     walked = _walked(way, size)
-    ids, closer = way.ids(walked), filters.look_closer()
-    columns, joins = (f", {device_status.STATUS_COLUMNS}", device_status.STATUS_JOINS) if closer else ("", "")
+    ids = way.ids(walked)
+    columns, joins = ", NULL AS parent_id, NULL AS parent_shard", ""
+    if filters.status is not None:
+        columns, joins = f", {device_status.STATUS_COLUMNS}", device_status.STATUS_JOINS
     statement, arguments = way.bound(
         f"""SELECT d.id, d.shard{columns}
               FROM (SELECT d.* FROM ({ids}) w
@@ -117,7 +118,7 @@ async def _step(
         after,
     )
     rows = await connection.fetch(statement, *arguments)
-    fit = await _true(connection, rows, filters) if closer else [row["id"] for row in rows]
+    fit = await _true(connection, rows, filters)
     if len(rows) == size:
         return fit, rows[-1]["id"], size
     if not way.walks:
@@ -128,11 +129,13 @@ async def _step(
 
 def _walked(way: Way, size: int) -> int:
     """How many devices are walked by to find so many; along many keys fewer of each."""
-    return max(size, WALKED_MAX // way.source.parts) if way.walks else FEW
+    return max(size, WALKED_MAX // way.source.parts) if way.walks else fleet_filters.FEW
 
 
 async def _true(connection: Executor, rows: Sequence[asyncpg.Record], filters: Filters) -> list[UUID]:
     """Those of these devices that fit by what is true now, or were kept as such where their node is away."""
+    if not filters.look_closer():
+        return [row["id"] for row in rows]
     wanted = device_status.with_parents(rows)
     found = await read_reachable(
         connection,
@@ -146,7 +149,7 @@ async def _true(connection: Executor, rows: Sequence[asyncpg.Record], filters: F
             fit.append(row["id"])
             continue
         signs = seen.get(row["id"], NEVER_SEEN)
-        status = effective_status(row, signs, seen.get(row["parent_id"], NEVER_SEEN))
-        if filters.fit_now(status, signs.last_seen_at):
+        status = filters.status and effective_status(row, signs, seen.get(row["parent_id"], NEVER_SEEN))
+        if status == filters.status and filters.saw(signs.last_seen_at):
             fit.append(row["id"])
     return fit

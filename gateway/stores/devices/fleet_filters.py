@@ -18,7 +18,7 @@ from schemas.device_status import EffectiveStatus
 from schemas.ids import uuid_of
 from schemas.postgres import Executor
 
-FEW = 10_000
+FEW = 5_000
 KEYS_MAX = 1_000
 """Spaces or projects along which devices can be walked through."""
 ORGANIZATION, AFTER = "$1", "$2"
@@ -44,10 +44,8 @@ class Filters(NamedTuple):
         """Whether they are for what is kept a moment behind the truth."""
         return self.status is not None or self.seen_since is not None or self.seen_before is not None
 
-    def fit_now(self, status: EffectiveStatus, last_seen_at: datetime | None) -> bool:
-        """Whether what is true of a device fits."""
-        if self.status is not None and status != self.status:
-            return False
+    def saw(self, last_seen_at: datetime | None) -> bool:
+        """Whether a device that was last seen then fits."""
         if self.seen_since is not None and (last_seen_at is None or last_seen_at < self.seen_since):
             return False
         return self.seen_before is None or last_seen_at is None or last_seen_at < self.seen_before
@@ -94,7 +92,7 @@ class Way(NamedTuple):
     fits: str
     walks: bool
     is_alone: bool
-    """Whether no other filter is looked at."""
+    """Whether one filter was given."""
     is_vague: bool
     """Whether many that are found on this way do not fit in truth."""
 
@@ -115,13 +113,14 @@ async def choose(connection: Executor, organization_id: UUID, filters: Filters, 
     arguments = _Arguments([organization_id, after])
     parts = await _parts(connection, filters, arguments, kept=kept)
     source = _devices("d.organization_id", f"ARRAY[{ORGANIZATION}::uuid]", 1)
+    given = len(parts)
     parts.append(Part(f"d.organization_id = {ORGANIZATION}", source))
     sources = [part.source for part in parts if part.source is not None]
     chosen, walks = parts[-1], True
-    if len(parts) > 1:
+    if given:
         sizes = ", ".join(f"(SELECT count(*) FROM ({one.few(FEW + 1)}) few)" for one in sources)
-        statement, given = _bound(f"SELECT ARRAY[{sizes}]", arguments)
-        found: list[int] = await connection.fetchval(statement, *given)
+        statement, bound = _bound(f"SELECT ARRAY[{sizes}]", arguments)
+        found: list[int] = await connection.fetchval(statement, *bound)
         smallest = min(found)
         walks = smallest > FEW
         best = next(
@@ -134,7 +133,7 @@ async def choose(connection: Executor, organization_id: UUID, filters: Filters, 
     conditions = [f"d.organization_id = {ORGANIZATION}", "d.deleted_at IS NULL", *others]
     vague = filters.seen_since is not None or filters.seen_before is not None or (not kept and filters.look_closer())
     assert chosen.source is not None
-    return Way(arguments, chosen.source, " AND ".join(conditions), walks, not others, vague)
+    return Way(arguments, chosen.source, " AND ".join(conditions), walks, given == 1, vague)
 
 
 async def is_kept(connection: Executor) -> bool:
@@ -212,10 +211,10 @@ def _search(text: str, arguments: "_Arguments") -> Part:
     begins = arguments.place(f"{_literal(text.lower())}%")
     mac, whole = arguments.place(text.lower()), f"{arguments.place([text, text.upper()])}::text[]"
     device_id = f"{arguments.place(uuid_of(text))}::uuid"
-    table = f"""({_NAMED.format(column="name", begins=begins)} UNION ALL {_NAMED.format(column="sn", begins=begins)}
-        UNION ALL SELECT id FROM devices WHERE mac = {mac} AND deleted_at IS NULL
-        UNION ALL SELECT id FROM devices WHERE cloud_id = ANY({whole}) AND deleted_at IS NULL
-        UNION ALL SELECT {device_id} WHERE {device_id} IS NOT NULL) f"""
+    table = f"""({_NAMED.format(column="name", begins=begins)} UNION {_NAMED.format(column="sn", begins=begins)}
+        UNION SELECT id FROM devices WHERE mac = {mac} AND deleted_at IS NULL
+        UNION SELECT id FROM devices WHERE cloud_id = ANY({whole}) AND deleted_at IS NULL
+        UNION SELECT {device_id} WHERE {device_id} IS NOT NULL) f"""
     fits = f"""(lower(d.name) LIKE {begins} OR lower(d.sn) LIKE {begins} OR d.mac = {mac}
                 OR d.cloud_id = ANY({whole}) OR d.id = {device_id})"""
     return Part(fits, Source(table, "f.id", "true"))
