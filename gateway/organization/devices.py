@@ -18,7 +18,7 @@ from gateway.refusals import NotFound
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.devices import children, config, deletion, fleet, labels, locking, moving, owner_view
-from gateway.stores.devices.fleet import Tally
+from gateway.stores.devices.fleet import Found, Tally
 from gateway.stores.devices.fleet_filters import Filters
 from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.tenants import projects, spaces
@@ -134,6 +134,19 @@ async def page_by_ids(
     return await paging.read_part(
         services, told, query.page, query.per_page, read, boundary=lambda one: [str(id_of(one))]
     )
+
+
+async def fitting(
+    services: Services,
+    scope: Scope,
+    query: DevicesQuery,
+    project_ids: Sequence[UUID] | None,
+    after: UUID | None,
+    limit: int,
+) -> Found:
+    """The next devices of a list behind one of them, in these projects or in all."""
+    filters = await _filters(services, scope.id, query, project_ids)
+    return await fleet.find(services.postgres, scope.id, filters, after=after, offset=0, limit=limit)
 
 
 async def tally(services: Services, scope: Scope, query: DevicesQuery, project_ids: Sequence[UUID] | None) -> Tally:

@@ -1,10 +1,15 @@
-"""Many devices are changed at a time: who says what, sees first how many that is about, and then what came of it."""
+"""Many devices are changed at a time: who says what, sees first how many that is about, and then what came of it.
+
+Devices are chosen one by one, or as all that fit the filters of the list. Of these so many are changed with each form,
+and the page that tells how far it is sends the next one by itself, from behind the last device on: who closes it stops.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import Meta, Struct
+import msgspec
+from msgspec import Meta, Struct, field
 from starlette.responses import Response
 
 from gateway.api.scopes import FleetScope, OrganizationScope, ProjectScope
@@ -13,7 +18,7 @@ from gateway.organization.commands import NewCommand
 from gateway.organization.devices import DeviceMove
 from gateway.organization.spaces import SpacesQuery
 from gateway.permissions import Permission
-from gateway.portal.devices import PATH
+from gateway.portal.devices import PATH, ShownQuery
 from gateway.portal.forms import Form
 from gateway.portal.page import page
 from gateway.portal.rendering import View, redirect
@@ -28,15 +33,31 @@ CHOSEN_MAX = 100
 """As many as a page of the list has."""
 REASONS_MAX = 3
 SPACES = 100
-DELETE = "delete"
+DELETE, DELETE_ALL = "delete", "delete all"
+COUNT_MAX = 1_000_000_000
 
 
-class Choice(Struct, kw_only=True):
-    """Which devices, and what is to be done with them; `find` narrows the spaces that they may go to."""
+class Choice(ShownQuery, kw_only=True):
+    """Which devices, and what is to be done with them: these, or `all` that fit the filters.
+
+    `find` narrows the spaces that they may go to. Of all, those up to `after` were looked at: so many are `done`, so
+    many `refused`.
+    """
 
     action: Literal["move", "label", "command", "delete"]
-    ids: Annotated[list[UUID], Meta(min_length=1, max_length=CHOSEN_MAX)]
+    ids: Annotated[list[UUID], Meta(max_length=CHOSEN_MAX)] = field(default_factory=list)
     find: Annotated[str, Meta(max_length=200)] | None = None
+    all: bool = False
+    after: UUID | None = None
+    done: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
+    refused: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
+
+
+class Chosen(Struct, frozen=True):
+    """The devices to be changed next; where `up_to` is given there may be more behind that one."""
+
+    devices: list[OwnedDevice]
+    up_to: UUID | None = None
 
 
 class Labelling(Struct, kw_only=True):
@@ -69,12 +90,20 @@ async def change(services: Services, fleet: FleetScope, query: Choice, form: For
         listed = await spaces.list_spaces(services, OrganizationScope(fleet.id, fleet.principal), found)
         allowed = fleet.project_ids
         places = [(one.id, one.full_path) for one in listed.items if allowed is None or one.project_id in allowed]
-    values = {"chosen": chosen, "choice": query, "form": form, "places": places, "word": DELETE}
+    values = {
+        "chosen": chosen.devices,
+        "has_more": chosen.up_to is not None,
+        "total": await devices.tally(services, fleet, query.asked(services), fleet.project_ids) if query.all else None,
+        "choice": query,
+        "form": form,
+        "places": places,
+        "word": DELETE_ALL if query.all else DELETE,
+    }
     return View("devices_change.html", values)
 
 
 @page("POST", "/devices/move", permission=Permission.DEVELOP, shown_by=change)
-async def move(services: Services, fleet: FleetScope, query: Choice, body: DeviceMove) -> Response:
+async def move(services: Services, fleet: FleetScope, query: Choice, body: DeviceMove) -> View | Response:
     """Put them into another space."""
     place = await spaces.read_space(services, OrganizationScope(fleet.id, fleet.principal), body.space_id)
     if fleet.project_ids is not None and place.project_id not in fleet.project_ids:
@@ -83,11 +112,11 @@ async def move(services: Services, fleet: FleetScope, query: Choice, body: Devic
     async def one(organization: OrganizationScope, device: OwnedDevice) -> None:
         await devices.move_device(services, organization, device.id, body)
 
-    return await _each(services, fleet, query, one, "moved")
+    return await _each(services, fleet, query, body, one, "moved")
 
 
 @page("POST", "/devices/label", permission=Permission.DEVELOP, shown_by=change)
-async def label(services: Services, fleet: FleetScope, query: Choice, body: Labelling) -> Response:
+async def label(services: Services, fleet: FleetScope, query: Choice, body: Labelling) -> View | Response:
     """Give them a label, or take it."""
 
     async def one(organization: OrganizationScope, device: OwnedDevice) -> None:
@@ -99,58 +128,83 @@ async def label(services: Services, fleet: FleetScope, query: Choice, body: Labe
         for error in (await update_labels(services, scope, update)).batch_errors:
             raise DoesNotFit(error.status.message)
 
-    return await _each(services, fleet, query, one, "labelled")
+    return await _each(services, fleet, query, body, one, "labelled")
 
 
 @page("POST", "/devices/command", permission=Permission.DEVELOP, shown_by=change)
-async def command(services: Services, fleet: FleetScope, query: Choice, body: Sending) -> Response:
+async def command(services: Services, fleet: FleetScope, query: Choice, body: Sending) -> View | Response:
     """Send them a command."""
 
     async def one(organization: OrganizationScope, device: OwnedDevice) -> None:
         given = NewCommand(command=body.command, extra_params=body.extra_params)
         await commands.send_command(services, organization, device.id, given)
 
-    return await _each(services, fleet, query, one, "told")
+    return await _each(services, fleet, query, body, one, "told")
 
 
 @page("POST", "/devices/delete", permission=Permission.DEVELOP, shown_by=change)
-async def delete(services: Services, fleet: FleetScope, query: Choice, body: Confirmation) -> Response:
+async def delete(services: Services, fleet: FleetScope, query: Choice, body: Confirmation) -> View | Response:
     """Delete them."""
-    if body.confirmed != DELETE:
-        raise DoesNotFit(f"Confirmed: type {DELETE}")
+    word = DELETE_ALL if query.all else DELETE
+    if body.confirmed != word:
+        raise DoesNotFit(f"Confirmed: type {word}")
 
     async def one(organization: OrganizationScope, device: OwnedDevice) -> None:
         await devices.delete_device(services, organization, device.id)
 
-    return await _each(services, fleet, query, one, "deleted")
+    return await _each(services, fleet, query, body, one, "deleted")
 
 
-async def _chosen(services: Services, fleet: FleetScope, query: Choice) -> list[OwnedDevice]:
-    """The devices that were chosen; those that are not there for this person are left out."""
-    found = await owner_view.by_ids(services.postgres, fleet.id, query.ids)
-    return [device for device in found if fleet.project_ids is None or device.project_id in fleet.project_ids]
+async def _chosen(services: Services, fleet: FleetScope, query: Choice) -> Chosen:
+    """The devices that were chosen, or the next that fit; those that are not there for this person are left out."""
+    ids, up_to = query.ids, None
+    if query.all:
+        asked = query.asked(services)
+        ids, up_to = await devices.fitting(services, fleet, asked, fleet.project_ids, query.after, CHOSEN_MAX)
+    elif not ids:
+        raise DoesNotFit("Choose at least one device")
+    found = await owner_view.by_ids(services.postgres, fleet.id, ids)
+    return Chosen([one for one in found if fleet.project_ids is None or one.project_id in fleet.project_ids], up_to)
 
 
 async def _each(
     services: Services,
     fleet: FleetScope,
     query: Choice,
+    body: Struct,
     one: Callable[[OrganizationScope, OwnedDevice], Awaitable[None]],
     done: str,
-) -> Response:
+) -> View | Response:
     """Do it with one after the other; what is refused of one does not keep the others from it."""
     reasons: dict[str, int] = {}
     chosen = await _chosen(services, fleet, query)
-    for device in chosen:
+    for device in chosen.devices:
         try:
             await one(OrganizationScope(fleet.id, fleet.principal), device)
         except Refusal as refusal:
             reasons[refusal.text] = reasons.get(refusal.text, 0) + 1
     refused = sum(reasons.values())
-    said = f"{len(chosen) - refused} of {len(query.ids)} devices {done}"
+    changed = len(chosen.devices) - refused
+    if query.all:
+        values = {
+            "up_to": chosen.up_to,
+            "done": query.done + changed,
+            "refused": query.refused + refused,
+            "reasons": list(reasons.items())[:REASONS_MAX],
+            "word": done,
+            "fields": _fields(body),
+        }
+        return View("devices_change_all.html", values)
+    said = f"{changed} of {len(query.ids)} devices {done}"
     if reasons:
         said += ": " + "; ".join(f"{number} not: {text}" for text, number in list(reasons.items())[:REASONS_MAX])
     return redirect(services, PATH, said=said)
+
+
+def _fields(body: Struct) -> dict[str, str]:
+    """A form as it was sent, to be sent again."""
+    given = msgspec.to_builtins(body)
+    return {name: one if isinstance(one, str) else msgspec.json.encode(one).decode() for name, one in given.items()}
 
 
 PAGES = (change, move, label, command, delete)

@@ -1,7 +1,9 @@
 """The list of devices: what is shown, remembered and exported, and what is done to many at a time."""
 
 import csv
+import html
 import io
+import re
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +14,7 @@ from playwright.async_api import Browser
 from visitors import person_of
 
 from gateway.api import session_cookie
+from gateway.portal import devices_change
 from gateway.portal.forms import TOKEN
 from gateway.stores.tenants import spaces
 from tests.portal import browsing
@@ -70,6 +73,30 @@ async def test_many_devices_are_moved_labelled_told_and_deleted(acme: Owner, sea
     assert "Confirmed: type delete" in text
     await seat.send(chosen("delete", first, second), confirmed="delete")
     assert (await acme.row(first))["deleted_at"] is not None
+
+
+async def test_all_that_fit_are_changed_some_at_a_time(
+    acme: Owner, seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page sends the next form by itself; devices that do not fit stay as they are, and nothing means all."""
+    monkeypatch.setattr(devices_change, "CHOSEN_MAX", 2)
+    fit = [await acme.device(name=f"Pump {n}") for n in range(5)]
+    other = await acme.device(name="Valve")
+    _, _, text = await seat.get("/devices/change?action=label&all=true&search=pump")
+    assert "all devices that fit</b>: 5" in text
+    path, forms = "/devices/label?action=label&all=true&search=pump", 0
+    while path:
+        status, text = await seat.send(path, key="site", value="Oslo")
+        forms += 1
+        assert status == 200
+        following = re.search(r'hx-post="([^"]+)"', text)
+        path = html.unescape(following[1]) if following else ""
+    assert (forms, "<b>5</b> devices labelled" in text) == (3, True)
+    assert [(await acme.row(one))["labels"] for one in (*fit, other)] == [{"site": "Oslo"}] * 5 + [{}]
+    status, text = await seat.send("/devices/delete?action=delete&all=true&label=site", confirmed="delete")
+    assert (status, "type delete all" in text) == (422, True)
+    status, text = await seat.send("/devices/label?action=label", key="site", value="Oslo")
+    assert (status, "Choose at least one device" in text) == (422, True)
 
 
 async def test_what_does_not_fit_is_shown_beside_its_field_with_what_was_typed(acme: Owner, seat: Seat) -> None:
