@@ -23,6 +23,7 @@ from gateway.refusals import Refusal
 from gateway.services import Services
 from gateway.stores.devices.owner_view import OwnedDevice
 from gateway.stores.people import views
+from schemas.times import EPOCH
 
 PATH = "/devices"
 COLUMNS = {
@@ -34,6 +35,7 @@ COLUMNS_MAX = 20
 STATE = "state."
 """Before the name of a telemetry value, where that is a column."""
 SILENT = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=30)}
+STEADY = timedelta(minutes=10)
 FILTERS = (*(name for name in DevicesQuery.__struct_fields__ if name not in ("page", "per_page")), "silent_for")
 CSV_PAGE = 100
 
@@ -51,7 +53,10 @@ class ShownQuery(DevicesQuery, kw_only=True):
         """As the API is asked: with a time where this has a span."""
         if self.silent_for is None:
             return self
-        return msgspec.structs.replace(self, seen_before=(services.clock() - SILENT[self.silent_for]).isoformat())
+        moment = services.clock() - SILENT[self.silent_for]
+        # The same for a while: the next page begins where this one ends, if it is one of the same list.
+        before = moment - (moment - EPOCH) % STEADY
+        return msgspec.structs.replace(self, seen_before=before.isoformat())
 
 
 @page("GET", PATH, permission=Permission.READ)

@@ -612,6 +612,8 @@ MUTANTS = (
         'others = table.filter(pc.not_equal(table["device_id"], str(device_id)))',
         'others = table.filter(pc.not_equal(table["device_id"], ""))',
         f"{WORKERS}/test_erasing.py::test_a_devices_history_is_erased_from_both_tiers",
+    ),
+    Mutant(
         "a device that is seen otherwise is found so",
         "workers/flusher/merge.py",
         "await device_status.make_due(connection, moved)",

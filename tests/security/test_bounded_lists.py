@@ -219,6 +219,7 @@ async def test_no_list_reads_more_than_it_shows_or_may_look_at(
     """Each of every API, unnarrowed and by each filter, where all of large tables belongs to the caller."""
     await fill(acme)
     await acme.settled()
+    await acme.pool.execute("ANALYZE device_standings")
     account = await account_of(acme, "organization.admin")
     device_id, project_id = str(acme.devices[0]), str(acme.project_id)
     places = {
