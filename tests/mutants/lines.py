@@ -126,6 +126,28 @@ MUTANTS = (
         f"{WORKERS}/test_flusher.py::test_a_redis_restored_from_an_older_copy_goes_on_above_the_offset",
     ),
     Mutant(
+        "who follows the log is told of what was stored",
+        "workers/flusher/stream.py",
+        "if ARGV[1] ~= '' then redis.pcall('PUBLISH', ARGV[1], '') end",
+        "if false then redis.pcall('PUBLISH', ARGV[1], '') end",
+        f"{DISPATCHER}/test_log_news.py::test_what_was_stored_is_read_when_a_flusher_tells_of_it",
+    ),
+    Mutant(
+        "a user of Redis who may not publish may store",
+        "workers/flusher/stream.py",
+        "redis.pcall('PUBLISH', ARGV[1], '')",
+        "redis.call('PUBLISH', ARGV[1], '')",
+        f"{DISPATCHER}/test_log_news.py::test_a_user_of_redis_who_may_not_publish_may_store",
+    ),
+    Mutant(
+        "a message of the usual keys is the state only where nothing newer is known",
+        "workers/flusher/states.py",
+        "or at < self.latest",
+        "or False",
+        f"{UNIT}/workers/test_stored_states.py"
+        "::test_messages_of_the_keys_that_a_device_always_sends_are_the_state_as_they_are",
+    ),
+    Mutant(
         "the offset is read under the shard's lock",
         "workers/flusher/storing.py",
         "WHERE shard = ANY($1::smallint[]) ORDER BY shard FOR NO KEY UPDATE",

@@ -109,6 +109,7 @@ def test_messages_of_the_keys_that_a_device_always_sends_are_the_state_as_they_a
     usual = Telemetry(status="online", telemetries={"a": 1, "b": 2})
     table.flush([(10, usual), (20, usual)])
     table.flush([(30, Telemetry(status="error", telemetries={"b": 3, "a": 4}))])
+    table.flush([(25, usual)])
     assert (table.same, table.shown()) == (2, {"a": 4, "b": 3})
     for at, message in (
         (40, Telemetry(status="online", telemetries={"a": 5})),
