@@ -53,7 +53,11 @@ async def test_a_day_whose_archivers_are_killed_is_in_files_once_and_read_all_th
 ) -> None:
     """Before its files are stored, before they count, and behind that; then two archive at once, and one drops it."""
     files = {"FLEETGATE_FILE_STORE": str(tmp_path / "files")}
-    archiving = files | {"FLEETGATE_ARCHIVE": "true", "FLEETGATE_WORKER_ROLES": "archiver"}
+    archiving = files | {
+        "FLEETGATE_ARCHIVE": "true",
+        "FLEETGATE_ARCHIVE_SHARE": "1",
+        "FLEETGATE_WORKER_ROLES": "archiver",
+    }
     await stack.edge(**files)
     events = await fill(stack)
     before = await history(stack)

@@ -51,7 +51,7 @@ async def fill(
 
 def archiver(pool: Pool, dsn: str, store: BlobStore, metrics: Metrics | None = None, **options: Any) -> Archiver:
     """One, with two hot days."""
-    settings = WorkerSettings(postgres_dsn=dsn, redis_url="", master_key=MASTER_KEY, archive=True)
+    settings = WorkerSettings(postgres_dsn=dsn, redis_url="", master_key=MASTER_KEY, archive=True, archive_share=1)
     return Archiver(pool, store, metrics or Metrics(CollectorRegistry()), settings, SHARDS, **options)
 
 

@@ -5,7 +5,7 @@
 
 Several may run: a shard's day is one worker's at a time, by an advisory lock of Postgres, and what one that lost its
 lock wrote does not count. A store that is away or full delays all of it, and the log keeps its partitions meanwhile.
-The role has a process of its own (see `workers.own_process`), of low priority, and rests half of its time.
+The role has a process of its own (see `workers.own_process`), of low priority, and works a share of its time.
 """
 
 import asyncio
@@ -34,8 +34,6 @@ LOCKS = 0x61726368
 _SHARDS_OF_DAY = 1024
 INTERVAL_S = 60.0
 RETRY_S, RETRY_MAX_S = 5.0, 600.0
-SHARE = 0.5
-"""Of its time; in the rest telemetry has the machine."""
 _FIRST_DAY = date(2000, 1, 1)
 
 
@@ -57,6 +55,7 @@ class Archiver:
         self._hot = timedelta(days=settings.archive_hot_days)
         self._retention = timedelta(days=settings.retention_days)
         self._shards = shards
+        self._share = settings.archive_share
         self._files = Files(store)
         self._closing = Closing(pool, store, self._files, self._rest, checkpoint)
         self._erasing = Erasing(pool, self._files, self._closing, self._rest)
@@ -159,7 +158,7 @@ class Archiver:
 
     async def _rest(self) -> None:
         """Between two groups: for as long as the last one took."""
-        await asyncio.sleep((time.monotonic() - self._began) * (1 / SHARE - 1))
+        await asyncio.sleep((time.monotonic() - self._began) * (1 / self._share - 1))
         self._began = time.monotonic()
 
     def _deferred(self, error: Exception, again_in_s: float) -> None:
