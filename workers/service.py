@@ -114,7 +114,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 overlaps = KeyOverlaps(pool, client)
                 releases = FirmwareSweep(pool, client, share)
                 files = FileJanitor(pool, store, metrics)
-                kept = Standings(pool, placed)
+                kept = Standings(pool, placed, standings.SHARE)
                 group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
                 group.create_task(every(key_overlaps.INTERVAL_S, overlaps.end, stop), name="key overlaps")
                 group.create_task(every(janitor.INTERVAL_S, tidier.tidy, stop), name="janitor")

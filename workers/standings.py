@@ -11,7 +11,6 @@ The children of a device are looked at with it, since they are seen as disconnec
 very many (a connector, all devices) is done step by step, and notes how far it came.
 """
 
-import time
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,10 +28,14 @@ from schemas.device_status import (
 )
 from schemas.placement import ONE_POSTGRES, Placement
 from schemas.postgres import Connection, Pool
+from workers.turns import Turns
 
 INTERVAL_S = 1.0
+SHARE = 0.1
+"""Of the time, where much is due (measured, with 100,000 devices that come up within seconds: without it Postgres did
+twice the work for each message, and the p99 of telemetry was 280 ms instead of 60)."""
 TURN_S = 2.0
-"""Work is left after so long, to be taken up again: whoever shuts down waits for no more."""
+"""Work is left after the share of so long, to be taken up again: whoever shuts down waits for no more."""
 DEVICES_MAX = 1_000
 REPAIR_S = 10.0
 """Between two steps of the repair: 100 devices a second."""
@@ -75,16 +78,17 @@ _LABELS = """
 class Standings:
     """Keeps standings. Several may run: one works, the others find nothing to do."""
 
-    def __init__(self, pool: Pool, placement: Placement = ONE_POSTGRES) -> None:
+    def __init__(self, pool: Pool, placement: Placement = ONE_POSTGRES, share: float = 1.0) -> None:
         self._pool = pool
         self._placement = placement
+        self._turns = Turns(share, TURN_S)
         self._repaired = FIRST
 
     async def settle(self) -> None:
         """Work on what is due, for a turn."""
-        until = time.monotonic() + TURN_S
-        while await self.step() and time.monotonic() < until:
-            pass
+        with self._turns.turn() as goes_on:
+            while goes_on() and await self.step():
+                pass
 
     async def step(self) -> bool:
         """Do the oldest that is due; False when there is nothing, or another worker does it."""
