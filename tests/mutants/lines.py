@@ -358,7 +358,7 @@ MUTANTS = (
         "workers/rollouts/rollouts.py",
         "most = min(most, rollout.max_per_minute - lately)",
         "most = min(most, rollout.max_per_minute)",
-        f"{ROLLOUTS}/test_against_a_model.py",
+        f"{ROLLOUTS}/test_rollouts.py::test_no_more_than_so_many_a_minute_are_newly_offered",
     ),
     Mutant(
         "the gate of a wave fires once",
