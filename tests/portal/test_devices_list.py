@@ -179,4 +179,4 @@ async def test_devices_are_found_while_one_types(browser: Browser, edge: Running
         assert await tab.page.locator("output").inner_text() == "1"
         await tab.page.get_by_role("button", name="Move").click()
         assert await tab.page.inner_text("h1") == "Move devices"
-        await tab.check(accessible=())
+        await tab.check(accessible=False)

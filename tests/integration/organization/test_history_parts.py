@@ -17,7 +17,7 @@ from gateway.stores.events import examining, telemetry_history
 from schemas import ids
 
 BASE = ago(hours=2).replace(microsecond=0)
-EXAMINED, MESSAGES = 12, 100
+EXAMINED, MESSAGES = 12, 160
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ UNCALLED = {
 }
 DOWNLOADS = {"/v1/devices/{device_id}/files/{file_id}/content", direct_integration.ARTIFACT}
 """Where 401 would have agents forget their keys: without a credential there is no such file."""
-EXAMPLES = {False: 2, True: 6}
+EXAMPLES = {False: 2, True: 8}
 """For a call without and with a body or parameters to make up."""
 
 
