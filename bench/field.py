@@ -85,11 +85,13 @@ class Field:
     async def trickle(
         self, project_ids: list[UUID], rate: int, seconds: float, tell: Callable[[UUID, str], None] | None = None
     ) -> None:
-        """So many events a second, of each project in turn, stored in small transactions as a flusher does it.
+        """So many events a second, of each project in turn, stored in small transactions as a flusher does it,
+        and told to who follows the log.
 
         `tell` is called with project and id of each before it can be sent."""
         device_ids = [UUID(device_id) for device_id in self.rig.device_ids[:1000]]
         columns = ("shard", "seq", "stored_at", "type", "device_id", "project_id", "ts", "data")
+        told = [redis.connect(valkey.url) for valkey in self.rig.valkeys]
         loop = asyncio.get_running_loop()
         began = loop.time()
         made = 0
@@ -112,7 +114,11 @@ class Field:
                 if tell is not None:
                     for n, row in enumerate(rows):
                         tell(row[3], ids.event_id(int(stored_at.timestamp()), shard, seq + n))
+            for client in told:
+                await client.publish(keys.STORED, "")
             await asyncio.sleep(0.02)
+        for client in told:
+            await client.aclose()
 
     async def until_flushed(self, valkey: EmbeddedValkey) -> None:
         """Wait until nothing is left to store."""

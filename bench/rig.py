@@ -75,12 +75,12 @@ class Rig:
         self.model_id = UUID(int=0)
         self.project_id = UUID(int=0)
         self._processes: list[Process] = []
-        self._valkeys: list[EmbeddedValkey] = []
+        self.valkeys: list[EmbeddedValkey] = []
 
     def valkey(self, fsync: str, **settings: str) -> EmbeddedValkey:
         """A Valkey beside the load, its shards open and empty; `settings` are its own."""
         server = EmbeddedValkey(
-            self.folder / f"valkey-{len(self._valkeys)}" / "data", port=free_port(), fsync=fsync, memory="4gb"
+            self.folder / f"valkey-{len(self.valkeys)}" / "data", port=free_port(), fsync=fsync, memory="4gb"
         )
         shutil.rmtree(server.folder.parent, ignore_errors=True)
         server.folder.parent.mkdir()
@@ -88,7 +88,7 @@ class Rig:
         assert server.process is not None
         with contextlib.suppress(OSError):
             os.sched_setaffinity(server.process.pid, {int(core) for core in REST.split(",")})
-        self._valkeys.append(server)
+        self.valkeys.append(server)
         return server
 
     def edge(self, valkey: EmbeddedValkey, cores: str = UNDER_TEST, **settings: str) -> tuple[str, Process]:
@@ -177,7 +177,7 @@ class Rig:
         """End all processes and servers."""
         for process in self._processes:
             process.stop()
-        for valkey in self._valkeys:
+        for valkey in self.valkeys:
             valkey.stop()
         self.postgres.stop()
 
