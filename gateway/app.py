@@ -76,17 +76,10 @@ from gateway.organization import (
     users,
 )
 from gateway.partner import devices as partner_devices
-from gateway.partner import files as partner_files
 from gateway.partner import histories as partner_histories
-from gateway.partner import incident_rules as partner_incident_rules
-from gateway.partner import incidents as partner_incidents
 from gateway.partner import info as partner_info
 from gateway.partner import license_keys
-from gateway.partner import licenses as partner_licenses
 from gateway.partner import organizations as partner_organizations
-from gateway.partner import rollouts as partner_rollouts
-from gateway.partner import tickets as partner_tickets
-from gateway.partner import users as partner_users
 from gateway.passwords import Passwords
 from gateway.portal import static, unserved
 from gateway.portal.pages import PAGES
@@ -125,7 +118,7 @@ log = logging.getLogger(__name__)
 
 
 # Fixed words of a path come before places for ids (`claim` before `{device_id}`).
-ENDPOINTS: tuple[Endpoint, ...] = (
+_MOUNTED: tuple[Endpoint, ...] = (
     *registration.ENDPOINTS,
     *telemetry.ENDPOINTS,
     *children.ENDPOINTS,
@@ -172,15 +165,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *partner_info.ENDPOINTS,
     *partner_histories.ENDPOINTS,
     *partner_devices.ENDPOINTS,
-    *partner_licenses.ENDPOINTS,
     *license_keys.ENDPOINTS,
     *partner_organizations.ENDPOINTS,
-    *partner_files.ENDPOINTS,
-    *partner_incidents.ENDPOINTS,
-    *partner_rollouts.ENDPOINTS,
-    *partner_incident_rules.ENDPOINTS,
-    *partner_tickets.ENDPOINTS,
-    *partner_users.ENDPOINTS,
     *tokens.ENDPOINTS,
     *roles.ENDPOINTS,
     *organizations.ENDPOINTS,
@@ -200,6 +186,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *data_connectors.ENDPOINTS,
     *well_known.ENDPOINTS,
 )
+ENDPOINTS = tuple(face for endpoint in _MOUNTED for face in endpoint.faces)
 
 
 class State(TypedDict):

@@ -24,6 +24,8 @@ Callers that are `exact` are refused parameters and members that the call does n
 Calls below `/v2` speak as their existing clients expect: refusals have `code` and `help`, what does not fit is 400, and
 parameters come in snake_case or camelCase, repeated for lists. A PATCH or PUT there may send back the whole thing as it
 was read: members that cannot be changed are known, and stay as they are.
+
+What owners and vendors both do stands at two doors (see `gateway.api.doors`): one endpoint for each, its `faces`.
 """
 
 import inspect
@@ -31,9 +33,9 @@ import logging
 import re
 import time
 import typing
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -43,6 +45,7 @@ from starlette.routing import Route
 
 from gateway.api import audit, bodies, dialects
 from gateway.api.bodies import Streamed
+from gateway.api.doors import Door
 from gateway.api.principals import CallerKind, Principal
 from gateway.api.scopes import NOT_FOUND, Scope
 from gateway.api.texts import check_query, is_text
@@ -65,6 +68,7 @@ SLOW_S = 2.0
 _UPPER = re.compile("[A-Z]")
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
+Face = TypeVar("Face", bound="Endpoint")
 
 
 class Success(msgspec.Struct):
@@ -116,6 +120,7 @@ class Endpoint:
         stream: bool,
         described_answer: Any,
         audited: bool = True,
+        door: Door | None = None,
     ) -> None:
         self.method = method
         self.path = path.replace(":path}", "}")
@@ -126,6 +131,11 @@ class Endpoint:
         self.body_bytes_max = body_bytes_max
         self.partial_status = partial_status
         hints = typing.get_type_hints(function, include_extras=True)
+        if door is not None:
+            hints = door.types(hints)
+        self.door = door
+        self.others: tuple[Any, ...] = ()
+        """The same function's endpoints at other doors."""
         returned = hints.pop("return")
         self.answer: Any = returned if described_answer is None else described_answer
         self.stream = stream
@@ -165,6 +175,15 @@ class Endpoint:
         }
         known = {*self.in_path, *self.scopes, *self._principals, *self.provided, "services", "request"}
         assert set(hints) <= known, f"{path}: {set(hints) - known} are in no place of the request"
+
+    @property
+    def faces(self) -> tuple[Self, ...]:
+        """All endpoints of the function."""
+        return (self, *self.others)
+
+    def at(self, door: Door | None) -> Self:
+        """The same function's endpoint at a door."""
+        return self if door is None else next(one for one in self.faces if one.door and one.door.area == door.area)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.method} {self.path}>"
@@ -379,6 +398,7 @@ def endpoint(
     body_media_type: str = "application/json",
     caller: CallerKind | None = None,
     described_caller: CallerKind | None = None,
+    doors: Sequence[Door] = (),
     permission: Permission | None = None,
     stream: bool = False,
     described_answer: Any = None,
@@ -387,10 +407,11 @@ def endpoint(
     """Make a function an endpoint.
 
     `caller` is the kind of caller that must prove itself, `permission` what it needs in the scope that the function
-    takes. `errors` describes refusals beyond those that follow from these and the signature. `partial_status` is the
-    status of an answer of the usual shape in which some items were done and others refused. A `stream` tells why it
-    ends as one of its lines. What is no GET changes something, and is written into the audit log; not `audited` is what
-    asks a question in its body, or is what devices say.
+    takes. With `doors` instead of a caller it stands at each of them, and `path` is below the door's. `errors`
+    describes refusals beyond those that follow from these and the signature. `partial_status` is the status of an
+    answer of the usual shape in which some items were done and others refused. A `stream` tells why it ends as one of
+    its lines. What is no GET changes something, and is written into the audit log; not `audited` is what asks a
+    question in its body, or is what devices say.
 
     For the document only: a function that takes the bare request says what body it reads (`described_body`, as
     `body_media_type`) and whom it asks for a proof itself (`described_caller`); one that returns a bare response says
@@ -398,6 +419,19 @@ def endpoint(
     """
 
     def wrap(function: Callable[Given, Awaitable[Answer]]) -> Call[Given, Answer]:
+        if not doors:
+            return made(function, path, caller, errors)
+        return mounted(
+            [made(function, f"/core/v1/{one.area}{path}", one.caller, {**errors, **one.errors}, one) for one in doors]
+        )
+
+    def made(
+        function: Callable[Given, Awaitable[Answer]],
+        path: str,
+        caller: CallerKind | None,
+        errors: Mapping[int, str],
+        door: Door | None = None,
+    ) -> Call[Given, Answer]:
         return Call(
             method,
             path,
@@ -414,9 +448,17 @@ def endpoint(
             stream=stream,
             described_answer=described_answer,
             audited=audited,
+            door=door,
         )
 
     return wrap
+
+
+def mounted(faces: Sequence[Face]) -> Face:
+    """Endpoints of one function, as the first of them, which knows the others."""
+    first, *others = faces
+    first.others = tuple(others)
+    return first
 
 
 def _tenant(principal: Any, given: Mapping[str, Any]) -> UUID | str | None:

@@ -249,8 +249,10 @@ def _names_resource(endpoint: Endpoint) -> bool:
 
 
 def _resource(endpoint: Endpoint) -> tuple[str, str]:
-    """The contract's package and what the call is about: the `RESOURCE` of its module, else the module's name."""
+    """The contract's package or door, and what the call is about: the `RESOURCE` of its module, else its name."""
     area, _, name = endpoint.function.__module__.removeprefix("gateway.").partition(".")
+    if endpoint.door is not None:
+        area = endpoint.door.area
     return area, getattr(sys.modules[endpoint.function.__module__], "RESOURCE", name)
 
 

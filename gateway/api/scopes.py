@@ -5,7 +5,7 @@ learns nothing, not even that it exists (NotFound); who has one that is not enou
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from msgspec import Struct
@@ -19,6 +19,7 @@ from gateway.stores.connectors import cloud_connectors
 from gateway.stores.devices import locking, owner_view
 from gateway.stores.incidents import incidents, rules, tickets
 from gateway.stores.tenants import organizations, projects, spaces
+from gateway.stores.whose import Whose
 from schemas.ids import uuid_of
 
 NOT_FOUND = "Not found"
@@ -77,7 +78,80 @@ class ProjectScope(Scope, frozen=True):
         return cls(project_id, principal, organization_id)
 
 
-class OrganizationScope(Scope, frozen=True):
+class SideScope(Scope, frozen=True):
+    """An organization as owner of devices or as vendor of models: what a call takes that stands for both (see `Door`).
+
+    Of the owner's devices it may be those of some projects, for calls that ask for no more.
+    """
+
+    as_vendor: ClassVar[bool] = False
+
+    @property
+    def whose(self) -> Whose:
+        """The side, for stores."""
+        return Whose(self.id, self.as_vendor)
+
+    @property
+    def project_ids(self) -> tuple[UUID, ...] | None:
+        """The projects of the owner's that it is about; None for all."""
+        return None
+
+    @property
+    def organization(self) -> "WholeScope":
+        """The whole of it, to read what it has for devices of all its projects: firmware and its rollouts.
+
+        Whatever else is read by it must be narrowed to the projects.
+        """
+        raise NotImplementedError
+
+    async def projects(self, services: Services) -> Sequence[UUID]:
+        """The owner's projects that the devices are in."""
+        if self.project_ids is not None:
+            return self.project_ids
+        return await projects.ids_of(services.postgres, self.id)
+
+    def within(self, project_id: UUID | None, unknown: str) -> "WholeScope":
+        """The whole of it, for calls about what is in this project. Raises NotFound for one that is not seen."""
+        return self.organization
+
+    def whole(self) -> "WholeScope":
+        """Likewise for calls about all of it. Raises NotPermitted for whoever sees only projects of it."""
+        return self.organization
+
+    async def over(self, services: Services, device_id: UUID) -> "WholeScope":
+        """Likewise for calls about this device. Raises NotFound for one of another project of the owner's."""
+        return self.organization
+
+    async def at(self, services: Services, space_id: UUID) -> "WholeScope":
+        """Likewise for calls about a space."""
+        return self.organization
+
+    async def over_incident(self, services: Services, incident_id: UUID) -> "WholeScope":
+        """Likewise for calls about an incident: those of the devices."""
+        return self.organization
+
+    async def over_ticket(self, services: Services, ticket_id: UUID) -> "WholeScope":
+        """Likewise for calls about a ticket: those about the devices."""
+        return self.organization
+
+    async def over_rule(self, services: Services, rule_id: UUID) -> "WholeScope":
+        """Likewise for calls that change an incident rule: those for one of the projects, or a space in it.
+
+        Raises NotPermitted for one that is for a model, and so for devices of all projects.
+        """
+        return self.organization
+
+
+class WholeScope(SideScope, frozen=True):
+    """All of an organization's devices, or all of its models': what a call takes that changes what is for all."""
+
+    @property
+    def organization(self) -> "WholeScope":
+        """Itself."""
+        return self
+
+
+class OrganizationScope(WholeScope, frozen=True):
     """The organization that the path names, or else the caller's own, as owner of devices."""
 
     @property
@@ -119,14 +193,13 @@ class MakerScope(OrganizationScope, frozen=True):
         return scope
 
 
-class FleetScope(Scope, frozen=True):
+class FleetScope(SideScope, frozen=True):
     """The devices of the caller's own organization with which it may do this: all, or those of some projects.
 
     Whoever has a role only in projects sees no more than these, where a call is about the organization's devices.
     """
 
     project_ids: tuple[UUID, ...] | None
-    """None for all."""
 
     @classmethod
     async def enter(
@@ -150,63 +223,50 @@ class FleetScope(Scope, frozen=True):
         return cls(organization_id, principal, tuple(project_id for project_id in found if project_id is not None))
 
     async def over(self, services: Services, device_id: UUID) -> OrganizationScope:
-        """The organization, for calls about this device of it. Raises NotFound for a device that is none of these."""
+        """Raises NotFound for a device that is none of these."""
         return self.within(await owner_view.project_of(services.postgres, self.id, device_id), locking.UNKNOWN)
 
     async def at(self, services: Services, space_id: UUID) -> OrganizationScope:
-        """The organization, for calls about this space of it. Raises NotFound for a space that is in none of these."""
+        """Raises NotFound for a space that is in none of these."""
         return self.within((await spaces.read(services.postgres, self.id, space_id)).project_id, spaces.UNKNOWN)
 
     async def over_incident(self, services: Services, incident_id: UUID) -> OrganizationScope:
-        """Likewise for calls about an incident: those of the devices."""
+        """Raises NotFound for one of another device."""
         return self.within(await incidents.project_of(services.postgres, self.id, incident_id), incidents.UNKNOWN)
 
     async def over_ticket(self, services: Services, ticket_id: UUID) -> OrganizationScope:
-        """Likewise for calls about a ticket: those about the devices."""
+        """Raises NotFound for one about another device."""
         return self.within(await tickets.project_of(services.postgres, self.id, ticket_id), tickets.UNKNOWN)
 
     async def over_rule(self, services: Services, rule_id: UUID) -> OrganizationScope:
-        """Likewise for calls that change an incident rule: those for one of the projects, or a space in it.
-
-        Raises NotPermitted for one that is for a model, and so for devices of all projects.
-        """
+        """Raises NotFound for one of other projects, NotPermitted for one that is for a model."""
         project_id = await rules.project_of(services.postgres, self.id, rule_id)
         return self.whole() if project_id is None else self.within(project_id, rules.UNKNOWN)
 
     async def over_cloud(self, services: Services, connector_id: str) -> OrganizationScope:
-        """Likewise for calls about a cloud connector: those that import into one of the projects."""
+        """The organization, for calls about a cloud connector. Raises NotFound for one that imports elsewhere."""
         project_id = await cloud_connectors.project_of(services.postgres, self.id, connector_id)
         return self.within(project_id, cloud_connectors.UNKNOWN)
 
     def within(self, project_id: UUID | None, unknown: str) -> OrganizationScope:
-        """The organization, for calls about what is in this project of it. Raises NotFound for any other project."""
         if self.project_ids is not None and project_id not in self.project_ids:
             raise NotFound(unknown)
-        return self.owner
+        return self.organization
 
     def whole(self) -> OrganizationScope:
-        """The organization, for calls about all of it. Raises NotPermitted for whoever sees only projects of it."""
         if self.project_ids is not None:
             raise NotPermitted(NOT_PERMITTED.format("organization.admin"))
-        return self.owner
+        return self.organization
 
     @property
-    def owner(self) -> OrganizationScope:
-        """The organization, to read what it has for devices of all its projects: firmware and its rollouts.
-
-        Whatever else is read by it must be narrowed to the projects.
-        """
+    def organization(self) -> OrganizationScope:
         return OrganizationScope(self.id, self.principal)
 
-    async def projects(self, services: Services) -> Sequence[UUID]:
-        """The projects that the devices are in."""
-        if self.project_ids is not None:
-            return self.project_ids
-        return await projects.ids_of(services.postgres, self.id)
 
-
-class VendorScope(Scope, frozen=True):
+class VendorScope(WholeScope, frozen=True):
     """The caller's own organization, as the vendor of device models."""
+
+    as_vendor: ClassVar[bool] = True
 
     @classmethod
     async def enter(

@@ -1,4 +1,4 @@
-"""Files of the organization for its own devices: firmware, manuals, whatever they fetch."""
+"""Files for devices, an owner's or all of a vendor's models: firmware, manuals, whatever they fetch."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,17 +10,17 @@ from starlette.responses import Response
 
 from gateway.api import downloads, paging
 from gateway.api.bodies import Streamed
-from gateway.api.callers.api_keys import ORGANIZATION_KEY
+from gateway.api.callers.api_keys import BOTH, OWNER, VENDOR
 from gateway.api.downloads import Content
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
-from gateway.api.scopes import OrganizationScope
+from gateway.api.scopes import WholeScope
 from gateway.api.validation import Name, Text
 from gateway.permissions import Permission
 from gateway.refusals import Conflict, TooLarge
 from gateway.services import Services
 from gateway.stores.files import catalog, uploads
-from gateway.stores.files.catalog import File, Status, Whose
+from gateway.stores.files.catalog import File, Status
 
 FileType = Annotated[str, Meta(min_length=1, max_length=64, description="`firmware`, or a word of yours.")]
 Version = Annotated[str, Meta(min_length=1, max_length=255, description="Of firmware: a semantic version.")]
@@ -51,6 +51,12 @@ class NewFile(Struct, kw_only=True):
     public_notes: Text = ""
 
 
+class NewModelFile(NewFile, kw_only=True):
+    """What is known of a new file of a model; its bytes follow. Firmware needs a `version`."""
+
+    model_id: Annotated[UUID, Meta(description="The model whose devices it is for.")]
+
+
 class FileChange(Struct, kw_only=True):
     """What changes of a draft; members that are absent stay."""
 
@@ -63,18 +69,20 @@ class FileChange(Struct, kw_only=True):
     public_notes: Text | UnsetType = UNSET
 
 
-def own(organization: OrganizationScope) -> Whose:
-    """The files of an organization."""
-    return Whose(organization.id, as_vendor=False)
+PATH = "/files"
+ONE = f"{PATH}/{{file_id}}"
+CONTENT = f"{ONE}/content"
+_UNKNOWN = {404: "File not found."}
 
 
-async def page_of(services: Services, whose: Whose, query: FilesQuery) -> Page[File]:
-    """A page of the files of an organization, or of its models."""
+@endpoint("GET", PATH, doors=BOTH, permission=Permission.READ)
+async def list_files(services: Services, side: WholeScope, query: FilesQuery) -> Page[File]:
+    """List files, newest first."""
 
     async def read(window: Window) -> list[File]:
         return await catalog.page(
             services.postgres,
-            whose,
+            side.whose,
             model_id=query.model_id,
             file_type=query.file_type,
             status=query.status,
@@ -83,49 +91,77 @@ async def page_of(services: Services, whose: Whose, query: FilesQuery) -> Page[F
             limit=window.limit,
         )
 
-    scope = ("files", whose.organization_id, whose.as_vendor, query.model_id, query.file_type, query.status)
+    scope = ("files", *side.whose, query.model_id, query.file_type, query.status)
     return await paging.read_page(services, scope, query.page, query.per_page, read, boundary=lambda one: [str(one.id)])
 
 
-async def create(services: Services, whose: Whose, model_id: UUID | None, body: Struct) -> File:
-    """A new draft."""
+@endpoint(
+    "POST",
+    PATH,
+    doors=(OWNER, VENDOR.but(body=NewModelFile)),
+    permission=Permission.DEVELOP,
+    status=201,
+    errors={404: "Model not found."},
+)
+async def create_file(services: Services, side: WholeScope, body: NewFile) -> File:
+    """Create a draft of a file for all devices of a model, or as an owner for its own devices.
+
+    Then its bytes are put to `…/content`, and it is released.
+    """
     members = {name: value for name, value in msgspec.structs.asdict(body).items() if name != "model_id"}
     async with services.postgres.acquire() as connection, connection.transaction():
-        return await catalog.create(connection, whose, model_id, members)
+        return await catalog.create(connection, side.whose, body.model_id, members)
 
 
-async def change(services: Services, whose: Whose, file_id: UUID, body: FileChange) -> File:
+@endpoint("GET", ONE, doors=BOTH, permission=Permission.READ, errors=_UNKNOWN)
+async def read_file(services: Services, side: WholeScope, file_id: UUID) -> File:
+    """Read one file; `spreading` says how far a release or a withdrawal has come to the devices."""
+    return await catalog.read(services.postgres, side.whose, file_id)
+
+
+@endpoint("PATCH", ONE, doors=BOTH, permission=Permission.DEVELOP, errors={**_UNKNOWN, 409: "It is no draft any more."})
+async def change_file(services: Services, side: WholeScope, file_id: UUID, body: FileChange) -> File:
     """Change a draft."""
     given: dict[str, Any] = msgspec.structs.asdict(body)
     members = {name: value for name, value in given.items() if value is not UNSET}
     async with services.postgres.acquire() as connection, connection.transaction():
-        return await catalog.change(connection, whose, await catalog.lock(connection, whose, file_id), members)
+        file = await catalog.lock(connection, side.whose, file_id)
+        return await catalog.change(connection, side.whose, file, members)
 
 
-async def switch(services: Services, whose: Whose, file_id: UUID, status: Status) -> File:
-    """Release a file, or withdraw it."""
-    act = catalog.release if status == "released" else catalog.withdraw
+@endpoint(
+    "DELETE",
+    ONE,
+    doors=BOTH,
+    permission=Permission.DEVELOP,
+    errors={**_UNKNOWN, 409: "It is released, or part of a rollout whose devices are kept."},
+)
+async def delete_file(services: Services, side: WholeScope, file_id: UUID) -> Success:
+    """Delete a draft, or a file that was withdrawn."""
     async with services.postgres.acquire() as connection, connection.transaction():
-        file = await catalog.lock(connection, whose, file_id)
-        return await act(connection, whose, file, services.clock())
-
-
-async def delete(services: Services, whose: Whose, file_id: UUID) -> Success:
-    """Delete a file."""
-    async with services.postgres.acquire() as connection, connection.transaction():
-        await catalog.delete(connection, await catalog.lock(connection, whose, file_id))
+        await catalog.delete(connection, await catalog.lock(connection, side.whose, file_id))
     return Success()
 
 
-async def upload(services: Services, whose: Whose, file_id: UUID, body: Streamed) -> File:
-    """Store the bytes of a draft as they come."""
-    file = await catalog.read(services.postgres, whose, file_id)
+@endpoint(
+    "PUT",
+    CONTENT,
+    doors=BOTH,
+    permission=Permission.DEVELOP,
+    errors={**_UNKNOWN, 409: "It has its bytes already, or is no draft any more."},
+)
+async def put_content(services: Services, side: WholeScope, file_id: UUID, body: Streamed) -> File:
+    """Give a draft its bytes. They are compared with `Content-Digest` if that comes along.
+
+    An upload that is cut off leaves nothing behind; it is begun anew. The same bytes again are fine, others are not.
+    """
+    file = await catalog.read(services.postgres, side.whose, file_id)
     bytes_max = services.settings.file_bytes_max
     if body.length is not None and body.length > bytes_max:
         raise TooLarge(uploads.too_large(bytes_max))
     if file.checksum is None and file.status != "draft":
         raise Conflict(f"File is {file.status}: only a draft gets its bytes")
-    end = services.uploads.begin(whose.organization_id)
+    end = services.uploads.begin(side.id)
     try:
         await uploads.store(
             services.postgres,
@@ -138,129 +174,49 @@ async def upload(services: Services, whose: Whose, file_id: UUID, body: Streamed
         )
     finally:
         end()
-    return await catalog.read(services.postgres, whose, file_id)
+    return await catalog.read(services.postgres, side.whose, file_id)
 
 
-async def content(services: Services, whose: Whose, file_id: UUID, request: Request) -> Response:
-    """The bytes of a file, for those whose it is."""
-    file = await catalog.read(services.postgres, whose, file_id)
+@endpoint(
+    "GET",
+    CONTENT,
+    doors=BOTH,
+    permission=Permission.READ,
+    errors={**_UNKNOWN, 409: "It has no bytes yet."},
+    described_answer=bytes,
+)
+async def read_content(services: Services, side: WholeScope, file_id: UUID, request: Request) -> Response:
+    """Download a file, whole or a range of it."""
+    file = await catalog.read(services.postgres, side.whose, file_id)
     if file.checksum is None or file.size is None:
         raise Conflict(NO_CONTENT)
-    end = services.downloads.begin(whose.organization_id)
+    end = services.downloads.begin(side.id)
     shown = Content(file.checksum, file.size, file.name)
     return await downloads.answer(request, services.blobs, shown, end, services.downloads.yield_to_telemetry)
 
 
-@endpoint("GET", "/core/v1/organization/files", caller=ORGANIZATION_KEY, permission=Permission.READ)
-async def list_files(services: Services, organization: OrganizationScope, query: FilesQuery) -> Page[File]:
-    """List the organization's files, newest first."""
-    return await page_of(services, own(organization), query)
-
-
 @endpoint(
     "POST",
-    "/core/v1/organization/files",
-    caller=ORGANIZATION_KEY,
+    f"{ONE}/release",
+    doors=BOTH,
     permission=Permission.DEVELOP,
-    status=201,
-    errors={404: "Model not found."},
+    errors={**_UNKNOWN, 409: "It has no bytes yet, or was withdrawn.", 422: "The version is released."},
 )
-async def create_file(services: Services, organization: OrganizationScope, body: NewFile) -> File:
-    """Create a draft of a file for the organization's own devices, all of them or those of a model.
-
-    Then its bytes are put to `…/content`, and it is released.
-    """
-    return await create(services, own(organization), body.model_id, body)
-
-
-@endpoint(
-    "GET",
-    "/core/v1/organization/files/{file_id}",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.READ,
-    errors={404: "File not found."},
-)
-async def read_file(services: Services, organization: OrganizationScope, file_id: UUID) -> File:
-    """Read one file; `spreading` says how far a release or a withdrawal has come to the devices."""
-    return await catalog.read(services.postgres, own(organization), file_id)
-
-
-@endpoint(
-    "PATCH",
-    "/core/v1/organization/files/{file_id}",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.DEVELOP,
-    errors={404: "File not found.", 409: "It is no draft any more."},
-)
-async def change_file(services: Services, organization: OrganizationScope, file_id: UUID, body: FileChange) -> File:
-    """Change a draft."""
-    return await change(services, own(organization), file_id, body)
-
-
-@endpoint(
-    "DELETE",
-    "/core/v1/organization/files/{file_id}",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.DEVELOP,
-    errors={404: "File not found.", 409: "It is released, or part of a rollout whose devices are kept."},
-)
-async def delete_file(services: Services, organization: OrganizationScope, file_id: UUID) -> Success:
-    """Delete a draft, or a file that was withdrawn."""
-    return await delete(services, own(organization), file_id)
-
-
-@endpoint(
-    "PUT",
-    "/core/v1/organization/files/{file_id}/content",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.DEVELOP,
-    errors={404: "File not found.", 409: "It has its bytes already, or is no draft any more."},
-)
-async def put_content(services: Services, organization: OrganizationScope, file_id: UUID, body: Streamed) -> File:
-    """Give a draft its bytes. They are compared with `Content-Digest` if that comes along.
-
-    An upload that is cut off leaves nothing behind; it is begun anew. The same bytes again are fine, others are not.
-    """
-    return await upload(services, own(organization), file_id, body)
-
-
-@endpoint(
-    "GET",
-    "/core/v1/organization/files/{file_id}/content",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.READ,
-    errors={404: "File not found.", 409: "It has no bytes yet."},
-    described_answer=bytes,
-)
-async def read_content(
-    services: Services, organization: OrganizationScope, file_id: UUID, request: Request
-) -> Response:
-    """Download a file, whole or a range of it."""
-    return await content(services, own(organization), file_id, request)
-
-
-@endpoint(
-    "POST",
-    "/core/v1/organization/files/{file_id}/release",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.DEVELOP,
-    errors={404: "File not found.", 409: "It has no bytes yet, or was withdrawn.", 422: "The version is released."},
-)
-async def release_file(services: Services, organization: OrganizationScope, file_id: UUID) -> File:
+async def release_file(services: Services, side: WholeScope, file_id: UUID) -> File:
     """Release a draft: its devices may fetch it from now on, and firmware is offered to those that are older."""
-    return await switch(services, own(organization), file_id, "released")
+    async with services.postgres.acquire() as connection, connection.transaction():
+        file = await catalog.lock(connection, side.whose, file_id)
+        return await catalog.release(connection, side.whose, file, services.clock())
 
 
 @endpoint(
-    "POST",
-    "/core/v1/organization/files/{file_id}/withdraw",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.DEVELOP,
-    errors={404: "File not found.", 409: "It is a draft."},
+    "POST", f"{ONE}/withdraw", doors=BOTH, permission=Permission.DEVELOP, errors={**_UNKNOWN, 409: "It is a draft."}
 )
-async def withdraw_file(services: Services, organization: OrganizationScope, file_id: UUID) -> File:
+async def withdraw_file(services: Services, side: WholeScope, file_id: UUID) -> File:
     """Withdraw a released file: it is offered to nobody from now on. Downloads under way may end."""
-    return await switch(services, own(organization), file_id, "withdrawn")
+    async with services.postgres.acquire() as connection, connection.transaction():
+        file = await catalog.lock(connection, side.whose, file_id)
+        return await catalog.withdraw(connection, side.whose, file, services.clock())
 
 
 ENDPOINTS = (

@@ -1,38 +1,37 @@
-"""Rules of the owner that open incidents of its devices by what they tell."""
+"""Rules that open incidents of devices by what they tell: an owner's, or all those of a vendor's models."""
 
 import math
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from gateway.api import paging
-from gateway.api.callers.api_keys import ORGANIZATION_KEY
+from gateway.api.callers.api_keys import BOTH, OWNER, VENDOR
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import Page, PageQuery, Window
-from gateway.api.scopes import FleetScope, OrganizationScope
+from gateway.api.scopes import SideScope, WholeScope
 from gateway.api.validation import Name, Text, check_priority
 from gateway.organization.histories import Moment, RangeQuery
 from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.change import change
-from gateway.stores.devices import owner_view
+from gateway.stores.devices import locking, owner_view
 from gateway.stores.events import telemetry_history
 from gateway.stores.events.examining import Part, Range
 from gateway.stores.events.telemetry_history import ListedMessage
 from gateway.stores.incidents import dry_runs, rules
 from gateway.stores.incidents.dry_runs import RuleTrial
-from gateway.stores.incidents.rules import IncidentRule, Maker
+from gateway.stores.incidents.rules import IncidentRule
 from schemas import ids
 from schemas.incidents import PRIORITY
 from schemas.rule_evaluation import NUMBERS, Comparison, Condition
 from schemas.telemetry import INTEGER_MAX, INTEGER_MIN, KEY_CHARACTERS_MAX, STRING_BYTES_MAX
 
-RULES = "/core/v1/organization/incident_rules"
+PATH = "/incident_rules"
+ONE = f"{PATH}/{{rule_id}}"
 UNKNOWN = {404: "Incident rule not found."}
 DURATION_S_MAX = 30 * 86_400
 
@@ -77,6 +76,12 @@ class NewOwnersRule(RuleText, kw_only=True):
     space_id: UUID | None = None
 
 
+class NewVendorsRule(RuleText, kw_only=True):
+    """A rule for all devices of one of the partner's models."""
+
+    model_id: UUID
+
+
 class RuleChange(Struct, kw_only=True):
     """What changes of a rule; members that are absent stay. What it is for cannot be changed."""
 
@@ -99,123 +104,94 @@ class RuleToTry(RuleTerms, kw_only=True):
     until: Moment | None = field(default=None, name="to")
 
 
-@endpoint("GET", RULES, caller=ORGANIZATION_KEY, permission=Permission.READ)
-async def list_rules(services: Services, fleet: FleetScope, query: PageQuery) -> Page[IncidentRule]:
-    """List the organization's incident rules, oldest first."""
-    return await rule_page(services, Maker(fleet.id, as_vendor=False), query, fleet.project_ids)
-
-
-@endpoint(
-    "POST",
-    RULES,
-    caller=ORGANIZATION_KEY,
-    permission=Permission.DEVELOP,
-    status=201,
-    errors={404: "Model, project or space not found."},
-)
-async def create_rule(services: Services, organization: OrganizationScope, body: NewOwnersRule) -> IncidentRule:
-    """Make an incident rule; it counts from the next message of each device on."""
-    if [body.model_id, body.project_id, body.space_id].count(None) != 2:
-        raise DoesNotFit("Give one of model id, project id and space id")
-    async with change(services) as changed:
-        rule = rule_of(body, changed.moment, body.model_id, body.project_id, body.space_id)
-        return await rules.create(changed, Maker(organization.id, as_vendor=False), rule)
-
-
-@endpoint("GET", f"{RULES}/{{rule_id}}", caller=ORGANIZATION_KEY, permission=Permission.READ, errors=UNKNOWN)
-async def read_rule(services: Services, organization: OrganizationScope, rule_id: UUID) -> IncidentRule:
-    """Read one incident rule."""
-    return await rules.read(services.postgres, Maker(organization.id, as_vendor=False), rule_id)
-
-
-@endpoint("PATCH", f"{RULES}/{{rule_id}}", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=UNKNOWN)
-async def change_rule(
-    services: Services, organization: OrganizationScope, rule_id: UUID, body: RuleChange
-) -> IncidentRule:
-    """Change an incident rule; what it opened stays open until its new terms release it."""
-    return await changed_rule(services, Maker(organization.id, as_vendor=False), rule_id, body)
-
-
-@endpoint("DELETE", f"{RULES}/{{rule_id}}", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=UNKNOWN)
-async def delete_rule(services: Services, organization: OrganizationScope, rule_id: UUID) -> Success:
-    """Delete an incident rule, and close what it opened."""
-    async with change(services) as changed:
-        await rules.delete(changed, Maker(organization.id, as_vendor=False), rule_id)
-    return Success()
-
-
-@endpoint(
-    "POST",
-    f"{RULES}/dry_run",
-    audited=False,
-    caller=ORGANIZATION_KEY,
-    permission=Permission.DEVELOP,
-    errors={404: "Device not found."},
-)
-async def try_rule(services: Services, fleet: FleetScope, body: RuleToTry) -> RuleTrial:
-    """Tell which incidents a rule would have opened and closed by what a device told; nothing is changed."""
-    since, until = RangeQuery(since=body.since, until=body.until).range(services.clock())
-    condition = condition_of(body)
-    await owner_view.ever_owned(services.postgres, fleet.id, body.device_id)
-    project_ids = await fleet.projects(services)
-
-    async def read(within: Range, limit: int) -> Part[ListedMessage]:
-        return await telemetry_history.page(
-            services.log,
-            services.shards,
-            project_ids,
-            within,
-            device_id=body.device_id,
-            space_id=None,
-            name=None,
-            status=None,
-            offset=0,
-            limit=limit,
-        )
-
-    return await dry_runs.run(read, body.telemetry, condition, since, until)
-
-
-async def rule_page(
-    services: Services, maker: Maker, query: PageQuery, project_ids: Sequence[UUID] | None = None
-) -> Page[IncidentRule]:
-    """A page of the rules of an organization, as owner or as vendor; where given, for these projects."""
+@endpoint("GET", PATH, doors=BOTH, permission=Permission.READ)
+async def list_rules(services: Services, side: SideScope, query: PageQuery) -> Page[IncidentRule]:
+    """List incident rules, oldest first."""
 
     async def read(window: Window) -> list[IncidentRule]:
-        after = None if window.after is None else UUID(str(window.after[0]))
         return await rules.page(
-            services.postgres, maker, project_ids=project_ids, after=after, offset=window.offset, limit=window.limit
+            services.postgres,
+            side.whose,
+            project_ids=side.project_ids,
+            after=None if window.after is None else UUID(str(window.after[0])),
+            offset=window.offset,
+            limit=window.limit,
         )
 
-    scope = ("incident rules", *maker, project_ids)
-    return await paging.read_page(
-        services, scope, query.page, query.per_page, read, boundary=lambda rule: [str(rule.id)]
-    )
+    scope = ("incident rules", *side.whose, side.project_ids)
+    return await paging.read_page(services, scope, query.page, query.per_page, read, lambda one: [str(one.id)])
 
 
-async def changed_rule(services: Services, maker: Maker, rule_id: UUID, body: RuleChange) -> IncidentRule:
-    """A rule after a change. Raises NotFound, or DoesNotFit when its terms do not go together."""
+@endpoint(
+    "POST",
+    PATH,
+    doors=(
+        OWNER.but(body=NewOwnersRule, errors={404: "Model, project or space not found."}),
+        VENDOR.but(body=NewVendorsRule, errors={404: "Model not found."}),
+    ),
+    permission=Permission.DEVELOP,
+    status=201,
+)
+async def create_rule(services: Services, side: WholeScope, body: RuleText) -> IncidentRule:
+    """Make an incident rule; it counts from the next message of each device on."""
+    given: dict[str, Any] = {"model_id": None, "project_id": None, "space_id": None} | msgspec.structs.asdict(body)
+    if [given["model_id"], given["project_id"], given["space_id"]].count(None) != 2:
+        raise DoesNotFit("Give one of model id, project id and space id")
+    condition_of(body)
+    check_priority(body.priority)
+    async with change(services) as changed:
+        rule = IncidentRule(id=ids.new_id(), created_at=changed.moment, **given)
+        return await rules.create(changed, side.whose, rule)
+
+
+@endpoint("GET", ONE, doors=BOTH, permission=Permission.READ, errors=UNKNOWN)
+async def read_rule(services: Services, side: WholeScope, rule_id: UUID) -> IncidentRule:
+    """Read one incident rule."""
+    return await rules.read(services.postgres, side.whose, rule_id)
+
+
+@endpoint("PATCH", ONE, doors=BOTH, permission=Permission.DEVELOP, errors=UNKNOWN)
+async def change_rule(services: Services, side: WholeScope, rule_id: UUID, body: RuleChange) -> IncidentRule:
+    """Change an incident rule; what it opened stays open until its new terms release it."""
     changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
     async with change(services) as changed:
-        was = await rules.lock(changed.connection, maker, rule_id)
+        was = await rules.lock(changed.connection, side.whose, rule_id)
         rule = msgspec.structs.replace(was, **changes)
         condition_of(rule)
         check_priority(rule.priority)
         return await rules.update(changed, rule)
 
 
-def rule_of(
-    body: RuleText,
-    moment: datetime,
-    model_id: UUID | None,
-    project_id: UUID | None = None,
-    space_id: UUID | None = None,
-) -> IncidentRule:
-    """The rule that a body describes. Raises DoesNotFit when its terms do not go together."""
-    condition_of(body)
-    check_priority(body.priority)
-    scope = {"model_id": model_id, "project_id": project_id, "space_id": space_id}
-    return IncidentRule(id=ids.new_id(), created_at=moment, **(msgspec.structs.asdict(body) | scope))
+@endpoint("DELETE", ONE, doors=BOTH, permission=Permission.DEVELOP, errors=UNKNOWN)
+async def delete_rule(services: Services, side: WholeScope, rule_id: UUID) -> Success:
+    """Delete an incident rule, and close what it opened."""
+    async with change(services) as changed:
+        await rules.delete(changed, side.whose, rule_id)
+    return Success()
+
+
+@endpoint(
+    "POST",
+    f"{PATH}/dry_run",
+    doors=BOTH,
+    permission=Permission.DEVELOP,
+    errors={404: "Device not found."},
+    audited=False,
+)
+async def try_rule(services: Services, side: SideScope, body: RuleToTry) -> RuleTrial:
+    """Tell which incidents a rule would have opened and closed by what a device told; nothing is changed."""
+    since, until = RangeQuery(since=body.since, until=body.until).range(services.clock())
+    condition = condition_of(body)
+    of_side = locking.check_of_vendor if side.as_vendor else owner_view.ever_owned
+    await of_side(services.postgres, side.id, body.device_id)
+    project_ids = None if side.as_vendor else await side.projects(services)
+
+    async def read(within: Range, limit: int) -> Part[ListedMessage]:
+        return await telemetry_history.page_of_devices(
+            services.log, services.shards, [body.device_id], within, project_ids=project_ids, offset=0, limit=limit
+        )
+
+    return await dry_runs.run(read, body.telemetry, condition, since, until)
 
 
 def condition_of(terms: RuleTerms | IncidentRule) -> Condition:

@@ -1,6 +1,5 @@
-"""What is wrong with the owner's devices, and what was."""
+"""What is wrong with devices, and what was: an owner's, or those of a vendor's models."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -9,10 +8,10 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from gateway.api import paging
-from gateway.api.callers.api_keys import ORGANIZATION_KEY
+from gateway.api.callers.api_keys import BOTH, OWNER, VENDOR
 from gateway.api.endpoint import Success, endpoint
 from gateway.api.paging import PER_PAGE, Page, PageNumber, Window
-from gateway.api.scopes import FleetScope, OrganizationScope, Scope
+from gateway.api.scopes import OrganizationScope, SideScope, WholeScope
 from gateway.api.validation import Label, Name, Text, check_priority
 from gateway.organization.histories import Moment, moment_of
 from gateway.permissions import Permission
@@ -20,7 +19,7 @@ from gateway.refusals import DoesNotFit
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.incidents import incidents
-from gateway.stores.incidents.incidents import Filters, Incident, Side, Status
+from gateway.stores.incidents.incidents import Filters, Incident, Status
 from schemas.incidents import PRIORITIES, PRIORITY, Opening
 
 PER_PAGE_MAX = 500
@@ -29,7 +28,8 @@ SEARCHED = (
     "priority", "title", "description", "issue", "device_model", "partner_name", "sub_model", "space_id", "device_id",
 )  # fmt: skip
 """Filters by which incidents are looked through, not found."""
-INCIDENTS = "/core/v1/organization/incidents"
+PATH = "/incidents"
+ONE = f"{PATH}/{{incident_id}}"
 UNKNOWN = {404: "Incident not found."}
 
 
@@ -82,24 +82,48 @@ class IncidentChange(Struct, kw_only=True):
 
 @endpoint(
     "GET",
-    INCIDENTS,
-    caller=ORGANIZATION_KEY,
+    PATH,
+    doors=(OWNER.but(errors={404: "The device or space is not the organization's."}), VENDOR),
     permission=Permission.READ,
-    errors={404: "The device or space is not the organization's."},
 )
-async def list_incidents(services: Services, fleet: FleetScope, query: IncidentsQuery) -> Page[Incident]:
-    """List incidents of the organization's devices, newest first."""
+async def list_incidents(services: Services, side: SideScope, query: IncidentsQuery) -> Page[Incident]:
+    """List incidents, newest first."""
     if query.device_id is not None:
-        await fleet.over(services, query.device_id)
+        await side.over(services, query.device_id)
     if query.space_id is not None:
-        await fleet.at(services, query.space_id)
-    return await incident_page(services, fleet, "organization_id", query, fleet.project_ids)
+        await side.at(services, query.space_id)
+    until = services.clock() if query.until is None else moment_of("To", query.until)
+    since = until - RANGE_DEFAULT if query.since is None else moment_of("From", query.since)
+    if until <= since:
+        raise DoesNotFit("From must be before to")
+    narrowed = {name: getattr(query, name, None) for name in Filters._fields[2:]}
+    narrowed |= {"priority": _priority(query.priority), "project_ids": side.project_ids}
+    # What happens while this is read is the newest there is.
+    filters = Filters(since, until if query.until is not None else until + timedelta(minutes=1), **narrowed)
+
+    async def read(window: Window) -> list[Incident]:
+        before = None
+        if window.after is not None:
+            opened_at, incident_id = window.after
+            before = (datetime.fromisoformat(str(opened_at)), UUID(str(incident_id)))
+        return await incidents.page(
+            services.postgres, side.whose, filters, before=before, offset=window.offset, limit=window.limit
+        )
+
+    return await paging.read_page(
+        services,
+        ("incidents", *side.whose, query.since, query.until, *narrowed.values()),
+        query.page,
+        query.per_page,
+        read,
+        boundary=lambda incident: [incident.opened_at.isoformat(), str(incident.id)],
+    )
 
 
 @endpoint(
     "POST",
-    INCIDENTS,
-    caller=ORGANIZATION_KEY,
+    PATH,
+    doors=(OWNER,),
     permission=Permission.DEVELOP,
     status=201,
     errors={404: "Device not found.", 409: "One is open for the issue, or none may be opened now."},
@@ -113,15 +137,13 @@ async def open_incident(services: Services, organization: OrganizationScope, bod
         return await incidents.open_one(changed, organization.id, opening)
 
 
-@endpoint("GET", f"{INCIDENTS}/{{incident_id}}", caller=ORGANIZATION_KEY, permission=Permission.READ, errors=UNKNOWN)
-async def read_incident(services: Services, organization: OrganizationScope, incident_id: UUID) -> Incident:
+@endpoint("GET", ONE, doors=BOTH, permission=Permission.READ, errors=UNKNOWN)
+async def read_incident(services: Services, side: WholeScope, incident_id: UUID) -> Incident:
     """Read one incident."""
-    return await incidents.read(services.postgres, "organization_id", organization.id, incident_id)
+    return await incidents.read(services.postgres, side.whose, incident_id)
 
 
-@endpoint(
-    "PATCH", f"{INCIDENTS}/{{incident_id}}", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=UNKNOWN
-)
+@endpoint("PATCH", ONE, doors=(OWNER,), permission=Permission.DEVELOP, errors=UNKNOWN)
 async def change_incident(
     services: Services, organization: OrganizationScope, incident_id: UUID, body: IncidentChange
 ) -> Incident:
@@ -131,9 +153,7 @@ async def change_incident(
         return await incidents.update(changed, organization.id, incident_id, changes)
 
 
-@endpoint(
-    "DELETE", f"{INCIDENTS}/{{incident_id}}", caller=ORGANIZATION_KEY, permission=Permission.DEVELOP, errors=UNKNOWN
-)
+@endpoint("DELETE", ONE, doors=(OWNER,), permission=Permission.DEVELOP, errors=UNKNOWN)
 async def close_incident(services: Services, organization: OrganizationScope, incident_id: UUID) -> Incident:
     """Close an incident, whoever opened it; it stays in the list. One that is closed already stays as it is."""
     async with change(services) as changed:
@@ -142,8 +162,8 @@ async def close_incident(services: Services, organization: OrganizationScope, in
 
 @endpoint(
     "POST",
-    "/core/v1/organization/devices/{device_id}/suspend_incidents",
-    caller=ORGANIZATION_KEY,
+    "/devices/{device_id}/suspend_incidents",
+    doors=(OWNER,),
     permission=Permission.DEVELOP,
     errors={404: "Device not found."},
 )
@@ -156,8 +176,8 @@ async def suspend_incidents(services: Services, organization: OrganizationScope,
 
 @endpoint(
     "POST",
-    "/core/v1/organization/devices/{device_id}/resume_incidents",
-    caller=ORGANIZATION_KEY,
+    "/devices/{device_id}/resume_incidents",
+    doors=(OWNER,),
     permission=Permission.DEVELOP,
     errors={404: "Device not found."},
 )
@@ -166,42 +186,6 @@ async def resume_incidents(services: Services, organization: OrganizationScope, 
     async with change(services) as changed:
         await incidents.suspend(changed, organization.id, device_id, suspended=False)
     return Success()
-
-
-async def incident_page(
-    services: Services,
-    scope: Scope,
-    side: Side,
-    query: IncidentsQuery,
-    project_ids: Sequence[UUID] | None = None,
-) -> Page[Incident]:
-    """A page of the incidents of an organization, as owner or as vendor; where it is given, of these projects only."""
-    until = services.clock() if query.until is None else moment_of("To", query.until)
-    since = until - RANGE_DEFAULT if query.since is None else moment_of("From", query.since)
-    if until <= since:
-        raise DoesNotFit("From must be before to")
-    narrowed = {name: getattr(query, name, None) for name in Filters._fields[2:]}
-    narrowed |= {"priority": _priority(query.priority), "project_ids": project_ids}
-    # What happens while this is read is the newest there is.
-    filters = Filters(since, until if query.until is not None else until + timedelta(minutes=1), **narrowed)
-
-    async def read(window: Window) -> list[Incident]:
-        before = None
-        if window.after is not None:
-            opened_at, incident_id = window.after
-            before = (datetime.fromisoformat(str(opened_at)), UUID(str(incident_id)))
-        return await incidents.page(
-            services.postgres, side, scope.id, filters, before=before, offset=window.offset, limit=window.limit
-        )
-
-    return await paging.read_page(
-        services,
-        ("incidents", side, scope.id, query.since, query.until, *narrowed.values()),
-        query.page,
-        query.per_page,
-        read,
-        boundary=lambda incident: [incident.opened_at.isoformat(), str(incident.id)],
-    )
 
 
 def _priority(text: str | None) -> int | None:

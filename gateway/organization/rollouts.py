@@ -1,6 +1,6 @@
-"""Firmware rollouts to the owner's devices: waves, gates, windows, and what people do while one is under way."""
+"""Firmware rollouts, of an owner to its devices or of a vendor to all of its models: waves, gates, windows, and what
+people do while one is under way."""
 
-from collections.abc import Sequence
 from datetime import datetime, time
 from typing import Annotated
 from uuid import UUID
@@ -9,17 +9,17 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from gateway.api import paging
-from gateway.api.callers.api_keys import ORGANIZATION_KEY
+from gateway.api.callers.api_keys import BOTH
 from gateway.api.endpoint import endpoint
 from gateway.api.paging import Page, PageQuery, Window
-from gateway.api.scopes import FleetScope, OrganizationScope
+from gateway.api.scopes import SideScope, WholeScope
 from gateway.api.validation import Label, Name, Text
 from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.change import change
 from gateway.stores.rollouts import campaigns, plans, rollout_view
 from gateway.stores.rollouts.campaigns import RolloutChanges
-from gateway.stores.rollouts.plans import Issuer, Plan, PlannedWave, RolloutGate, RolloutWindow
+from gateway.stores.rollouts.plans import Plan, PlannedWave, RolloutGate, RolloutWindow
 from gateway.stores.rollouts.rollout_view import Rollout, RolloutDevice, RolloutSummary
 from schemas.bounds import ROLLOUT_GRACE_S, ROLLOUT_RETRIES, ROLLOUT_SOAK_S, ROLLOUT_TIMEOUT_S
 from schemas.rollouts import WAVES_MAX, Channel, OnFailure, OnSuccess, PartState, RolloutAction, RolloutStatus
@@ -138,138 +138,20 @@ class RolloutDevicesQuery(PageQuery, kw_only=True):
         return super().is_long() or (self.state, self.wave) != (None, None)
 
 
-_ROLLOUTS = "/core/v1/organization/rollouts"
+PATH = "/rollouts"
+ONE = f"{PATH}/{{rollout_id}}"
 _NOT_FOUND = {404: "Rollout not found."}
 _ACTION = {**_NOT_FOUND, 409: "Not in the state that the rollout is in."}
 
 
-@endpoint("GET", _ROLLOUTS, caller=ORGANIZATION_KEY, permission=Permission.READ)
-async def list_rollouts(
-    services: Services, organization: OrganizationScope, query: RolloutsQuery
-) -> Page[RolloutSummary]:
-    """List rollouts to the organization's devices, newest first."""
-    return await page_of(services, Issuer(organization.id, False), query)
-
-
-@endpoint("POST", _ROLLOUTS, caller=ORGANIZATION_KEY, permission=Permission.ADMINISTER, status=201)
-async def create_rollout(services: Services, organization: OrganizationScope, body: NewRollout) -> Rollout:
-    """Plan a rollout of firmware; nobody is offered it before the rollout reaches them."""
-    return await create(services, Issuer(organization.id, False), body, organization.principal.id)
-
-
-@endpoint("GET", f"{_ROLLOUTS}/{{rollout_id}}", caller=ORGANIZATION_KEY, permission=Permission.READ, errors=_NOT_FOUND)
-async def read_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
-    """Read a rollout, with its devices counted by wave and outcome."""
-    return await rollout_view.read(services.postgres, Issuer(organization.id, False), rollout_id)
-
-
-@endpoint(
-    "PATCH",
-    f"{_ROLLOUTS}/{{rollout_id}}",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.ADMINISTER,
-    errors={**_NOT_FOUND, 409: "That cannot be changed any more."},
-)
-async def change_rollout(
-    services: Services, organization: OrganizationScope, rollout_id: UUID, body: RolloutPatch
-) -> Rollout:
-    """Change a rollout: anything in a draft, later its pace, window, limits and the waves that have not begun."""
-    return await update(services, Issuer(organization.id, False), rollout_id, body)
-
-
-@endpoint(
-    "GET",
-    f"{_ROLLOUTS}/{{rollout_id}}/devices",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.READ,
-    errors=_NOT_FOUND,
-)
-async def list_rollout_devices(
-    services: Services, fleet: FleetScope, rollout_id: UUID, query: RolloutDevicesQuery
-) -> Page[RolloutDevice]:
-    """List the devices of a rollout, each with its part."""
-    return await devices_of(services, Issuer(fleet.id, False), rollout_id, query, fleet.project_ids)
-
-
-@endpoint(
-    "POST",
-    f"{_ROLLOUTS}/{{rollout_id}}/start",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.ADMINISTER,
-    errors=_ACTION,
-)
-async def start_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
-    """Start a draft: at once, at its time, or once another person has approved it."""
-    return await act(services, Issuer(organization.id, False), rollout_id, "start", organization.principal.id)
-
-
-@endpoint(
-    "POST",
-    f"{_ROLLOUTS}/{{rollout_id}}/approve",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.ADMINISTER,
-    errors={**_ACTION, 403: "By the one who made or started it."},
-)
-async def approve_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
-    """Approve a rollout that somebody else made and started."""
-    return await act(services, Issuer(organization.id, False), rollout_id, "approve", organization.principal.id)
-
-
-@endpoint(
-    "POST",
-    f"{_ROLLOUTS}/{{rollout_id}}/pause",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.ADMINISTER,
-    errors=_ACTION,
-)
-async def pause_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
-    """Pause a rollout: who has not begun is not offered the firmware any more, who has is left alone."""
-    return await act(services, Issuer(organization.id, False), rollout_id, "pause", organization.principal.id)
-
-
-@endpoint(
-    "POST",
-    f"{_ROLLOUTS}/{{rollout_id}}/resume",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.ADMINISTER,
-    errors=_ACTION,
-)
-async def resume_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
-    """Go on with a rollout that was paused."""
-    return await act(services, Issuer(organization.id, False), rollout_id, "resume", organization.principal.id)
-
-
-@endpoint(
-    "POST",
-    f"{_ROLLOUTS}/{{rollout_id}}/abort",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.ADMINISTER,
-    errors=_ACTION,
-)
-async def abort_rollout(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
-    """End a rollout: who has not begun is not offered the firmware any more, who has is left alone."""
-    return await act(services, Issuer(organization.id, False), rollout_id, "abort", organization.principal.id)
-
-
-@endpoint(
-    "POST",
-    f"{_ROLLOUTS}/{{rollout_id}}/next_wave",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.ADMINISTER,
-    errors=_ACTION,
-)
-async def begin_next_wave(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Rollout:
-    """Let the wave pass that waits for a person."""
-    return await act(services, Issuer(organization.id, False), rollout_id, "next_wave", organization.principal.id)
-
-
-async def page_of(services: Services, issuer: Issuer, query: RolloutsQuery) -> Page[RolloutSummary]:
-    """A page of an issuer's rollouts."""
+@endpoint("GET", PATH, doors=BOTH, permission=Permission.READ)
+async def list_rollouts(services: Services, side: WholeScope, query: RolloutsQuery) -> Page[RolloutSummary]:
+    """List rollouts, newest first."""
 
     async def read(window: Window) -> list[RolloutSummary]:
         return await rollout_view.page(
             services.postgres,
-            issuer,
+            side.whose,
             status=query.status,
             file_id=query.file_id,
             before=None if window.after is None else UUID(str(window.after[0])),
@@ -277,19 +159,49 @@ async def page_of(services: Services, issuer: Issuer, query: RolloutsQuery) -> P
             limit=window.limit,
         )
 
-    scope = ("rollouts", *issuer, query.status, query.file_id)
+    scope = ("rollouts", *side.whose, query.status, query.file_id)
     return await paging.read_page(services, scope, query.page, query.per_page, read, lambda one: [str(one.id)])
 
 
-async def devices_of(
-    services: Services,
-    issuer: Issuer,
-    rollout_id: UUID,
-    query: RolloutDevicesQuery,
-    project_ids: Sequence[UUID] | None = None,
+@endpoint("POST", PATH, doors=BOTH, permission=Permission.ADMINISTER, status=201)
+async def create_rollout(services: Services, side: WholeScope, body: NewRollout) -> Rollout:
+    """Plan a rollout of firmware; nobody is offered it before the rollout reaches them."""
+    given = {name: getattr(body, name) for name in body.__struct_fields__}
+    plan = Plan(**given | {"window": _window(body.window), "waves": _waves(body.waves)})
+    async with change(services) as changed:
+        return await campaigns.create(changed, side.whose, plan, by=side.principal.id)
+
+
+@endpoint("GET", ONE, doors=BOTH, permission=Permission.READ, errors=_NOT_FOUND)
+async def read_rollout(services: Services, side: WholeScope, rollout_id: UUID) -> Rollout:
+    """Read a rollout, with its devices counted by wave and outcome."""
+    return await rollout_view.read(services.postgres, side.whose, rollout_id)
+
+
+@endpoint(
+    "PATCH",
+    ONE,
+    doors=BOTH,
+    permission=Permission.ADMINISTER,
+    errors={**_NOT_FOUND, 409: "That cannot be changed any more."},
+)
+async def change_rollout(services: Services, side: WholeScope, rollout_id: UUID, body: RolloutPatch) -> Rollout:
+    """Change a rollout: anything in a draft, later its pace, window, limits and the waves that have not begun."""
+    given = {name: getattr(body, name) for name in body.__struct_fields__}
+    if isinstance(body.window, NewRolloutWindow):
+        given["window"] = _window(body.window)
+    if body.waves is not UNSET:
+        given["waves"] = _waves(body.waves)
+    async with change(services) as changed:
+        return await campaigns.update(changed, side.whose, rollout_id, RolloutChanges(**given))
+
+
+@endpoint("GET", f"{ONE}/devices", doors=BOTH, permission=Permission.READ, errors=_NOT_FOUND)
+async def list_rollout_devices(
+    services: Services, side: SideScope, rollout_id: UUID, query: RolloutDevicesQuery
 ) -> Page[RolloutDevice]:
-    """A page of the devices of an issuer's rollout; where they are given, of those in these projects."""
-    await rollout_view.check_issued(services.postgres, issuer, rollout_id)
+    """List the devices of a rollout, each with its part."""
+    await rollout_view.check_issued(services.postgres, side.whose, rollout_id)
 
     async def read(window: Window) -> list[RolloutDevice]:
         return await rollout_view.devices(
@@ -297,50 +209,67 @@ async def devices_of(
             rollout_id,
             state=query.state,
             wave=query.wave,
-            project_ids=project_ids,
+            project_ids=side.project_ids,
             after=None if window.after is None else UUID(str(window.after[0])),
             offset=window.offset,
             limit=window.limit,
         )
 
-    scope = ("rollout devices", rollout_id, query.state, query.wave, project_ids)
+    scope = ("rollout devices", rollout_id, query.state, query.wave, side.project_ids)
     return await paging.read_page(services, scope, query.page, query.per_page, read, lambda one: [str(one.device_id)])
 
 
-async def create(services: Services, issuer: Issuer, body: NewRollout, by: str) -> Rollout:
-    """Plan a rollout."""
-    given = {name: getattr(body, name) for name in body.__struct_fields__}
-    plan = Plan(**given | {"window": _window(body.window), "waves": _waves(body.waves)})
-    async with change(services) as changed:
-        return await campaigns.create(changed, issuer, plan, by=by)
+@endpoint("POST", f"{ONE}/start", doors=BOTH, permission=Permission.ADMINISTER, errors=_ACTION)
+async def start_rollout(services: Services, side: WholeScope, rollout_id: UUID) -> Rollout:
+    """Start a draft: at once, at its time, or once another person has approved it."""
+    return await _act(services, side, rollout_id, "start")
 
 
-async def update(services: Services, issuer: Issuer, rollout_id: UUID, body: RolloutPatch) -> Rollout:
-    """Change a rollout."""
-    given = {name: getattr(body, name) for name in body.__struct_fields__}
-    if isinstance(body.window, NewRolloutWindow):
-        given["window"] = _window(body.window)
-    if body.waves is not UNSET:
-        given["waves"] = _waves(body.waves)
-    async with change(services) as changed:
-        return await campaigns.update(changed, issuer, rollout_id, RolloutChanges(**given))
+@endpoint(
+    "POST",
+    f"{ONE}/approve",
+    doors=BOTH,
+    permission=Permission.ADMINISTER,
+    errors={**_ACTION, 403: "By the one who made or started it."},
+)
+async def approve_rollout(services: Services, side: WholeScope, rollout_id: UUID) -> Rollout:
+    """Approve a rollout that somebody else made and started."""
+    return await _act(services, side, rollout_id, "approve")
 
 
-async def act(services: Services, issuer: Issuer, rollout_id: UUID, action: RolloutAction, by: str) -> Rollout:
-    """Do what a person asks for."""
-    async with change(services) as changed:
-        return await campaigns.act(changed, issuer, rollout_id, action, by=by)
+@endpoint("POST", f"{ONE}/pause", doors=BOTH, permission=Permission.ADMINISTER, errors=_ACTION)
+async def pause_rollout(services: Services, side: WholeScope, rollout_id: UUID) -> Rollout:
+    """Pause a rollout: who has not begun is not offered the firmware any more, who has is left alone."""
+    return await _act(services, side, rollout_id, "pause")
 
 
-async def reach(services: Services, organization: OrganizationScope, file_id: UUID) -> int:
+@endpoint("POST", f"{ONE}/resume", doors=BOTH, permission=Permission.ADMINISTER, errors=_ACTION)
+async def resume_rollout(services: Services, side: WholeScope, rollout_id: UUID) -> Rollout:
+    """Go on with a rollout that was paused."""
+    return await _act(services, side, rollout_id, "resume")
+
+
+@endpoint("POST", f"{ONE}/abort", doors=BOTH, permission=Permission.ADMINISTER, errors=_ACTION)
+async def abort_rollout(services: Services, side: WholeScope, rollout_id: UUID) -> Rollout:
+    """End a rollout: who has not begun is not offered the firmware any more, who has is left alone."""
+    return await _act(services, side, rollout_id, "abort")
+
+
+@endpoint("POST", f"{ONE}/next_wave", doors=BOTH, permission=Permission.ADMINISTER, errors=_ACTION)
+async def begin_next_wave(services: Services, side: WholeScope, rollout_id: UUID) -> Rollout:
+    """Let the wave pass that waits for a person."""
+    return await _act(services, side, rollout_id, "next_wave")
+
+
+async def reach(services: Services, side: WholeScope, file_id: UUID) -> int:
     """How many devices a rollout of this file would be for, today; shares of waves are of these."""
-    return await reach_of(services, Issuer(organization.id, False), file_id)
-
-
-async def reach_of(services: Services, issuer: Issuer, file_id: UUID) -> int:
-    """Likewise of an issuer."""
     async with services.postgres.acquire() as connection, connection.transaction():
-        return await plans.reach(connection, issuer, file_id)
+        return await plans.reach(connection, side.whose, file_id)
+
+
+async def _act(services: Services, side: WholeScope, rollout_id: UUID, action: RolloutAction) -> Rollout:
+    async with change(services) as changed:
+        return await campaigns.act(changed, side.whose, rollout_id, action, by=side.principal.id)
 
 
 def _window(window: NewRolloutWindow | None) -> RolloutWindow | None:

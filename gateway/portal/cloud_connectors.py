@@ -44,14 +44,14 @@ class NewCloudConnector(Struct):
 async def show_all(services: Services, fleet: FleetScope, query: ConnectorsQuery) -> View:
     """The list."""
     listed = await cloud_connectors.list_connectors(services, fleet, query)
-    titles = {one.id: one.title for one in await cloud_providers.list_providers(services, fleet.owner)}
+    titles = {one.id: one.title for one in await cloud_providers.list_providers(services, fleet.organization)}
     return View("cloud_connectors.html", {"page": listed, "titles": titles})
 
 
 @page("GET", PATH + "/new", permission=Permission.DEVELOP)
 async def show_new(services: Services, fleet: FleetScope, query: NewQuery, form: Form) -> View:
     """The providers; of the one that is chosen the form."""
-    known = await cloud_providers.list_providers(services, fleet.owner)
+    known = await cloud_providers.list_providers(services, fleet.organization)
     wanted = query.provider or form.of("create").value("provider")
     chosen = next((one for one in known if one.id == wanted and one.error is None), None)
     offered, there_are_more = await spaces_offered.found(services, fleet, query.spaces)

@@ -6,88 +6,87 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.bodies import Streamed
-from gateway.api.scopes import FleetScope, OrganizationScope
-from gateway.organization import files, models
-from gateway.organization.files import FileChange, FilesQuery, NewFile
-from gateway.organization.models import ModelsQuery
+from gateway.api.callers.api_keys import BOTH, OWNER, VENDOR
+from gateway.api.scopes import SideScope, WholeScope
+from gateway.organization import files
+from gateway.organization.files import FileChange, FilesQuery, NewFile, NewModelFile
 from gateway.permissions import Permission
 from gateway.portal.forms import Form
 from gateway.portal.page import page
 from gateway.portal.rendering import View, redirect
+from gateway.portal.sides import base, models_of, shown
 from gateway.services import Services
 
 PATH = "/firmware"
 ONE = f"{PATH}/{{file_id}}"
-HERE = {"base": PATH, "rollouts": "/rollouts", "reach": "organization"}
-OFFERED = ModelsQuery(per_page=100)
 
 
-@page("GET", PATH, permission=Permission.READ)
-async def list_files(services: Services, fleet: FleetScope, query: FilesQuery, form: Form) -> View:
+@page("GET", PATH, doors=BOTH, permission=Permission.READ)
+async def list_files(services: Services, side: SideScope, query: FilesQuery, form: Form) -> View:
     """The files."""
-    known = [] if fleet.project_ids else (await models.list_models(services, fleet.owner, OFFERED)).items
+    known = {} if side.project_ids else await models_of(services, side.organization)
     values = {
         "form": form,
         "asked": query,
-        "files": await files.list_files(services, fleet.owner, query),
-        "models": [(str(model.id), f"{model.vendor} {model.name}") for model in known],
+        "files": await files.list_files(services, side.organization, query),
+        "models": list(known.items()),
     }
-    return View("firmware.html", values | HERE)
+    return View("firmware.html", values | shown(side, "organization"))
 
 
-@page("POST", PATH, permission=Permission.DEVELOP, shown_by=list_files)
-async def create_file(services: Services, organization: OrganizationScope, body: NewFile) -> Response:
+@page("POST", PATH, doors=(OWNER, VENDOR.but(body=NewModelFile)), permission=Permission.DEVELOP, shown_by=list_files)
+async def create_file(services: Services, side: WholeScope, body: NewFile) -> Response:
     """Make a draft."""
-    file = await files.create_file(services, organization, body)
-    return redirect(services, PATH, file.id, said="Now its bytes")
+    file = await files.create_file(services, side, body)
+    return redirect(services, base(side) + PATH, file.id, said="Now its bytes")
 
 
-@page("GET", ONE, permission=Permission.READ)
-async def read_file(services: Services, fleet: FleetScope, file_id: UUID, form: Form) -> View:
+@page("GET", ONE, doors=BOTH, permission=Permission.READ)
+async def read_file(services: Services, side: SideScope, file_id: UUID, form: Form) -> View:
     """One file."""
-    file = await files.read_file(services, fleet.owner, file_id)
-    return View("firmware_file.html", {"form": form, "file": file} | HERE)
+    file = await files.read_file(services, side.organization, file_id)
+    return View("firmware_file.html", {"form": form, "file": file} | shown(side, "organization"))
 
 
-@page("POST", ONE, permission=Permission.DEVELOP, shown_by=read_file)
-async def change_file(services: Services, organization: OrganizationScope, file_id: UUID, body: FileChange) -> Response:
+@page("POST", ONE, doors=BOTH, permission=Permission.DEVELOP, shown_by=read_file)
+async def change_file(services: Services, side: WholeScope, file_id: UUID, body: FileChange) -> Response:
     """Change a draft."""
-    await files.change_file(services, organization, file_id, body)
-    return redirect(services, PATH, file_id, said="Saved")
+    await files.change_file(services, side, file_id, body)
+    return redirect(services, base(side) + PATH, file_id, said="Saved")
 
 
-@page("POST", f"{ONE}/content", permission=Permission.DEVELOP)
-async def put_content(services: Services, organization: OrganizationScope, file_id: UUID, body: Streamed) -> Response:
+@page("POST", f"{ONE}/content", doors=BOTH, permission=Permission.DEVELOP)
+async def put_content(services: Services, side: WholeScope, file_id: UUID, body: Streamed) -> Response:
     """Store its bytes as the browser sends them."""
-    file = await files.put_content(services, organization, file_id, body)
-    return redirect(services, PATH, file_id, said=f"{file.size} bytes are stored")
+    file = await files.put_content(services, side, file_id, body)
+    return redirect(services, base(side) + PATH, file_id, said=f"{file.size} bytes are stored")
 
 
-@page("GET", f"{ONE}/content", permission=Permission.READ)
-async def read_content(services: Services, fleet: FleetScope, file_id: UUID, request: Request) -> Response:
+@page("GET", f"{ONE}/content", doors=BOTH, permission=Permission.READ)
+async def read_content(services: Services, side: SideScope, file_id: UUID, request: Request) -> Response:
     """Its bytes, which a browser saves and shows nothing of."""
-    return await files.read_content(services, fleet.owner, file_id, request)
+    return await files.read_content(services, side.organization, file_id, request)
 
 
-@page("POST", f"{ONE}/release", permission=Permission.DEVELOP, shown_by=read_file)
-async def release(services: Services, organization: OrganizationScope, file_id: UUID) -> Response:
+@page("POST", f"{ONE}/release", doors=BOTH, permission=Permission.DEVELOP, shown_by=read_file)
+async def release(services: Services, side: WholeScope, file_id: UUID) -> Response:
     """Release it."""
-    await files.release_file(services, organization, file_id)
-    return redirect(services, PATH, file_id, said="Released: its devices may fetch it")
+    await files.release_file(services, side, file_id)
+    return redirect(services, base(side) + PATH, file_id, said="Released: its devices may fetch it")
 
 
-@page("POST", f"{ONE}/withdraw", permission=Permission.DEVELOP, shown_by=read_file)
-async def withdraw(services: Services, organization: OrganizationScope, file_id: UUID) -> Response:
+@page("POST", f"{ONE}/withdraw", doors=BOTH, permission=Permission.DEVELOP, shown_by=read_file)
+async def withdraw(services: Services, side: WholeScope, file_id: UUID) -> Response:
     """Withdraw it."""
-    await files.withdraw_file(services, organization, file_id)
-    return redirect(services, PATH, file_id, said="Withdrawn: no device is offered it any more")
+    await files.withdraw_file(services, side, file_id)
+    return redirect(services, base(side) + PATH, file_id, said="Withdrawn: no device is offered it any more")
 
 
-@page("POST", f"{ONE}/delete", permission=Permission.DEVELOP, shown_by=read_file)
-async def delete(services: Services, organization: OrganizationScope, file_id: UUID) -> Response:
+@page("POST", f"{ONE}/delete", doors=BOTH, permission=Permission.DEVELOP, shown_by=read_file)
+async def delete(services: Services, side: WholeScope, file_id: UUID) -> Response:
     """Delete it."""
-    await files.delete_file(services, organization, file_id)
-    return redirect(services, PATH, said="The file is deleted")
+    await files.delete_file(services, side, file_id)
+    return redirect(services, base(side) + PATH, said="The file is deleted")
 
 
 PAGES = (

@@ -8,17 +8,26 @@ import msgspec
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
+from gateway.api.callers.api_keys import BOTH
 from gateway.api.paging import PageQuery
-from gateway.api.scopes import FleetScope
+from gateway.api.scopes import FleetScope, SideScope
 from gateway.api.validation import Name, Text
-from gateway.organization import incident_rules, models
-from gateway.organization.incident_rules import Duration, Hysteresis, Key, NewOwnersRule, RuleChange, RuleToTry
-from gateway.organization.models import ModelsQuery
+from gateway.organization import incident_rules
+from gateway.organization.incident_rules import (
+    Duration,
+    Hysteresis,
+    Key,
+    NewOwnersRule,
+    NewVendorsRule,
+    RuleChange,
+    RuleToTry,
+)
 from gateway.permissions import Permission
 from gateway.portal import spaces_offered
 from gateway.portal.forms import DoesNotFitFields, Form
 from gateway.portal.page import page
 from gateway.portal.rendering import View, redirect
+from gateway.portal.sides import base, models_of, shown
 from gateway.services import Services
 from gateway.stores.incidents.dry_runs import RuleTrial
 from gateway.stores.incidents.rules import IncidentRule
@@ -32,8 +41,8 @@ ONE = f"{PATH}/{{rule_id}}"
 COMPARISONS = (
     ("gt", "is above"), ("ge", "is at least"), ("lt", "is below"), ("le", "is at most"), ("eq", "is"), ("ne", "is not"),
 )  # fmt: skip
-OFFERED = ModelsQuery(per_page=100)
-KINDS = ("model", "project", "space")
+OWNERS, VENDORS = ("model", "project", "space"), ("model",)
+"""What a rule may be for."""
 WHOSE = "Choose the devices that it is for"
 WHICH_DEVICE = "Choose the device whose history it is tried over"
 DRAWN = 1000
@@ -79,96 +88,98 @@ class Switch(Struct):
     enabled: bool
 
 
-@page("GET", PATH, permission=Permission.READ)
-async def list_rules(services: Services, fleet: FleetScope, query: PageQuery) -> View:
+@page("GET", PATH, doors=BOTH, permission=Permission.READ)
+async def list_rules(services: Services, side: SideScope, query: PageQuery) -> View:
     """The rules."""
     values = {
-        "rules": await incident_rules.list_rules(services, fleet, query),
+        "rules": await incident_rules.list_rules(services, side, query),
         "comparisons": dict(COMPARISONS),
         "priorities": PRIORITIES,
     }
-    return View("incident_rules.html", values)
+    return View("incident_rules.html", values | shown(side, "fleet"))
 
 
-@page("GET", f"{PATH}/new", permission=Permission.DEVELOP)
-async def editor(services: Services, fleet: FleetScope, form: Form) -> View:
+@page("GET", f"{PATH}/new", doors=BOTH, permission=Permission.DEVELOP)
+async def editor(services: Services, side: SideScope, form: Form) -> View:
     """The form of a rule."""
-    return await _editor(services, fleet, form)
+    return await _editor(services, side, form)
 
 
-@page("POST", PATH, permission=Permission.DEVELOP, shown_by=editor)
-async def create_rule(services: Services, fleet: FleetScope, body: Rule) -> Response:
+@page("POST", PATH, doors=BOTH, permission=Permission.DEVELOP, shown_by=editor)
+async def create_rule(services: Services, side: SideScope, body: Rule) -> Response:
     """Make a rule."""
     kind, _, target = body.target.partition(" ")
-    if kind not in KINDS:
+    if kind not in (VENDORS if side.as_vendor else OWNERS):
         raise DoesNotFitFields({"target": WHOSE})
     target_id = uuid_of(target)
     if kind == "space" and target_id is not None:
-        organization = await fleet.at(services, target_id)
+        whole = await side.at(services, target_id)
     elif kind == "project":
-        organization = fleet.within(target_id, projects.UNKNOWN)
+        whole = side.within(target_id, projects.UNKNOWN)
     else:
-        organization = fleet.whole()
+        whole = side.whole()
     texts: dict[str, Any] = {"title": body.title, "description": body.description, "priority": body.priority}
     whose: dict[str, Any] = {f"{kind}_id": target_id}
-    new = NewOwnersRule(**whose, **texts, **body.terms())
-    await incident_rules.create_rule(services, organization, new)
-    return redirect(services, PATH, said=f"{body.title}: counts from the next message of each device on")
+    made = NewVendorsRule if side.as_vendor else NewOwnersRule
+    await incident_rules.create_rule(services, whole, made(**whose, **texts, **body.terms()))
+    return redirect(services, base(side) + PATH, said=f"{body.title}: counts from the next message of each device on")
 
 
-@page("POST", f"{PATH}/try", permission=Permission.DEVELOP, shown_by=editor)
-async def try_rule(services: Services, fleet: FleetScope, body: Rule) -> View:
+@page("POST", f"{PATH}/try", doors=BOTH, permission=Permission.DEVELOP, shown_by=editor)
+async def try_rule(services: Services, side: SideScope, body: Rule) -> View:
     """Tell what a rule would have done; nothing is changed."""
     if body.device_id is None:
         raise DoesNotFitFields({"device_id": WHICH_DEVICE})
-    await fleet.over(services, body.device_id)
+    await side.over(services, body.device_id)
     terms = RuleToTry(
         device_id=body.device_id, since=str(int(services.clock().timestamp()) - 7 * 86_400), **body.terms()
     )
-    trial = await incident_rules.try_rule(services, fleet, terms)
+    trial = await incident_rules.try_rule(services, side, terms)
     said = {name: [str(value)] for name, value in msgspec.structs.asdict(body).items() if value is not None}
-    rule = None if body.rule_id is None else await _changeable(services, fleet, body.rule_id)
-    return await _editor(services, fleet, Form("try_rule", said), trial, rule)
+    rule = None if body.rule_id is None else await _changeable(services, side, body.rule_id)
+    return await _editor(services, side, Form("try_rule", said), trial, rule)
 
 
-@page("GET", ONE, permission=Permission.DEVELOP)
-async def edit_rule(services: Services, fleet: FleetScope, rule_id: UUID, form: Form) -> View:
+@page("GET", ONE, doors=BOTH, permission=Permission.DEVELOP)
+async def edit_rule(services: Services, side: SideScope, rule_id: UUID, form: Form) -> View:
     """The form of a rule that is there."""
-    return await _editor(services, fleet, form, rule=await _changeable(services, fleet, rule_id))
+    return await _editor(services, side, form, rule=await _changeable(services, side, rule_id))
 
 
-@page("POST", ONE, permission=Permission.DEVELOP, shown_by=edit_rule)
-async def change_rule(services: Services, fleet: FleetScope, rule_id: UUID, body: Rule) -> Response:
+@page("POST", ONE, doors=BOTH, permission=Permission.DEVELOP, shown_by=edit_rule)
+async def change_rule(services: Services, side: SideScope, rule_id: UUID, body: Rule) -> Response:
     """Change what a rule holds for; whose devices it is for stays."""
-    organization = await fleet.over_rule(services, rule_id)
+    whole = await side.over_rule(services, rule_id)
     texts: dict[str, Any] = {"title": body.title, "description": body.description, "priority": body.priority}
-    await incident_rules.change_rule(services, organization, rule_id, RuleChange(**texts, **body.terms()))
-    return redirect(services, PATH, said=f"{body.title} is changed, from the next message of each device on")
+    await incident_rules.change_rule(services, whole, rule_id, RuleChange(**texts, **body.terms()))
+    return redirect(
+        services, base(side) + PATH, said=f"{body.title} is changed, from the next message of each device on"
+    )
 
 
-@page("POST", f"{ONE}/switch", permission=Permission.DEVELOP)
-async def switch(services: Services, fleet: FleetScope, rule_id: UUID, body: Switch) -> Response:
+@page("POST", f"{ONE}/switch", doors=BOTH, permission=Permission.DEVELOP)
+async def switch(services: Services, side: SideScope, rule_id: UUID, body: Switch) -> Response:
     """Let a rule count, or not."""
-    organization = await fleet.over_rule(services, rule_id)
-    rule = await incident_rules.change_rule(services, organization, rule_id, RuleChange(enabled=body.enabled))
-    return redirect(services, PATH, said=f"{rule.title} is {'on' if rule.enabled else 'off'}")
+    whole = await side.over_rule(services, rule_id)
+    rule = await incident_rules.change_rule(services, whole, rule_id, RuleChange(enabled=body.enabled))
+    return redirect(services, base(side) + PATH, said=f"{rule.title} is {'on' if rule.enabled else 'off'}")
 
 
-@page("POST", f"{ONE}/delete", permission=Permission.DEVELOP)
-async def delete_rule(services: Services, fleet: FleetScope, rule_id: UUID) -> Response:
+@page("POST", f"{ONE}/delete", doors=BOTH, permission=Permission.DEVELOP)
+async def delete_rule(services: Services, side: SideScope, rule_id: UUID) -> Response:
     """Delete a rule, and close what it opened."""
-    organization = await fleet.over_rule(services, rule_id)
-    await incident_rules.delete_rule(services, organization, rule_id)
-    return redirect(services, PATH, said="The rule is deleted, and what it opened is closed")
+    whole = await side.over_rule(services, rule_id)
+    await incident_rules.delete_rule(services, whole, rule_id)
+    return redirect(services, base(side) + PATH, said="The rule is deleted, and what it opened is closed")
 
 
-async def _changeable(services: Services, fleet: FleetScope, rule_id: UUID) -> IncidentRule:
-    return await incident_rules.read_rule(services, await fleet.over_rule(services, rule_id), rule_id)
+async def _changeable(services: Services, side: SideScope, rule_id: UUID) -> IncidentRule:
+    return await incident_rules.read_rule(services, await side.over_rule(services, rule_id), rule_id)
 
 
 async def _editor(
     services: Services,
-    fleet: FleetScope,
+    side: SideScope,
     form: Form,
     trial: RuleTrial | None = None,
     rule: IncidentRule | None = None,
@@ -176,29 +187,30 @@ async def _editor(
     values = {
         "entry": form if form.name in ("create_rule", "try_rule", "change_rule") else Form("create_rule"),
         "rule": rule,
-        "targets": await _targets(services, fleet),
+        "targets": await _targets(services, side),
         "comparisons": COMPARISONS,
         "priorities": list(enumerate(PRIORITIES, start=1)),
         "trial": trial,
         "drawn": DRAWN,
         "stretches": [] if trial is None else _stretches(trial, services.clock()),
     }
-    return View("incident_rule.html", values)
+    return View("incident_rule.html", values | shown(side, "fleet"))
 
 
-async def _targets(services: Services, fleet: FleetScope) -> list[tuple[str, str]]:
+async def _targets(services: Services, side: SideScope) -> list[tuple[str, str]]:
     """Whose devices a rule of this person's may be for."""
-    targets = [
-        (f"space {space_id}", f"Space {path}") for space_id, path in await spaces_offered.options(services, fleet)
-    ]
-    targets += [
-        (f"project {project.id}", f"Project {project.name}")
-        for project in await projects.listed(services.postgres, fleet.id)
-        if fleet.project_ids is None or project.id in fleet.project_ids
-    ]
-    if fleet.project_ids is None:
-        found = await models.list_models(services, fleet.owner, OFFERED)
-        targets += [(f"model {model.id}", f"Model {model.vendor} {model.name}") for model in found.items]
+    targets: list[tuple[str, str]] = []
+    if isinstance(side, FleetScope):
+        spaces = await spaces_offered.options(services, side)
+        targets += [(f"space {space_id}", f"Space {path}") for space_id, path in spaces]
+        targets += [
+            (f"project {project.id}", f"Project {project.name}")
+            for project in await projects.listed(services.postgres, side.id)
+            if side.project_ids is None or project.id in side.project_ids
+        ]
+    if side.project_ids is None:
+        offered = await models_of(services, side.organization)
+        targets += [(f"model {model_id}", f"Model {name}") for model_id, name in offered.items()]
     return targets
 
 

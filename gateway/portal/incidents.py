@@ -6,7 +6,8 @@ from uuid import UUID
 from msgspec import Meta
 from starlette.responses import Response
 
-from gateway.api.scopes import FleetScope
+from gateway.api.callers.api_keys import BOTH, OWNER
+from gateway.api.scopes import FleetScope, SideScope
 from gateway.organization import incidents, tickets
 from gateway.organization.incidents import IncidentChange, IncidentsQuery, NewIncident
 from gateway.organization.tickets import NewTicket
@@ -14,6 +15,7 @@ from gateway.permissions import Permission
 from gateway.portal.forms import Form
 from gateway.portal.page import page
 from gateway.portal.rendering import View, redirect
+from gateway.portal.sides import shown
 from gateway.services import Services
 from schemas.incidents import PRIORITIES
 
@@ -27,19 +29,19 @@ class ShownQuery(IncidentsQuery, kw_only=True):
     per_page: Annotated[int, Meta(ge=1, le=100)] = 50
 
 
-@page("GET", PATH, permission=Permission.READ)
-async def list_incidents(services: Services, fleet: FleetScope, query: ShownQuery, form: Form) -> View:
-    """The incidents of the organization's devices."""
+@page("GET", PATH, doors=BOTH, permission=Permission.READ)
+async def list_incidents(services: Services, side: SideScope, query: ShownQuery, form: Form) -> View:
+    """The incidents."""
     values = {
         "form": form,
         "asked": query,
-        "incidents": await incidents.list_incidents(services, fleet, query),
+        "incidents": await incidents.list_incidents(services, side, query),
         "priorities": [(name, name) for name in PRIORITIES],
     }
-    return View("incidents.html", values)
+    return View("incidents.html", values | shown(side, "fleet"))
 
 
-@page("POST", PATH, permission=Permission.DEVELOP, shown_by=list_incidents)
+@page("POST", PATH, doors=(OWNER,), permission=Permission.DEVELOP, shown_by=list_incidents)
 async def open_incident(services: Services, fleet: FleetScope, body: NewIncident) -> Response:
     """Open an incident that a person found."""
     organization = await fleet.over(services, body.device_id)
@@ -47,15 +49,15 @@ async def open_incident(services: Services, fleet: FleetScope, body: NewIncident
     return redirect(services, PATH, opened.id, said="The incident is open")
 
 
-@page("GET", ONE, permission=Permission.READ)
-async def read_incident(services: Services, fleet: FleetScope, incident_id: UUID, form: Form) -> View:
+@page("GET", ONE, doors=BOTH, permission=Permission.READ)
+async def read_incident(services: Services, side: SideScope, incident_id: UUID, form: Form) -> View:
     """One incident."""
-    organization = await fleet.over_incident(services, incident_id)
-    incident = await incidents.read_incident(services, organization, incident_id)
-    return View("incident.html", {"form": form, "incident": incident})
+    whole = await side.over_incident(services, incident_id)
+    values = {"form": form, "incident": await incidents.read_incident(services, whole, incident_id)}
+    return View("incident.html", values | shown(side, "fleet"))
 
 
-@page("POST", ONE, permission=Permission.DEVELOP, shown_by=read_incident)
+@page("POST", ONE, doors=(OWNER,), permission=Permission.DEVELOP, shown_by=read_incident)
 async def change_incident(services: Services, fleet: FleetScope, incident_id: UUID, body: IncidentChange) -> Response:
     """Say who looks after it, and what there is to say."""
     organization = await fleet.over_incident(services, incident_id)

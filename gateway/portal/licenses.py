@@ -9,21 +9,20 @@ from uuid import UUID
 from starlette.responses import Response
 
 from gateway.api.scopes import VendorScope
-from gateway.organization.licenses import LicensesQuery
-from gateway.partner import devices, licenses
+from gateway.organization import licenses
+from gateway.organization.licenses import Assignment, LicensesQuery, NewLicense
+from gateway.partner import devices
 from gateway.partner.devices import DevicesQuery
-from gateway.partner.licenses import Assignment, NewLicense
 from gateway.permissions import Permission
 from gateway.portal.forms import Form
 from gateway.portal.page import page
 from gateway.portal.rendering import View, redirect
+from gateway.portal.sides import models_of
 from gateway.services import Services
-from gateway.stores import models
 
 PATH = "/licenses"
 ONE = PATH + "/{license_id}"
 REGISTERED = "/registered"
-OFFERED_MAX = 100
 
 
 @page("GET", PATH, permission=Permission.READ)
@@ -76,12 +75,6 @@ async def show_registered(services: Services, partner: VendorScope, query: Devic
     """The devices of the vendor's models."""
     found = await devices.list_devices(services, partner, query)
     return View("registered.html", {"devices": found, "asked": query, "models": await models_of(services, partner)})
-
-
-async def models_of(services: Services, partner: VendorScope) -> dict[str, str]:
-    """Its models by id, as one chooses among them."""
-    found = await models.listed(services.postgres, partner.id, limit=OFFERED_MAX)
-    return {str(model.id): f"{model.vendor} {model.name}" for model in found}
 
 
 PAGES = (

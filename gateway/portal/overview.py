@@ -62,7 +62,7 @@ async def overview(services: Services, fleet: FleetScope, query: OverviewQuery) 
         "incidents": shown,
         "attention": [*(await _failing(services, fleet)), *filter(None, map(_trouble, clouds))],
         "held": [one for one in clouds if one.held is not None],
-        "rollouts": await _under_way(services, fleet.owner),
+        "rollouts": await _under_way(services, fleet.organization),
     }
     return View("overview.html", values)
 

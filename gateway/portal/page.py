@@ -23,7 +23,7 @@ Beyond that:
 * Refusals and stores away are pages that say so, and what was kept.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -34,7 +34,8 @@ from gateway.api import bodies, origins, session_cookie
 from gateway.api.bodies import Streamed
 from gateway.api.callers import people
 from gateway.api.callers.people import PERSON
-from gateway.api.endpoint import BODY_BYTES_MAX, Endpoint
+from gateway.api.doors import Door
+from gateway.api.endpoint import BODY_BYTES_MAX, Endpoint, mounted
 from gateway.api.principals import CallerKind
 from gateway.api.scopes import NOT_PERMITTED
 from gateway.people import returning
@@ -79,7 +80,7 @@ class Page(Endpoint):
 
     def __init__(self, method: str, path: str, function: Callable[..., Any], shown_by: "Page | None", **given: Any):
         super().__init__(method, path, function, **given)
-        self.shown_by = shown_by
+        self.shown_by = None if shown_by is None else shown_by.at(self.door)
         self._takes_form = "form" in function.__annotations__
         assert shown_by is None or shown_by._takes_form, f"{path}: the page that shows its form takes none"
 
@@ -149,16 +150,22 @@ def page(
     *,
     permission: Permission | None = None,
     caller: CallerKind | None = PERSON,
+    doors: Sequence[Door] = (),
     shown_by: Page | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
     audited: bool = True,
 ) -> Callable[[Callable[..., Awaitable[View | Response]]], Page]:
-    """Make a function a page. With `caller=None` anyone may see it; not `audited` is what changes nothing."""
+    """Make a function a page; with `doors` one for owner and vendor each. With `caller=None` anyone may see it; not
+    `audited` is what changes nothing.
+    """
 
     def wrap(function: Callable[..., Awaitable[View | Response]]) -> Page:
+        return mounted([made(function, one) for one in doors]) if doors else made(function, None)
+
+    def made(function: Callable[..., Awaitable[View | Response]], door: Door | None) -> Page:
         return Page(
             method,
-            path,
+            path if door is None else door.pages + path,
             function,
             shown_by,
             status=200,
@@ -173,6 +180,7 @@ def page(
             stream=False,
             described_answer=None,
             audited=audited,
+            door=door,
         )
 
     return wrap

@@ -31,9 +31,7 @@ from gateway.portal import (
     models,
     overview,
     partner,
-    partner_firmware,
     partner_people,
-    partner_rollouts,
     passkeys,
     people,
     rollouts,
@@ -44,7 +42,7 @@ from gateway.portal.device import pages as device
 from gateway.portal.page import Page
 
 # Fixed words of a path come before places for ids.
-PAGES: tuple[Page, ...] = (
+_MOUNTED: tuple[Page, ...] = (
     *connect.PAGES,
     *passkeys.PAGES,
     *sign_in.PAGES,
@@ -52,8 +50,6 @@ PAGES: tuple[Page, ...] = (
     *home.PAGES,
     *overview.PAGES,
     *partner_people.PAGES,
-    *partner_firmware.PAGES,
-    *partner_rollouts.PAGES,
     *partner.PAGES,
     *live.PAGES,
     *data_connectors.PAGES,
@@ -85,3 +81,4 @@ PAGES: tuple[Page, ...] = (
     *firmware.PAGES,
     *rollouts.PAGES,
 )
+PAGES = tuple(face for page in _MOUNTED for face in page.faces)

@@ -9,7 +9,8 @@ from uuid import UUID
 from msgspec import Meta, Struct, field
 from starlette.responses import Response
 
-from gateway.api.scopes import FleetScope, OrganizationScope
+from gateway.api.callers.api_keys import BOTH
+from gateway.api.scopes import SideScope, WholeScope
 from gateway.api.validation import Name, Text
 from gateway.organization import files, rollouts
 from gateway.organization.files import FilesQuery
@@ -27,13 +28,13 @@ from gateway.permissions import Permission
 from gateway.portal.forms import DoesNotFitFields, Form
 from gateway.portal.page import Page, page
 from gateway.portal.rendering import View, redirect
+from gateway.portal.sides import base, shown
 from gateway.services import Services
 from gateway.stores.rollouts.rollout_view import Rollout
 from schemas.rollouts import Channel, PartState, RolloutAction, possible
 
 PATH = "/rollouts"
 ONE = f"{PATH}/{{rollout_id}}"
-HERE = {"base": PATH, "firmware": "/firmware", "reach": "organization"}
 RELEASED = FilesQuery(file_type="firmware", status="released", per_page=100)
 HOUR_S = 3600
 Hours = Annotated[float, Meta(ge=0, le=24 * 90)]
@@ -116,45 +117,43 @@ class ShownDevices(RolloutDevicesQuery, kw_only=True):
     state: PartState | None = None
 
 
-@page("GET", PATH, permission=Permission.READ)
-async def list_rollouts(services: Services, fleet: FleetScope, query: RolloutsQuery) -> View:
+@page("GET", PATH, doors=BOTH, permission=Permission.READ)
+async def list_rollouts(services: Services, side: SideScope, query: RolloutsQuery) -> View:
     """The rollouts."""
-    found = await rollouts.list_rollouts(services, fleet.owner, query)
-    return View("rollouts.html", {"rollouts": found, "asked": query} | HERE)
+    found = await rollouts.list_rollouts(services, side.organization, query)
+    return View("rollouts.html", {"rollouts": found, "asked": query} | shown(side, "organization"))
 
 
-@page("GET", f"{PATH}/new", permission=Permission.ADMINISTER)
-async def plan(services: Services, organization: OrganizationScope, query: PlanQuery, form: Form) -> View:
+@page("GET", f"{PATH}/new", doors=BOTH, permission=Permission.ADMINISTER)
+async def plan(services: Services, side: WholeScope, query: PlanQuery, form: Form) -> View:
     """The form of a rollout, or how many devices each wave of it has as it is filled in now."""
     if query.reach:
-        devices = None if query.file_id is None else await rollouts.reach(services, organization, query.file_id)
+        devices = None if query.file_id is None else await rollouts.reach(services, side, query.file_id)
         return View("rollout_reach.html", {"devices": devices, "waves": sizes(devices or 0, query.shares)})
-    found = await files.list_files(services, organization, RELEASED)
+    found = await files.list_files(services, side, RELEASED)
     offered = [(str(file.id), f"{file.name} {file.version}") for file in found.items]
-    return View("rollout_new.html", {"form": form, "files": offered} | HERE)
+    return View("rollout_new.html", {"form": form, "files": offered} | shown(side, "organization"))
 
 
-@page("POST", PATH, permission=Permission.ADMINISTER, shown_by=plan)
-async def create_rollout(services: Services, organization: OrganizationScope, body: PlanForm) -> Response:
+@page("POST", PATH, doors=BOTH, permission=Permission.ADMINISTER, shown_by=plan)
+async def create_rollout(services: Services, side: WholeScope, body: PlanForm) -> Response:
     """Plan a rollout."""
-    made = await rollouts.create_rollout(services, organization, body.planned())
-    return redirect(services, PATH, made.id, said="Planned: nobody is offered it before you start it")
+    made = await rollouts.create_rollout(services, side, body.planned())
+    return redirect(services, base(side) + PATH, made.id, said="Planned: nobody is offered it before you start it")
 
 
-@page("GET", ONE, permission=Permission.READ)
-async def read_rollout(
-    services: Services, fleet: FleetScope, rollout_id: UUID, query: ShownDevices, form: Form
-) -> View:
+@page("GET", ONE, doors=BOTH, permission=Permission.READ)
+async def read_rollout(services: Services, side: SideScope, rollout_id: UUID, query: ShownDevices, form: Form) -> View:
     """One rollout, its waves, and its devices, those that the person sees."""
-    rollout = await rollouts.read_rollout(services, fleet.owner, rollout_id)
+    rollout = await rollouts.read_rollout(services, side.organization, rollout_id)
     values = {
         "form": form,
         "rollout": rollout,
         "asked": query,
         "actions": actions(rollout),
-        "devices": await rollouts.list_rollout_devices(services, fleet, rollout_id, query),
+        "devices": await rollouts.list_rollout_devices(services, side, rollout_id, query),
     }
-    return View("rollout.html", values | HERE)
+    return View("rollout.html", values | shown(side, "organization"))
 
 
 def sizes(devices: int, shares: Iterable[float | None]) -> list[int]:
@@ -180,13 +179,13 @@ def _action(action: RolloutAction) -> Page:
         "next_wave": rollouts.begin_next_wave,
     }[action]
 
-    async def do(services: Services, organization: OrganizationScope, rollout_id: UUID) -> Response:
-        await act(services, organization, rollout_id)
-        return redirect(services, PATH, rollout_id, said=SAID[action])
+    async def do(services: Services, side: WholeScope, rollout_id: UUID) -> Response:
+        await act(services, side, rollout_id)
+        return redirect(services, base(side) + PATH, rollout_id, said=SAID[action])
 
     do.__name__ = f"{action}_rollout"
     do.__doc__ = f"{SAID[action]}."
-    return page("POST", f"{ONE}/{action}", permission=Permission.ADMINISTER, shown_by=read_rollout)(do)
+    return page("POST", f"{ONE}/{action}", doors=BOTH, permission=Permission.ADMINISTER, shown_by=read_rollout)(do)
 
 
 start = _action("start")

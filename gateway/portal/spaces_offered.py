@@ -20,7 +20,7 @@ async def found(services: Services, fleet: FleetScope, part: str = "") -> tuple[
     offered, there_are_more = [], False
     for project_id in fleet.project_ids or (None,):
         query = SpacesQuery(project_id=project_id, path_includes=part or None, per_page=OFFERED)
-        listed = await spaces.list_spaces(services, fleet.owner, query)
+        listed = await spaces.list_spaces(services, fleet.organization, query)
         offered += [(str(space.id), space.full_path) for space in listed.items]
         there_are_more |= listed.has_next_page
     return offered, there_are_more

@@ -1,7 +1,8 @@
 """A tenant with one of everything that pages show, each text of which tries to be more than a text.
 
-Whoever adds a page with a new id in its address, says in `places` what that is, and in `query_of` what must stand in
-its query; whoever shows a new text, sets it here to `HOSTILE`.
+Whoever adds a page with a new id in its address, says in `places` what that is (`partner_…` where a vendor's page means
+another thing than the owner's), and in `query_of` what must stand in its query; whoever shows a new text, sets it here
+to `HOSTILE`.
 """
 
 from datetime import UTC, datetime
@@ -69,13 +70,16 @@ async def _of_model(owner: Owner) -> dict[str, Any]:
         assert answer.status == 200
     rollout = await owner.partner("POST", "/rollouts", {"name": HOSTILE, "file_id": file["id"]})
     license_id = (await owner.partner("POST", "/licenses", licence))["id"]
+    rule = {"telemetry": HOSTILE[:60], "comparison": "eq", "value": HOSTILE, "title": HOSTILE, "description": HOSTILE}
+    rule = await owner.partner("POST", "/incident_rules", rule | {"model_id": str(owner.model_id)})
     return {
         "model_id": owner.model_id,
         "definition_id": command["id"],
         "hardware_key_id": key["id"],
         "license_id": license_id,
-        "model_file_id": file["id"],
-        "model_rollout_id": rollout["id"],
+        "partner_file_id": file["id"],
+        "partner_rollout_id": rollout["id"],
+        "partner_rule_id": rule["id"],
     }
 
 

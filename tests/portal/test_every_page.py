@@ -34,7 +34,9 @@ def shown() -> list[Page]:
 
 def address(page: Page, given: dict[str, Any]) -> str:
     """Where a page is, of these things."""
-    return re.sub(r"{(\w+)}", lambda name: str(given[name[1]]), page.path) + query_of(page.path, given)
+    side = "" if page.door is None else f"{page.door.area}_"
+    found = re.sub(r"{(\w+)}", lambda name: str(given.get(side + name[1], given.get(name[1]))), page.path)
+    return found + query_of(page.path, given)
 
 
 def allows(page: Page, owner: Owner, role: Any) -> bool:

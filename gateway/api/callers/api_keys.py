@@ -4,7 +4,9 @@ from starlette.requests import Request
 
 from gateway.api import call_pace
 from gateway.api.callers.authorization import api_key_scheme, presented_key
+from gateway.api.doors import Door
 from gateway.api.principals import CallerKind, Grant, Principal
+from gateway.api.scopes import FleetScope, OrganizationScope, VendorScope
 from gateway.permissions import KeyKind
 from gateway.refusals import Unauthenticated
 from gateway.services import Services
@@ -64,3 +66,7 @@ PARTNER_KEY = CallerKind(
     limited=True,
     exact=True,
 )
+OWNER = Door("organization", "", ORGANIZATION_KEY, (FleetScope, OrganizationScope))
+VENDOR = Door("partner", "/partner", PARTNER_KEY, (VendorScope,))
+BOTH = (OWNER, VENDOR)
+"""What calls that owners and vendors make alike are mounted at."""

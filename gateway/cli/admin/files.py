@@ -15,8 +15,9 @@ from gateway.cli.servers import find
 from gateway.refusals import DoesNotFit, Unavailable
 from gateway.stores import models
 from gateway.stores.files import catalog, uploads
-from gateway.stores.files.catalog import FIRMWARE, File, Whose
+from gateway.stores.files.catalog import FIRMWARE, File
 from gateway.stores.files.uploads import Upload
+from gateway.stores.whose import Whose
 from schemas import blob_references, blobs
 from schemas.blobs.store import PIECE_BYTES, BlobsAway
 from schemas.postgres import Connection

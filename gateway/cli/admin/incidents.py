@@ -9,8 +9,8 @@ from gateway.cli.admin.parsing import LISTED_MAX, Things, thing, verb
 from gateway.stores.change import Change
 from gateway.stores.incidents import incidents, rules
 from gateway.stores.incidents.incidents import Filters
-from gateway.stores.incidents.rules import Maker
 from gateway.stores.tenants import organizations
+from gateway.stores.whose import Whose
 from schemas.postgres import Connection
 from schemas.times import EPOCH
 
@@ -30,7 +30,7 @@ async def _list_open(connection: Connection, arguments: argparse.Namespace) -> A
     await organizations.read(connection, arguments.organization)
     filters = Filters(EPOCH, datetime.now(UTC) + timedelta(days=1), status="active")
     found = await incidents.page(
-        connection, "organization_id", arguments.organization, filters, before=None, offset=0, limit=LISTED_MAX
+        connection, Whose(arguments.organization, as_vendor=False), filters, before=None, offset=0, limit=LISTED_MAX
     )
     columns = ("id", "device_id", "device_name", "kind", "priority_name", "title", "opened_at", "assignee")
     return [{name: getattr(one, name) for name in columns} for one in found]
@@ -43,7 +43,7 @@ async def _close(connection: Connection, arguments: argparse.Namespace) -> Any:
 
 async def _list_rules(connection: Connection, arguments: argparse.Namespace) -> Any:
     await organizations.read(connection, arguments.organization)
-    maker = Maker(arguments.organization, as_vendor=arguments.vendor)
+    maker = Whose(arguments.organization, as_vendor=arguments.vendor)
     found = await rules.page(connection, maker, after=None, offset=0, limit=LISTED_MAX)
     columns = ("id", "telemetry", "comparison", "value", "duration_s", "hysteresis", "priority", "title", "enabled")
     return [{name: getattr(one, name) for name in columns} for one in found]

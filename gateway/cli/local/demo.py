@@ -22,10 +22,11 @@ from gateway.stores.commands.definitions import CommandField
 from gateway.stores.connectors import authorization_links, cloud_connectors, data_connectors
 from gateway.stores.devices import registration
 from gateway.stores.incidents import rules
-from gateway.stores.incidents.rules import IncidentRule, Maker
+from gateway.stores.incidents.rules import IncidentRule
 from gateway.stores.licenses import signing_keys
 from gateway.stores.people import accounts, links
 from gateway.stores.tenants import organizations, projects, spaces
+from gateway.stores.whose import Whose
 from schemas import ids, postgres
 from schemas.cloud import Credentials
 from schemas.incidents import PRIORITIES
@@ -120,7 +121,7 @@ async def _made(connection: Connection, keys: Keys) -> Demo:
     hardware = await credentials.mint_and_store(connection, "hardware", owner_id=model.id, name=KEY)
     owner = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name=KEY)
     partner = await credentials.mint_and_store(connection, "partner", owner_id=organization.id, name=KEY)
-    await _rule(connection, Maker(organization.id, as_vendor=False), project.id)
+    await _rule(connection, Whose(organization.id, as_vendor=False), project.id)
     connector_id, secret = await _connector(connection, project.id, keys)
     cloud_connector_id = await _cloud_connector(connection, organization.id, project.id, space.id, keys)
     return Demo(
@@ -156,7 +157,7 @@ async def _model(connection: Connection, organization_id: UUID) -> models.Model:
     return model
 
 
-async def _rule(connection: Connection, maker: Maker, project_id: UUID) -> None:
+async def _rule(connection: Connection, maker: Whose, project_id: UUID) -> None:
     """The project's rule that opens and closes incidents by what its devices tell of their disks."""
     if any(rule.title == RULE for rule in await rules.page(connection, maker, after=None, offset=0, limit=1_000)):
         return

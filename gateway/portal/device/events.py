@@ -50,7 +50,7 @@ async def events(services: Services, fleet: FleetScope, device_id: UUID, query: 
         "next_page_token": found.next_page_token,
         "types": [(one.value, one.value) for one in EventType],
     }
-    return await shown(services, fleet.owner, device_id, "events", values)
+    return await shown(services, fleet.organization, device_id, "events", values)
 
 
 PAGES = (events,)

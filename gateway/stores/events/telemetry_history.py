@@ -115,13 +115,16 @@ async def page_of_devices(
     device_ids: list[UUID],
     within: Range,
     *,
+    project_ids: Sequence[UUID] | None = None,
     status: DeviceStatus | None = None,
     offset: int,
     limit: int,
 ) -> Part[ListedMessage]:
-    """The messages of a few devices, whoever owned them."""
+    """The messages of a few devices, whoever owned them; or only those of these projects."""
     async with by_index.reading(tiers) as connection:
         examined = Examined(Sources("device_id", device_ids, _shards_of(device_ids, shards)), within)
+        if project_ids is not None:
+            examined.only_projects(project_ids)
         return await _read(tiers, connection, examined, status, offset, limit)
 
 

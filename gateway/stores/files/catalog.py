@@ -17,6 +17,7 @@ from msgspec import Struct
 from gateway import identifiers
 from gateway.refusals import Conflict, DoesNotFit, NotFound
 from gateway.stores import models
+from gateway.stores.whose import Whose
 from schemas import firmware, ids
 from schemas.postgres import Connection, Executor
 
@@ -61,26 +62,17 @@ class File(Struct):
     spreading: Spreading | None
 
 
-class Whose(Struct, frozen=True):
-    """Whose files are meant: an organization's own, or as vendor those of the models that it makes."""
-
-    organization_id: UUID
-    as_vendor: bool
-
-    @property
-    def condition(self) -> str:
-        """SQL that is true of their rows `f`, where $1 is the organization."""
-        if self.as_vendor:
-            return "f.model_id IN (SELECT id FROM device_models WHERE organization_id = $1)"
-        return "f.organization_id = $1"
-
-
 _FILE = """f.id, f.for_model_id AS model_id, f.name, f.description AS desc, f.file_type, f.version, f.min_version,
            f.checksum, f.size, f.signature, f.public_notes, f.status, f.created_at, f.released_at, f.withdrawn_at,
            s.file_id IS NOT NULL AS spreads, s.devices, coalesce(s.done, 0) AS done, s.finished_at"""
 _FILES = f"SELECT {_FILE} FROM files f LEFT JOIN firmware_sweeps s ON s.file_id = f.id"
 _COLUMNS = {"desc": "description"}
 """Columns that are called otherwise than their members."""
+_OF = {
+    False: "f.organization_id = $1",
+    True: "f.model_id IN (SELECT id FROM device_models WHERE organization_id = $1)",
+}
+"""SQL that is true of the files `f` of an organization, or of the models that it makes."""
 
 
 def _file(row: asyncpg.Record) -> File:
@@ -103,7 +95,7 @@ async def page(
 ) -> list[File]:
     """Files, newest first."""
     rows = await connection.fetch(
-        f"""{_FILES} WHERE {whose.condition} AND ($2::uuid IS NULL OR f.for_model_id = $2)
+        f"""{_FILES} WHERE {_OF[whose.as_vendor]} AND ($2::uuid IS NULL OR f.for_model_id = $2)
                AND ($3::text IS NULL OR f.file_type = $3) AND ($4::text IS NULL OR f.status = $4)
                AND ($5::uuid IS NULL OR f.id < $5)
              ORDER BY f.id DESC OFFSET $6 LIMIT $7""",
@@ -120,7 +112,9 @@ async def page(
 
 async def read(connection: Executor, whose: Whose, file_id: UUID) -> File:
     """Raises NotFound for an unknown file and for somebody else's alike."""
-    row = await connection.fetchrow(f"{_FILES} WHERE {whose.condition} AND f.id = $2", whose.organization_id, file_id)
+    row = await connection.fetchrow(
+        f"{_FILES} WHERE {_OF[whose.as_vendor]} AND f.id = $2", whose.organization_id, file_id
+    )
     if row is None:
         raise NotFound(UNKNOWN)
     return _file(row)
@@ -158,7 +152,9 @@ async def create(connection: Connection, whose: Whose, model_id: UUID | None, me
 async def lock(connection: Connection, whose: Whose, file_id: UUID) -> File:
     """Lock a file until the transaction ends. Raises NotFound."""
     await connection.execute(
-        f"SELECT FROM files f WHERE {whose.condition} AND f.id = $2 FOR NO KEY UPDATE", whose.organization_id, file_id
+        f"SELECT FROM files f WHERE {_OF[whose.as_vendor]} AND f.id = $2 FOR NO KEY UPDATE",
+        whose.organization_id,
+        file_id,
     )
     return await read(connection, whose, file_id)
 

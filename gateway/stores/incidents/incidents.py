@@ -16,6 +16,7 @@ from gateway.refusals import Conflict, NotFound
 from gateway.stores.change import Change
 from gateway.stores.devices import locking
 from gateway.stores.devices.owner_view import SUBTREE, DeviceModel, DeviceSpace
+from gateway.stores.whose import Whose
 from schemas import incidents
 from schemas.incidents import PRIORITIES, Opening
 from schemas.life_cycle import IncidentKind
@@ -28,8 +29,6 @@ IS_OPEN = "An incident of this device with this issue is open already"
 KINDS: Sequence[IncidentKind] = ("device", "user", "rule")
 
 Status = Literal["active", "closed"]
-Side = Literal["organization_id", "vendor_id"]
-"""Whose incidents: those of an organization's devices, or of the models that it makes."""
 
 _INCIDENT = """
     SELECT i.id, i.device_id, i.kind, i.issue, i.title, i.description, i.priority, i.opened_at,
@@ -46,9 +45,10 @@ _INCIDENT = """
       LEFT JOIN tickets t ON t.incident_id = i.id AND t.resolved_at IS NULL
 """
 _OWN = {
-    "organization_id": "i.organization_id = $1 AND (i.closed_at IS NOT NULL OR d.organization_id = $1)",
-    "vendor_id": "i.vendor_id = $1",
+    False: "i.organization_id = $1 AND (i.closed_at IS NOT NULL OR d.organization_id = $1)",
+    True: "i.vendor_id = $1",
 }
+"""SQL that is true of incidents of an organization's devices, or of the models that it makes."""
 
 
 class RuleTerms(Struct):
@@ -127,8 +127,7 @@ _CONDITIONS = {
 
 async def page(
     connection: Executor,
-    side: Side,
-    organization_id: UUID,
+    whose: Whose,
     filters: Filters,
     *,
     before: tuple[datetime, UUID] | None,
@@ -136,8 +135,8 @@ async def page(
     limit: int,
 ) -> list[Incident]:
     """The incidents of an organization that were opened in a time range, newest first, from behind `before` on."""
-    arguments: list[Any] = [organization_id, filters.since, filters.until, offset, limit]
-    conditions = [_OWN[side], "i.opened_at >= $2", "i.opened_at < $3"]
+    arguments: list[Any] = [whose.organization_id, filters.since, filters.until, offset, limit]
+    conditions = [_OWN[whose.as_vendor], "i.opened_at >= $2", "i.opened_at < $3"]
     if filters.status is not None:
         conditions.append(f"i.closed_at IS {'' if filters.status == 'active' else 'NOT '}NULL")
     for name, condition in _CONDITIONS.items():
@@ -154,9 +153,11 @@ async def page(
     return [_incident(row) for row in rows]
 
 
-async def read(connection: Executor, side: Side, organization_id: UUID, incident_id: UUID) -> Incident:
+async def read(connection: Executor, whose: Whose, incident_id: UUID) -> Incident:
     """Raises NotFound for an unknown incident and for another tenant's alike."""
-    row = await connection.fetchrow(f"{_INCIDENT} WHERE {_OWN[side]} AND i.id = $2", organization_id, incident_id)
+    row = await connection.fetchrow(
+        f"{_INCIDENT} WHERE {_OWN[whose.as_vendor]} AND i.id = $2", whose.organization_id, incident_id
+    )
     if row is None:
         raise NotFound(UNKNOWN)
     return _incident(row)
@@ -166,7 +167,7 @@ async def project_of(connection: Executor, organization_id: UUID, incident_id: U
     """The project that an incident's device is in. Raises NotFound."""
     row = await connection.fetchrow(
         f"""SELECT d.project_id FROM incidents i JOIN devices d ON d.id = i.device_id
-             WHERE {_OWN["organization_id"]} AND i.id = $2""",
+             WHERE {_OWN[False]} AND i.id = $2""",
         organization_id,
         incident_id,
     )
@@ -191,12 +192,12 @@ async def open_one(change: Change, organization_id: UUID, opening: Opening) -> I
             opening.issue,
         )
         raise Conflict(IS_OPEN if open_already else SUSPENDED)
-    return await read(connection, "organization_id", organization_id, next(iter(opened.values())))
+    return await read(connection, Whose(organization_id, as_vendor=False), next(iter(opened.values())))
 
 
 async def update(change: Change, organization_id: UUID, incident_id: UUID, changes: dict[str, str | None]) -> Incident:
     """Set assignee and comment, those that are given. Raises NotFound."""
-    await read(change.connection, "organization_id", organization_id, incident_id)
+    await read(change.connection, Whose(organization_id, as_vendor=False), incident_id)
     await change.connection.execute(
         """UPDATE incidents SET assignee = CASE WHEN $2 THEN $3 ELSE assignee END,
                   comment = CASE WHEN $4 THEN $5 ELSE comment END WHERE id = $1""",
@@ -206,14 +207,14 @@ async def update(change: Change, organization_id: UUID, incident_id: UUID, chang
         "comment" in changes,
         changes.get("comment"),
     )
-    return await read(change.connection, "organization_id", organization_id, incident_id)
+    return await read(change.connection, Whose(organization_id, as_vendor=False), incident_id)
 
 
 async def close(change: Change, organization_id: UUID, incident_id: UUID) -> Incident:
     """Close an incident, whoever opened it; one that is closed stays so. Raises NotFound."""
-    found = await read(change.connection, "organization_id", organization_id, incident_id)
+    found = await read(change.connection, Whose(organization_id, as_vendor=False), incident_id)
     await incidents.close_one(change.connection, found.id, change.moment, KINDS)
-    return await read(change.connection, "organization_id", organization_id, incident_id)
+    return await read(change.connection, Whose(organization_id, as_vendor=False), incident_id)
 
 
 async def suspend(change: Change, organization_id: UUID, device_id: UUID, *, suspended: bool) -> None:

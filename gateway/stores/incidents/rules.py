@@ -8,7 +8,7 @@ opened.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from msgspec import Struct
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.stores.change import Change
 from gateway.stores.tenants import projects, spaces
+from gateway.stores.whose import Whose
 from schemas import incidents
 from schemas.postgres import Connection, Executor
 from schemas.rule_evaluation import Comparison, Value
@@ -52,16 +53,9 @@ class IncidentRule(Struct, kw_only=True):
     created_at: datetime
 
 
-class Maker(NamedTuple):
-    """Whose rules: an organization's, as owner of devices or as vendor of models."""
-
-    organization_id: UUID
-    as_vendor: bool
-
-
 async def page(
     connection: Executor,
-    maker: Maker,
+    maker: Whose,
     *,
     project_ids: Sequence[UUID] | None = None,
     after: UUID | None,
@@ -84,7 +78,7 @@ async def page(
     return [IncidentRule(**row) for row in rows]
 
 
-async def read(connection: Executor, maker: Maker, rule_id: UUID) -> IncidentRule:
+async def read(connection: Executor, maker: Whose, rule_id: UUID) -> IncidentRule:
     """Raises NotFound for an unknown rule and for another's alike."""
     return await _read(connection, maker, rule_id, "")
 
@@ -104,7 +98,7 @@ async def project_of(connection: Executor, organization_id: UUID, rule_id: UUID)
     return project_id
 
 
-async def create(change: Change, maker: Maker, rule: IncidentRule) -> IncidentRule:
+async def create(change: Change, maker: Whose, rule: IncidentRule) -> IncidentRule:
     """Keep a new rule.
 
     Raises NotFound for what it is for, DoesNotFit when it is one too many.
@@ -135,7 +129,7 @@ async def create(change: Change, maker: Maker, rule: IncidentRule) -> IncidentRu
     return IncidentRule(**row)
 
 
-async def lock(connection: Connection, maker: Maker, rule_id: UUID) -> IncidentRule:
+async def lock(connection: Connection, maker: Whose, rule_id: UUID) -> IncidentRule:
     """A rule that is about to change. Raises NotFound."""
     return await _read(connection, maker, rule_id, "FOR NO KEY UPDATE")
 
@@ -153,14 +147,14 @@ async def update(change: Change, rule: IncidentRule) -> IncidentRule:
     return IncidentRule(**row)
 
 
-async def delete(change: Change, maker: Maker, rule_id: UUID) -> None:
+async def delete(change: Change, maker: Whose, rule_id: UUID) -> None:
     """Delete a rule and close what it opened. Raises NotFound."""
     await lock(change.connection, maker, rule_id)
     await change.connection.execute("DELETE FROM incident_rules WHERE id = $1", rule_id)
     await incidents.close_of_rule(change.connection, rule_id, change.moment)
 
 
-async def _read(connection: Executor, maker: Maker, rule_id: UUID, locked: str) -> IncidentRule:
+async def _read(connection: Executor, maker: Whose, rule_id: UUID, locked: str) -> IncidentRule:
     row = await connection.fetchrow(
         f"SELECT {_RULE} FROM incident_rules WHERE id = $1 AND organization_id = $2 AND as_vendor = $3 {locked}",
         rule_id,
@@ -185,7 +179,7 @@ def _columns(rule: IncidentRule) -> tuple[Any, ...]:
     )
 
 
-async def _check_scope(connection: Connection, maker: Maker, rule: IncidentRule) -> None:
+async def _check_scope(connection: Connection, maker: Whose, rule: IncidentRule) -> None:
     """Raises NotFound unless what the rule is for is the maker's: an owner may name a model that it has devices of."""
     if rule.project_id is not None:
         await projects.read(connection, maker.organization_id, rule.project_id)

@@ -16,7 +16,7 @@ from gateway.refusals import Conflict, DoesNotFit, NotFound
 from gateway.stores.change import Change
 from gateway.stores.devices import locking
 from gateway.stores.incidents import incidents
-from gateway.stores.incidents.incidents import Side
+from gateway.stores.whose import Whose
 from schemas import ids
 from schemas.bounds import PAGE_BYTES_MAX
 from schemas.postgres import Connection, Executor
@@ -65,15 +65,18 @@ class TicketWithComments(Ticket):
 class Party(NamedTuple):
     """Who acts on a ticket: the owner's side or the vendor's, and by which key."""
 
-    side: Side
-    organization_id: UUID
+    whose: Whose
     user: str
+
+
+def _column(whose: Whose) -> str:
+    """Where tickets say which organization is on this side."""
+    return "vendor_id" if whose.as_vendor else "organization_id"
 
 
 async def page(
     connection: Executor,
-    side: Side,
-    organization_id: UUID,
+    whose: Whose,
     *,
     project_ids: Sequence[UUID] | None = None,
     before: UUID | None,
@@ -85,10 +88,10 @@ async def page(
     """
     rows = await connection.fetch(
         f"""SELECT {_TICKET} FROM tickets t JOIN devices d ON d.id = t.device_id
-             WHERE t.{side} = $1 AND t.resolved_at IS NULL AND ($2::uuid IS NULL OR t.id < $2)
+             WHERE t.{_column(whose)} = $1 AND t.resolved_at IS NULL AND ($2::uuid IS NULL OR t.id < $2)
                AND ($5::uuid[] IS NULL OR d.project_id = ANY($5))
              ORDER BY t.id DESC OFFSET $3 LIMIT $4""",
-        organization_id,
+        whose.organization_id,
         before,
         offset,
         limit,
@@ -97,10 +100,10 @@ async def page(
     return [Ticket(**row) for row in rows]
 
 
-async def read(connection: Executor, side: Side, organization_id: UUID, ticket_id: UUID) -> TicketWithComments:
+async def read(connection: Executor, whose: Whose, ticket_id: UUID) -> TicketWithComments:
     """Raises NotFound for an unknown ticket and for another tenant's alike."""
     row = await connection.fetchrow(
-        f"SELECT {_TICKET} FROM tickets t WHERE t.id = $1 AND t.{side} = $2", ticket_id, organization_id
+        f"SELECT {_TICKET} FROM tickets t WHERE t.id = $1 AND t.{_column(whose)} = $2", ticket_id, whose.organization_id
     )
     if row is None:
         raise NotFound(UNKNOWN)
@@ -142,7 +145,7 @@ async def create(
     """
     connection = change.connection
     if incident_id is not None:
-        incident = await incidents.read(connection, "organization_id", by.organization_id, incident_id)
+        incident = await incidents.read(connection, by.whose, incident_id)
         if device_id not in (None, incident.device_id):
             raise DoesNotFit("Device id: the incident is of another device")
         device_id, title = incident.device_id, title or incident.title
@@ -151,7 +154,7 @@ async def create(
         raise DoesNotFit("Give incident id or device id")
     if not title:
         raise DoesNotFit("Title can't be blank")
-    await locking.lock(connection, by.organization_id, device_id)
+    await locking.lock(connection, by.whose.organization_id, device_id)
     ticket_id = ids.new_id()
     try:
         await connection.execute(
@@ -160,7 +163,7 @@ async def create(
                SELECT $1, $2, m.organization_id, d.id, $4, $5, $6, $7
                  FROM devices d JOIN device_models m ON m.id = d.model_id WHERE d.id = $3""",
             ticket_id,
-            by.organization_id,
+            by.whose.organization_id,
             device_id,
             incident_id,
             title,
@@ -170,7 +173,7 @@ async def create(
     except asyncpg.UniqueViolationError:
         raise Conflict(HAS_ONE) from None
     await _comment(change, by, ticket_id, "Made from an incident" if incident_id else "Made", system=True)
-    return await read(connection, by.side, by.organization_id, ticket_id)
+    return await read(connection, by.whose, ticket_id)
 
 
 async def rewrite(change: Change, by: Party, ticket_id: UUID, title: str, description: str) -> TicketWithComments:
@@ -186,7 +189,7 @@ async def rewrite(change: Change, by: Party, ticket_id: UUID, title: str, descri
         )
         renamed = "" if row["title"] == title else f", was titled “{row['title']}”"
         await _comment(change, by, ticket_id, f"Rewritten{renamed}", system=True)
-    return await read(change.connection, by.side, by.organization_id, ticket_id)
+    return await read(change.connection, by.whose, ticket_id)
 
 
 async def resolve(change: Change, by: Party, ticket_id: UUID) -> TicketWithComments:
@@ -195,7 +198,7 @@ async def resolve(change: Change, by: Party, ticket_id: UUID) -> TicketWithComme
     if row["resolved_at"] is None:
         await change.connection.execute("UPDATE tickets SET resolved_at = $2 WHERE id = $1", ticket_id, change.moment)
         await _comment(change, by, ticket_id, "Resolved", system=True)
-    return await read(change.connection, by.side, by.organization_id, ticket_id)
+    return await read(change.connection, by.whose, ticket_id)
 
 
 async def say(change: Change, by: Party, ticket_id: UUID, message: str) -> TicketWithComments:
@@ -203,14 +206,15 @@ async def say(change: Change, by: Party, ticket_id: UUID, message: str) -> Ticke
     await _lock_open(change.connection, by, ticket_id)
     await _check_room(change.connection, ticket_id, message)
     await _comment(change, by, ticket_id, message, system=False)
-    return await read(change.connection, by.side, by.organization_id, ticket_id)
+    return await read(change.connection, by.whose, ticket_id)
 
 
 async def _lock(connection: Connection, by: Party, ticket_id: UUID) -> Any:
     row = await connection.fetchrow(
-        f"SELECT title, description, resolved_at FROM tickets WHERE id = $1 AND {by.side} = $2 FOR NO KEY UPDATE",
+        f"""SELECT title, description, resolved_at FROM tickets
+             WHERE id = $1 AND {_column(by.whose)} = $2 FOR NO KEY UPDATE""",
         ticket_id,
-        by.organization_id,
+        by.whose.organization_id,
     )
     if row is None:
         raise NotFound(UNKNOWN)

@@ -16,8 +16,9 @@ from msgspec import UNSET, Struct, UnsetType
 from gateway.refusals import Conflict, DoesNotFit, NotFound, NotPermitted
 from gateway.stores.change import REPLIES_MAX, Change
 from gateway.stores.rollouts import plans
-from gateway.stores.rollouts.plans import Issuer, Plan, PlannedWave
+from gateway.stores.rollouts.plans import Plan, PlannedWave
 from gateway.stores.rollouts.rollout_view import OF_ISSUER, UNKNOWN, Rollout, read
+from gateway.stores.whose import Whose
 from schemas import firmware, ids, rollouts
 from schemas.postgres import Connection
 from schemas.rollouts import ENDED, Channel, NotPossible, RolloutAction
@@ -50,7 +51,7 @@ _ALWAYS = {"name", "description", "max_per_minute", "window", "report_timeout_s"
 _BEFORE_IT_RUNS = {*_ALWAYS, "waves", "starts_at"}
 
 
-async def create(change: Change, issuer: Issuer, plan: Plan, *, by: str) -> Rollout:
+async def create(change: Change, issuer: Whose, plan: Plan, *, by: str) -> Rollout:
     """A new rollout, a draft. From now on its firmware is offered to whom a rollout of it has reached."""
     connection = change.connection
     model_id = await plans.check(connection, issuer, plan)
@@ -88,7 +89,7 @@ async def create(change: Change, issuer: Issuer, plan: Plan, *, by: str) -> Roll
     return await read(connection, issuer, rollout_id)
 
 
-async def update(change: Change, issuer: Issuer, rollout_id: UUID, changes: RolloutChanges) -> Rollout:
+async def update(change: Change, issuer: Whose, rollout_id: UUID, changes: RolloutChanges) -> Rollout:
     """Change a rollout while that may be. Raises NotFound, Conflict, DoesNotFit."""
     connection = change.connection
     await _lock(connection, issuer, rollout_id)
@@ -133,7 +134,7 @@ async def update(change: Change, issuer: Issuer, rollout_id: UUID, changes: Roll
     return await read(connection, issuer, rollout_id)
 
 
-async def act(change: Change, issuer: Issuer, rollout_id: UUID, action: RolloutAction, *, by: str) -> Rollout:
+async def act(change: Change, issuer: Whose, rollout_id: UUID, action: RolloutAction, *, by: str) -> Rollout:
     """Do what a person asks for; what was done already is done. Raises NotFound, Conflict, NotPermitted."""
     connection = change.connection
     row = await _lock(connection, issuer, rollout_id)
@@ -202,7 +203,7 @@ async def _check_released(connection: Connection, file_id: UUID) -> None:
         raise Conflict("File is not released: release it first; it is offered only to whom its rollout reaches")
 
 
-async def _lock(connection: Connection, issuer: Issuer, rollout_id: UUID) -> Any:
+async def _lock(connection: Connection, issuer: Whose, rollout_id: UUID) -> Any:
     row = await connection.fetchrow(
         f"SELECT r.* FROM rollouts r WHERE {OF_ISSUER} AND r.id = $3 FOR NO KEY UPDATE", *issuer, rollout_id
     )

@@ -6,13 +6,13 @@ all devices of its model, of whose labels and spaces it knows nothing.
 
 from collections.abc import Sequence
 from datetime import datetime, time
-from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 from msgspec import Struct
 
 from gateway.refusals import DoesNotFit
+from gateway.stores.whose import Whose
 from schemas.postgres import Connection
 from schemas.rollouts import WAVES_MAX, Channel, OnFailure, OnSuccess
 
@@ -20,13 +20,6 @@ LABELS_MAX = 20
 UNKNOWN_FILE = "File id: file not found"
 NO_FIRMWARE = "File id: only firmware is rolled out"
 OF_VENDOR = "File id: the vendor of the model rolls it out itself"
-
-
-class Issuer(NamedTuple):
-    """Whose rollouts are meant: an organization's as owner of devices, or as vendor of their model."""
-
-    organization_id: UUID
-    as_vendor: bool
 
 
 class RolloutGate(Struct, kw_only=True, frozen=True):
@@ -78,7 +71,7 @@ class Plan(Struct, kw_only=True):
     waves: Sequence[PlannedWave]
 
 
-async def check(connection: Connection, issuer: Issuer, plan: Plan) -> UUID:
+async def check(connection: Connection, issuer: Whose, plan: Plan) -> UUID:
     """The model whose devices a plan is for. Raises DoesNotFit, saying what to change."""
     if plan.window is not None and plan.window.opens == plan.window.closes:
         raise DoesNotFit("Window opens and closes at the same time: leave it out, or give two times")
@@ -90,7 +83,7 @@ async def check(connection: Connection, issuer: Issuer, plan: Plan) -> UUID:
     return model_id
 
 
-async def reach(connection: Connection, issuer: Issuer, file_id: UUID) -> int:
+async def reach(connection: Connection, issuer: Whose, file_id: UUID) -> int:
     """How many devices a rollout of this file would be for, today. Raises DoesNotFit."""
     firmware = await _firmware(connection, issuer, file_id, UNKNOWN_FILE)
     devices: int = await connection.fetchval(
@@ -104,7 +97,7 @@ async def reach(connection: Connection, issuer: Issuer, file_id: UUID) -> int:
 
 
 async def check_waves(
-    connection: Connection, issuer: Issuer, waves: Sequence[PlannedWave], model_id: UUID, file_id: UUID
+    connection: Connection, issuer: Whose, waves: Sequence[PlannedWave], model_id: UUID, file_id: UUID
 ) -> None:
     """Raises DoesNotFit that names the first wave at fault."""
     if not 1 <= len(waves) <= WAVES_MAX:
@@ -133,7 +126,7 @@ async def check_waves(
 
 
 async def _check_gate(
-    connection: Connection, issuer: Issuer, named: str, gate: RolloutGate, model_id: UUID, file_id: UUID
+    connection: Connection, issuer: Whose, named: str, gate: RolloutGate, model_id: UUID, file_id: UUID
 ) -> None:
     if gate.failed_percent is not None and gate.failed_count is not None:
         raise DoesNotFit(f"{named}: give failed percent or failed count")
@@ -146,7 +139,7 @@ async def _check_gate(
             raise DoesNotFit(f"{named}.back to file id: must be other released firmware of the same model")
 
 
-async def _firmware(connection: Connection, issuer: Issuer, file_id: UUID, unknown: str) -> asyncpg.Record:
+async def _firmware(connection: Connection, issuer: Whose, file_id: UUID, unknown: str) -> asyncpg.Record:
     """Firmware that the issuer may roll out: its own, that of its models, or what was released for its devices."""
     row = await connection.fetchrow(
         """SELECT f.file_type, f.status, f.for_model_id AS model_id, f.organization_id, m.organization_id AS vendor_id,

@@ -8,7 +8,8 @@ from uuid import UUID
 from msgspec import Struct
 
 from gateway.refusals import NotFound
-from gateway.stores.rollouts.plans import Issuer, PlannedWave, RolloutGate, RolloutWindow
+from gateway.stores.rollouts.plans import PlannedWave, RolloutGate, RolloutWindow
+from gateway.stores.whose import Whose
 from schemas.postgres import Executor
 from schemas.rollouts import Channel, PartState, RolloutStatus, WaveStatus
 
@@ -112,7 +113,7 @@ class RolloutDevice(Struct, kw_only=True):
 
 async def page(
     connection: Executor,
-    issuer: Issuer,
+    issuer: Whose,
     *,
     status: RolloutStatus | None,
     file_id: UUID | None,
@@ -137,7 +138,7 @@ async def page(
     return [RolloutSummary(**_members(row), counts=_sum(counts.get(row["id"], {}))) for row in rows]
 
 
-async def read(connection: Executor, issuer: Issuer, rollout_id: UUID) -> Rollout:
+async def read(connection: Executor, issuer: Whose, rollout_id: UUID) -> Rollout:
     """One rollout with its waves. Raises NotFound."""
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM rollouts r JOIN files f ON f.id = r.file_id WHERE {OF_ISSUER} AND r.id = $3",
@@ -165,7 +166,7 @@ async def read(connection: Executor, issuer: Issuer, rollout_id: UUID) -> Rollou
     )
 
 
-async def check_issued(connection: Executor, issuer: Issuer, rollout_id: UUID) -> None:
+async def check_issued(connection: Executor, issuer: Whose, rollout_id: UUID) -> None:
     """Raises NotFound unless the rollout is the issuer's."""
     if not await connection.fetchval(
         f"SELECT true FROM rollouts r WHERE {OF_ISSUER} AND r.id = $3", *issuer, rollout_id

@@ -24,7 +24,7 @@ from gateway.stores import models
 from gateway.stores.change import change
 from gateway.stores.commands import delivery
 from gateway.stores.rollouts import campaigns as store
-from gateway.stores.rollouts.plans import Issuer
+from gateway.stores.whose import Whose
 from schemas.redis import Redis
 from schemas.rollouts import OPEN, OUTCOMES, position, positions_below
 
@@ -55,7 +55,7 @@ class Life:
     def __init__(self, edge: Any, owner: Owner, spring: Campaign, devices: list[UUID], source: random.Random) -> None:
         self.edge, self.owner, self.spring, self.source = edge, owner, spring, source
         self.known = {device_id: Known() for device_id in devices}
-        self.issuer = Issuer(owner.organization_id, False)
+        self.issuer = Whose(owner.organization_id, False)
         self.ended = False
         self.fired: set[int] = set()
         self.latest = spring.now

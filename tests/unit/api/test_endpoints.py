@@ -17,8 +17,8 @@ def test_every_endpoint_that_is_defined_is_served() -> None:
     defined: dict[int, Endpoint] = {}
     for module in pkgutil.walk_packages(gateway.__path__, "gateway."):
         if module.name != "gateway.__main__":
-            found = vars(importlib.import_module(module.name)).values()
-            defined |= {id(value): value for value in found if isinstance(value, Endpoint)}
+            found = [one for one in vars(importlib.import_module(module.name)).values() if isinstance(one, Endpoint)]
+            defined |= {id(face): face for one in found for face in one.faces}
     served = (*ENDPOINTS, *PAGES)
     assert [endpoint for endpoint in defined.values() if endpoint not in served] == []
     assert len(served) == len(set(served)) == len(defined)
