@@ -1,7 +1,7 @@
 """Closed days as files: what an event takes in both tiers, what closing a day costs, and reading across the border.
 
-A month of devices that tell something every minute, in daily partitions. The flusher stores with the archiver at rest,
-and beside it at work; then all closed days are moved, and pages of single devices a month back are read, and charts of
+A month of devices that tell something every minute, in daily partitions. The flusher stores with the archiver stopped,
+and beside it, in turn; then all closed days are moved, and pages of single devices a month back are read, and charts of
 a whole month.
 """
 
@@ -11,18 +11,21 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from statistics import median, quantiles
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psutil
 
+from bench.costs import Meter
 from bench.flush import Flushing
 from bench.results import Report
 from bench.rig import SHARDS, Process, Rig
+from bench.seeded_files import seed
 from gateway.stores.events import history, series
 from gateway.stores.events.examining import Range
 from gateway.stores.events.tiers import Tiers
-from schemas.blobs.folder import FolderStore
+from schemas.blobs.folder import FileReading, FolderStore
 from schemas.ids import shard_of
 from schemas.postgres import Pool
 from workers import partitions
@@ -31,6 +34,9 @@ from workers.janitor import Janitor
 DAYS = 31
 OF_DAY = 1_440
 HOT_DAYS = 2
+PAIRS = 3
+FILLED_MAX = 1_000_000
+"""Events that lie in Postgres first; more are files from the beginning."""
 PAGES, CHARTS, PAGE_SIZE = 200, 30, 100
 SETTLED_S = 1800.0
 FILL_S = 3600.0
@@ -38,24 +44,41 @@ FILL_S = 3600.0
 
 async def run(rig: Rig, report: Report, *, events: int, rounds: int) -> None:
     """Bytes of an event, time of a day, the flusher's loss, milliseconds of a page and of a chart."""
-    devices = [UUID(device_id) for device_id in rig.device_ids[: max(4, events // (DAYS * OF_DAY))]]
-    store = FolderStore(rig.folder / "files")
+    filled = min(events, FILLED_MAX) // (DAYS * OF_DAY)
+    devices = [UUID(device_id) for device_id in rig.device_ids[: max(4, filled)]]
     async with Flushing(rig) as flushing:
         pool = flushing.pool
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         first = today - timedelta(days=DAYS)
         await _fill(rig, pool, devices, first, report)
         await flushing.measure()  # each device's first message
-        alone = [(await flushing.measure()).rate for _ in range(rounds)]
         archiver = Process([sys.executable, "-m", "workers"], "", _environment(rig))
-        process, began = psutil.Process(archiver.pid), time.monotonic()
+        process = psutil.Process(archiver.pid)
         await _until(pool, "SELECT count(*) > 0 FROM archived_days")
-        beside = [(await flushing.measure()).rate for _ in range(rounds)]
+        alone, beside, pairs = [], [], PAIRS * rounds
+        for number in range(pairs):
+            process.suspend()
+            alone.append((await flushing.measure()).rate)
+            process.resume()
+            beside.append((await flushing.measure()).rate)
+            report.progress(f"archive: {number + 1} of {pairs} in turn, {beside[-1] / alone[-1]:.2f}")
         under_way = not await pool.fetchval(_DONE, HOT_DAYS)
+        archiver.stop()
+        shown = f"{median(beside):,.0f}/s, without {median(alone):,.0f}/s"
+        if under_way:
+            report.add("archive", "flushed while days are closed, a tenth of the time", shown)
+            report.ratio("archive_flush_beside", median(beside) / median(alone), at_least=0.95)
+        await pool.execute("DELETE FROM archived_days")
+        await pool.execute("UPDATE archive_files SET kept = false")
+        meter = Meter(pool, {"Postgres": rig.postgres_pid})
+        await meter.begin()
+        archiver = Process([sys.executable, "-m", "workers"], "", _environment(rig) | {"FLEETGATE_ARCHIVE_SHARE": "1"})
+        process, began = psutil.Process(archiver.pid), time.monotonic()
         await _until(pool, _DONE, HOT_DAYS)
         took_s, cpu_s = time.monotonic() - began, sum(process.cpu_times()[:2])
         archiver.stop()
         rows = await pool.fetchval("SELECT sum(rows)::bigint FROM archived_days")
+        postgres_us = (await meter.end(rows)).us["Postgres"]
         in_postgres = await pool.fetchval("SELECT pg_total_relation_size($1::text)", partitions.name_of(first.date()))
         in_files = await pool.fetchval("SELECT sum(size)::bigint FROM archive_files WHERE kept")
         await Janitor(pool, DAYS + 7, hot_days=HOT_DAYS, shards=SHARDS).tidy()
@@ -65,17 +88,14 @@ async def run(rig: Rig, report: Report, *, events: int, rounds: int) -> None:
         )
         report.add("archive", "the same in files", f"{in_files / rows:,.1f}")
         days = DAYS - HOT_DAYS + 1
-        shown = f"{took_s / days:,.2f} s, {1e6 * cpu_s / rows:,.1f} µs of a core an event"
-        report.add("archive", f"closing a day of {rows // days:,} events, with rests", shown)
+        shown = (
+            f"{took_s / days:,.2f} s; of a core an event {1e6 * cpu_s / rows:,.1f} µs, Postgres {postgres_us:,.1f} µs"
+        )
+        report.add("archive", f"closing a day of {rows // days:,} events, without rests", shown)
         report.ratio(
             "archive_bytes_of_postgres", in_files / rows / (in_postgres / len(devices) / OF_DAY), at_most=0.125
         )
-        if under_way:
-            report.ratio("archive_flush_beside", median(beside) / median(alone), at_least=0.95)
-        tiers = Tiers(pool, store)
-        await _read(rig, tiers, devices, first, report)
-        await tiers.close()
-    await store.close()
+        await _grow(rig, pool, devices, first, report, events)
 
 
 _DONE = f"""
@@ -134,7 +154,38 @@ async def _fill(rig: Rig, pool: Pool, devices: list[UUID], first: datetime, repo
     await pool.execute("ANALYZE events", timeout=FILL_S)
 
 
-async def _read(rig: Rig, tiers: Tiers, devices: list[UUID], first: datetime, report: Report) -> None:
+async def _grow(rig: Rig, pool: Pool, devices: list[UUID], first: datetime, report: Report, events: int) -> None:
+    """Pages and charts with so many events behind them, ten times as many, and so on up to all that are wanted."""
+    moved = [row["day"] for row in await pool.fetch("SELECT day FROM moved_days ORDER BY day")]
+    behind = len(devices) * OF_DAY * DAYS
+    while True:
+        await _read(rig, pool, devices, first, report, behind)
+        if behind * 2 > events:
+            return
+        behind = min(10 * behind, events)
+        more = [uuid4() for _ in range(behind // (OF_DAY * DAYS) - len(devices))]
+        await seed(pool, rig.folder / "files", rig.project_id, more, moved, report)
+        devices = [*devices, *more]
+
+
+class _Counting(FolderStore):
+    """Counts what is read of it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.names: set[str] = set()
+        self.reads = self.bytes = 0
+
+    async def read(self, name: str, start: int, end: int) -> FileReading:
+        self.names.add(name)
+        self.reads += 1
+        self.bytes += end - start
+        return await super().read(name, start, end)
+
+
+async def _read(rig: Rig, pool: Pool, devices: list[UUID], first: datetime, report: Report, behind: int) -> None:
+    store = _Counting(rig.folder / "files")
+    tiers = Tiers(pool, store)
     month = first, first + timedelta(days=DAYS)
 
     async def page(device_id: UUID) -> None:
@@ -150,14 +201,19 @@ async def _read(rig: Rig, tiers: Tiers, devices: list[UUID], first: datetime, re
         (found,) = await series.read(
             tiers, shard, device_id, [rig.project_id], ["cpu"], since=month[0], until=month[1], points=500
         )
-        assert len(found.at) == 500
+        assert len(found.at) > 500 * (DAYS - HOT_DAYS) // DAYS
 
     for name, times, read, limit in (("page", PAGES, page, 100), ("chart", CHARTS, chart, 500)):
+        store.names, store.reads, store.bytes = set(), 0, 0
         taken_ms = await _times(read, random.choices(devices, k=times))
         p95 = quantiles(taken_ms, n=20)[18]
         told = "a page of 100, 30 days back" if name == "page" else "a chart of 31 days, 44,640 messages"
-        report.add("archive", f"{told}, p50 / p95", f"{median(taken_ms):.1f} / {p95:.1f} ms", times_ms=taken_ms)
+        reads, read_kb, files = store.reads / times, store.bytes / times / 1e3, len(store.names)
+        shown = f"{median(taken_ms):.1f} / {p95:.1f} ms; {reads:.1f} reads, {read_kb:,.0f} kB; {files:,} files in all"
+        report.add("archive", f"{behind:,} events: {told}, p50 / p95", shown, times_ms=taken_ms)
         report.ratio(f"archive_{name}_p95_ms", p95, at_most=limit)
+    await tiers.close()
+    await store.close()
 
 
 async def _times(read: Callable[[UUID], Awaitable[None]], devices: list[UUID]) -> list[float]:

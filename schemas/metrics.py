@@ -6,7 +6,7 @@ folder and any edge's `/metrics` shows their sum; without it a process shows its
 
 from bisect import bisect_left
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 LAG_BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600, 43200)
@@ -119,6 +119,12 @@ class Metrics:
         )
         self.archive_rows = Counter(
             "fleetgate_archive_rows", "Events that were written to files of history.", registry=registry
+        )
+        self.archive_lag = Gauge(
+            "fleetgate_archive_lag_seconds",
+            "For how long the oldest day that is not in files of history yet could have been there. More than a day: "
+            "days come faster than this archiver writes them.",
+            registry=registry,
         )
         self.archive_failures = Counter(
             "fleetgate_archive_failures",

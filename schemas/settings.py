@@ -391,7 +391,7 @@ class WorkerSettings(Shared, frozen=True, kw_only=True):
             description="Share of its time that a worker writes closed days to files in; in the rest telemetry has the "
             "machine. 1: as fast as it can."
         ),
-    ] = 0.2
+    ] = 0.1
     commands_days: Annotated[_Days, Meta(description="Days that commands are kept after their end.")] = 90
     incidents_days: Annotated[_Days, Meta(description="Days that incidents are kept after they were closed.")] = 365
     dumps_days: Annotated[_Days, Meta(description="Days that dumps of devices are kept.")] = 30

@@ -65,7 +65,8 @@ async def files(executor: Executor, erasure: Erasure, day: date, shard: int) -> 
                   EXISTS (SELECT FROM connector_job_files j WHERE j.file_id = f.id) AS is_read
              FROM archive_files f
             WHERE f.kept AND f.day = $1 AND f.shard = $2 AND ($3::uuid IS NULL OR f.project_id = $3)
-              AND ($4::uuid IS NULL OR f.device_ids IS NULL OR $4 = ANY(f.device_ids))""",
+              AND ($4::uuid IS NULL OR $4 = ANY(f.device_ids) OR (f.device_ids IS NULL
+                   AND (f.first_device IS NULL OR $4 BETWEEN f.first_device AND f.last_device)))""",
         day,
         shard,
         erasure.project_id,

@@ -21,7 +21,7 @@ from schemas.archive.listing import DamagedError
 from schemas.blobs.store import BlobStore
 
 THREADS = 2
-FOOTER_BYTES = 64 * 1024
+FOOTER_BYTES = 256 * 1024
 """Read first from the end of a file; most footers are shorter."""
 FOOTERS_BYTES_MAX = 32 * 1024 * 1024
 """Of footers that are remembered, as they are in the files."""
@@ -42,7 +42,7 @@ class Archived:
         self._places: dict[str, list[int]] = {}
         for place in range(footer.num_columns):
             self._places.setdefault(footer.schema.column(place).path.partition(".")[0], []).append(place)
-        self._bounds: dict[str, list[tuple[Any, Any]]] = {}
+        self._bounds: dict[tuple[str, int], tuple[Any, Any]] = {}
 
     def __repr__(self) -> str:
         return f"<Archived {self.name}>"
@@ -69,11 +69,11 @@ class Archived:
 
     def bounds(self, group: int, column: str) -> tuple[Any, Any]:
         """The least and the greatest value of a column in a group. Looked up once: the footer's own are slow to ask."""
-        if column not in self._bounds:
+        if (found := self._bounds.get((column, group))) is None:
             (place,) = self._places[column]
-            found = [self.footer.row_group(number).column(place).statistics for number in range(self.groups)]
-            self._bounds[column] = [(one.min, one.max) for one in found]
-        return self._bounds[column][group]
+            statistics = self.footer.row_group(group).column(place).statistics
+            found = self._bounds[column, group] = statistics.min, statistics.max
+        return found
 
     def spans(self, group: int, columns: Sequence[str]) -> list[tuple[int, int]]:
         """Where the columns of a group lie in the file."""

@@ -10,8 +10,6 @@ a device was claimed.
 """
 
 import hashlib
-import io
-from collections.abc import Iterator
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -19,7 +17,6 @@ from uuid import UUID
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 from msgspec import Struct
 
@@ -31,6 +28,10 @@ NO_PROJECT = "none"
 """Not what paths call null: pandas cannot read that beside others."""
 ROWS_OF_GROUP = 8_192
 """A page of one device reads one group or two; of each the footer tells least and greatest device and time."""
+
+GROUPS_OF_FILE = 128
+"""A footer grows with the groups, and who wants one of them reads it whole: this one is read in some ms. More rows are
+more files, each of some of the devices, and the list of files tells which."""
 
 _TIME = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
@@ -52,25 +53,6 @@ SCHEMA = pa.schema(
 SORTED_BY = ("device_id", "ts", "seq")
 STORED = ("device_id", "ts", "seq", "shard", "type", "stored_at", "labels", "data")
 """What comes from Postgres as it is; the rest is made of it."""
-
-ROWS = """
-    SELECT project_id, device_id, (extract(epoch FROM ts) * 1000000)::bigint, seq, shard, type,
-           (extract(epoch FROM stored_at) * 1000000)::bigint, labels::text, data::text
-      FROM events WHERE shard = $1 AND stored_at >= $2 AND stored_at < $3
-     ORDER BY project_id, device_id, events.ts, seq
-"""
-"""The rows of a shard's day, to be copied out as CSV: `parsed` makes a table of them."""
-_COPIED = {
-    "project_id": pa.string(),
-    "device_id": pa.string(),
-    "ts": pa.int64(),
-    "seq": pa.int64(),
-    "shard": pa.int16(),
-    "type": pa.string(),
-    "stored_at": pa.int64(),
-    "labels": pa.string(),
-    "data": pa.string(),
-}
 
 
 class _Message(Struct, frozen=True):
@@ -95,62 +77,65 @@ def name_of(project_id: UUID | None, day: date, shard: int, token: str) -> str:
     return f"{folder_of(project_id, day)}shard-{shard:02}-{token}.parquet"
 
 
-def parsed(copied: bytes) -> Iterator[tuple[UUID | None, pa.Table]]:
-    """Whole rows of CSV as tables, each of one project."""
-    table = pyarrow.csv.read_csv(
-        pa.BufferReader(copied),
-        pyarrow.csv.ReadOptions(use_threads=False, block_size=len(copied) + 1, column_names=list(_COPIED)),
-        pyarrow.csv.ParseOptions(newlines_in_values=True),
-        pyarrow.csv.ConvertOptions(
-            column_types=_COPIED, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
-        ),
-    )
-    begin = 0
-    runs = pc.run_end_encode(table["project_id"].combine_chunks())
-    for end, project_id in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True):
-        yield None if project_id is None else UUID(project_id), table.slice(begin, end - begin)
-        begin = end
-
-
 def completed(table: pa.Table) -> pa.Table:
     """The rows with all columns of a file."""
-    data, types = table["data"].to_pylist(), table["type"].to_pylist()
     statuses: list[str | None] = []
-    numbers: list[list[tuple[str, float]] | None] = []
-    texts: list[list[tuple[str, str]] | None] = []
-    for text, kind in zip(data, types, strict=True):
+    numbers, texts = _Maps(pa.float64()), _Maps(pa.string())
+    for text, kind in zip(table["data"].to_pylist(), table["type"].to_pylist(), strict=True):
         if kind != EventType.TELEMETRY:
             statuses.append(None)
-            numbers.append(None)
-            texts.append(None)
+            numbers.end(None)
+            texts.end(None)
             continue
+        begins = len(numbers.keys), len(texts.keys)
         told = _decode(text).telemetry
         statuses.append(told.status)
-        numbers.append(list(_numbers(told.telemetries)))
-        texts.append([(key, value) for key, value in told.telemetries.items() if isinstance(value, str)])
+        for key, value in told.telemetries.items():
+            if isinstance(value, str):
+                texts.add(key, value)
+            elif isinstance(value, (int, float)):
+                try:
+                    numbers.add(key, float(value))
+                except OverflowError:  # an integer that no float holds; `data` has it
+                    continue
+        numbers.end(begins[0])
+        texts.end(begins[1])
     places = zip(table["stored_at"].to_pylist(), table["shard"].to_pylist(), table["seq"].to_pylist(), strict=True)
     made = {
-        "event_id": [ids.event_id(stored_us // 1_000_000, shard, seq) for stored_us, shard, seq in places],
-        "status": statuses,
-        "numbers": numbers,
-        "texts": texts,
+        "event_id": pa.array([ids.event_id(stored_us // 1_000_000, shard, seq) for stored_us, shard, seq in places]),
+        "status": pa.array(statuses, pa.string()),
+        "numbers": numbers.array(),
+        "texts": texts.array(),
     }
     columns = [
-        pa.array(made[field.name], field.type)
-        if field.name in made
-        else table[field.name].cast(field.type).combine_chunks()
+        made[field.name] if field.name in made else table[field.name].cast(field.type).combine_chunks()
         for field in SCHEMA
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    for key, value in values.items():
-        if isinstance(value, (int, float)):
-            try:
-                yield key, float(value)
-            except OverflowError:  # an integer that no float holds; `data` has it
-                continue
+class _Maps:
+    """A column of maps, put together from all of their keys and values: a tenth of what a list of lists costs."""
+
+    def __init__(self, kind: pa.DataType) -> None:
+        self.keys: list[str] = []
+        self._values: list[Any] = []
+        self._begins: list[int | None] = []
+        self._kind = kind
+
+    def add(self, key: str, value: Any) -> None:
+        """An entry of the map that is under way."""
+        self.keys.append(key)
+        self._values.append(value)
+
+    def end(self, began: int | None) -> None:
+        """A map has all its entries, the first of which is this one; None for no map at all."""
+        self._begins.append(began)
+
+    def array(self) -> pa.Array:
+        """The column."""
+        begins = pa.array([*self._begins, len(self.keys)], pa.int32())
+        return pa.MapArray.from_arrays(begins, pa.array(self.keys, pa.string()), pa.array(self._values, self._kind))
 
 
 def as_copied(table: pa.Table) -> pa.Table:
@@ -181,6 +166,16 @@ _PARTS = [f"{name}.key_value.{part}" for name in ("numbers", "texts") for part i
 
 def digest(table: pa.Table) -> bytes:
     """A checksum of what came from Postgres, whatever the table lies in memory like."""
-    text = io.BytesIO()
-    pyarrow.csv.write_csv(table.select(STORED), text)
-    return hashlib.blake2b(text.getbuffer(), digest_size=16).digest()
+    found = hashlib.blake2b(digest_size=16)
+    for name in STORED:
+        column = table[name].combine_chunks()
+        found.update(column.is_valid().cast(pa.uint8()).buffers()[1])
+        if pa.types.is_string(column.type):
+            filled = pc.fill_null(column, "")
+            found.update(pc.binary_length(filled).buffers()[1])
+            _, offsets, text = filled.buffers()
+            ends = memoryview(offsets).cast("i")
+            found.update(memoryview(text)[ends[filled.offset] : ends[filled.offset + len(filled)]])
+        else:
+            found.update(pc.add(column.cast(pa.int64()), 0).buffers()[1])
+    return found.digest()

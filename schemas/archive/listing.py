@@ -28,6 +28,8 @@ class Written(NamedTuple):
     last_seq: int
     device_ids: list[UUID] | None
     """Whose events they are; None of many devices."""
+    first_device: UUID
+    last_device: UUID
 
 
 class DamagedError(Exception):
@@ -74,21 +76,23 @@ async def put_down(connection: Connection, day: date, shard: int, files: Sequenc
         """UPDATE archive_files f
               SET kept = true, rows = w.rows, size = w.size, first_at = w.first_at, last_at = w.last_at,
                   first_seq = w.first_seq, last_seq = w.last_seq,
-                  device_ids = CASE WHEN w.device_ids <> '' THEN w.device_ids::uuid[] END
+                  device_ids = CASE WHEN w.device_ids <> '' THEN w.device_ids::uuid[] END,
+                  first_device = w.first_device, last_device = w.last_device
              FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[],
-                         $8::bigint[], $9::bigint[], $10::text[])
-                     AS w (id, rows, size, first_at, last_at, first_seq, last_seq, device_ids)
+                         $8::bigint[], $9::bigint[], $10::text[], $11::uuid[], $12::uuid[])
+                     AS w (id, rows, size, first_at, last_at, first_seq, last_seq, device_ids, first_device,
+                           last_device)
             WHERE f.id = w.id AND f.day = $1 AND f.shard = $2 AND NOT f.kept RETURNING f.id""",
         day,
         shard,
-        *([list(column) for column in zip(*map(_row, files), strict=True)] or [[]] * 8),
+        *([list(column) for column in zip(*map(_row, files), strict=True)] or [[]] * 10),
     )
     return [row["id"] for row in rows]
 
 
 def _row(file: Written) -> tuple[object, ...]:
     ids = "" if file.device_ids is None else f"{{{','.join(map(str, file.device_ids))}}}"
-    return *file[:-1], ids
+    return *file[:-3], ids, file.first_device, file.last_device
 
 
 async def archived_shards(executor: Executor, day: date) -> set[int]:
@@ -134,6 +138,7 @@ class Moved(NamedTuple):
     shard: int
     first_at: datetime
     last_at: datetime
+    id: int
 
 
 async def moved(
@@ -144,14 +149,20 @@ async def moved(
     project_ids: Sequence[UUID] | None,
     device_ids: Sequence[UUID] | None,
     limit: int,
+    behind: Moved | None = None,
 ) -> list[Moved]:
-    """Files of moved days with events of `[since, until)`, of these projects, maybe of these devices; latest first."""
+    """Files of moved days with events of `[since, until)`, of these projects, maybe of these devices; latest first.
+
+    Those that come `behind` one of them, where that is given.
+    """
     rows = await executor.fetch(
-        """SELECT f.name, f.size, f.shard, f.first_at, f.last_at FROM archive_files f
+        """SELECT f.name, f.size, f.shard, f.first_at, f.last_at, f.id FROM archive_files f
              JOIN moved_days m ON m.day = f.day
             WHERE f.kept AND f.shard = ANY($1::smallint[]) AND f.last_at >= $2 AND f.first_at < $3
               AND ($4::uuid[] IS NULL OR f.project_id = ANY($4))
-              AND ($5::uuid[] IS NULL OR f.device_ids IS NULL OR f.device_ids && $5)
+              AND ($5::uuid[] IS NULL OR f.device_ids && $5 OR (f.device_ids IS NULL AND (f.first_device IS NULL
+                   OR EXISTS (SELECT FROM unnest($5) d (id) WHERE d.id BETWEEN f.first_device AND f.last_device))))
+              AND ($7::timestamptz IS NULL OR (f.last_at, -f.id) < ($7, -$8::bigint))
             ORDER BY f.last_at DESC, f.id LIMIT $6""",
         list(shards),
         since,
@@ -159,22 +170,24 @@ async def moved(
         project_ids,
         device_ids,
         limit,
+        *((None, None) if behind is None else (behind.last_at, behind.id)),
     )
     return [Moved(*row) for row in rows]
 
 
-async def moved_places(executor: Executor, places: Sequence[tuple[int, date, UUID]]) -> list[Any]:
-    """Files of moved days, of these shards, days and projects."""
-    shards, days, project_ids = zip(*places, strict=True) if places else ((), (), ())
+async def moved_places(executor: Executor, places: Collection[tuple[int, date, UUID, UUID]]) -> list[Any]:
+    """Files of moved days, of these shards, days, projects and devices."""
+    shards, days, project_ids, device_ids = zip(*places, strict=True) if places else ((), (), (), ())
     return await executor.fetch(
-        """SELECT f.name, f.size, f.shard, f.day, f.project_id
-             FROM unnest($1::smallint[], $2::date[], $3::uuid[]) AS w (shard, day, project_id)
+        """SELECT DISTINCT f.name, f.size, f.shard, f.day, f.project_id
+             FROM unnest($1::smallint[], $2::date[], $3::uuid[], $4::uuid[]) AS w (shard, day, project_id, device_id)
              JOIN archive_files f ON f.day = w.day AND f.shard = w.shard AND f.project_id = w.project_id
              JOIN moved_days m ON m.day = f.day
-            WHERE f.kept""",
+            WHERE f.kept AND (f.first_device IS NULL OR w.device_id BETWEEN f.first_device AND f.last_device)""",
         list(shards),
         list(days),
         list(project_ids),
+        list(device_ids),
     )
 
 

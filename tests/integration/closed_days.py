@@ -49,9 +49,11 @@ async def fill(
     await pool.execute(_EVENTS, shard, seq, day, device_id, project_id, count)
 
 
-def archiver(pool: Pool, dsn: str, store: BlobStore, metrics: Metrics | None = None, **options: Any) -> Archiver:
+def archiver(
+    pool: Pool, dsn: str, store: BlobStore, metrics: Metrics | None = None, share: float = 1, **options: Any
+) -> Archiver:
     """One, with two hot days."""
-    settings = WorkerSettings(postgres_dsn=dsn, redis_url="", master_key=MASTER_KEY, archive=True, archive_share=1)
+    settings = WorkerSettings(postgres_dsn=dsn, redis_url="", master_key=MASTER_KEY, archive=True, archive_share=share)
     return Archiver(pool, store, metrics or Metrics(CollectorRegistry()), settings, SHARDS, **options)
 
 

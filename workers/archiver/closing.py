@@ -1,7 +1,7 @@
 """Writes one closed day of one shard to the archive: copied out, stored, read back, compared, and only then kept.
 
-    Postgres ──COPY, one snapshot──▶ files here ──▶ announced ──▶ store ══ bytes, rows, sums ══▶ kept
-                                                        └── a crash leaves names, which the next clears away ──┘
+    Postgres ──pieces──▶ sorted ──▶ files here ──▶ announced ──▶ store ══ bytes, rows, sums ══▶ kept
+                                                       └── a crash leaves names, which the next clears away ──┘
 
 Nothing counts before all of it is there and equal, and then all of it at once (see `schemas.archive.listing`). Who lost
 the day to another worker finds its announcements gone, and its files do not count.
@@ -10,7 +10,7 @@ the day to another worker finds its announcements gone, and its files do not cou
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,13 +20,12 @@ from schemas.archive.files import Files
 from schemas.archive.listing import DamagedError, Written
 from schemas.blobs.store import PIECE_BYTES, BlobStore
 from schemas.postgres import Pool
-from workers import partitions
 from workers.archiver import scratch
-from workers.archiver.writing import SUMS, LocalFile, LocalFiles, Sums
+from workers.archiver.reading import Day
+from workers.archiver.sorting import Sorting
+from workers.archiver.sums import Sums
+from workers.archiver.writing import LocalFile, LocalFiles
 from workers.checkpoints import Checkpoint
-
-COPY_S = 3600.0
-"""For one shard's day, which is sorted for it."""
 
 
 class Closing:
@@ -48,9 +47,9 @@ class Closing:
         """
         await self.clear(day, shard)
         with scratch.folder() as folder:
-            local, sums = await self._copied(day, shard, folder)
+            local = await self._copied(day, shard, folder)
             self._checkpoint("archive copied")
-            written = [await self.store(day, shard, file, sums[file.project_id]) for file in local]
+            written = [await self.store(day, shard, file) for file in local]
         self._checkpoint("archive written")
         rows, last_seq = sum(file.rows for file in written), max((file.last_seq for file in written), default=None)
         async with self._pool.acquire() as connection:
@@ -66,35 +65,35 @@ class Closing:
         await listing.forget(self._pool, names)
         return len(names)
 
-    async def _copied(self, day: date, shard: int, folder: Path) -> tuple[list[LocalFile], dict[UUID | None, Sums]]:
-        begin = partitions.begin_of(day)
-        arguments = shard, begin, begin + timedelta(days=1)
-        local = LocalFiles(folder, self._rest)
-        async with (
-            self._pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            counted = await connection.fetch(SUMS, *arguments, timeout=COPY_S)
-            await connection.copy_from_query(
-                layout.ROWS, *arguments, output=local.take, format="csv", encoding="utf8", timeout=COPY_S
-            )
+    async def _copied(self, day: date, shard: int, folder: Path) -> list[LocalFile]:
+        """The day in files on this machine. Raises DamagedError unless they hold what Postgres counts."""
+        rows, local = Day(self._pool, day, shard, self._rest), LocalFiles(folder, self._rest)
+        sorting, sums = Sorting(folder / "rows.arrow", await rows.sample()), dict[UUID | None, Sums]()
+        async for piece in rows.pieces():
+            sorting.take(piece.rows)
+            for project_id, of_piece in piece.sums.items():
+                sums.setdefault(project_id, Sums()).merge(of_piece)
+        for table in sorting.ordered():
+            await local.take(table)
         await local.end()
-        sums = {row["project_id"]: _sums(row) for row in counted}
-        if sums.keys() != {file.project_id for file in local.files}:
-            raise DamagedError(f"{day} of shard {shard}: not the projects that Postgres counts")
-        return local.files, sums
+        found = dict[UUID | None, Sums]()
+        for file in local.files:
+            found.setdefault(file.project_id, Sums()).merge(file.sums)
+        if {one: of.all() for one, of in found.items()} != {one: of.all() for one, of in sums.items()}:
+            raise DamagedError(f"{day} of shard {shard}: {found}, and Postgres counts {sums}")
+        return local.files
 
-    async def store(self, day: date, shard: int, file: LocalFile, sums: Sums) -> Written:
+    async def store(self, day: date, shard: int, file: LocalFile) -> Written:
         """Announce and store a file, and compare what is stored. Raises BlobsAway, DamagedError."""
         name = layout.name_of(file.project_id, day, shard, secrets.token_hex(8))
         announced = await listing.announce(self._pool, day, shard, file.project_id, name)
         outgoing, size = _Outgoing(name, file.path), file.path.stat().st_size
         await self._store.put(outgoing)
         await self._compare_bytes(name, size, outgoing.checksum)
-        await self._compare(name, size, file, sums)
-        return Written(
-            announced, sums.rows, size, file.first_at, file.last_at, sums.first_seq, sums.last_seq, file.device_ids
-        )
+        await self._compare(name, size, file)
+        sums, seqs = file.sums, (file.sums.first_seq, file.sums.last_seq)
+        times, devices = (file.first_at, file.last_at), (file.first_device, file.last_device)
+        return Written(announced, sums.rows, size, *times, *seqs, file.device_ids, *devices)
 
     async def _compare_bytes(self, name: str, size: int, checksum: str) -> None:
         """Raises DamagedError unless the store has the bytes that it was given."""
@@ -107,16 +106,16 @@ class Closing:
         if found.hexdigest() != checksum:
             raise DamagedError(f"{name}: its bytes are not those that were stored")
 
-    async def _compare(self, name: str, size: int, file: LocalFile, sums: Sums) -> None:
-        """Raises DamagedError unless the rows in a file are what Postgres counts, and what came from there."""
+    async def _compare(self, name: str, size: int, file: LocalFile) -> None:
+        """Raises DamagedError unless the rows in a stored file are what came from Postgres."""
         stored, found, digest = await self._files.open(name, size), Sums(), hashlib.blake2b(digest_size=16)
         for group in range(stored.groups):
             table: Any = await self._files.group(stored, group, layout.STORED)
             found.add(table)
             digest.update(layout.digest(table))
             await self._rest()
-        if found.all() != sums.all() or digest.hexdigest() != file.digest:
-            raise DamagedError(f"{name}: {found} {digest.hexdigest()}, not {sums} {file.digest}")
+        if found.all() != file.sums.all() or digest.hexdigest() != file.digest:
+            raise DamagedError(f"{name}: {found} {digest.hexdigest()}, not {file.sums} {file.digest}")
 
 
 class _Outgoing:
@@ -138,10 +137,3 @@ class _Outgoing:
             while piece := file.read(PIECE_BYTES):
                 self._sha.update(piece)
                 yield piece
-
-
-def _sums(row: Any) -> Sums:
-    sums = Sums()
-    for name in Sums.__slots__:
-        setattr(sums, name, int(row[name]))
-    return sums

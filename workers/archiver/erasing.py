@@ -23,7 +23,7 @@ from schemas.postgres import Pool
 from workers import partitions
 from workers.archiver import scratch
 from workers.archiver.closing import Closing
-from workers.archiver.writing import LocalFile, Sums
+from workers.archiver.writing import LocalFile
 
 DELETE_S = 600.0
 
@@ -73,19 +73,18 @@ class Erasing:
 
     async def _rewrite(self, device_id: UUID, day: date, shard: int, file: Any) -> None:
         """A file without the rows of a device; none when it holds no others."""
-        stored, sums = await self._files.open(file["name"], file["size"]), Sums()
+        stored = await self._files.open(file["name"], file["size"])
         with scratch.folder() as folder:
             local = LocalFile(file["project_id"], folder / "file.parquet")
             for group in range(stored.groups):
                 table: Any = await self._files.group(stored, group, layout.STORED)
                 others = table.filter(pc.not_equal(table["device_id"], str(device_id)))
                 if len(others):
-                    sums.add(others)
                     local.write(layout.as_copied(others))
                 await self._rest()
             local.close()
-            erased = file["rows"] - sums.rows
-            if erased:
-                written = await self._closing.store(day, shard, local, sums) if sums.rows else None
+            left = local.sums.rows
+            if erased := file["rows"] - left:
+                written = await self._closing.store(day, shard, local) if left else None
                 async with self._pool.acquire() as connection:
                     await erasures.replace(connection, day, shard, file["id"], written, erased)

@@ -73,7 +73,8 @@ class MovedEvents:
                 key = row["shard"], row["stored_at"].date(), project_id
                 wanted.setdefault(key, {})[row["seq"]] = str(row["device_id"])
         found: list[dict[str, Any]] = []
-        for one in await listing.moved_places(executor, list(wanted)):
+        devices = {(*place, UUID(device_id)) for place, seqs in wanted.items() for device_id in seqs.values()}
+        for one in await listing.moved_places(executor, devices):
             seqs = wanted[one["shard"], one["day"], one["project_id"]]
             file = await self._reader().open(one["name"], one["size"])
             for group in file.groups_with("device_id", sorted(set(seqs.values()))):

@@ -4,7 +4,8 @@
                                                                                       data of these alone ◀──┘
 
 Files are in the order of device and time, so a device's page reads a group or two of each day. Of a project all of a
-day's keys are looked at, whatever the page shows. A page ends early when it has looked at `GROUPS_MAX`.
+day's keys are looked at, whatever the page shows. A page that has looked at `GROUPS_MAX` ends where the next file
+begins to be of earlier events: as a rule, with the day.
 """
 
 import functools
@@ -18,14 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gateway.giving_way import let_others_go_first
-from gateway.refusals import DoesNotFit
-from gateway.stores.events.tiers import FILES_MAX, Position, Wanted
+from gateway.stores.events.tiers import MovedFiles, Position, Wanted
 from schemas.archive.files import Archived, Files
-from schemas.archive.listing import Moved
 from schemas.times import EPOCH
 
 GROUPS_MAX = 500
-TOO_MANY = "History of this time lies in more files than can be read at once: name a device, or a space"
 SHARD_MAX, SEQ_MAX = 2**15 - 1, 2**63 - 1
 _KEYS = ("ts", "seq", "device_id", "type")
 _SHOWN = ("seq", "device_id", "type", "ts", "stored_at", "data")
@@ -57,12 +55,12 @@ class Row(NamedTuple):
 
 
 async def find(
-    files: Files, moved: Sequence[Moved], wanted: Wanted, before: Position | None, down_to: Position | None, count: int
+    files: Files, moved: MovedFiles, wanted: Wanted, before: Position | None, down_to: Position | None, count: int
 ) -> Found:
     """The newest `count` events behind `before` that fit; what lies behind `down_to` need not be among them."""
     best: list[Row] = []
     looked = 0
-    for one in moved:
+    async for one in moved:
         if len(best) == count and _us(one.last_at) < best[-1].ts_us:
             break
         if down_to is not None and one.last_at < down_to[0]:
@@ -82,12 +80,6 @@ async def find(
             found = await _meeting(found, wanted)
             rows = [Row(ts_us, one.shard, seq, device_id, file, group, place) for ts_us, seq, device_id, place in found]
             best = sorted([*best, *rows], key=_place, reverse=True)[:count]
-    else:
-        if len(moved) == FILES_MAX:
-            ends = (moved[-1].last_at, SHARD_MAX, SEQ_MAX)
-            if before is not None and ends >= before:
-                raise DoesNotFit(TOO_MANY)
-            return Found([row for row in best if row.position > ends], ends)
     return Found(best, best[-1].position if len(best) == count else None)
 
 

@@ -10,21 +10,18 @@ import pyarrow.compute as pc
 from gateway.giving_way import let_others_go_first
 from gateway.stores.events import archived
 from gateway.stores.events.buckets import Bucket
-from gateway.stores.events.tiers import Wanted
+from gateway.stores.events.tiers import MovedFiles, Wanted
 from schemas.archive.files import Files
-from schemas.archive.listing import Moved
 from schemas.times import EPOCH
 
 _COLUMNS = ("ts", "seq", "device_id", "type", "numbers")
 _MICROSECOND = timedelta(microseconds=1)
 
 
-async def buckets(
-    files: Files, moved: Sequence[Moved], wanted: Wanted, keys: Sequence[str], points: int
-) -> list[Bucket]:
+async def buckets(files: Files, moved: MovedFiles, wanted: Wanted, keys: Sequence[str], points: int) -> list[Bucket]:
     """The buckets of each file's groups."""
     made: list[Bucket] = []
-    for one in moved:
+    async for one in moved:
         file = await files.open(one.name, one.size)
         for group in archived.groups_of(file, wanted):
             if archived.may_hold(file, group, wanted):

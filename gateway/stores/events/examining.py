@@ -28,9 +28,8 @@ from msgspec import Struct
 
 from gateway.giving_way import let_others_go_first
 from gateway.stores.events.by_index import STORED_SLACK, Filling
-from gateway.stores.events.tiers import Position, Tiers, Wanted
+from gateway.stores.events.tiers import MovedFiles, Position, Tiers, Wanted
 from schemas import placement
-from schemas.archive.listing import Moved
 from schemas.postgres import Connection
 from schemas.postgres_errors import Record
 
@@ -185,7 +184,7 @@ class Examined:
             before = up_to
         return Part(page.rows, up_to)
 
-    async def _moved(self, tiers: Tiers, connection: Connection) -> list[Moved]:
+    async def _moved(self, tiers: Tiers, connection: Connection) -> MovedFiles:
         """The files that may hold events of this page."""
         wanted = self._wanted
         until = wanted.until if self._before is None else min(wanted.until, self._before[0] + _MICROSECOND)
@@ -199,7 +198,7 @@ class Examined:
         )
 
     async def _read_across(
-        self, files: "Files", connection: Connection, page: Filling[T], moved: Sequence[Moved], offset: int
+        self, files: "Files", connection: Connection, page: Filling[T], moved: MovedFiles, offset: int
     ) -> Part[T]:
         """The same, with events in files among those in Postgres: each piece is complete in both down to its end."""
         from gateway.stores.events import archived  # what reads files is loaded where some are read

@@ -31,9 +31,8 @@ log = logging.getLogger(__name__)
 LOCK = "LOCK TABLE moved_days IN ACCESS SHARE MODE"
 NO_READER = "History of this time lies in files, and this gateway lacks what reads them: fleetgate[archive]"
 UNREADABLE = "History of this time cannot be read at the moment"
-FILES_MAX = 4_000
-"""That one page looks through; the next goes on from there."""
-
+FILES_AT_ONCE = 1_000
+"""That are listed by one statement."""
 
 Position = tuple[datetime, int, int]
 """Where an event stands in the order of a list: its time, and shard and sequence to tell equals apart."""
@@ -50,6 +49,33 @@ class Wanted(Struct, kw_only=True):
     status: str | None = None
     meeting: Callable[[list[UUID]], Awaitable[list[UUID]]] | None = None
     """Which of these devices fit."""
+
+
+class MovedFiles:
+    """Files of moved days that may hold what is wanted, those with the latest events first, listed as they are read."""
+
+    def __init__(self, more: Callable[[Moved | None], Awaitable[list[Moved]]], first: list[Moved]) -> None:
+        self._more = more
+        self._found = first
+        self._whole = len(first) < FILES_AT_ONCE
+
+    def __repr__(self) -> str:
+        return f"<MovedFiles {len(self._found)}>"
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    async def __aiter__(self) -> AsyncIterator[Moved]:
+        place = 0
+        while True:
+            if place == len(self._found) and not self._whole:
+                some = await self._more(self._found[-1])
+                self._found += some
+                self._whole = len(some) < FILES_AT_ONCE
+            if place == len(self._found):
+                return
+            yield self._found[place]
+            place += 1
 
 
 class Tiers:
@@ -86,9 +112,13 @@ class Tiers:
         *,
         project_ids: Sequence[UUID] | None = None,
         device_ids: Sequence[UUID] | None = None,
-    ) -> list[Moved]:
-        """The files of moved days that may hold such events, those with the latest ones first; `FILES_MAX` at most."""
-        return await listing.moved(connection, shards, since, until, project_ids, device_ids, FILES_MAX)
+    ) -> MovedFiles:
+        """The files of moved days that may hold such events, to be read while the connection has its snapshot."""
+
+        async def more(behind: Moved | None) -> list[Moved]:
+            return await listing.moved(connection, shards, since, until, project_ids, device_ids, FILES_AT_ONCE, behind)
+
+        return MovedFiles(more, await more(None))
 
     @property
     def files(self) -> "Files":

@@ -15,13 +15,14 @@ from owners import Owner
 from prometheus_client import CollectorRegistry
 
 from schemas import ids
-from schemas.archive import listing
+from schemas.archive import layout, listing
 from schemas.archive.files import Files
 from schemas.archive.listing import DamagedError, Superseded
 from schemas.blobs.folder import FolderStore
 from schemas.blobs.store import BlobsFull, Incoming
 from schemas.metrics import Metrics
 from tests.conftest import SHARDS
+from workers.archiver import reading, sorting
 from workers.archiver.closing import Closing
 
 STEPS = ("archive copied", "archive written", "archive kept")
@@ -83,6 +84,60 @@ async def test_a_closed_day_is_in_files_to_the_letter(
             for row in closed_days.pyarrow.parquet.ParquetFile(tmp_path / "files" / name).read().to_pylist()
         ]
         assert places == sorted(places)
+
+
+async def test_a_large_day_is_read_and_sorted_in_pieces(
+    acme: Owner, dsn: str, store: Disturbed, day: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its size: pieces of some rows, cut into ranges, make the same files, in order; large events, smaller
+    pieces.
+    """
+    monkeypatch.setattr(reading, "PIECE_ROWS", 7)
+    monkeypatch.setattr(reading, "PIECE_BYTES_MAX", 500)
+    monkeypatch.setattr(reading, "SAMPLE", 20)
+    monkeypatch.setattr(sorting, "RANGE_BYTES", 800)
+    monkeypatch.setattr(layout, "ROWS_OF_GROUP", 11)
+    stored = await acme.pool.fetch("SELECT shard, seq, data::text FROM events WHERE stored_at >= $1", day)
+    assert await archiver(acme.pool, dsn, store).tidy() == SHARDS
+    found = rows_of(tmp_path / "files")
+    assert sorted((row["shard"], row["seq"], row["data"]) for row in found) == sorted(map(tuple, stored))
+    for name in files_of(tmp_path / "files"):
+        rows = closed_days.pyarrow.parquet.ParquetFile(tmp_path / "files" / name).read().to_pylist()
+        places = [(row["device_id"], row["ts"], row["seq"]) for row in rows]
+        assert places == sorted(places)
+
+
+async def test_how_far_it_is_behind_is_told(
+    acme: Owner, dsn: str, store: Disturbed, day: datetime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While a day is not in files that could have been there for long, and until it is."""
+    registry, lags = CollectorRegistry(), list[float | None]()
+
+    def look(_: str) -> None:
+        lags.append(registry.get_sample_value("fleetgate_archive_lag_seconds"))
+
+    behind = archiver(acme.pool, dsn, store, Metrics(registry), checkpoint=look)
+    await behind.tidy(day + timedelta(days=3, hours=2))
+    assert all(lag is not None and 26 * 3600 <= lag < 27 * 3600 for lag in lags)
+    assert registry.get_sample_value("fleetgate_archive_lag_seconds") == 0
+    assert "archive_behind" in caplog.text
+
+
+async def test_a_worker_that_is_to_end_does_so_in_the_middle_of_a_day(
+    acme: Owner, dsn: str, store: Disturbed, day: datetime, tmp_path: Path
+) -> None:
+    """However long it rests, and the next one does the day."""
+    registry, stop = CollectorRegistry(), asyncio.Event()
+    resting = archiver(acme.pool, dsn, store, Metrics(registry), share=1e-9)
+    async with asyncio.timeout(30):
+        running = asyncio.create_task(resting.run(stop))
+        while not registry.get_sample_value("fleetgate_archive_lag_seconds"):
+            await asyncio.sleep(0.01)
+        stop.set()
+        await running
+    assert await listing.archived_shards(acme.pool, day.date()) == set()
+    await archiver(acme.pool, dsn, store).tidy()
+    assert len(rows_of(tmp_path / "files")) == 120
 
 
 async def test_days_that_are_hot_stay_where_they_are(acme: Owner, dsn: str, store: Disturbed, day: datetime) -> None:
