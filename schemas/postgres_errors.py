@@ -11,6 +11,7 @@ What a statement raises depends on what happened:
     a lock was not to be had in time                   55P03                    PostgresBusy
     a cached plan was overtaken by a migration         0A000 of that kind       PostgresBusy
     longer than the statement's limit                  57014, TimeoutError      PostgresTimeout
+    one of those, told by a coordinator of its node    XX000 of such words      as above
     a constraint is violated, a value does not fit     23, 22                   asyncpg's own: the store decides
     wrong count or type of arguments, wrong SQL        InterfaceError, 42       asyncpg's own: a bug of ours
     everything else                                                             asyncpg's own: a bug of ours
@@ -27,6 +28,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import wraps
 from typing import Any, Never, TypeAlias, cast
@@ -73,6 +75,22 @@ BY_SQLSTATE: dict[str, type[PostgresAway]] = {
 }
 """By the whole code or by how it begins; the longest that fits counts."""
 
+_INTERNAL_ERROR = "XX000"
+RELAYED: tuple[tuple[re.Pattern[str], type[PostgresAway]], ...] = (
+    (re.compile(r"^canceling statement due to lock timeout|^deadlock detected"), PostgresBusy),
+    (re.compile(r"^canceling statement"), PostgresTimeout),
+    (
+        re.compile(
+            r"^terminating connection|^the database system is |^could not (?:extend|write|read|open|fsync) file"
+            r"|No space left on device|^out of (?:shared )?memory|^sorry, too many clients|^remaining connection slots"
+            r"|^cannot execute .+ in a read-only transaction|^failure on connection marked as essential"
+            r"|^could not connect to any active placements|^could not find an available connection"
+        ),
+        PostgresAway,
+    ),
+)
+"""What a coordinator says of a node while it copies there, without the code that the node gave: by its words."""
+
 BY_CLASS: tuple[tuple[type[Exception], type[PostgresAway]], ...] = (
     (asyncpg.InvalidCachedStatementError, PostgresBusy),
     (asyncpg.OutdatedSchemaCacheError, PostgresBusy),
@@ -96,6 +114,8 @@ def meaning(error: BaseException, *, lost: bool) -> type[PostgresAway] | None:
             return away
     if isinstance(error, asyncpg.PostgresError):
         state: str = getattr(error, "sqlstate", None) or ""
+        if state == _INTERNAL_ERROR:
+            return next((away for words, away in RELAYED if words.search(str(error))), None)
         return next((BY_SQLSTATE[state[:n]] for n in (5, 3, 2) if state[:n] in BY_SQLSTATE), None)
     if lost and isinstance(error, LOST) and not isinstance(error, asyncpg.DataError):
         return PostgresAway

@@ -104,6 +104,19 @@ async def reported_as_io_error(connection: Connection, dsn: str) -> None:
     await connection.fetchval("SELECT pg_read_file('there is no such file')")
 
 
+async def told_by_a_coordinator_that_a_node_ended_a_copy(connection: Connection, dsn: str) -> None:
+    await relayed(connection, "terminating connection due to administrator command")
+
+
+async def told_by_a_coordinator_that_a_node_is_full(connection: Connection, dsn: str) -> None:
+    await relayed(connection, 'could not extend file "base/5/16384": No space left on device')
+
+
+async def relayed(connection: Connection, words: str) -> None:
+    """What a coordinator says while it copies to a node: the node's words, and no code."""
+    await connection.execute(f"DO $$ BEGIN RAISE '{words}' USING ERRCODE = 'internal_error'; END $$")
+
+
 async def a_copy_is_ended(connection: Connection, dsn: str) -> None:
     records = (("x" * 100_000,) for _ in range(1_000))
     await _copy_ended(connection, dsn, connection.copy_records_to_table("texts", records=records))
@@ -149,6 +162,8 @@ async def a_transaction_is_ended(connection: Connection, dsn: str) -> None:
 
 
 AWAY = (
+    told_by_a_coordinator_that_a_node_ended_a_copy,
+    told_by_a_coordinator_that_a_node_is_full,
     read_only,
     ended_by_an_operator,
     ended_before_the_statement,
@@ -208,7 +223,17 @@ async def overtaken_by_a_migration(connection: Connection, dsn: str) -> None:
         await connection.fetch("SELECT * FROM numbers WHERE n = $1", 1)
 
 
-BUSY = (deadlock, serialisation_failure, lock_timeout, overtaken_by_a_migration)
+async def told_by_a_coordinator_that_a_node_was_locked(connection: Connection, dsn: str) -> None:
+    await relayed(connection, "canceling statement due to lock timeout")
+
+
+BUSY = (
+    deadlock,
+    serialisation_failure,
+    lock_timeout,
+    overtaken_by_a_migration,
+    told_by_a_coordinator_that_a_node_was_locked,
+)
 
 
 async def beyond_the_limit_of_the_server(connection: Connection, dsn: str) -> None:
@@ -220,7 +245,15 @@ async def beyond_the_limit_of_the_call(connection: Connection, dsn: str) -> None
     await connection.execute("SELECT pg_sleep(60)", timeout=0.01)
 
 
-TIMEOUT = (beyond_the_limit_of_the_server, beyond_the_limit_of_the_call)
+async def told_by_a_coordinator_that_a_node_took_too_long(connection: Connection, dsn: str) -> None:
+    await relayed(connection, "canceling statement due to statement timeout")
+
+
+TIMEOUT = (
+    beyond_the_limit_of_the_server,
+    beyond_the_limit_of_the_call,
+    told_by_a_coordinator_that_a_node_took_too_long,
+)
 
 
 async def too_few_arguments(connection: Connection, dsn: str) -> None:
@@ -252,6 +285,10 @@ async def a_violated_check(connection: Connection, dsn: str) -> None:
     await connection.execute("INSERT INTO numbers VALUES (1000)")
 
 
+async def an_internal_error(connection: Connection, dsn: str) -> None:
+    await relayed(connection, "cache lookup failed for relation 1")
+
+
 async def a_value_out_of_range(connection: Connection, dsn: str) -> None:
     await connection.execute("INSERT INTO numbers VALUES (3000000000)")
 
@@ -263,6 +300,7 @@ OURS: dict[Callable[[Connection, str], Awaitable[None]], type[Exception]] = {
     a_statement_within_another: asyncpg.InterfaceError,
     a_violated_key: asyncpg.UniqueViolationError,
     a_violated_check: asyncpg.CheckViolationError,
+    an_internal_error: asyncpg.InternalServerError,
     a_value_out_of_range: asyncpg.NumericValueOutOfRangeError,
 }
 
