@@ -5,7 +5,6 @@ import functools
 import resource
 import signal
 import socket
-import sys
 
 import uvicorn
 
@@ -14,13 +13,9 @@ from gateway.background import Background
 from gateway.certificate import Certificate
 from gateway.ingest.handshake import Handshake
 from gateway.ingest.protocol import HotProtocol
+from gateway.listening import BACKLOG
 from schemas.metrics import Metrics
 from schemas.settings import EdgeSettings, SettingsError
-
-BACKLOG = 4096
-PROBE_AFTER_S, PROBES, PROBE_EVERY_S = 60, 4, 15
-"""When the kernel asks whether a silent peer is still there: an open stream may have nothing to say for days."""
-PORT_MAX = 65_535
 
 
 class EdgeServer(uvicorn.Server):
@@ -71,28 +66,6 @@ class EdgeServer(uvicorn.Server):
 
     def _end(self) -> None:
         self.should_exit = True
-
-
-def bind(address: str) -> socket.socket:
-    """A listening socket on host:port. Raises OSError when the port is taken, ValueError when it is not host:port."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > PORT_MAX:
-        # No host would mean every interface: whoever wants that says 0.0.0.0.
-        raise ValueError(f"{address} is not host:port")
-    host = host.strip("[]")
-    # The protocol by name: asyncio turns Nagle's algorithm off only for sockets that say they are TCP.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections that are accepted have what their listener has.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sys.platform == "linux":  # elsewhere the system's own times, two hours as a rule
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
-    listener.bind((host, int(port)))
-    listener.listen(BACKLOG)
-    return listener
 
 
 def run(settings: EdgeSettings, listener: socket.socket) -> int:

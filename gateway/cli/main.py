@@ -1,22 +1,35 @@
 """The console script `fleetgate`."""
 
+import gc
+
+gc.disable()  # until `main` runs: nothing that is imported is garbage, and looking for it is an eighth of the start
+
 import argparse
 import asyncio
+import importlib
 import os
 import sys
 from collections.abc import Iterator
 
-from gateway.cli import doctor, migrate
-from gateway.cli.admin import command as admin
-from gateway.cli.local import up
 from gateway.cli.local.embedded import EmbeddedError
-from gateway.cli.local.up import UpError
-from gateway.cli.simulated import agent, fleet, receiver, vendor
+from gateway.cli.local.supervision import UpError
 from gateway.operations.postgres_server import ServersError
 from schemas.settings import SettingsError
 
 PROCESSES = {"edge": ("gateway", "one edge process"), "worker": ("workers", "one worker process")}
 """Commands that become another program: its module, and what it is."""
+COMMANDS = {
+    "up": "gateway.cli.local.up",
+    **dict.fromkeys(PROCESSES, ""),
+    "migrate": "gateway.cli.migrate",
+    "doctor": "gateway.cli.doctor",
+    "admin": "gateway.cli.admin.command",
+    "agent": "gateway.cli.simulated.agent",
+    "fleet": "gateway.cli.simulated.fleet",
+    "receiver": "gateway.cli.simulated.receiver",
+    "vendor": "gateway.cli.simulated.vendor",
+}
+"""The others' modules. That of the command that is wanted is imported; all only for who asks what there is."""
 CHECK = ["admin", "connectors", "check"]
 """What it does is the importer's."""
 USER_ERRORS = (SettingsError, UpError, EmbeddedError, ServersError, OSError)
@@ -31,11 +44,13 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, "-m", "workers.importer.check", *sys.argv[4:]])  # noqa: S606
     parser = argparse.ArgumentParser(prog="fleetgate", description="A device gateway.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    up.add_parser(commands)
-    for name, (_, text) in PROCESSES.items():
-        commands.add_parser(name, help=text)
-    for command in (migrate, doctor, admin, agent, fleet, receiver, vendor):
-        command.add_parser(commands)
+    for name in COMMANDS.keys() & sys.argv[1:2] or COMMANDS:
+        if name in PROCESSES:
+            commands.add_parser(name, help=PROCESSES[name][1])
+        else:
+            importlib.import_module(COMMANDS[name]).add_parser(commands)
+    gc.enable()
+    gc.freeze()
     arguments = parser.parse_args()
     try:
         code: int = asyncio.run(arguments.run(arguments))

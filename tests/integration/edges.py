@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from gateway.edge import EdgeServer, bind
+from gateway.edge import EdgeServer
+from gateway.listening import bind
 from gateway.services import Services
 from schemas import keys, postgres
 from schemas.metrics import Metrics

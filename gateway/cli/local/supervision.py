@@ -20,6 +20,10 @@ LIVED_S = 10.0
 SERVER_CHECK_S = 0.5
 
 
+class UpError(Exception):
+    """The stack cannot start; the text says why and what to change."""
+
+
 class Pause:
     """How long to wait before the next start."""
 

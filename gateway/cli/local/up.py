@@ -27,11 +27,11 @@ from gateway.cli import servers
 from gateway.cli.arguments import count
 from gateway.cli.local import demo, log_files
 from gateway.cli.local.embedded import EmbeddedPostgres, EmbeddedValkey, Server, free_port
-from gateway.cli.local.supervision import answering, keep, keep_server
+from gateway.cli.local.supervision import UpError, answering, keep, keep_server
 from gateway.cli.migrate import migrate
 from gateway.cli.secret_file import write_secret
 from gateway.cli.stopping import stop_event, stopped
-from gateway.edge import bind
+from gateway.listening import bind
 from schemas import event_log, postgres
 from schemas.command_settings import MigrateSettings, UpSettings
 from schemas.environment import load
@@ -47,10 +47,6 @@ WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 DEMO_SETTINGS = {f"{PREFIX}EGRESS_HTTP": "true", f"{PREFIX}EGRESS_ALLOW": "127.0.0.0/8", f"{PREFIX}DOCS_PUBLIC": "true"}
 """The demo's connectors talk to this machine; real ones may not."""
 _COMMAND = [sys.executable, "-m", "gateway.cli.main"]
-
-
-class UpError(Exception):
-    """The stack cannot start; the text says why and what to change."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
