@@ -21,6 +21,7 @@ from gateway.stores.commands import definitions
 from gateway.stores.tenants import organizations, projects, spaces
 from schemas import ids, postgres
 from tests.conftest import MASTER_KEY, SHARDS
+from tests.faults.forks import Fork
 
 RECOVERY_S = 40.0
 LOG_CHARS = 5_000
@@ -30,7 +31,7 @@ WITHOUT_IMPORTER = "flusher,dispatcher,upkeep"
 class Process:
     """One edge or worker; its log is kept for a test that fails."""
 
-    def __init__(self, child: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, child: asyncio.subprocess.Process | Fork, log: Path) -> None:
         self.child = child
         self.log = log
 
@@ -150,13 +151,17 @@ class Stack:
             "FLEETGATE_MASTER_KEY": MASTER_KEY,
             **settings,
         }
-        run = f"{prelude}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
-        program = ["-c", run] if prelude else ["-m", module]
-        with log.open("wb") as output:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable, *program, *words, env=environment, stdout=output, stderr=output
-            )
-        process = Process(child, log)
+        if prelude:
+            run = f"{prelude}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+            with log.open("wb") as output:
+                process = Process(
+                    await asyncio.create_subprocess_exec(
+                        sys.executable, "-c", run, *words, env=environment, stdout=output, stderr=output
+                    ),
+                    log,
+                )
+        else:
+            process = Process(Fork(module, words, environment, log), log)
         self._processes.append(process)
         return process
 
