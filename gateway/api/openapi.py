@@ -62,7 +62,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
         for kind in (endpoint.answer, endpoint.described_body, endpoint.query):
             wanted += [leaf for leaf in _leaves(kind) if leaf not in (None, bytes, Streamed)]
     schemas, components = msgspec.json.schema_components(wanted, ref_template=REFERENCE)
-    by_type = list(zip(wanted, schemas, strict=True))
+    by_type = {id(known): schema for known, schema in zip(wanted, schemas, strict=True)}
 
     def schema_of(kind: Any) -> dict[str, Any]:
         """As msgspec's, and for unions of structs, which only answers have and msgspec refuses."""
@@ -73,7 +73,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
             return {"type": "array", "items": schema_of(inside[0])}
         if origin is dict:
             return {"type": "object", "additionalProperties": schema_of(inside[1])}
-        return next(schema for known, schema in by_type if known is kind)
+        return by_type[id(kind)]
 
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:

@@ -44,10 +44,12 @@ class RunningEdge:
 
 async def open_shards(client: Redis) -> None:
     """What the owner of a shard does before edges may take telemetry: mark replies complete, create the stream."""
+    together = client.pipeline(transaction=False)
     for shard in range(SHARDS):
-        await client.hset(keys.reply(shard), "!", "1")
-        await client.xadd(keys.ingest(shard), {"b": b""}, id="0-1")
-        await client.xtrim(keys.ingest(shard), maxlen=0, approximate=False)
+        together.hset(keys.reply(shard), "!", "1")
+        together.xadd(keys.ingest(shard), {"b": b""}, id="0-1")
+        together.xtrim(keys.ingest(shard), maxlen=0, approximate=False)
+    await together.execute()
 
 
 @contextlib.asynccontextmanager
