@@ -6,12 +6,12 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from gateway.api.callers.api_keys import ORGANIZATION_KEY, PARTNER_KEY
+from gateway.api.callers.api_keys import BOTH
 from gateway.api.endpoint import endpoint
-from gateway.api.scopes import OrganizationScope, VendorScope
+from gateway.api.scopes import WholeScope
 from gateway.permissions import Permission
 from gateway.services import Services
-from gateway.stores.change import Change, change
+from gateway.stores.change import change
 from gateway.stores.devices import locking, rotation
 from gateway.stores.devices.audit import Actor
 
@@ -38,42 +38,21 @@ class NewAccessKey(Struct):
     previous_key_until: datetime | None
 
 
-@endpoint(
-    "POST",
-    "/core/v1/organization/devices/{device_id}/rotate_key",
-    caller=ORGANIZATION_KEY,
-    permission=Permission.ADMINISTER,
-    errors=ERRORS,
-)
-async def rotate_key(
-    services: Services, organization: OrganizationScope, device_id: UUID, body: Rotation
-) -> NewAccessKey:
-    """Give a device a new key. The one before is good until the device uses the new one, or the time is over."""
+@endpoint("POST", "/devices/{device_id}/rotate_key", doors=BOTH, permission=Permission.ADMINISTER, errors=ERRORS)
+async def rotate_key(services: Services, side: WholeScope, device_id: UUID, body: Rotation) -> NewAccessKey:
+    """Give a device a new key. The one before is good until the device uses the new one, or the time is over.
+
+    A vendor may do so as the owner could, or while a device has none.
+    """
+    actor = Actor("vendor" if side.as_vendor else "owner", side.principal.id)
     async with change(services) as changed:
-        await locking.lock(changed.connection, organization.id, device_id)
-        return await _rotated(services, changed, device_id, body, Actor("owner", organization.principal.id))
-
-
-@endpoint(
-    "POST",
-    "/core/v1/partner/devices/{device_id}/rotate_key",
-    caller=PARTNER_KEY,
-    permission=Permission.ADMINISTER,
-    errors=ERRORS,
-)
-async def rotate_key_as_vendor(
-    services: Services, partner: VendorScope, device_id: UUID, body: Rotation
-) -> NewAccessKey:
-    """Give a device of the partner's models a new key, as its owner could, or while it has none."""
-    async with change(services) as changed:
-        await locking.check_of_vendor(changed.connection, partner.id, device_id)
-        return await _rotated(services, changed, device_id, body, Actor("vendor", partner.principal.id))
-
-
-async def _rotated(services: Services, changed: Change, device_id: UUID, body: Rotation, actor: Actor) -> NewAccessKey:
-    rotated = await rotation.rotate(changed, device_id, timedelta(seconds=body.overlap_s), actor)
+        if side.as_vendor:
+            await locking.check_of_vendor(changed.connection, side.id, device_id)
+        else:
+            await locking.lock(changed.connection, side.id, device_id)
+        rotated = await rotation.rotate(changed, device_id, timedelta(seconds=body.overlap_s), actor)
     key = services.access_key(device_id, rotated.version)
     return NewAccessKey(device_id, key, rotated.version, rotated.previous_until)
 
 
-ENDPOINTS = (rotate_key, rotate_key_as_vendor)
+ENDPOINTS = (rotate_key,)

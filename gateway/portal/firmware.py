@@ -24,12 +24,11 @@ ONE = f"{PATH}/{{file_id}}"
 @page("GET", PATH, doors=BOTH, permission=Permission.READ)
 async def list_files(services: Services, side: SideScope, query: FilesQuery, form: Form) -> View:
     """The files."""
-    known = {} if side.project_ids else await models_of(services, side.organization)
     values = {
         "form": form,
         "asked": query,
         "files": await files.list_files(services, side.organization, query),
-        "models": list(known.items()),
+        "models": list((await models_of(services, side)).items()),
     }
     return View("firmware.html", values | shown(side, "organization"))
 

@@ -93,6 +93,7 @@ async def list_rules(services: Services, side: SideScope, query: PageQuery) -> V
     """The rules."""
     values = {
         "rules": await incident_rules.list_rules(services, side, query),
+        "models": await models_of(services, side),
         "comparisons": dict(COMPARISONS),
         "priorities": PRIORITIES,
     }
@@ -208,10 +209,8 @@ async def _targets(services: Services, side: SideScope) -> list[tuple[str, str]]
             for project in await projects.listed(services.postgres, side.id)
             if side.project_ids is None or project.id in side.project_ids
         ]
-    if side.project_ids is None:
-        offered = await models_of(services, side.organization)
-        targets += [(f"model {model_id}", f"Model {name}") for model_id, name in offered.items()]
-    return targets
+    offered = await models_of(services, side)
+    return [*targets, *((f"model {model_id}", f"Model {name}") for model_id, name in offered.items())]
 
 
 def _stretches(trial: RuleTrial, until: datetime) -> list[Stretch]:

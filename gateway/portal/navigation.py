@@ -64,9 +64,9 @@ GROUPS = (
             Destination("Their rollouts", "/partner/rollouts", "vendor", "READ"),
             Destination("Licences", "/licenses", "vendor", "READ"),
             Destination("Registered devices", "/registered", "vendor", "READ"),
-            Destination("Rules of models", "/partner/rules", "vendor", "READ"),
             Destination("Incidents of models", "/partner/incidents", "vendor", "READ"),
             Destination("Owners' tickets", "/partner/tickets", "vendor", "READ"),
+            Destination("Rules of models", "/partner/rules", "vendor", "READ"),
         ),
     ),
     Group(

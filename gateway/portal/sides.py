@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from gateway.api.callers.api_keys import OWNER, VENDOR
-from gateway.api.scopes import SideScope, WholeScope
+from gateway.api.scopes import SideScope
 from gateway.services import Services
 from gateway.stores import models
 
@@ -20,7 +20,9 @@ def shown(side: SideScope, as_owner: Literal["fleet", "organization"]) -> dict[s
     return {"vendor": side.as_vendor, "base": base(side), "reach": "vendor" if side.as_vendor else as_owner}
 
 
-async def models_of(services: Services, side: WholeScope) -> dict[str, str]:
-    """The models that the organization makes, by id, as one chooses among them."""
+async def models_of(services: Services, side: SideScope) -> dict[str, str]:
+    """The models that the organization makes, by id, as one chooses among them; none for who sees only projects."""
+    if side.project_ids is not None:
+        return {}
     found = await models.listed(services.postgres, side.id, limit=MODELS_OFFERED)
     return {str(model.id): f"{model.vendor} {model.name}" for model in found}

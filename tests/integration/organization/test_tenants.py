@@ -52,7 +52,6 @@ def bodies(tenant: Owner, given: dict[str, str]) -> dict[str, Any]:
     return {
         "change_device": {"name": "stolen", "details": {}},
         "rotate_key": {"overlap_s": 0},
-        "rotate_key_as_vendor": {"overlap_s": 0},
         "replace_device": {"sn": "stolen", "mac": "02:00:00:00:0f:0f"},
         "create_organization": {"name": "mine"},
         "move_device": {"space_id": str(tenant.space_id)},
