@@ -22,7 +22,7 @@ from gateway.permissions import Permission
 from gateway.services import Services
 from gateway.stores.devices import fleet
 from gateway.stores.events import log as event_log
-from gateway.stores.tenants import projects, spaces
+from gateway.stores.tenants import projects, space_tree
 from schemas import keys, logs
 from schemas.device_status import EffectiveStatus
 from schemas.redis import RedisAway
@@ -147,7 +147,7 @@ async def _counted(services: Services, organization_id: UUID) -> Kept | None:
         by_project: dict[str, dict[EffectiveStatus, int]] = {}
         for (project_id, status), number in by_status.items():
             by_project.setdefault(str(project_id), {})[status] = number
-        below = await spaces.summed(services.postgres, organization_id, by_space)
+        below = await space_tree.summed(services.postgres, organization_id, by_space)
         kept = Kept(services.clock(), time.monotonic() - began, by_project)
         await _keep(services, organization_id, kept, below)
     finally:

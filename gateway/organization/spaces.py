@@ -29,7 +29,7 @@ from gateway.permissions import Permission
 from gateway.refusals import DoesNotFit, NotFound
 from gateway.services import Services
 from gateway.stores.change import change
-from gateway.stores.tenants import projects, spaces
+from gateway.stores.tenants import projects, space_tree, spaces
 from gateway.stores.tenants.spaces import DEPTH_MAX, PATH_BYTES_MAX, Space
 from schemas.postgres import Connection
 from schemas.sentences import matching
@@ -195,10 +195,10 @@ async def spaces_around(
     services: Services, organization_id: UUID, space_id: UUID | None, project_ids: Collection[UUID] | None
 ) -> SpaceTree:
     """The tree around a space, in these projects or in all. Raises NotFound."""
-    above = [] if space_id is None else await spaces.path(services.postgres, organization_id, space_id)
+    above = [] if space_id is None else await space_tree.path(services.postgres, organization_id, space_id)
     if project_ids is not None and any(one.project_id not in project_ids for one in above):
         raise NotFound(spaces.UNKNOWN)
-    below = await spaces.children(services.postgres, organization_id, space_id, project_ids, CHILDREN_MAX + 1)
+    below = await space_tree.children(services.postgres, organization_id, space_id, project_ids, CHILDREN_MAX + 1)
     counted = await devices_below(services, organization_id, [one.id for one in (*above, *below)])
 
     def nodes(found: Sequence[Space]) -> list[SpaceNode]:
@@ -227,7 +227,7 @@ async def list_spaces(services: Services, organization: OrganizationScope, query
             services.postgres.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            part = await spaces.page(
+            part = await space_tree.page(
                 connection,
                 owner,
                 query.project_id,

@@ -18,7 +18,7 @@ from gateway.app import ENDPOINTS
 from gateway.organization import devices, incidents
 from gateway.stores.devices import fleet, fleet_filters, project_view
 from gateway.stores.events import examining
-from gateway.stores.tenants import spaces
+from gateway.stores.tenants import space_tree
 from schemas.events import EventType
 from schemas.postgres_errors import TranslatingConnection
 from schemas.redis import Redis
@@ -52,7 +52,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(TranslatingConnection, "_process_log_message", take)
     monkeypatch.setattr(examining, "EXAMINED_MAX", EXAMINED)
     monkeypatch.setattr(project_view, "EXAMINED_MAX", EXAMINED)
-    monkeypatch.setattr(spaces, "EXAMINED_MAX", EXAMINED)
+    monkeypatch.setattr(space_tree, "EXAMINED_MAX", EXAMINED)
     monkeypatch.setattr(fleet, "WALKED_MAX", EXAMINED)
     monkeypatch.setattr(fleet_filters, "FEW", EXAMINED)
     return found

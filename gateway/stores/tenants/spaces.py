@@ -1,13 +1,13 @@
-"""Spaces: the tree of places in a project.
+"""Spaces: the tree of places in a project, and how it changes; `space_tree` reads it.
 
 `full_path` holds the names from the root down, so that a list needs no recursion; it is rewritten with the subtree
 when a space is renamed or moved. Whoever changes a project's tree holds the lock of that project, so paths agree with
 parents at every moment and two callers that look for the same missing path make it once.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -29,13 +29,11 @@ PATH_BYTES_MAX = bounds.SPACE_PATH_BYTES_MAX
 PATH_TOO_LONG = f"Full path would be longer than {PATH_BYTES_MAX} bytes"
 DEPTH_MAX = bounds.SPACE_DEPTH_MAX
 
-EXAMINED_MAX = 10_000
-"""Spaces that a page of a list looks at."""
-
 TemperatureUnits = Literal["celsius", "fahrenheit"]
 
-_SPACE = """s.id, s.project_id, s.parent_id, s.name, s.full_path, s.latitude, s.longitude, s.location_name, s.time_zone,
-            s.temperature_units, s.maintenance, s.config, s.created_at"""
+COLUMNS = """s.id, s.project_id, s.parent_id, s.name, s.full_path, s.latitude, s.longitude, s.location_name,
+             s.time_zone, s.temperature_units, s.maintenance, s.config, s.created_at"""
+"""What a `Space` is read from, of the table as `s`."""
 
 
 class Space(Struct):
@@ -56,17 +54,10 @@ class Space(Struct):
     created_at: datetime
 
 
-class Part(NamedTuple):
-    """Spaces of a list; where `up_to` is given, it was looked at up to that project and path, and may go on there."""
-
-    spaces: list[Space]
-    up_to: tuple[UUID, str] | None
-
-
 async def read(connection: Executor, organization_id: UUID, space_id: UUID) -> Space:
     """Raises NotFound for an unknown space and for another organization's alike."""
     row = await connection.fetchrow(
-        f"SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id"
+        f"SELECT {COLUMNS} FROM spaces s JOIN projects p ON p.id = s.project_id"
         " WHERE s.id = $1 AND p.organization_id = $2",
         space_id,
         organization_id,
@@ -74,110 +65,6 @@ async def read(connection: Executor, organization_id: UUID, space_id: UUID) -> S
     if row is None:
         raise NotFound(UNKNOWN)
     return Space(**row)
-
-
-async def page(
-    connection: Executor,
-    organization_id: UUID,
-    project_id: UUID | None,
-    *,
-    space_id: UUID | None,
-    name: str | None,
-    path_part: str | None,
-    parent_id: UUID | None,
-    created: tuple[datetime | None, datetime | None],
-    after: tuple[str, str] | None,
-    offset: int,
-    limit: int,
-) -> Part:
-    """The organization's spaces, of one project or of all, by project and full path, from behind `after` on.
-
-    A page looks at `EXAMINED_MAX` of them at most, however few have that name or that part in their path, or were made
-    from the first moment of `created` up to, not including, the second. In one snapshot, which the connection has.
-    """
-    arguments: list[Any] = [
-        organization_id,
-        project_id,
-        space_id,
-        None if after is None else UUID(after[0]),
-        None if after is None else after[1],
-        EXAMINED_MAX,
-        *(() if parent_id is None else (parent_id,)),
-    ]
-    # Left out where no parent is given: its index serves only where it is a condition.
-    looked_at = _LOOKED_AT.format(and_below="" if parent_id is None else "AND s.parent_id = $7")
-    name_at, path_at, since_at, until_at, offset_at, limit_at = (f"${len(arguments) + n}" for n in range(1, 7))
-    rows = await connection.fetch(
-        f"""SELECT {_SPACE} FROM ({looked_at} LIMIT $6) s
-             WHERE ({name_at}::text IS NULL OR s.name = {name_at})
-               AND ({path_at}::text IS NULL OR strpos(lower(s.full_path), lower({path_at})) > 0)
-               AND ({since_at}::timestamptz IS NULL OR s.created_at >= {since_at})
-               AND ({until_at}::timestamptz IS NULL OR s.created_at < {until_at})
-             ORDER BY s.project_id, s.full_path OFFSET {offset_at} LIMIT {limit_at}""",
-        *arguments,
-        name,
-        path_part,
-        *created,
-        offset,
-        limit,
-    )
-    last = None
-    if len(rows) < limit:
-        last = await connection.fetchrow(f"{looked_at} OFFSET $6::bigint - 1 LIMIT 1", *arguments)
-    return Part([Space(**row) for row in rows], None if last is None else (last["project_id"], last["full_path"]))
-
-
-_LOOKED_AT = """
-    SELECT s.* FROM spaces s JOIN projects p ON p.id = s.project_id
-     WHERE p.organization_id = $1 AND ($2::uuid IS NULL OR s.project_id = $2) AND ($3::uuid IS NULL OR s.id = $3)
-       AND ($4::uuid IS NULL OR (s.project_id, s.full_path) > ($4, $5::text)) {and_below}
-     ORDER BY s.project_id, s.full_path
-"""
-
-
-async def children(
-    connection: Executor,
-    organization_id: UUID,
-    parent_id: UUID | None,
-    project_ids: Collection[UUID] | None,
-    limit: int,
-) -> list[Space]:
-    """The spaces right below one, or at the roots of these projects, or of all, by name."""
-    rows = await connection.fetch(
-        f"""SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id
-             WHERE p.organization_id = $1 AND s.parent_id IS NOT DISTINCT FROM $2
-               AND ($3::uuid[] IS NULL OR s.project_id = ANY($3)) ORDER BY s.name, s.id LIMIT $4""",
-        organization_id,
-        parent_id,
-        None if project_ids is None else list(project_ids),
-        limit,
-    )
-    return [Space(**row) for row in rows]
-
-
-async def path(connection: Executor, organization_id: UUID, space_id: UUID) -> list[Space]:
-    """A space and those above it, from the root down. Raises NotFound."""
-    found = [await read(connection, organization_id, space_id)]
-    while found[0].parent_id is not None:
-        found.insert(0, await read(connection, organization_id, found[0].parent_id))
-    return found
-
-
-async def summed(connection: Executor, organization_id: UUID, numbers: Mapping[UUID, int]) -> dict[UUID, int]:
-    """Numbers of spaces, each with those of all spaces below it."""
-    rows = await connection.fetch(
-        """SELECT s.id, s.parent_id FROM spaces s JOIN projects p ON p.id = s.project_id
-            WHERE p.organization_id = $1""",
-        organization_id,
-    )
-    parents: dict[UUID, UUID | None] = {row["id"]: row["parent_id"] for row in rows}
-    found: dict[UUID, int] = dict.fromkeys(parents, 0)
-    for space_id, number in numbers.items():
-        above: UUID | None = space_id
-        while above is not None:
-            found[above] = found.get(above, 0) + number
-            above = parents.get(above)
-    return found
 
 
 async def create(
@@ -203,7 +90,7 @@ async def create(
             row = await connection.fetchrow(
                 f"""INSERT INTO spaces AS s (id, project_id, parent_id, name, full_path, latitude, longitude,
                                              location_name, time_zone, temperature_units, maintenance, config)
-                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {_SPACE}""",
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {COLUMNS}""",
                 ids.new_id(),
                 project_id,
                 parent_id,
@@ -366,7 +253,7 @@ async def release_deleted_devices(
 
 async def _at(connection: Connection, organization_id: UUID, project_id: UUID, path: str) -> Space | None:
     row = await connection.fetchrow(
-        f"""SELECT {_SPACE} FROM spaces s JOIN projects p ON p.id = s.project_id
+        f"""SELECT {COLUMNS} FROM spaces s JOIN projects p ON p.id = s.project_id
              WHERE s.project_id = $1 AND s.full_path = $2 AND p.organization_id = $3""",
         project_id,
         path,

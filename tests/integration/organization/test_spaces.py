@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from owners import Owner
 
-from gateway.stores.tenants import spaces
+from gateway.stores.tenants import space_tree
 from gateway.stores.tenants.spaces import DEPTH_MAX, PARENT_UNKNOWN, PATH_TAKEN, PATH_TOO_LONG
 from schemas import ids, keys
 
@@ -290,7 +290,7 @@ async def test_a_search_looks_at_so_many_spaces_a_page_and_leads_on(
     acme: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page may hold few of them, or none, and not be the last; all pages together are what fits."""
-    monkeypatch.setattr(spaces, "EXAMINED_MAX", 3)
+    monkeypatch.setattr(space_tree, "EXAMINED_MAX", 3)
     for n in range(14):
         await space(acme, f"Lab {n:02}" if n in (5, 6, 7, 13) else f"Room {n:02}")
     found: list[str] = []
