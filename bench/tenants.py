@@ -159,6 +159,7 @@ async def _fill(pool: Pool, tenant: Tenant, events: int) -> None:
         )
         await connection.copy_records_to_table("events", columns=_EVENTS, records=records, timeout=600)
     await pool.execute("VACUUM ANALYZE events", timeout=600)
+    await pool.execute("CHECKPOINT", timeout=600)  # what was made is not to be written while others are measured
 
 
 class _Callers:

@@ -54,7 +54,8 @@ class Filling(Generic[T]):
         return 0 if self._characters > PAGE_BYTES_MAX and len(self.rows) > 1 else self._limit - len(self.rows)
 
     async def read(self, connection: Connection, statement: str, arguments: Sequence[Any]) -> None:
-        """Take the rows of a statement, inside a transaction. Others go first between two fetches."""
+        """Take the rows of a statement, inside a transaction. Others go first before each fetch."""
+        await let_others_go_first()
         await fetch_some(connection, statement, *arguments, first=self._next, take=self._take)
 
     async def take(self, fetched: list[Record]) -> None:
