@@ -278,13 +278,10 @@ async def move(connection: Connection, day: date, partition: str) -> list[int] |
         row["shard"]: row["last_seq"]
         for row in await connection.fetch("SELECT shard, last_seq FROM archived_days WHERE day = $1", day)
     }
+    # One by one: by index in one Postgres, and where the log is distributed each at its node.
     last = {
-        row["shard"]: row["seq"]
-        for row in await connection.fetch(
-            f"""SELECT s.shard, (SELECT max(seq) FROM "{partition}" e WHERE e.shard = s.shard) AS seq
-                  FROM unnest($1::smallint[]) AS s (shard)""",
-            list(archived),
-        )
+        shard: await connection.fetchval(f'SELECT max(seq) FROM "{partition}" WHERE shard = $1', shard)
+        for shard in archived
     }
     late = sorted(shard for shard, seq in last.items() if seq != archived[shard])
     if not late:

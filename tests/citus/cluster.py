@@ -1,9 +1,12 @@
 """Databases of their own on a cluster that is there, and nodes of them that are away."""
 
 import asyncio
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import psutil
+import pytest
 
 from schemas import distribution, postgres
 from schemas.postgres import Connection
@@ -46,6 +49,24 @@ class Cluster:
                 await connection.execute(statement)
         finally:
             await connection.close()
+
+    async def value(self, node: str, sql: str, database: str) -> Any:
+        """What a statement finds on one server."""
+        connection = await asyncpg.connect(self.dsn(database, node))
+        try:
+            return await connection.fetchval(sql)
+        finally:
+            await connection.close()
+
+    async def freeze(self, node: str) -> list[psutil.Process]:
+        """Let all processes of a node stand still, if it runs on this machine; returns them, to be resumed."""
+        pid = await self.value(node, "SELECT pg_backend_pid()", "postgres") if "127.0.0.1" in node else 0
+        parent = psutil.Process(pid).parent() if psutil.pid_exists(pid) else None
+        if parent is None:
+            pytest.skip("the nodes of the cluster run on another machine")
+        for process in (frozen := [parent, *parent.children(recursive=True)]):
+            process.suspend()
+        return frozen
 
     async def make(self, name: str, *, known: bool = True) -> str:
         """A database with the extension on all servers, whose coordinator knows the nodes; its DSN."""

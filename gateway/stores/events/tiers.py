@@ -96,7 +96,9 @@ class Tiers:
             self.postgres.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            await connection.execute(f"{LOCK}; {settings}")
+            await connection.execute(LOCK)
+            if settings:  # by themselves: where the log is distributed its nodes are told the same words
+                await connection.execute(settings)
             try:
                 yield connection
             except (NoBlobError, DamagedError) as error:
