@@ -9,18 +9,24 @@ Where shards lie is read once, when a process starts. Shards that are moved late
 only those that go together are no longer those of one node until the process is started anew.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import asyncpg
 
-from schemas.postgres import Executor, PostgresAway
+from schemas.postgres import Executor, PostgresAway, PostgresTimeout
 
 T = TypeVar("T")
 
 AWAY_S = 2.0
 """How long a node that was away is left alone; then one reader tries, and the others wait for what it finds."""
+NODE_S = 5.0
+"""How long one that does not answer is waited for, as the coordinator waits for a connection to it."""
+STILL_S = 30.0
+"""How long one is left alone that did not answer in a second: who tries it holds up what others have."""
 
 _IS_DISTRIBUTED = """
     SELECT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'shards'::regclass AND partmethod = 'h')
@@ -84,14 +90,21 @@ class Placement:
         return [shard for shard, node in self._by_shard.items() if self._away_until.get(node, now) > now]
 
     async def read(
-        self, shards: Collection[int], read: Callable[[list[int]], Awaitable[T]], *, alone: bool = False
+        self,
+        shards: Collection[int],
+        read: Callable[[list[int]], Awaitable[T]],
+        *,
+        alone: bool = False,
+        pooled: bool = False,
     ) -> Read[T]:
         """Call `read` once for each node's share of these shards; nodes that are away are left out.
 
         With `alone` it is called once for each shard where the data plane is distributed: a LIMIT inside of LATERAL is
         for one shard, or for one Postgres.
 
-        Raises PostgresAway when it was tried in vain and nothing else was read: the coordinator may be away.
+        Raises PostgresAway when it was tried in vain and nothing else was read: the coordinator may be away; and
+        PostgresTimeout when a node did not answer, since the connection that waits for it is good for nothing else,
+        unless each read is `pooled`, with a connection of its own. Who tries again finds that node left alone.
         """
         if not self._several and not (alone and self.distributed):
             return Read([await read(list(shards))], set(shards))
@@ -101,10 +114,18 @@ class Placement:
             node = self.of(group[0])
             if self._is_left_alone(node):
                 continue
+            began = self._clock()
             try:
-                found.results.append(await read(group))
+                async with asyncio.timeout(NODE_S if self._several else None):
+                    found.results.append(await read(group))
+            except TimeoutError as error:
+                self._away_until[node] = self._clock() + STILL_S
+                away = PostgresTimeout(f"the node {node} does not answer")
+                if not pooled:
+                    raise away from error
             except PostgresAway as error:
-                self._away_until[node] = self._clock() + AWAY_S
+                now = self._clock()
+                self._away_until[node] = now + (AWAY_S if now - began < 1 else STILL_S)
                 away = error
             else:
                 found.shards.update(group)
@@ -121,7 +142,7 @@ class Placement:
         now = self._clock()
         if now < until:
             return True
-        self._away_until[node] = now + AWAY_S
+        self._away_until[node] = now + NODE_S
         return False
 
 
@@ -138,20 +159,32 @@ async def find(executor: Executor) -> Placement:
     return Placement({row["shard"]: row["node"] for row in await executor.fetch(_PLACES)})
 
 
+_with_some_away: "WeakKeyDictionary[asyncpg.Pool[asyncpg.Record], Placement]" = WeakKeyDictionary()
+"""What is known of the nodes behind a pool that were away a moment ago."""
+
+
 async def read_reachable(
     executor: Executor, shards: Collection[int], read: Callable[[list[int]], Awaitable[T]]
 ) -> Read[T]:
     """What `read` finds of these shards, but of those whose node is away.
 
-    For those who read now and then: where the shards lie is asked only when something is away. Inside a transaction
-    that raises PostgresAway, since the first error ends it.
+    For those who read now and then: where the shards lie is asked only when something is away, and remembered with the
+    pool as long as it is. Inside a transaction that raises PostgresAway, since the first error ends it.
     """
-    try:
-        return Read([await read(list(shards))], set(shards))
-    except PostgresAway:
-        if not isinstance(executor, asyncpg.Pool) and executor.is_in_transaction():
-            raise
-        nodes = await find(executor)
-        if len(nodes.names()) < 2:
-            raise
-    return await nodes.read(shards, read)
+    pool = executor if isinstance(executor, asyncpg.Pool) else None
+    nodes = _with_some_away.get(pool) if pool is not None else None
+    if nodes is None:
+        try:
+            return Read([await read(list(shards))], set(shards))
+        except PostgresAway:
+            if not isinstance(executor, asyncpg.Pool) and executor.is_in_transaction():
+                raise
+            nodes = await find(executor)
+            if len(nodes.names()) < 2:
+                raise
+    found = await nodes.read(shards, read, pooled=pool is not None)
+    if pool is not None and nodes.away():
+        _with_some_away[pool] = nodes
+    elif pool is not None:
+        _with_some_away.pop(pool, None)
+    return found

@@ -60,8 +60,12 @@ class Cluster:
 
     async def freeze(self, node: str) -> list[psutil.Process]:
         """Let all processes of a node stand still, if it runs on this machine; returns them, to be resumed."""
-        pid = await self.value(node, "SELECT pg_backend_pid()", "postgres") if "127.0.0.1" in node else 0
-        parent = psutil.Process(pid).parent() if psutil.pid_exists(pid) else None
+        connection = await asyncpg.connect(self.dsn("postgres", node))
+        try:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            parent = psutil.Process(pid).parent() if "127.0.0.1" in node and psutil.pid_exists(pid) else None
+        finally:
+            await connection.close()
         if parent is None:
             pytest.skip("the nodes of the cluster run on another machine")
         for process in (frozen := [parent, *parent.children(recursive=True)]):

@@ -141,6 +141,38 @@ def of_node(project: Project, shards: list[int]) -> Project:
     return dataclasses.replace(project, devices=devices)
 
 
+async def test_a_node_that_stands_still_holds_up_its_own_shards_alone(
+    stack: Stack, project: Project, dsn: str, cluster: Cluster, placed: Placement
+) -> None:
+    """It neither answers nor refuses: messages are answered, lists too, and what is others' is stored and delivered."""
+    [here, _] = (of_node(project, shards) for shards in placed.apart(range(SHARDS)))
+    [others, away] = placed.apart(range(SHARDS))
+    await stack.edge()
+    await stack.worker(FLEETGATE_WORKER_ROLES="flusher")
+    await stack.until_answers("/readyz")
+    async with Receiver() as receiver, Load(stack) as load:
+        await project.connector(receiver.url)
+        async with project.dispatcher(placement=placed):
+            first = await project.happen(40)
+            await until(lambda: set(first) <= receiver.counts.keys())
+            await load.until(300)
+            frozen = await cluster.freeze(placed.of(away[0]))
+            try:
+                begun = await stored_in(dsn, others)
+                await load.until(300)
+                await until(lambda: _more_than(dsn, others, begun + 100))
+                new = await here.happen(200)
+                await until(lambda: set(new) <= receiver.counts.keys())
+                status, devices, _ = await stack.call("GET", "/core/v1/organization/devices?per_page=100")
+                assert status == 200
+                assert any(device.get("state_away") for device in devices["items"])
+            finally:
+                for process in frozen:
+                    process.resume()
+            await load.until(100)
+    await assert_stored_once(stack, load)
+
+
 async def test_a_connector_is_served_by_a_dispatcher_that_starts_while_a_node_is_away(
     project: Project, name: str, cluster: Cluster, placed: Placement
 ) -> None:

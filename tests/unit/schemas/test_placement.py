@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from schemas.placement import AWAY_S, ONE_POSTGRES, Placement
-from schemas.postgres import PostgresAway
+from schemas import placement
+from schemas.placement import AWAY_S, ONE_POSTGRES, STILL_S, Placement
+from schemas.postgres import PostgresAway, PostgresTimeout
 
 PLACED = {0: "a", 1: "b", 2: "a", 3: "b"}
 
@@ -16,12 +17,17 @@ class Nodes:
     def __init__(self) -> None:
         self.now_s = 0.0
         self.away: set[str] = set()
+        self.still: set[str] = set()
+        self.takes_s = 0.0
         self.asked: list[list[int]] = []
         self.placement = Placement(PLACED, lambda: self.now_s)
 
     async def read(self, shards: list[int]) -> int:
         self.asked.append(shards)
+        if self.still & {PLACED[shard] for shard in shards}:
+            await asyncio.Event().wait()
         if self.away & {PLACED[shard] for shard in shards}:
+            self.now_s += self.takes_s
             raise PostgresAway("the node is away")
         return sum(shards)
 
@@ -68,6 +74,32 @@ def test_a_node_that_is_away_is_left_out_and_left_alone_for_a_moment() -> None:
     nodes.now_s = 2 * AWAY_S
     assert nodes.read_all() == ([2, 4], {0, 1, 2, 3})
     assert nodes.read_all() == ([2, 4], {0, 1, 2, 3})
+
+
+def test_a_node_that_does_not_answer_is_waited_for_once_and_then_left_alone_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its connection is given up with it, so that who waited is told; all others are read the next time."""
+    monkeypatch.setattr(placement, "NODE_S", 0)
+    nodes = Nodes()
+    nodes.still = {"b"}
+    with pytest.raises(PostgresTimeout):
+        nodes.read_all()
+    for passed_s in (0, AWAY_S, STILL_S - 1):
+        nodes.now_s = passed_s
+        assert nodes.read_all() == ([2], {0, 2})
+    nodes.now_s, nodes.still = STILL_S, set()
+    assert nodes.read_all() == ([2, 4], {0, 1, 2, 3})
+
+
+def test_a_node_to_which_connecting_takes_long_is_left_alone_for_longer() -> None:
+    """As one that stands still is, whoever notices it first."""
+    nodes = Nodes()
+    nodes.away, nodes.takes_s = {"b"}, 5
+    assert nodes.read_all() == ([2], {0, 2})
+    nodes.now_s += STILL_S - 1
+    assert nodes.read_all() == ([2], {0, 2})
+    assert nodes.asked == [[0, 2]]
 
 
 def test_when_nothing_answers_that_is_told_to_who_tried() -> None:
