@@ -166,10 +166,10 @@ async def field(rig: Rig) -> AsyncIterator[Field]:
 
 
 @asynccontextmanager
-async def worker(rig: Rig, valkey: EmbeddedValkey, roles: str, cores: str, **settings: str) -> AsyncIterator[None]:
+async def worker(rig: Rig, valkey: EmbeddedValkey, roles: str, cores: str, **settings: str) -> AsyncIterator[Process]:
     environment = {**rig.environment(valkey), **ON_LOOPBACK, "FLEETGATE_WORKER_ROLES": roles, **settings}
     process = Process(pinned(cores, sys.executable, "-m", "workers"), "", environment)
     try:
-        yield
+        yield process
     finally:
         process.stop()

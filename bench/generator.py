@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
+from bench.request_template import RequestTemplate
+
 
 class Outcome(msgspec.Struct):
     """What one run gave. Latencies in ms, rates per second."""
@@ -103,8 +105,8 @@ class Client(asyncio.Protocol):
             end = self._head.find(b"\r\n\r\n")
             if end < 0:
                 return
-            place = self._head.lower().index(b"content-length: ", 0, end)
-            length = int(self._head[place + 16 : self._head.index(b"\r", place)])
+            place = self._head.lower().find(b"content-length: ", 0, end)
+            length = int(self._head[place + 16 : self._head.index(b"\r", place)]) if place > 0 else 0  # 204 has none
             self._awaited = end + 4 + length - len(self._head)
         if self._awaited <= 0:
             status, self._head, self._awaited = self._head[9:12], b"", 0
@@ -118,7 +120,7 @@ class Client(asyncio.Protocol):
 class Run:
     """One measurement."""
 
-    def __init__(self, plan: Plan, connections: int, rate: float, seconds: float) -> None:
+    def __init__(self, plan: Plan | RequestTemplate, connections: int, rate: float, seconds: float) -> None:
         self.plan = plan
         self._connections = connections
         self._rate = rate
@@ -214,9 +216,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rate", type=float, default=0.0, help="messages a second; 0: as fast as answers come")
     parser.add_argument("--mass", type=int, default=0, help="messages in one request; 0: one message, one request")
+    parser.add_argument("--template", type=Path, help="file with another request than a message to the gateway")
     arguments = parser.parse_args()
     parts = urlsplit(arguments.url)
-    plan = Plan(parts.netloc, arguments.devices.read_bytes().splitlines(), arguments.mass)
+    lines = arguments.devices.read_bytes().splitlines()
+    plan: Plan | RequestTemplate = Plan(parts.netloc, lines, arguments.mass)
+    if arguments.template is not None:
+        plan = RequestTemplate(arguments.template.read_bytes(), parts.netloc, lines)
     run = Run(plan, arguments.connections, arguments.rate, arguments.seconds)
     outcome = uvloop.run(run.measure(parts.hostname or "", parts.port or 80))
     sys.stdout.write(msgspec.json.encode(outcome).decode() + "\n")

@@ -53,11 +53,20 @@ async def closed(url: str, devices: Path, *, connections: int, seconds: float) -
 
 
 async def generate(
-    url: str, devices: Path, *, connections: int, seconds: float, rate: float = 0.0, mass: int = 0, cores: str = REST
+    url: str,
+    devices: Path,
+    *,
+    connections: int,
+    seconds: float,
+    rate: float = 0.0,
+    mass: int = 0,
+    template: Path | None = None,
+    cores: str = REST,
 ) -> Outcome:
     """One run of `bench.generator` in a process of its own."""
     words = [sys.executable, "-m", "bench.generator", url, str(devices)]
     words += [f"--connections={connections}", f"--seconds={seconds}", f"--rate={rate}", f"--mass={mass}"]
+    words += [f"--template={template}"] if template else []
     return msgspec.json.decode(await _output(*words, cores=cores), type=Outcome)
 
 

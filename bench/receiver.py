@@ -74,6 +74,8 @@ class Hook(asyncio.Protocol):
             self._buffer = buffer
             return
         at = buffer.find(b"ontent-Length: ", 0, head)
+        if at < 0:  # as some clients write it
+            at = buffer.find(b"ontent-length: ", 0, head)
         length = int(buffer[at + 15 : buffer.index(b"\r", at)]) if at > 0 else 0
         if len(buffer) < head + 4 + length:
             self._buffer = buffer

@@ -20,7 +20,7 @@ from bench import load
 from bench.field import worker
 from bench.generator import Outcome
 from bench.results import Report
-from bench.rig import REST, SHARDS, UNDER_TEST, Rig
+from bench.rig import REST, SHARDS, UNDER_TEST, Process, Rig
 from gateway.cli.local.embedded import EmbeddedValkey
 from gateway.stores import models
 from gateway.stores.accounts import credentials
@@ -83,7 +83,7 @@ async def run(rig: Rig, report: Report, *, seconds: float) -> None:
     await pool.close()
 
 
-def _unhindered(rig: Rig, valkey: EmbeddedValkey) -> contextlib.AbstractAsyncContextManager[None]:
+def _unhindered(rig: Rig, valkey: EmbeddedValkey) -> contextlib.AbstractAsyncContextManager[Process]:
     """A worker that takes all of its time for rollouts."""
     return worker(rig, valkey, "rollouts", REST, FLEETGATE_ROLLOUTS_SHARE="1")
 
