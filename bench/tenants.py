@@ -112,7 +112,7 @@ async def _tenant(rig: Rig, pool: Pool, name: str) -> Tenant:
         key = await credentials.mint_and_store(connection, "organization", owner_id=organization.id, name=name)
         for number in range(HOARDED // 10):
             made = await service_accounts.create(connection, project.id, f"{name} {number}", basic_auth_enabled=True)
-            key_id, _ = await service_accounts.create_key(connection, made.id)
+            key_id = (await service_accounts.create_key(connection, made.id)).id
             await members.add(connection, organization.id, project.id, "project.user", service_account_id=made.id)
             accounts.append(aiohttp.encode_basic_auth(key_id, derived_secret(MASTER_KEY, key_id)))
         device_ids = [ids.new_id() for _ in range(200)]

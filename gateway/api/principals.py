@@ -8,6 +8,7 @@ A new kind of caller is one module in `gateway.api.callers` with one `CallerKind
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +37,8 @@ class Principal(Struct, frozen=True):
     organization_id: UUID | None
     """The organization that it calls for where the call names none."""
     grants: tuple[Grant, ...]
+    expires_at: datetime | None = None
+    """When its credential ends; nothing that it is given for longer may come of it. None: not by itself."""
 
     def permissions(self, organization_id: UUID, project_id: UUID | None) -> frozenset[Permission]:
         """What it may do in a project, or with None in the organization as a whole, as owner of devices."""

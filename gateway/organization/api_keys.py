@@ -18,9 +18,14 @@ from gateway.services import Services
 from gateway.stores.accounts import credentials
 from gateway.stores.accounts.credentials import LIFE_MAX, ApiKey
 
+OUTLIVES = "Expires at must not be later than {:%Y-%m-%d %H:%M:%S} UTC, when the key that makes it ends"
+
 
 class NewApiKey(Struct):
-    """What a key is for, and what it may do: unless told otherwise, all that keys of its kind may, for good."""
+    """What a key is for, and what it may do: unless told otherwise, all that keys of its kind may, for good.
+
+    What a key that expires makes ends with it: by itself where no time is given; one beyond that is refused.
+    """
 
     kind: KeyKind
     name: Name
@@ -44,13 +49,16 @@ async def create_api_key(services: Services, organization: OrganizationScope, bo
     """Create an API key."""
     if body.expires_at is not None and not services.clock() < body.expires_at < services.clock() + LIFE_MAX:
         raise DoesNotFit(f"Expires at must be in the future, and at most {LIFE_MAX.days // 365} years ahead")
+    latest = organization.principal.expires_at
+    if latest is not None and body.expires_at is not None and body.expires_at > latest:
+        raise DoesNotFit(OUTLIVES.format(latest))
     minted = await credentials.mint_and_store(
         services.postgres,
         body.kind,
         owner_id=organization.id,
         name=body.name,
         role=body.role,
-        expires_at=body.expires_at,
+        expires_at=body.expires_at or latest,
     )
     made = await credentials.read_api_key(services.postgres, organization.id, minted.id)
     return MintedApiKey(made.id, made.kind, made.role, made.name, made.expires_at, minted.text)

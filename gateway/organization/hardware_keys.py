@@ -70,8 +70,15 @@ async def list_hardware_keys(
     services: Services, organization: OrganizationScope, model_id: UUID, query: PageQuery
 ) -> Page[HardwareKey]:
     """List a model's hardware keys with how many devices were registered by each, oldest first."""
+    return await page_of(services, organization, model_id, query)
+
+
+async def page_of(
+    services: Services, organization: OrganizationScope, model_id: UUID, query: PageQuery, *, counted: bool = True
+) -> Page[HardwareKey]:
+    """A page of a model's hardware keys; counting by them looks at all devices of the model."""
     await models.read(services.postgres, organization.id, model_id)
-    rows = await credentials.hardware_keys(services.postgres, model_id, *paging.slice_of(query))
+    rows = await credentials.hardware_keys(services.postgres, model_id, *paging.slice_of(query), counted=counted)
     return paging.cut(rows, query.page, query.per_page)
 
 

@@ -9,13 +9,14 @@ from gateway.api.endpoint import endpoint
 from gateway.api.scopes import VendorScope
 from gateway.api.validation import Named
 from gateway.permissions import Permission
-from gateway.refusals import DoesNotFit
+from gateway.refusals import DoesNotFit, NotPermitted
 from gateway.services import Services
 from gateway.stores.accounts import credentials
 from gateway.stores.tenants import organizations, partners
 
 MADE_MAX = 1_000
 """Organizations that one vendor makes."""
+ENDS = "A key that expires makes no organization: the customer's first key would outlive it"
 TOO_MANY = f"A partner makes at most {MADE_MAX} organizations"
 
 
@@ -37,7 +38,12 @@ class CustomerOrganization(Struct):
     errors={422: f"The name does not fit, or the partner made {MADE_MAX} organizations."},
 )
 async def create_organization(services: Services, partner: VendorScope, body: Named) -> CustomerOrganization:
-    """Make an organization for a customer, who gets its key and trusts the partner, which may do nothing in it."""
+    """Make an organization for a customer, who gets its key and trusts the partner, which may do nothing in it.
+
+    The key is for good, so none that expires makes one.
+    """
+    if partner.principal.expires_at is not None:
+        raise NotPermitted(ENDS)
     async with services.postgres.acquire() as connection, connection.transaction():
         vendor = await organizations.read(connection, partner.id)
         made = await organizations.create(connection, body.name)

@@ -19,14 +19,24 @@ KEYS = ONE + "/keys"
 KEY = KEYS + "/{hardware_key_id}"
 
 
+class KeysQuery(PageQuery, kw_only=True):
+    """`counted` waits until devices are counted, which a whole page must not."""
+
+    counted: bool = False
+
+    def is_long(self) -> bool:
+        """All devices of the model are counted."""
+        return self.counted or super().is_long()
+
+
 @page("GET", KEYS, permission=Permission.READ)
 async def show_hardware_keys(
-    services: Services, organization: MakerScope, model_id: UUID, query: PageQuery, form: Form
+    services: Services, organization: MakerScope, model_id: UUID, query: KeysQuery, form: Form
 ) -> View:
-    """The keys, with how many devices registered by each."""
+    """The keys, and how many devices registered by each once that is counted."""
     model = await models.read_model(services, organization, model_id)
-    found = await hardware_keys.list_hardware_keys(services, organization, model_id, query)
-    return View("hardware_keys.html", {"model": model, "keys": found, "form": form})
+    found = await hardware_keys.page_of(services, organization, model_id, query, counted=query.counted)
+    return View("hardware_keys.html", {"model": model, "keys": found, "form": form, "counted": query.counted})
 
 
 @page("POST", KEYS, permission=Permission.ADMINISTER, shown_by=show_hardware_keys)

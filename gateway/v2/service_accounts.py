@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -49,11 +48,12 @@ class ServiceAccounts(Struct, rename="camel"):
 
 
 class Key(Struct, rename="camel"):
-    """A key, without its secret."""
+    """A key, without its secret. `lastUseTime` is to the minute, absent when it never was."""
 
     name: str
     id: str
     create_time: str
+    last_use_time: str | UnsetType = UNSET
 
 
 class KeyWithSecret(Struct):
@@ -85,9 +85,10 @@ def _shown(account: accounts.ServiceAccount) -> ServiceAccount:
     )
 
 
-def _key(project_id: UUID, account_id: str, key_id: str, created_at: datetime) -> Key:
-    name = f"projects/{project_id}/serviceaccounts/{account_id}/keys/{key_id}"
-    return Key(name, key_id, rfc3339(created_at))
+def _key(project_id: UUID, account_id: str, key: accounts.AccountKey) -> Key:
+    name = f"projects/{project_id}/serviceaccounts/{account_id}/keys/{key.id}"
+    used = UNSET if key.last_used_at is None else rfc3339(key.last_used_at)
+    return Key(name, key.id, rfc3339(key.created_at), used)
 
 
 @contextlib.asynccontextmanager
@@ -161,7 +162,7 @@ async def list_keys(services: Services, project: ProjectScope, account: str, que
     """List the keys of an account."""
     owner = await accounts.read(services.postgres, project.id, account)
     found = await accounts.keys(services.postgres, owner.id)
-    listed = [_key(project.id, owner.id, *key) for key in found]
+    listed = [_key(project.id, owner.id, key) for key in found]
     return Keys(*page_tokens.part(listed, query, lambda key: key.id))
 
 
@@ -176,8 +177,8 @@ async def create_key(services: Services, project: ProjectScope, account: str) ->
     """Make a key; keep the secret, it is not shown again."""
     async with _managing(services, project, account) as (connection, owner):
         key = await accounts.create_key(connection, owner.id)
-        secret = services.account_secret(await accounts.generation(connection, key[0]), key[0])
-    return KeyWithSecret(_key(project.id, owner.id, *key), secret)
+        secret = services.account_secret(await accounts.generation(connection, key.id), key.id)
+    return KeyWithSecret(_key(project.id, owner.id, key), secret)
 
 
 @endpoint(
@@ -191,7 +192,7 @@ async def read_key(services: Services, project: ProjectScope, account: str, key:
     """Read one key, without its secret."""
     owner = await accounts.read(services.postgres, project.id, account)
     found = await accounts.key(services.postgres, owner.id, key)
-    return _key(project.id, owner.id, *found)
+    return _key(project.id, owner.id, found)
 
 
 @endpoint("DELETE", ACCOUNT + "/keys/{key}", caller=SERVICE_ACCOUNT, permission=Permission.ADMINISTER)

@@ -18,7 +18,7 @@ from gateway.api.endpoint import Endpoint, endpoint
 from gateway.api.texts import is_text
 from gateway.refusals import Malformed, UnknownCoding
 from gateway.services import Services
-from gateway.stores.accounts import service_accounts
+from gateway.stores.accounts import key_use, service_accounts
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 PATH = "/oauth2/token"
@@ -65,7 +65,9 @@ async def issue(services: Services, request: Request) -> Token:
     account = await service_accounts.of_key(services.postgres, key_id) if is_text(key_id) else None
     if account is None or not await _is_signed(services, request, assertion, account):
         return _refuse("invalid_grant", "The assertion is not good")  # type: ignore[no-any-return]
-    now_s = int(services.clock().timestamp())
+    now = services.clock()
+    await key_use.note(services.postgres, "service_account_keys", account.key_id, account.last_used_at, now)
+    now_s = int(now.timestamp())
     token = issue_token(services.master_keys.of(account.generation), account.id, account.key_id, now_s)
     return Token(token, "Bearer", TOKEN_LIFE_S)
 

@@ -51,7 +51,7 @@ async def account_of(owner: Owner, role: str | None, *, basic: bool = True) -> A
     disruptive.request_attempts = 1
     async with owner.pool.acquire() as connection:
         made = await service_accounts.create(connection, owner.project_id, f"Role {role}", basic_auth_enabled=basic)
-        key_id, _ = await service_accounts.create_key(connection, made.id)
+        key_id = (await service_accounts.create_key(connection, made.id)).id
         if role is not None:
             project_id = None if role == "organization.admin" else owner.project_id
             await members.add(connection, owner.organization_id, project_id, role, service_account_id=made.id)

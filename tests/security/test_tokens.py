@@ -110,3 +110,63 @@ async def test_a_time_that_no_key_can_end_at_is_refused(acme: Owner, when: Any) 
     """One that has passed, that is far away, of no zone, or none at all."""
     body = {"kind": "organization", "name": "k", "expires_at": when}
     assert (await acme.ask("POST", "/core/v1/organization/api_keys", body))[0] == 422
+
+
+async def test_nothing_that_a_key_makes_outlives_it(acme: Owner) -> None:
+    """A key that expires makes keys that end with it, and as a vendor's no organization, whose key would not end."""
+    ends, path = datetime.now(UTC) + timedelta(hours=1), "/core/v1/organization/api_keys"
+    kinds = ("organization", "partner")
+    short = {
+        kind: await acme.call("POST", "/api_keys", {"kind": kind, "name": "Short", "expires_at": ends.isoformat()})
+        for kind in kinds
+    }
+    by = {"key": short["organization"]["key"]}
+    for kind in kinds:
+        made = await acme.call("POST", "/api_keys", {"kind": kind, "name": "Child"}, **by)
+        assert datetime.fromisoformat(made["expires_at"]) == ends
+        for seconds, status in ((0, 201), (-60, 201), (0.001, 422), (86_400, 422)):
+            when = (ends + timedelta(seconds=seconds)).isoformat()
+            assert (await acme.ask("POST", path, {"kind": kind, "name": "c", "expires_at": when}, **by))[0] == status
+    path = "/core/v1/partner/organizations"
+    assert (await acme.ask("POST", path, {"name": "Customer"}, key=short["partner"]["key"]))[0] == 403
+    assert (await acme.ask("POST", path, {"name": "Customer"}, key=acme.partner_key))[0] == 201
+
+
+async def test_it_is_known_to_the_minute_when_a_key_was_last_used(acme: Owner) -> None:
+    """Of keys that were proved, not of those that were only named; calls within the minute write nothing."""
+    account = await account_of(acme, "project.user")
+    made = await acme.call("POST", "/api_keys", {"kind": "organization", "name": "Script"})
+    keys = f"/v2/projects/{acme.project_id}/serviceaccounts/{account.id}/keys"
+    rows = {"api_keys": UUID(made["id"]), "service_account_keys": account.key_id}
+
+    async def last(table: str) -> datetime | None:
+        found: datetime | None = await acme.pool.fetchval(
+            f"SELECT last_used_at FROM {table} WHERE id = $1", rows[table]
+        )
+        return found
+
+    forged = made["key"][:-1] + ("0" if made["key"][-1] != "0" else "1")
+    assert (await acme.ask("GET", "/core/v1/organization/api_keys", key=forged))[0] == 401
+    assert [await last(table) for table in rows] == [None, None]
+    listed = {}
+    for _ in range(2):
+        listed = {key["id"]: key for key in (await acme.call("GET", "/api_keys", key=made["key"]))["items"]}
+        status, answer = await account.ask("GET", keys)
+        assert status == 200
+    used, account_used = await last("api_keys"), await last("service_account_keys")
+    assert used is not None
+    assert account_used is not None
+    assert datetime.fromisoformat(listed[made["id"]]["last_used_at"]) == used
+    assert datetime.fromisoformat(answer["keys"][0]["lastUseTime"]) == account_used
+    for table in rows:
+        await acme.pool.execute(f"UPDATE {table} SET last_used_at = now() - interval '61 seconds'")
+    now = int(time.time())
+    claims = {"iss": account.email, "aud": f"{acme.url}/oauth2/token", "iat": now, "exp": now + 60}
+    assertion = jwt.encode(claims, account.secret, "HS256", headers={"kid": account.key_id})
+    async with acme.http.post(f"{acme.url}/oauth2/token", data={"grant_type": GRANT, "assertion": assertion}) as token:
+        assert token.status == 200
+    assert (await acme.ask("GET", "/core/v1/organization/info", key=made["key"]))[0] == 200
+    assert [
+        moment is not None and moment >= before
+        for moment, before in zip([await last(table) for table in rows], (used, account_used), strict=True)
+    ] == [True, True]

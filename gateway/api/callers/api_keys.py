@@ -10,7 +10,7 @@ from gateway.api.scopes import FleetScope, OrganizationScope, VendorScope
 from gateway.permissions import KeyKind
 from gateway.refusals import Unauthenticated
 from gateway.services import Services
-from gateway.stores.accounts import credentials
+from gateway.stores.accounts import credentials, key_use
 from schemas import ids, keys
 from schemas.constant_time import same_bytes
 
@@ -34,14 +34,16 @@ async def authenticate(services: Services, request: Request, kind: KeyKind) -> P
     key = await credentials.live_api_key(services.postgres, presented.id, kind)
     if key is None or not same_bytes(presented.digest, key.digest):
         raise Unauthenticated(UNAUTHENTICATED[kind])
-    if key.expires_at is not None and key.expires_at <= services.clock():
+    now = services.clock()
+    if key.expires_at is not None and key.expires_at <= now:
         raise Unauthenticated(EXPIRED.format(key.expires_at))
     key_of_calls = keys.of_caller(services.shards, "key", str(presented.id))
     await call_pace.take_turn(
         services, key_of_calls, calls_max=services.settings.api_key_calls_max, window_s=CALLS_WINDOW_S
     )
+    await key_use.note(services.postgres, "api_keys", presented.id, key.last_used_at, now)
     grant = Grant(key.organization_id, None, key.role)
-    return Principal(f"key:{presented.id}", str(presented.id), key.organization_id, (grant,))
+    return Principal(f"key:{presented.id}", str(presented.id), key.organization_id, (grant,), key.expires_at)
 
 
 async def _organization_key(services: Services, request: Request) -> Principal:

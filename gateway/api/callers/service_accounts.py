@@ -20,7 +20,8 @@ from gateway.api.scopes import ProjectScope
 from gateway.permissions import Permission
 from gateway.refusals import Unauthenticated, Unavailable
 from gateway.services import Services
-from gateway.stores.accounts import service_accounts
+from gateway.stores.accounts import key_use, service_accounts
+from gateway.stores.accounts.service_accounts import AccountOfKey
 from schemas import keys
 
 UNAUTHENTICATED = "Authenticate with the key of a service account, or with a token"
@@ -31,14 +32,18 @@ CALLS_WINDOW_S = 5
 async def authenticate(services: Services, request: Request) -> Principal:
     """The account behind a request. Raises Unauthenticated, or TooMany when it calls too often."""
     presented = _presented(services, request)
-    principal = None if presented is None else await _principal(services, presented)
-    if principal is None:
+    account = None if presented is None else await _account(services, presented)
+    if account is None:
         raise Unauthenticated(UNAUTHENTICATED)
+    principal = _principal(account)
     await call_pace.take_turn(
         services,
         keys.account(crc32(principal.id.encode()) % services.shards, principal.id),
         calls_max=services.settings.account_calls_max,
         window_s=CALLS_WINDOW_S,
+    )
+    await key_use.note(
+        services.postgres, "service_account_keys", account.key_id, account.last_used_at, services.clock()
     )
     return principal
 
@@ -54,10 +59,10 @@ async def check_again(services: Services, request: Request, scope: ProjectScope,
         if await service_accounts.of_key(services.postgres, scope.principal.key_id) is None:
             raise Unauthenticated(UNAUTHENTICATED)
         raise Unavailable(EXPIRED)
-    principal = await _principal(services, presented)
-    if principal is None:
+    account = await _account(services, presented)
+    if account is None:
         raise Unauthenticated(UNAUTHENTICATED)
-    await ProjectScope.of(services, principal, scope.id, permission)
+    await ProjectScope.of(services, _principal(account), scope.id, permission)
 
 
 class _Presented(NamedTuple):
@@ -68,7 +73,7 @@ class _Presented(NamedTuple):
     by_secret: bool
 
 
-async def _principal(services: Services, presented: _Presented) -> Principal | None:
+async def _account(services: Services, presented: _Presented) -> AccountOfKey | None:
     """The account of a key; None when either is gone, or the account does not allow the secret itself.
 
     A proof under another generation's master key than the key is of is none: that may be the one that was stolen.
@@ -78,6 +83,10 @@ async def _principal(services: Services, presented: _Presented) -> Principal | N
         return None
     if presented.by_secret and not account.basic_auth_enabled:
         return None
+    return account
+
+
+def _principal(account: AccountOfKey) -> Principal:
     return Principal(account.id, account.key_id, None, tuple(Grant(*grant) for grant in account.grants))
 
 

@@ -98,7 +98,7 @@ async def _create_account(connection: Connection, arguments: argparse.Namespace)
 
 
 async def _account_key(connection: Connection, account_id: str, project_id: UUID) -> dict[str, Any]:
-    key_id, _ = await service_accounts.create_key(connection, account_id)
+    key_id = (await service_accounts.create_key(connection, account_id)).id
     found = await postgres.installation(connection)
     master_keys = MasterKeys.fitting(found.generations, find())
     secret = master_keys.secret(await service_accounts.generation(connection, key_id), key_id)
@@ -111,15 +111,15 @@ async def _list_accounts(connection: Connection, arguments: argparse.Namespace) 
     found = await service_accounts.listed(connection, arguments.project, "", LISTED_MAX)
     return [
         {"id": one.id, "name": one.display_name, "email": email_of(one.id, arguments.project)}
-        | {"keys": " ".join(key_id for key_id, _ in await service_accounts.keys(connection, one.id))}
+        | {"keys": " ".join(key.id for key in await service_accounts.keys(connection, one.id))}
         for one in found
     ]
 
 
 async def _rotate_account(connection: Connection, arguments: argparse.Namespace) -> Any:
     project_id = await _home(connection, arguments.id)
-    for key_id, _ in await service_accounts.keys(connection, arguments.id):
-        await service_accounts.delete_key(connection, arguments.id, key_id)
+    for key in await service_accounts.keys(connection, arguments.id):
+        await service_accounts.delete_key(connection, arguments.id, key.id)
     return await _account_key(connection, arguments.id, project_id)
 
 

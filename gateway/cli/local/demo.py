@@ -193,7 +193,7 @@ async def _account(connection: Connection, organization_id: UUID, project_id: UU
         found = await service_accounts.create(connection, project_id, KEY, basic_auth_enabled=True)
         await members.add(connection, organization_id, None, "organization.admin", service_account_id=found.id)
     known = await service_accounts.keys(connection, found.id)
-    key_id, _ = known[0] if known else await service_accounts.create_key(connection, found.id)
+    key_id = (known[0] if known else await service_accounts.create_key(connection, found.id)).id
     master_keys = MasterKeys.fitting((await postgres.installation(connection)).generations, keys)
     secret = master_keys.secret(await service_accounts.generation(connection, key_id), key_id)
     assert secret is not None, "the stack's edges would not have started"

@@ -17,9 +17,13 @@ from schemas.postgres import Executor
 
 UNKNOWN_API_KEY = "API key not found"
 UNKNOWN_HARDWARE_KEY = "Hardware key not found"
+_USED = """
+    LEFT JOIN (SELECT hardware_key_id, count(*) AS devices FROM devices WHERE model_id = $1 GROUP BY 1) used
+      ON used.hardware_key_id = k.id
+"""
 LIFE_MAX = timedelta(days=10 * 365)
 """Of an API key that expires."""
-_API_KEY = "id, kind, role, name, created_at, expires_at, revoked_at"
+_API_KEY = "id, kind, role, name, created_at, expires_at, last_used_at, revoked_at"
 
 
 class ApiKey(Struct):
@@ -31,6 +35,8 @@ class ApiKey(Struct):
     name: str
     created_at: datetime
     expires_at: datetime | None
+    last_used_at: datetime | None
+    """To the minute; None when it never was."""
     revoked_at: datetime | None
 
 
@@ -41,6 +47,7 @@ class LiveApiKey(Struct):
     digest: bytes
     role: Role
     expires_at: datetime | None
+    last_used_at: datetime | None
 
 
 class HardwareKey(Struct):
@@ -107,7 +114,7 @@ def default_role(kind: str) -> str:
 async def live_api_key(connection: Executor, key_id: UUID, kind: KeyKind) -> LiveApiKey | None:
     """The API key of this id and kind, unless it was revoked; it may have expired."""
     row = await connection.fetchrow(
-        "SELECT organization_id, digest, role, expires_at FROM api_keys WHERE id = $1 AND kind = $2"
+        "SELECT organization_id, digest, role, expires_at, last_used_at FROM api_keys WHERE id = $1 AND kind = $2"
         " AND revoked_at IS NULL",
         key_id,
         kind,
@@ -194,15 +201,16 @@ async def _in_place_of(
 
 
 async def hardware_keys(
-    connection: Executor, model_id: UUID, offset: int = 0, limit: int | None = None
+    connection: Executor, model_id: UUID, offset: int = 0, limit: int | None = None, *, counted: bool = True
 ) -> list[HardwareKey]:
-    """The model's hardware keys, oldest first, revoked ones too."""
+    """The model's hardware keys, oldest first, revoked ones too; unless `counted`, as if nothing had used them.
+
+    Counting looks at all devices of the model.
+    """
     rows = await connection.fetch(
-        """
-        SELECT k.id, k.name, k.created_at, k.revoked_at, coalesce(used.devices, 0) AS usage_count
-          FROM hardware_keys k
-          LEFT JOIN (SELECT hardware_key_id, count(*) AS devices FROM devices WHERE model_id = $1 GROUP BY 1) used
-            ON used.hardware_key_id = k.id
+        f"""
+        SELECT k.id, k.name, k.created_at, k.revoked_at, {"coalesce(used.devices, 0)" if counted else 0} AS usage_count
+          FROM hardware_keys k {_USED if counted else ""}
          WHERE k.model_id = $1 ORDER BY k.created_at, k.id OFFSET $2 LIMIT $3
         """,
         model_id,

@@ -37,6 +37,7 @@ class AccountOfKey(Struct):
     generation: int
     """Of the master key that the key's secret is derived from."""
     basic_auth_enabled: bool
+    last_used_at: datetime | None
     grants: list[RoleIn]
 
 
@@ -54,7 +55,8 @@ class ServiceAccount(Struct):
 async def of_key(connection: Executor, key_id: str) -> AccountOfKey | None:
     """The account of a living key."""
     rows = await connection.fetch(
-        """SELECT a.id, k.id AS key_id, k.generation, a.basic_auth_enabled, m.organization_id, m.project_id, m.role
+        """SELECT a.id, k.id AS key_id, k.generation, a.basic_auth_enabled, k.last_used_at,
+                  m.organization_id, m.project_id, m.role
              FROM service_account_keys k JOIN service_accounts a ON a.id = k.service_account_id
              LEFT JOIN memberships m ON m.service_account_id = a.id WHERE k.id = $1""",
         key_id,
@@ -63,7 +65,8 @@ async def of_key(connection: Executor, key_id: str) -> AccountOfKey | None:
         return None
     grants = [(row["organization_id"], row["project_id"], row["role"]) for row in rows if row["role"]]
     found = rows[0]
-    return AccountOfKey(found["id"], found["key_id"], found["generation"], found["basic_auth_enabled"], grants)
+    columns = ("id", "key_id", "generation", "basic_auth_enabled", "last_used_at")
+    return AccountOfKey(**{name: found[name] for name in columns}, grants=grants)
 
 
 async def home(connection: Executor, account_id: str) -> UUID:
@@ -176,19 +179,30 @@ async def delete(connection: Executor, account_id: str) -> None:
 # Keys --------------------------------------------------------------------------------------------------------
 
 
-async def create_key(connection: Executor, account_id: str) -> tuple[str, datetime]:
+class AccountKey(Struct):
+    """A key of an account. `last_used_at` is to the minute, None when it never was."""
+
+    id: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+_KEY = "id, created_at, last_used_at"
+
+
+async def create_key(connection: Executor, account_id: str) -> AccountKey:
     """A new key: its id, from which its secret follows. Raises Conflict beyond the most."""
     row = await connection.fetchrow(
-        """INSERT INTO service_account_keys (id, service_account_id)
+        f"""INSERT INTO service_account_keys (id, service_account_id)
            SELECT $1, $2 WHERE (SELECT count(*) FROM service_account_keys WHERE service_account_id = $2) < $3
-           RETURNING id, created_at""",
+           RETURNING {_KEY}""",
         ids.new_xid(),
         account_id,
         KEYS_MAX,
     )
     if row is None:
         raise Conflict(f"A service account has at most {KEYS_MAX} keys")
-    return row["id"], row["created_at"]
+    return AccountKey(**row)
 
 
 async def generation(connection: Executor, key_id: str) -> int:
@@ -197,17 +211,17 @@ async def generation(connection: Executor, key_id: str) -> int:
     return found
 
 
-async def keys(connection: Executor, account_id: str) -> list[tuple[str, datetime]]:
+async def keys(connection: Executor, account_id: str) -> list[AccountKey]:
     """The keys of an account, oldest first."""
     rows = await connection.fetch(
-        "SELECT id, created_at FROM service_account_keys WHERE service_account_id = $1 ORDER BY id", account_id
+        f"SELECT {_KEY} FROM service_account_keys WHERE service_account_id = $1 ORDER BY id", account_id
     )
-    return [(row["id"], row["created_at"]) for row in rows]
+    return [AccountKey(**row) for row in rows]
 
 
-async def key(connection: Executor, account_id: str, key_id: str) -> tuple[str, datetime]:
+async def key(connection: Executor, account_id: str, key_id: str) -> AccountKey:
     """One key. Raises NotFound."""
-    found = [key for key in await keys(connection, account_id) if key[0] == key_id]
+    found = [key for key in await keys(connection, account_id) if key.id == key_id]
     if not found:
         raise NotFound("Key not found")
     return found[0]
