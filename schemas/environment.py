@@ -29,6 +29,8 @@ WITHOUT = (
     ("oidc_client_id", "oidc_issuer"),
     ("oidc_domains", "oidc_issuer"),
     ("oidc_roles", "oidc_issuer"),
+    ("mail_server", "mail_from"),
+    ("mail_from", "mail_server"),
 )
 """Settings of which the first does nothing where the second is 0 or empty."""
 

@@ -252,6 +252,23 @@ class EdgeSettings(Shared, frozen=True, kw_only=True):
             "project.user, project.developer and project.admin, else that of the organization.",
         ),
     ] = ""
+    mail_server: Annotated[
+        str,
+        matching(
+            r"^(smtps?://[^\s/?#]+)?$",
+            "must be smtp:// or smtps://, USER:PASSWORD@ where the server wants them, and a host",
+            description="Mail server that invitations made in the portal are sent by (secret: may hold a password): "
+            "smtps://USER:PASSWORD@HOST, or smtp://… where encryption begins with STARTTLS.",
+        ),
+    ] = ""
+    mail_from: Annotated[
+        str,
+        matching(
+            r"^([^\s@<>,]+@[^\s@<>,]+)?$",
+            "must be an email address",
+            description="Address that they come from.",
+        ),
+    ] = ""
     keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="An idle connection is closed after this.")] = 75
     request_timeout_s: Annotated[_Seconds, Meta(description="A request must have arrived whole within this.")] = 20
     tls_handshake_timeout_s: Annotated[

@@ -6,6 +6,7 @@
     sign-ins        an account, an address          its wrong passwords (see `gateway.people.passwords`)
     challenges      an address                      its challenges for passkeys (see `gateway.people.challenges`)
     registrations   a hardware key, an address      devices registered with it, or from it
+    mails           an organization                 invitations that are sent by email (see `gateway.people.mail`)
 
 With Redis away or full a call passes uncounted: an operator must be able to look at a gateway in trouble, and what a
 device reports matters more than how often. A counter ends with its window, so Redis keeps nothing of who went away.
@@ -73,4 +74,9 @@ def _too_many(services: Services, key: str, calls_max: int, left_s: int, window:
     return TooMany(f"More than {calls_max} {_OF.get(what, 'calls')} in {window}", retry_after_s=max(1, left_s))
 
 
-_OF = {"claims": "wrong claims", "registrations": "registrations", "sign-ins": "attempts to sign in that failed"}
+_OF = {
+    "claims": "wrong claims",
+    "registrations": "registrations",
+    "sign-ins": "attempts to sign in that failed",
+    "mails": "invitations by email",
+}

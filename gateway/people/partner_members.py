@@ -2,10 +2,12 @@
 owner or as vendor. No public API knows them, so these are functions for pages.
 """
 
+from typing import NamedTuple
+
 from gateway.api import page_tokens
 from gateway.api.page_tokens import PageQuery
 from gateway.api.scopes import MakerScope
-from gateway.people import links
+from gateway.people import links, mail
 from gateway.permissions import Role
 from gateway.refusals import Conflict, DoesNotFit
 from gateway.services import Services
@@ -29,8 +31,16 @@ async def invite(services: Services, maker: MakerScope, email: str, role: Role) 
         return await members.add(connection, maker.id, None, role, email=email)
 
 
-async def link(services: Services, maker: MakerScope, member_id: str) -> tuple[Member, str]:
-    """Another link for someone who was invited. Raises NotFound, Conflict for a member."""
+class Invited(NamedTuple):
+    """Someone who was invited, by which link, and what became of the mail with it."""
+
+    member: Member
+    link: str
+    sending: mail.Sending | None
+
+
+async def link(services: Services, maker: MakerScope, member_id: str) -> Invited:
+    """Another link for someone who was invited, sent where it can be. Raises NotFound, Conflict for a member."""
     async with services.postgres.acquire() as connection, connection.transaction():
         found = await members.read(connection, maker.id, None, member_id, as_vendor=True)
         if found.person_id is not None:
@@ -38,7 +48,8 @@ async def link(services: Services, maker: MakerScope, member_id: str) -> tuple[M
         if found.email is None:
             raise DoesNotFit("A service account needs no invitation")
         token = await stored_links.invite(connection, found.membership_id, services.clock())
-    return found, links.url(services, token)
+    url = links.url(services, token)
+    return Invited(found, url, await mail.send_invitation(services, maker.id, found.email, url))
 
 
 async def change_role(services: Services, maker: MakerScope, member_id: str, role: Role) -> Member:

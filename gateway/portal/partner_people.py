@@ -46,17 +46,19 @@ async def show_people(services: Services, maker: MakerScope, query: PageQuery, f
 async def invite(services: Services, maker: MakerScope, body: NewMember) -> View:
     """Invite someone, and show the link to send."""
     member = await partner_members.invite(services, maker, body.email, body.role)
-    shown = None
     if member.person_id is None:
-        _, shown = await partner_members.link(services, maker, member.id)
-    return View("invited.html", {"member": member, "link": shown, "back": PATH})
+        return _shown(await partner_members.link(services, maker, member.id))
+    return View("invited.html", {"member": member, "link": None, "sending": None, "back": PATH})
 
 
 @page("POST", MEMBER + "/link", permission=Permission.ORGANIZE, shown_by=show_people)
 async def link(services: Services, maker: MakerScope, member: str) -> View:
     """Another link for someone who was invited."""
-    found, shown = await partner_members.link(services, maker, member)
-    return View("invited.html", {"member": found, "link": shown, "back": PATH})
+    return _shown(await partner_members.link(services, maker, member))
+
+
+def _shown(invited: partner_members.Invited) -> View:
+    return View("invited.html", invited._asdict() | {"back": PATH})
 
 
 @page("POST", MEMBER + "/role", permission=Permission.ORGANIZE, shown_by=show_people)

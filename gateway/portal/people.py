@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from gateway.api.scopes import NOT_PERMITTED, FleetScope, OrganizationScope, ProjectScope
+from gateway.people import mail
 from gateway.permissions import ORGANIZATION_ROLES, PROJECT_ROLES, ROLES, Permission, Role
 from gateway.portal.forms import Form
 from gateway.portal.page import page
@@ -123,17 +124,17 @@ async def link(services: Services, fleet: FleetScope, where: str, member: str) -
 
 async def _invitation(services: Services, fleet: FleetScope, where: str, member: members.Member) -> View:
     member_id = member.name.rpartition("/")[2]
-    shown = None
+    shown = sending = None
     if member.status == "PENDING":
         if where == ORGANIZATION:
             shown = await members.organization_invite_url(services, organization_of(fleet), member_id)
         else:
             project = await project_of(services, fleet, where)
             shown = await members.project_invite_url(services, project, member_id)
-    return View(
-        "invited.html",
-        {"member": member, "link": None if shown is None else shown.invite_url, "back": f"{PATH}?where={where}"},
-    )
+        sending = await mail.send_invitation(services, fleet.id, member.email, shown.invite_url)
+    link_shown = None if shown is None else shown.invite_url
+    values = {"member": member, "link": link_shown, "sending": sending, "back": f"{PATH}?where={where}"}
+    return View("invited.html", values)
 
 
 @page("POST", MEMBER + "/role", permission=Permission.ADMINISTER)
