@@ -15,7 +15,8 @@
     python -m bench --only history --events 100000000   a hundred million behind a page: 60 GB of disk, half an hour
     python -m bench --only archive --events 10000000     closed days as files, beside ten million events: ten minutes
     python -m bench --only portal                        the first byte of every page, with a million devices behind it,
-                                         and telemetry beside the live pages of 200 people
+                                         and telemetry beside the live pages of 200 people; with --keep FOLDER too,
+                                         since the fleet takes a quarter of an hour to make
 
 Results go to bench/results/; latest.json holds the named ratios.
 """
@@ -164,7 +165,7 @@ async def _run(only: list[str], size: Size, rate: float, *, kept: bool) -> None:
         async with rig(min(1_000, devices)) as servers:
             await archive.run(servers, report, events=size.events, rounds=fewer_rounds)
     if "portal" in only:
-        async with rig(devices) as servers:
+        async with rig(devices, size.keep and size.keep / "fleetgate-bench-portal") as servers:
             await portal.run(servers, report, rounds=fewer_rounds, seconds=each_s)
     if "download" in only:
         async with rig(few) as servers:
@@ -195,7 +196,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, help="events in the log whose history is read (default 10,000,000)")
     parser.add_argument("--behind", type=int, help="events that a data connector is behind (default 1,000,000)")
     parser.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="keep the connectors' servers and events in a folder"
+        "--keep", type=Path, metavar="FOLDER", help="keep what connectors and the portal have behind them in a folder"
     )
     parser.add_argument("--outage", type=float, help="the longest outage of a receiver in seconds (default 60)")
     arguments = parser.parse_args()

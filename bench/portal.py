@@ -111,7 +111,13 @@ async def run(rig: Rig, report: Report, *, rounds: int, seconds: float) -> None:
 
 
 async def _furnish(rig: Rig, pool: Pool, report: Report) -> None:
-    """Names, labels, firmware, states and a message for all devices, many of one; then how they are seen."""
+    """Names, labels, firmware, states and a message for all devices, many of one; then how they are seen.
+
+    What an earlier run left is taken where the rig is kept.
+    """
+    furnished = rig.folder / "furnished"
+    if furnished.exists():
+        return
     report.progress(f"{len(rig.device_ids):,} devices get names, labels, states and a message each")
     async with pool.acquire() as connection:
         await connection.execute("SET session_replication_role = replica")  # no trigger follows
@@ -131,6 +137,7 @@ async def _furnish(rig: Rig, pool: Pool, report: Report) -> None:
     for table in ("device_standings", "device_labels"):
         await pool.execute(f"VACUUM ANALYZE {table}", timeout=FILL_S)
     report.add("portal", "how all devices are seen, worked out anew", f"{took_s:,.0f} s", seconds=took_s)
+    furnished.touch()
 
 
 async def _watched(rig: Rig, pool: Pool, report: Report, *, rounds: int, seconds: float) -> None:

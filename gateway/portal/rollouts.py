@@ -1,114 +1,34 @@
 """Rollouts of firmware: planned in waves, followed as they go, paused, resumed and ended."""
 
-from collections.abc import Iterable
-from datetime import time
-from itertools import pairwise
-from typing import Annotated, Any
+from collections.abc import Sequence
 from uuid import UUID
 
-from msgspec import Meta, Struct, field
 from starlette.responses import Response
 
 from gateway.api.callers.api_keys import BOTH
 from gateway.api.scopes import SideScope, WholeScope
-from gateway.api.validation import Name, Text
 from gateway.organization import files, rollouts
 from gateway.organization.files import FilesQuery
-from gateway.organization.rollouts import (
-    Many,
-    NewRollout,
-    NewRolloutGate,
-    NewRolloutWave,
-    NewRolloutWindow,
-    Percent,
-    RolloutDevicesQuery,
-    RolloutsQuery,
-)
+from gateway.organization.rollouts import RolloutDevicesQuery, RolloutsQuery
 from gateway.permissions import Permission
-from gateway.portal.forms import DoesNotFitFields, Form
+from gateway.portal import rollout_form
+from gateway.portal.forms import Form
 from gateway.portal.page import Page, page
 from gateway.portal.rendering import View, redirect
+from gateway.portal.rollout_form import ChangeForm, PlanForm, PlanQuery
 from gateway.portal.sides import base, shown
 from gateway.services import Services
+from gateway.stores.files.catalog import File
 from gateway.stores.rollouts.rollout_view import Rollout
-from schemas.rollouts import Channel, PartState, RolloutAction, possible
+from schemas.rollouts import ENDED, PartState, RolloutAction, possible
 
 PATH = "/rollouts"
 ONE = f"{PATH}/{{rollout_id}}"
 RELEASED = FilesQuery(file_type="firmware", status="released", per_page=100)
-HOUR_S = 3600
-Hours = Annotated[float, Meta(ge=0, le=24 * 90)]
 SAID = {
     "start": "The rollout is started", "approve": "The rollout is approved", "pause": "The rollout is paused",
     "resume": "The rollout goes on", "abort": "The rollout is ended", "next_wave": "The next wave may begin",
 }  # fmt: skip
-
-
-class WaveForm(Struct, kw_only=True, frozen=True):
-    """One wave of the form; without a percentage there is none."""
-
-    percent: Percent | None = None
-    soak_h: Hours = 0.0
-    failed_percent: Percent | None = None
-
-
-class PlanForm(Struct, kw_only=True):
-    """A rollout as its form says it."""
-
-    name: Name
-    description: Text = ""
-    file_id: UUID
-    channel: Channel = "reply"
-    max_per_minute: Many | None = None
-    opens: time | None = None
-    closes: time | None = None
-    needs_approval: bool = False
-    first: WaveForm = WaveForm()
-    second: WaveForm = WaveForm()
-    third: WaveForm = WaveForm()
-    fourth: WaveForm = WaveForm()
-
-    def planned(self) -> NewRollout:
-        """As the API is told."""
-        waves = [
-            NewRolloutWave(
-                percent=wave.percent,
-                soak_s=round(wave.soak_h * HOUR_S),
-                gate=NewRolloutGate(failed_percent=wave.failed_percent),
-            )
-            for wave in (self.first, self.second, self.third, self.fourth)
-            if wave.percent is not None
-        ]
-        if (self.opens is None) != (self.closes is None):
-            raise DoesNotFitFields({"opens" if self.opens is None else "closes": "Give both, or neither"})
-        window = self.opens and self.closes and NewRolloutWindow(opens=self.opens, closes=self.closes)
-        given: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in ("name", "description", "file_id", "channel", "max_per_minute", "needs_approval")
-        }
-        if waves:
-            given["waves"] = waves
-        return NewRollout(**given, window=window or None)
-
-
-class PlanQuery(Struct, kw_only=True):
-    """With `reach`, of which firmware, and up to which share of its devices each wave reaches."""
-
-    reach: bool = False
-    file_id: UUID | None = None
-    first: Percent | None = field(default=None, name="first.percent")
-    second: Percent | None = field(default=None, name="second.percent")
-    third: Percent | None = field(default=None, name="third.percent")
-    fourth: Percent | None = field(default=None, name="fourth.percent")
-
-    @property
-    def shares(self) -> tuple[float | None, ...]:
-        """Of all waves."""
-        return (self.first, self.second, self.third, self.fourth)
-
-    def is_long(self) -> bool:
-        """All devices of a model are counted."""
-        return self.reach
 
 
 class ShownDevices(RolloutDevicesQuery, kw_only=True):
@@ -129,10 +49,12 @@ async def plan(services: Services, side: WholeScope, query: PlanQuery, form: For
     """The form of a rollout, or how many devices each wave of it has as it is filled in now."""
     if query.reach:
         devices = None if query.file_id is None else await rollouts.reach(services, side, query.file_id)
-        return View("rollout_reach.html", {"devices": devices, "waves": sizes(devices or 0, query.shares)})
+        return View(
+            "rollout_reach.html", {"devices": devices, "waves": rollout_form.sizes(devices or 0, query.amounts)}
+        )
     found = await files.list_files(services, side, RELEASED)
-    offered = [(str(file.id), f"{file.name} {file.version}") for file in found.items]
-    return View("rollout_new.html", {"form": form, "files": offered} | shown(side, "organization"))
+    values = {"form": form, "files": files_of(found.items)} | rollout_form.shown(None)
+    return View("rollout_new.html", values | shown(side, "organization"))
 
 
 @page("POST", PATH, doors=BOTH, permission=Permission.ADMINISTER, shown_by=plan)
@@ -140,6 +62,23 @@ async def create_rollout(services: Services, side: WholeScope, body: PlanForm) -
     """Plan a rollout."""
     made = await rollouts.create_rollout(services, side, body.planned())
     return redirect(services, base(side) + PATH, made.id, said="Planned: nobody is offered it before you start it")
+
+
+@page("GET", f"{ONE}/edit", doors=BOTH, permission=Permission.ADMINISTER)
+async def edit(services: Services, side: WholeScope, rollout_id: UUID, form: Form) -> View:
+    """The form of a rollout that there is."""
+    rollout = await rollouts.read_rollout(services, side, rollout_id)
+    found = await files.list_files(services, side, RELEASED)
+    values = {"form": form, "files": files_of(found.items, rollout)} | rollout_form.shown(rollout)
+    return View("rollout_new.html", values | shown(side, "organization"))
+
+
+@page("POST", ONE, doors=BOTH, permission=Permission.ADMINISTER, shown_by=edit)
+async def change_rollout(services: Services, side: WholeScope, rollout_id: UUID, body: ChangeForm) -> Response:
+    """Change a rollout."""
+    was = await rollouts.read_rollout(services, side, rollout_id)
+    await rollouts.change_rollout(services, side, rollout_id, body.patch(was))
+    return redirect(services, base(side) + PATH, rollout_id, said="Saved")
 
 
 @page("GET", ONE, doors=BOTH, permission=Permission.READ)
@@ -151,15 +90,19 @@ async def read_rollout(services: Services, side: SideScope, rollout_id: UUID, qu
         "rollout": rollout,
         "asked": query,
         "actions": actions(rollout),
+        "changes": rollout.status not in (*ENDED, "waiting_for_approval"),
+        "planned": rollout_form.reach_of(rollout),
         "devices": await rollouts.list_rollout_devices(services, side, rollout_id, query),
     }
     return View("rollout.html", values | shown(side, "organization"))
 
 
-def sizes(devices: int, shares: Iterable[float | None]) -> list[int]:
-    """About how many devices each wave takes in, where all shares are of so many."""
-    upto = [round(devices * share / 100) for share in shares if share is not None]
-    return [max(now - before, 0) for before, now in pairwise([0, *upto])]
+def files_of(found: Sequence[File], rollout: Rollout | None = None) -> list[tuple[str, str]]:
+    """The firmware that the form offers: what is released, and what the rollout is of."""
+    offered = {str(file.id): f"{file.name} {file.version}" for file in found}
+    if rollout is not None:
+        offered.setdefault(str(rollout.file_id), rollout.version)
+    return list(offered.items())
 
 
 def actions(rollout: Rollout) -> list[RolloutAction]:
@@ -196,5 +139,6 @@ abort = _action("abort")
 next_wave = _action("next_wave")
 
 PAGES = (
-    list_rollouts, plan, create_rollout, read_rollout, start, approve, pause, resume, abort, next_wave,
+    list_rollouts, plan, create_rollout, edit, change_rollout, read_rollout,
+    start, approve, pause, resume, abort, next_wave,
 )  # fmt: skip

@@ -15,7 +15,7 @@ async def test_firmware_is_uploaded_released_and_planned_in_waves(
     for _ in range(20):
         await acme.device()
     person_id = await person_of(acme, "organization.admin")
-    async with browsing.tab(browser, edge, person_id) as tab:
+    async with browsing.tab(browser, edge, person_id, expected=("422",)) as tab:
         page = tab.page
         await tab.open("/firmware")
         await page.get_by_label("Name").fill("Main")
@@ -30,13 +30,29 @@ async def test_firmware_is_uploaded_released_and_planned_in_waves(
         await page.get_by_role("dialog").get_by_role("button", name="Release").click()
         await page.get_by_role("link", name="Plan a rollout").click()
         await page.get_by_text("wave 1 has about 1, wave 2 has about 4, wave 3 has about 15").wait_for()
-        await page.get_by_label("First wave: up to %").fill("50")
-        await page.get_by_label("Second wave: up to %").fill("")
-        await page.get_by_text("Of 20 devices of the model: wave 1 has about 10, wave 2 has about 10").wait_for()
+        await page.get_by_label("First wave").fill("3")
+        await page.locator("[name='first.unit']").select_option("count")
+        await page.get_by_label("Second wave").fill("50")
+        await page.get_by_text("wave 1 has about 3, wave 2 has about 7, wave 3 has about 10").wait_for()
         await tab.check()
         await page.get_by_label("Name").fill("Spring")
         await page.get_by_role("button", name="Plan it").click()
         await page.get_by_text("Planned: nobody is offered it before you start it").wait_for()
+        await page.get_by_text("wave 1 has about 3, wave 2 has about 7, wave 3 has about 10").wait_for()
+        await page.get_by_role("link", name="Change").click()
+        await page.get_by_text("wave 1 has about 3, wave 2 has about 7, wave 3 has about 10").wait_for()
+        await page.get_by_label("Second wave").fill("0.5")
+        await page.locator("[name='second.unit']").select_option("count")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_text("Must be a whole number of devices").wait_for()
+        await tab.check()
+        await page.get_by_label("Second wave").fill("5")
+        await page.get_by_label("At most a minute").fill("60")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_text("wave 1 has about 3, wave 2 has about 5, wave 3 has about 12").wait_for()
     (rollout,) = (await acme.call("GET", "/rollouts"))["items"]
+    assert rollout["max_per_minute"] == 60
     waves = (await acme.call("GET", f"/rollouts/{rollout['id']}"))["waves"]
-    assert [wave["percent"] for wave in waves] == [50, 100]
+    assert [(wave["count"], wave["percent"], wave["soak_s"]) for wave in waves] == [
+        (3, None, 3600), (5, None, 3600), (None, 100, 0),
+    ]  # fmt: skip

@@ -21,6 +21,10 @@ document.addEventListener("htmx:responseError", (event) => {
 });
 document.addEventListener("htmx:sendError", () => say("The gateway cannot be reached just now.", "bad"));
 
+// What the browser gave up (loading was stopped, the page is left) is an answer that changes nothing; htmx would log it
+// as an error.
+document.addEventListener("htmx:beforeSend", ({ detail }) => (detail.xhr.onabort = detail.xhr.onload));
+
 // A page that could not be made looks again by itself, and is shown as soon as it can be.
 const retry = document.querySelector("[data-retry]");
 if (retry) {
