@@ -15,7 +15,7 @@ const mac = ["02", ...Array.from({ length: 5 }, () => Math.floor(Math.random() *
 const unit = { hardware_key: HARDWARE_KEY, sn, mac, firmware_version: "1.0.0" };
 const { id, access_key: key } = await call("POST", "/v1/devices", "", unit);
 const me = `/v1/devices/${id}`;
-console.log(`Claim me: serial number ${sn}, MAC ${mac}`);
+console.log(`Claim me: serial number ${sn}, MAC ${mac} at ${URL}/claim?sn=${sn}&mac=${mac}`);
 
 // Tell something every five seconds; the answer says what waits for the device.
 for (;;) {

@@ -23,7 +23,7 @@ mac = "02:" + ":".join(f"{random.randrange(256):02x}" for _ in range(5))
 unit = {"hardware_key": HARDWARE_KEY, "sn": sn, "mac": mac, "firmware_version": "1.0.0"}
 device = call("POST", "/v1/devices", body=unit)
 me, key = f"/v1/devices/{device['id']}", device["access_key"]
-print(f"Claim me: serial number {sn}, MAC {mac}", flush=True)
+print(f"Claim me: serial number {sn}, MAC {mac} at {URL}/claim?sn={sn}&mac={mac}", flush=True)
 
 # Tell something every five seconds; the answer says what waits for the device.
 while True:

@@ -10,7 +10,7 @@ DEVICE=$(curl -fsS -X POST "$URL/v1/devices" -H "Content-Type: application/json"
 field() { sed "s/.*\"$1\":\"\([^\"]*\)\".*/\1/"; }
 ID=$(echo "$DEVICE" | field id)
 KEY=$(echo "$DEVICE" | field access_key)
-echo "Claim me: serial number $SN, MAC $MAC"
+echo "Claim me: serial number $SN, MAC $MAC at $URL/claim?sn=$SN&mac=$MAC"
 
 # Tell something every five seconds; the answer says what waits for the device.
 while true; do
