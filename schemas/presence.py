@@ -35,33 +35,46 @@ _TELL = (
     _NOW
     + """
 local late, gone, jump = ARGV[3] * 1000, ARGV[4] * 1000, ARGV[5] * 1000
-local others, since, latest, ahead = false, 0, 0, ARGV[2] - now
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-    if all[i] ~= '!' and all[i] ~= ARGV[1] then
-        local beat, began = string.match(all[i + 1], '^(%d+) (%d+)')
-        local age = now - beat
-        if age <= late then
-            others = true
-            latest = math.max(latest, began)
+for _, edges in ipairs(KEYS) do
+    local others, since, latest, ahead = false, 0, 0, ARGV[2] - now
+    local all = redis.call('HGETALL', edges)
+    for i = 1, #all, 2 do
+        if all[i] ~= '!' and all[i] ~= ARGV[1] then
+            local beat, began = string.match(all[i + 1], '^(%d+) (%d+)')
+            local age = now - beat
+            if age <= late then
+                others = true
+                latest = math.max(latest, began)
+            end
+            if age > gone then redis.call('HDEL', edges, all[i]) end
         end
-        if age > gone then redis.call('HDEL', KEYS[1], all[i]) end
     end
+    local mine = redis.call('HGET', edges, ARGV[1])
+    if mine then
+        local beat, began, was = string.match(mine, '^(%d+) (%d+) (-?%d+)$')
+        since = began
+        if now - beat > late or math.abs(ahead - was) > jump then since = now end
+    elseif #all > 0 and not others then
+        local beat, began = string.match(redis.call('HGET', edges, '!') or '', '^(%d+) (%d+)$')
+        since = beat and now - beat <= late and began or now
+    end
+    redis.call('HSET', edges, '!', string.format('%.0f %.0f', now, math.max(latest, since)),
+               ARGV[1], string.format('%.0f %.0f %.0f', now, since, ahead))
 end
-local mine = redis.call('HGET', KEYS[1], ARGV[1])
-if mine then
-    local beat, began, was = string.match(mine, '^(%d+) (%d+) (-?%d+)$')
-    since = began
-    if now - beat > late or math.abs(ahead - was) > jump then since = now end
-elseif #all > 0 and not others then
-    local beat, began = string.match(redis.call('HGET', KEYS[1], '!') or '', '^(%d+) (%d+)$')
-    since = beat and now - beat <= late and began or now
-end
-redis.call('HSET', KEYS[1], '!', string.format('%.0f %.0f', now, math.max(latest, since)),
-           ARGV[1], string.format('%.0f %.0f %.0f', now, since, ahead))
+return {}
 """
 )
-_ASK = _NOW + "return {now, redis.call('HGETALL', KEYS[1])}"
+_LEAVE = "for _, edges in ipairs(KEYS) do redis.call('HDEL', edges, ARGV[1]) end return {}"
+_ASK = (
+    _NOW
+    + """
+local found = {}
+for n, edges in ipairs(KEYS) do found[n] = {now, redis.call('HGETALL', edges)} end
+return found
+"""
+)
+"""Each is for as many shards as lie on one node: a command for each would cost edges and sweeps more than all else that
+they ask Redis for while there is little to do."""
 
 
 class Heard(NamedTuple):
@@ -80,7 +93,7 @@ async def tell(redis: Redis, shards: Collection[int], name: str, own_ms: int) ->
 
 async def leave(redis: Redis, shards: Collection[int], name: str) -> None:
     """The edge ends. Raises RedisAway."""
-    await _run(redis, "redis.call('HDEL', KEYS[1], ARGV[1])", shards, name)
+    await _run(redis, _LEAVE, shards, name)
 
 
 async def heard(redis: Redis, shards: Collection[int]) -> dict[int, Heard]:
@@ -105,10 +118,7 @@ def _heard(now_ms: int, flat: list[bytes]) -> Heard | None:
 
 
 async def _run(redis: Redis, script: str, shards: Collection[int], *words: Any) -> list[Any]:
-    """Run a script for each shard: in one round trip, but on a cluster."""
+    """Run a script for all shards, or for each where they are on a cluster; what it returned for each."""
     if isinstance(redis, RedisCluster):
-        return [await redis.eval(script, 1, keys.edges(shard), *words) for shard in shards]
-    pipeline = redis.pipeline(transaction=False)
-    for shard in shards:
-        pipeline.eval(script, 1, keys.edges(shard), *words)
-    return list(await pipeline.execute()) if shards else []
+        return [one for shard in shards for one in await redis.eval(script, 1, keys.edges(shard), *words)]
+    return list(await redis.eval(script, len(shards), *map(keys.edges, shards), *words)) if shards else []

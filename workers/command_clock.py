@@ -19,9 +19,9 @@ from schemas.redis import Redis
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 1.0
 COMMANDS_MAX = 1_000
 """Commands in one transaction."""
+DUE = "EXISTS (SELECT FROM commands WHERE due_at <= now())"
 
 
 class CommandClock:

@@ -19,7 +19,6 @@ from workers.turns import Turns
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 0.5
 TURN_S = 2.0
 """A sweep is left after so long, to be taken up again: whoever shuts down waits for no more.
 Where it rests, a share of that."""
@@ -27,6 +26,7 @@ DEVICES_MAX = 500
 QUEUED_MAX = 2_000
 """Replies that may wait in the queue while a sweep goes on; a worker writes some thousands a second."""
 
+DUE = "EXISTS (SELECT FROM firmware_sweeps WHERE finished_at IS NULL)"
 _TAKE = """
     SELECT s.file_id, s.model_id, s.after_id, s.devices, s.done, f.organization_id
       FROM firmware_sweeps s JOIN files f ON f.id = s.file_id

@@ -15,12 +15,12 @@ from schemas.redis import Redis
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 5.0
 DEVICES_MAX = 1_000
 """Devices in one transaction."""
 LATE = timedelta(seconds=10)
 """So long after its end a key may have been good at some edge, which had not heard of it."""
 
+DUE = "EXISTS (SELECT FROM devices WHERE previous_key_good AND previous_key_until <= now())"
 _END = """
     UPDATE devices d SET previous_key_good = false, previous_key_until = least(previous_key_until, now())
       FROM (SELECT id FROM devices WHERE {which} ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) AS free

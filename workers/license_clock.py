@@ -20,9 +20,11 @@ from schemas.redis import Redis
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 5.0
 LICENSES_MAX = 1_000
 """Licences in one transaction."""
+DUE = """(EXISTS (SELECT FROM licenses WHERE state = 'inuse' AND expires_at <= now())
+          OR EXISTS (SELECT FROM licenses WHERE state = 'expired' AND updated_at < now() - interval '5 s'))"""
+"""Whoever looks sees that it expired for a while."""
 
 _TAKE = """
     UPDATE licenses SET state = $3, offer = 'new', updated_at = $1

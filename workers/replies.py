@@ -8,10 +8,10 @@ from schemas import replies
 from schemas.postgres import Pool
 from schemas.redis import Redis
 
-INTERVAL_S = 1.0
 DEVICES_MAX = 1_000
 AGE_S = 1
 """Younger rows are left to whoever made the change: it is about to write them itself."""
+DUE = f"EXISTS (SELECT FROM reply_queue WHERE queued_at < now() - interval '{AGE_S} s')"
 
 
 class ReplyRefresher:

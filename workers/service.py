@@ -20,6 +20,7 @@ from schemas.postgres import Pool, PostgresAway
 from schemas.settings import SettingsError, WorkerSettings
 from workers import (
     command_clock,
+    due,
     file_janitor,
     firmware_sweep,
     janitor,
@@ -45,7 +46,7 @@ from workers.offline import OfflineSweep
 from workers.postgres_history import PostgresHistory
 from workers.replies import ReplyRefresher
 from workers.retention import Retention
-from workers.rollouts import rollouts
+from workers.rollouts import store as rollouts
 from workers.rollouts.rollouts import Rollouts
 from workers.schedule import every
 from workers.shares import Shares
@@ -70,8 +71,10 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
     try:
         shards, master_keys, placed = await _installation(pool, settings, stop)
         history = PostgresHistory(pool, client, metrics)
+        steps: dict[str, due.Step] = {}
         async with asyncio.TaskGroup() as group:
-            group.create_task(every(postgres_history.INTERVAL_S, history.look, stop), name="postgres history")
+            if "flusher" in roles or "dispatcher" in roles:
+                group.create_task(every(postgres_history.INTERVAL_S, history.look, stop), name="postgres history")
             if "flusher" in roles:
                 lanes = Lanes(pool, client, metrics, settings, shards, history, checkpoint, placed)
                 flushers = Shares(settings.postgres_dsn, "flusher", FLUSH_LOCKS, shards, lanes.own)
@@ -96,7 +99,7 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
             if "rollouts" in roles and master_keys is not None:
                 url = functools.partial(download_tokens.url, settings.url, master_keys)
                 campaigns = Rollouts(pool, client, metrics, url, checkpoint=checkpoint, share=share)
-                group.create_task(every(rollouts.INTERVAL_S, campaigns.advance, stop), name="rollouts")
+                steps[rollouts.DUE] = campaigns.advance
             if "archiver" in roles and settings.archive and shards:
                 archiver = _archiver(pool, store, metrics, settings, shards, checkpoint)
                 group.create_task(archiver.run(stop), name="archiver")
@@ -115,18 +118,22 @@ async def run(settings: WorkerSettings, metrics: Metrics, stop: asyncio.Event, c
                 releases = FirmwareSweep(pool, client, share)
                 files = FileJanitor(pool, store, metrics)
                 kept = Standings(pool, placed, standings.SHARE)
-                group.create_task(every(replies.INTERVAL_S, refresher.drain, stop), name="replies")
-                group.create_task(every(key_overlaps.INTERVAL_S, overlaps.end, stop), name="key overlaps")
+                steps |= {
+                    replies.DUE: refresher.drain,
+                    key_overlaps.DUE: overlaps.end,
+                    firmware_sweep.DUE: releases.advance,
+                    command_clock.DUE: clock.advance,
+                    license_clock.DUE: licenses.advance,
+                    standings.DUE: kept.settle,
+                }
                 group.create_task(every(janitor.INTERVAL_S, tidier.tidy, stop), name="janitor")
                 group.create_task(every(retention.INTERVAL_S, keeper.tidy, stop), name="retention")
-                group.create_task(every(firmware_sweep.INTERVAL_S, releases.advance, stop), name="firmware sweep")
                 group.create_task(every(file_janitor.INTERVAL_S, files.tidy, stop), name="file janitor")
                 group.create_task(swept.run(stop), name="offline sweep shards")
                 group.create_task(every(settings.sweep_interval_s, sweeper.sweep, stop), name="offline sweep")
-                group.create_task(every(command_clock.INTERVAL_S, clock.advance, stop), name="command clock")
-                group.create_task(every(license_clock.INTERVAL_S, licenses.advance, stop), name="license clock")
-                group.create_task(every(standings.INTERVAL_S, kept.settle, stop), name="standings")
                 group.create_task(every(standings.REPAIR_S, kept.repair, stop), name="repair of standings")
+            if steps:
+                group.create_task(due.run(pool, steps, stop), name="what is due")
     finally:
         await store.close()
         await client.aclose()

@@ -3,13 +3,15 @@
 A worker owns a slot while it holds the slot's Postgres advisory lock. Every worker also holds one lock in shared
 mode; the number of its holders is the number of workers. A worker with fewer slots than its share takes a free one, a
 worker with more gives one back after the current step. All locks of a worker are on one session, so they are released
-when the session is lost or the process dies.
+when the session is lost or the process dies. Workers look again all the time; one that is alone and has all slots does
+so seldom, and is told when another one comes.
 
 The locks avoid double work; they do not protect the data. A worker that has not noticed the loss of its session goes on
 for a moment beside the new owner, and the work itself must allow for that (see `flusher`).
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -20,7 +22,9 @@ from schemas.redis import RedisAway
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.5
+TICK_S, ALONE_S = 0.5, 5.0
+"""How often a worker looks, and how often one that is alone and has all there is."""
+CHANNEL = "workers"
 PRESENCE = 0xFFFF
 """The number of the lock that every worker holds in shared mode."""
 
@@ -42,6 +46,8 @@ class Shares:
         self._count = count
         self._work = work
         self._running: dict[int, tuple[asyncio.Task[None], asyncio.Event]] = {}
+        self._told = asyncio.Event()
+        """Set when there is a reason to look."""
 
     def __repr__(self) -> str:
         return f"<Shares {self._kind} {sorted(self._running)} of {self._count}>"
@@ -53,29 +59,46 @@ class Shares:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take and give back slots until `stop` is set; then end all work, and with it the session."""
-        while not stop.is_set():
-            try:
-                session = await postgres.connect(self._dsn, f"worker {self._kind}")
+        stopping = asyncio.create_task(self._tell_at_the_end(stop))
+        try:
+            while not stop.is_set():
                 try:
-                    await self._hold(session, stop)
-                finally:
-                    await self._end(set(self._running))
-                    await session.close(timeout=2)
-            except PostgresAway as error:
-                logs.event(log, logging.WARNING, "shares_lost", kind=self._kind, cause=repr(error))
-                await _pause(stop)
+                    session = await postgres.connect(self._dsn, f"worker {self._kind}")
+                    try:
+                        await self._hold(session, stop)
+                    finally:
+                        await self._end(set(self._running))
+                        await session.close(timeout=2)
+                except PostgresAway as error:
+                    logs.event(log, logging.WARNING, "shares_lost", kind=self._kind, cause=repr(error))
+                    await _pause(stop)
+        finally:
+            stopping.cancel()
+
+    async def _tell_at_the_end(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._told.set()
 
     async def _hold(self, session: Connection, stop: asyncio.Event) -> None:
+        await session.add_listener(CHANNEL, lambda *_: self._told.set())
+        session.add_termination_listener(lambda _: self._told.set())
         await session.execute("SELECT pg_advisory_lock_shared($1, $2)", self._class, PRESENCE)
+        await session.execute("SELECT pg_notify($1, '')", CHANNEL)
         while not stop.is_set():
+            self._told.clear()
             for slot in [slot for slot, (task, _) in self._running.items() if task.done()]:
                 await self._give_back(session, slot)
-            share = -(-self._count // await self._workers(session))
+            workers = await self._workers(session)
+            share = -(-self._count // workers)
             if len(self._running) > share:
                 await self._give_back(session, random.choice(sorted(self._running)))  # noqa: S311
             while len(self._running) < share and (free := await self._take(session)) is not None:
                 self._begin(free)
             await _pause(stop)
+            if workers == 1 and len(self._running) == self._count:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ALONE_S):
+                        await self._told.wait()
 
     async def _workers(self, session: Connection) -> int:
         workers = await session.fetchval(
@@ -100,6 +123,7 @@ class Shares:
     def _begin(self, slot: int) -> None:
         done = asyncio.Event()
         task = asyncio.create_task(self._attend(slot, done), name=f"{self._kind} {slot}")
+        task.add_done_callback(lambda _: self._told.set())
         self._running[slot] = task, done
         logs.event(log, logging.INFO, "slot_taken", kind=self._kind, slot=slot)
 

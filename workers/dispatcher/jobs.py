@@ -21,8 +21,9 @@ from workers.dispatcher.session import Session
 
 log = logging.getLogger(__name__)
 
-RECHECK_S = 1.0
-"""A connector was held, a queue full, or a notification lost with its connection: then jobs are looked at again."""
+RECHECK_S, QUIET_RECHECK_S = 1.0, 5.0
+"""A connector was held, a queue full, or a notification lost with its connection: then jobs are looked at again, and
+where there were none, less often."""
 PAUSES = 2
 """So many times as long as a slice took nothing is done after it."""
 PAUSE_MIN_S = 0.002
@@ -39,6 +40,8 @@ class Jobs:
         self._roster = roster
         self._moved = moved
         self._told = asyncio.Event()
+        self._quiet = False
+        """Whether there were none at all, of nobody, at the last look."""
 
     def __repr__(self) -> str:
         return f"<Jobs {self._roster!r}>"
@@ -59,7 +62,7 @@ class Jobs:
                 await self._session.drop()
                 await asyncio.sleep(RETRY_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RECHECK_S):
+                async with asyncio.timeout(QUIET_RECHECK_S if self._quiet else RECHECK_S):
                     await self._told.wait()
 
     async def close(self) -> None:
@@ -70,7 +73,9 @@ class Jobs:
         """One slice for each connector that has a job; returns whether anything was done."""
         connection = await self._session.get()
         worked = False
-        for job_id, connector_id in await store.jobs(connection):
+        jobs = await store.jobs(connection)
+        self._quiet = not jobs
+        for job_id, connector_id in jobs:
             if slot_of(connector_id) not in self._roster.slots:
                 continue
             began = time.monotonic()

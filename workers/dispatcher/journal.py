@@ -32,26 +32,27 @@ ATTEMPTS_AT_ONCE, MINUTES_AT_ONCE = 600, 300
 TRIMMED_EVERY_S = 60.0
 
 
-_ATTEMPTS = """
-    INSERT INTO delivery_attempts (connector_id, at, event_id, attempt, status, cause, latency_ms, answer, waiting_id)
-    SELECT n.* FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::integer[], $5::smallint[], $6::text[],
-                           $7::integer[], $8::text[], $9::bigint[])
-                      AS n (id, at, event_id, attempt, status, cause, latency_ms, answer, waiting_id)
-      JOIN (SELECT id FROM data_connectors WHERE id = ANY($1) FOR KEY SHARE SKIP LOCKED) c USING (id)
-"""
-_MINUTES = """
+_WRITE = """
+    WITH attempts AS (
+        INSERT INTO delivery_attempts
+               (connector_id, at, event_id, attempt, status, cause, latency_ms, answer, waiting_id)
+        SELECT n.* FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::integer[], $5::smallint[], $6::text[],
+                               $7::integer[], $8::text[], $9::bigint[])
+                          AS n (id, at, event_id, attempt, status, cause, latency_ms, answer, waiting_id)
+          JOIN (SELECT id FROM data_connectors WHERE id = ANY($1) FOR KEY SHARE SKIP LOCKED) c USING (id)
+    )
     INSERT INTO delivery_minutes AS m (connector_id, minute, successes, errors, latencies)
     SELECT n.id, n.minute, n.successes, n.errors,
            translate(n.latencies, '[]', '{}')::integer[]
-      FROM unnest($1::text[], $2::timestamptz[], $3::integer[], $4::integer[], $5::text[])
+      FROM unnest($10::text[], $11::timestamptz[], $12::integer[], $13::integer[], $14::text[])
              AS n (id, minute, successes, errors, latencies)
-      JOIN (SELECT id FROM data_connectors WHERE id = ANY($1) FOR KEY SHARE SKIP LOCKED) c USING (id)
+      JOIN (SELECT id FROM data_connectors WHERE id = ANY($10) FOR KEY SHARE SKIP LOCKED) c USING (id)
     ON CONFLICT (connector_id, minute) DO UPDATE
        SET successes = m.successes + excluded.successes, errors = m.errors + excluded.errors,
            latencies = (SELECT array_agg(a + b ORDER BY n)
                           FROM unnest(m.latencies, excluded.latencies) WITH ORDINALITY u (a, b, n))
 """
-"""Both leave out connectors that are being deleted."""
+"""One statement, so one commit; both parts leave out connectors that are being deleted."""
 
 
 class Noted:
@@ -146,9 +147,7 @@ class Journal:
         self._lags.pour(self._metrics.delivery_lag_seconds)
         attempts, minutes = self._take_attempts(), self._take_minutes()
         if attempts or minutes:
-            async with self._pool.acquire() as connection:
-                await connection.execute(_ATTEMPTS, *columns(attempts, 9))
-                await connection.execute(_MINUTES, *columns(minutes, 5))
+            await self._pool.execute(_WRITE, *columns(attempts, 9), *columns(minutes, 5))
         if self._touched and not 0 <= now_s - self._trimmed_at < TRIMMED_EVERY_S:
             self._trimmed_at = now_s
             await self._trim(now_s)

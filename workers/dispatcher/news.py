@@ -24,22 +24,31 @@ class News:
     """What was heard on the channel."""
 
     def __init__(self, redis: Redis | None) -> None:
-        self.listening = False
+        self.tells = False
+        """Whether it may be waited for: it listens, and nothing was found that should have been told before."""
         self._redis = redis
         self._told = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<News listening={self.listening}>"
+        return f"<News tells={self.tells}>"
 
     def forget(self) -> None:
         """What was told by now is about to be read."""
         self._told.clear()
 
-    async def wait(self, seconds: float) -> None:
-        """Wait until something was told since it was forgotten, at most so long."""
+    async def wait(self, seconds: float) -> bool:
+        """Wait until something was told since it was forgotten, at most so long; whether it was."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._told.wait()
+        return self._told.is_set()
+
+    def missed(self) -> None:
+        """Something was found of which nothing was told: a flusher is older than this, or its user may not publish.
+
+        Nothing is waited for until something is told again.
+        """
+        self.tells = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen until `stop` is set."""
@@ -50,7 +59,7 @@ class News:
                 await self._listen(self._redis, stop)
             except RAISED as error:
                 logs.event(log, logging.DEBUG, "log_news_unheard", cause=repr(error))
-                self.listening = False
+                self.tells = False
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), RETRY_S)
 
@@ -62,7 +71,7 @@ class News:
                 while not stop.is_set():
                     if await channel.get_message(timeout=READ_S) is not None:
                         # The first is that of the subscription: what was told before it may have been missed.
-                        self.listening = True
+                        self.tells = True
                         self._told.set()
             finally:
                 ending.cancel()

@@ -1,7 +1,8 @@
 """Brings the roster up to date: who is to be served, with which configuration, signed by which key.
 
 A trigger tells of every change of a connector, so it holds for the next attempt; and because a notification can be lost
-with its connection, everything is compared once a second as well.
+with its connection, everything is compared once in a while as well: each second while some connector is still to be
+taken over, or Postgres turned out to be another.
 """
 
 import asyncio
@@ -26,7 +27,8 @@ from workers.dispatcher.session import Session
 log = logging.getLogger(__name__)
 
 CHANNEL = "data_connectors"
-COMPARE_S = 1.0
+COMPARE_S, SETTLED_COMPARE_S = 1.0, 5.0
+"""How often all is compared, and how often where nothing is left to do."""
 COALESCE_S = 0.01
 LOAD_MAX = 200
 KEY_S = 60.0
@@ -63,6 +65,8 @@ class Refresher:
         self._read_in = generation()
         """The generation of Postgres (see `workers.postgres_history`) in which all this was read."""
         self._session = Session(dsn, "dispatcher roster", self._listen)
+        self._compare_at = 0.0
+        """When all is compared next, in monotonic time."""
         self._key: SigningKey | None = None
         self._key_at = 0.0
 
@@ -72,6 +76,7 @@ class Refresher:
     async def _listen(self, connection: Connection) -> None:
         await connection.add_listener(CHANNEL, self._told)
         self._roster.outdated.set()
+        self._on_notification(False)  # what was told before may have been missed
 
     def _told(self, _connection: Any, _pid: int, _channel: str, what: object) -> None:
         connector_id, _, status = str(what).partition(" ")
@@ -88,13 +93,14 @@ class Refresher:
         """Keep up with changes until `stop` is set."""
         outdated = self._roster.outdated
         while not stop.is_set():
-            outdated.clear()
-            try:
-                await self.refresh()
-            except PostgresAway as error:
-                logs.event(log, logging.WARNING, "roster_deferred", cause=repr(error))
-                await self._session.drop()
-                await asyncio.sleep(RETRY_S)
+            if outdated.is_set() or self._is_due():
+                outdated.clear()
+                try:
+                    await self.refresh()
+                except PostgresAway as error:
+                    logs.event(log, logging.WARNING, "roster_deferred", cause=repr(error))
+                    await self._session.drop()
+                    await asyncio.sleep(RETRY_S)
             try:
                 await asyncio.wait_for(outdated.wait(), COMPARE_S)
                 await asyncio.sleep(COALESCE_S)
@@ -102,8 +108,13 @@ class Refresher:
                 continue
         await self._session.drop()
 
+    def _is_due(self) -> bool:
+        is_late = time.monotonic() >= self._compare_at
+        return is_late or self._session.is_lost or self._read_in != self._generation()
+
     async def refresh(self) -> None:
         """Bring connectors and configurations up to date."""
+        self._compare_at = 0.0
         connection, roster = await self._session.get(), self._roster
         if self._read_in != (generation := self._generation()):
             roster.forget()
@@ -128,6 +139,8 @@ class Refresher:
         for n in range(0, len(missing), LOAD_MAX):
             await self._load(connection, missing[n : n + LOAD_MAX])
         await self._refresh_key(connection)
+        if roster.is_complete(active):
+            self._compare_at = time.monotonic() + SETTLED_COMPARE_S
 
     def _configure(self, row: Any) -> None:
         connector, target = self._roster.connectors.get(row["id"]), self._configurations.target(row)

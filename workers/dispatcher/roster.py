@@ -61,6 +61,10 @@ class Roster:
         known = self.connectors.keys() | self._not_before.keys()
         return [i for i in active if i not in known and slot_of(i) in self.slots]
 
+    def is_complete(self, active: Iterable[str]) -> bool:
+        """Whether this process serves all of these connectors that it is to serve."""
+        return all(i in self.connectors for i in active if slot_of(i) in self.slots)
+
     def add(self, connector: Connector) -> None:
         """Serve it from now on."""
         self.connectors[connector.id] = connector
@@ -73,6 +77,7 @@ class Roster:
         if self.connectors.get(connector.id) is connector:
             logs.event(log, logging.INFO, "connector_lost", connector=connector.id)
             self._not_before[connector.id] = time.monotonic() + LOST_PAUSE_S
+            self.outdated.set()
         self.remove(connector)
 
     def remove(self, connector: Connector) -> None:

@@ -15,6 +15,11 @@ class Session:
         self._prepare = prepare
         self._connection: Connection | None = None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has no connection (any more)."""
+        return self._connection is None or self._connection.is_closed()
+
     async def get(self) -> Connection:
         """The connection. Raises PostgresAway."""
         if self._connection is None or self._connection.is_closed():

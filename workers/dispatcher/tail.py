@@ -1,10 +1,10 @@
 """Reads the end of the log once for all connectors of this process that have read all before it.
 
-While there is something new it asks every 20 ms how far each shard is, and reads what is new of the projects that have
-connectors here; else it waits to be told (see `news`), and asks now and then. A connector whose queue is full leaves
-the tail and reads windows of its own (see `feeder`); it joins again where the two meet. It joins only here, between two
-reads, so a read that is under way was made for all who are given its events. Where the data plane is distributed each
-of its nodes has a tail, so that one that is away stops no others.
+When it is told that there is something new (see `news`), every 20 ms at most, it asks how far each shard is, and reads
+what is new of the projects that have connectors here; untold it asks now and then, and all the time where nothing
+tells. A connector whose queue is full leaves the tail and reads windows of its own (see `feeder`); it joins again where
+the two meet. It joins only here, between two reads, so a read that is under way was made for all who are given its
+events. Where the data plane is distributed each of its nodes has a tail, so that one that is away stops no others.
 """
 
 import asyncio
@@ -67,6 +67,7 @@ class Tail:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the log until `stop` is set. A Postgres that is away is asked again."""
+        told = True
         while not stop.is_set():
             self._news.forget()
             try:
@@ -75,10 +76,14 @@ class Tail:
                 await self._session.drop()
                 await asyncio.sleep(RETRY_S)
                 continue
+            if found is Found.SOME:
+                continue
             if found is Found.ALL:
+                if not told:
+                    self._news.missed()
                 await asyncio.sleep(INTERVAL_S)
-            elif found is Found.NOTHING:
-                await self._news.wait(UNTOLD_S if self._news.listening else INTERVAL_S)
+            if found is Found.NOTHING or self._news.tells:
+                told = await self._news.wait(UNTOLD_S if self._news.tells else INTERVAL_S)
 
     async def close(self) -> None:
         """Close its connection, when it runs no more."""

@@ -26,6 +26,8 @@ from workers.names import Names
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.5
+MANIFESTS_S = 5.0
+"""How often manifests are looked at to tell which are skipped; whoever uses one looks at it then."""
 GUARD_S = 1.0
 """How often a run's lease is prolonged, and so how soon a person's change ends it."""
 
@@ -41,6 +43,7 @@ class Importer:
         self._running: set[str] = set()
         self._folder = settings.manifests
         self._broken: dict[str, str] = {}
+        self._looked_at = -MANIFESTS_S
         policy = EgressPolicy(settings.egress_allow, http=settings.egress_http)
         self._names = Names(GuardedResolver(policy), LOOKUP_TIMEOUT_S)
         self._runs = Runs(
@@ -86,6 +89,9 @@ class Importer:
 
     def _look_at_manifests(self) -> None:
         """Say which are skipped, at start and whenever that changes."""
+        if time.monotonic() - self._looked_at < MANIFESTS_S:
+            return
+        self._looked_at = time.monotonic()
         broken = catalog.load(self._folder).broken
         for provider, error in broken.items():
             if self._broken.get(provider) != error:
@@ -94,7 +100,7 @@ class Importer:
 
     async def _claimed(self) -> list[tuple[int | None, Connector]]:
         free, share = self._runs_max - len(self._running), self._of_organization_max
-        if free <= 0:
+        if free <= 0 or not await leases.some_due(self._pool):
             return []
         previews = await leases.claim_previews(self._pool, self._holder, free, share)
         due = await leases.claim(self._pool, self._holder, free - len(previews), share) if free > len(previews) else []

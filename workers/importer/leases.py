@@ -16,11 +16,24 @@ LEASE_S = 60
 SHARE_MAX = 100
 """The largest share that the setting can give an organization."""
 _FREE = "(lease_until IS NULL OR lease_until < now())"
+_DUE = f"""status IN ('Active', 'Error') AND least(inventory_at, telemetry_at) <= now()
+           AND (rest_until IS NULL OR rest_until <= now()) AND {_FREE}"""
+_WANTED = "kind = 'preview' AND started_at IS NULL"
 # Of each that is due, which place it would have among its organization's leases.
 _TURNS = """(SELECT due.*, row_number() OVER (PARTITION BY organization_id ORDER BY due_at, id)
                          + (SELECT count(*) FROM cloud_connectors held
                              WHERE held.organization_id = due.organization_id AND held.lease_until >= now()) AS turn
                FROM due) turns"""
+
+
+async def some_due(executor: Executor) -> bool:
+    """Whether there may be connectors to claim, or previews: what is asked all the time, and costs little."""
+    return bool(
+        await executor.fetchval(
+            f"""SELECT EXISTS (SELECT FROM cloud_connectors WHERE {_DUE})
+                       OR EXISTS (SELECT FROM cloud_runs WHERE {_WANTED})"""
+        )
+    )
 
 
 async def claim(executor: Executor, holder: UUID, limit: int, of_organization_max: int = SHARE_MAX) -> list[Connector]:
@@ -30,8 +43,7 @@ async def claim(executor: Executor, holder: UUID, limit: int, of_organization_ma
     """
     rows = await executor.fetch(
         f"""WITH due AS (SELECT id, organization_id, least(inventory_at, telemetry_at) AS due_at FROM cloud_connectors
-                           WHERE status IN ('Active', 'Error') AND least(inventory_at, telemetry_at) <= now()
-                             AND (rest_until IS NULL OR rest_until <= now()) AND {_FREE})
+                           WHERE {_DUE})
             UPDATE cloud_connectors c SET lease_holder = $1, lease_until = now() + make_interval(secs => $2)
               FROM (SELECT cloud_connectors.id FROM cloud_connectors JOIN {_TURNS} USING (id)
                      WHERE turns.turn <= $4 AND {_FREE}
@@ -54,7 +66,7 @@ async def claim_previews(
     rows = await executor.fetch(
         f"""WITH due AS (SELECT DISTINCT ON (c.id) c.id, c.organization_id, r.id AS run_id, r.id AS due_at
                            FROM cloud_runs r JOIN cloud_connectors c ON c.id = r.connector_id
-                          WHERE r.kind = 'preview' AND r.started_at IS NULL AND {_FREE} ORDER BY c.id, r.id)
+                          WHERE {_WANTED} AND {_FREE} ORDER BY c.id, r.id)
             UPDATE cloud_connectors c SET lease_holder = $1, lease_until = now() + make_interval(secs => $2)
               FROM (SELECT cloud_connectors.id, turns.run_id FROM cloud_connectors JOIN {_TURNS} USING (id)
                      WHERE turns.turn <= $4 AND {_FREE}

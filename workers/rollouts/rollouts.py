@@ -28,7 +28,6 @@ from workers.turns import Turns
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 0.5
 TURN_S = 2.0
 """Rollouts are left after so long, to be taken up again: whoever shuts down waits for no more. Of a worker that rests,
 its share of that."""

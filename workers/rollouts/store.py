@@ -87,12 +87,13 @@ class StoredWave(Struct, kw_only=True):
     filled: bool
 
 
+_UNSETTLED = "settled_at IS NULL AND status NOT IN ('draft', 'waiting_for_approval')"
+DUE = f"EXISTS (SELECT FROM rollouts WHERE {_UNSETTLED})"
+
+
 async def unsettled(connection: Connection) -> list[UUID]:
     """Rollouts that have something left to do, oldest first."""
-    rows = await connection.fetch(
-        """SELECT id FROM rollouts WHERE settled_at IS NULL AND status NOT IN ('draft', 'waiting_for_approval')
-            ORDER BY id"""
-    )
+    rows = await connection.fetch(f"SELECT id FROM rollouts WHERE {_UNSETTLED} ORDER BY id")
     return [row["id"] for row in rows]
 
 

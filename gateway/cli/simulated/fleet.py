@@ -33,7 +33,8 @@ DEVICES_MAX = 1_000
 FIRMWARE = "0.9.0"
 """What they were made with: older than the firmware that is rolled out to them."""
 PROGRESS_S = 10.0
-CLAIM_CHECK_S = 1.0
+CLAIM_CHECK_S, CLAIMED_CHECK_S = 1.0, 10.0
+"""How often it is looked whether a device waits to be claimed, and whether one that was claimed registered anew."""
 DISK_FULL, CLEANED = 98.0, 50.0
 """How full a disk is when it is cleaned, and after that."""
 
@@ -131,15 +132,16 @@ async def _claim(
     counts: Counter[str],
 ) -> None:
     """Claim the device once it is registered, and again whenever it has registered anew."""
-    claimed = ""
+    claimed, wait_s = "", CLAIM_CHECK_S
     body = {"space_id": demo.space_id, "mac": mac, "sn": sn}
     headers = {"authorization": demo.organization_key}
     url = f"{demo.base_url}/core/v1/organization/devices/claim"
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    while not await stopped(stop, CLAIM_CHECK_S):
-        if device.memory.id in ("", claimed) or device.memory.space_data_version:
-            continue
+    while not await stopped(stop, wait_s):
         registered = device.memory.id
+        wait_s = CLAIM_CHECK_S if not registered else CLAIMED_CHECK_S
+        if registered in ("", claimed) or device.memory.space_data_version:
+            continue
         try:
             async with http.post(url, json=body, headers=headers, timeout=timeout) as answer:
                 counts["claimed" if answer.status < 300 else "claims refused"] += 1

@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from schemas.postgres import Pool
+from workers import shares
 from workers.shares import Shares
 
 PIECES = 4
@@ -58,6 +61,22 @@ async def test_slots_are_shared_out_as_workers_come_and_go(dsn: str, pool: Pool)
     await until(lambda: len(second.shares.slots) == 4)
     await second.end()
     assert Worker.overlaps == []
+    assert Worker.busy == set()
+
+
+async def test_a_worker_that_has_all_looks_seldom_and_is_told_when_it_must(
+    dsn: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one comes, work ends, the session breaks: none of it waits for the next look."""
+    monkeypatch.setattr(shares, "ALONE_S", 3600)
+    Worker.busy, Worker.overlaps = set(), []
+    first = Worker(dsn)
+    await until(lambda: len(first.shares.slots) == PIECES)
+    second = Worker(dsn)
+    await until(lambda: (len(first.shares.slots), len(second.shares.slots)) == (2, 2))
+    await second.end()
+    await until(lambda: len(first.shares.slots) == PIECES)
+    await first.end()
     assert Worker.busy == set()
 
 
