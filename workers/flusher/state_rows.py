@@ -6,9 +6,12 @@ passed, so that most writes touch no index.
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 from functools import cache
 from struct import Struct
 from typing import Any
+
+from msgspec import Raw
 
 from schemas.postgres import Connection
 from workers.flusher.copying import NULL, Moments, copy, value
@@ -29,6 +32,35 @@ _TABLE = """
         times json, state_at timestamptz, floor_at timestamptz, message_seq bigint, message_stored_at timestamptz,
         rule_states json) ON COMMIT DELETE ROWS
 """
+
+
+_UPDATE = """
+    INSERT INTO device_state AS s
+           (shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, check_at,
+            offline, message_seq, message_stored_at, rule_states)
+    SELECT shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, check_at, false,
+           message_seq, message_stored_at, rule_states
+      FROM {flushed} ORDER BY shard, device_id
+    ON CONFLICT (shard, device_id) DO UPDATE SET
+           status = excluded.status, telemetries = excluded.telemetries, times = excluded.times,
+           state_at = excluded.state_at, floor_at = excluded.floor_at, offline = false,
+           last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at),
+           check_at = CASE
+               WHEN s.offline OR NOT isfinite(s.check_at) THEN excluded.check_at
+               WHEN s.check_at - excluded.last_seen_at < (excluded.check_at - excluded.last_seen_at) / 5
+               THEN excluded.check_at ELSE s.check_at END,
+           message_seq = coalesce(excluded.message_seq, s.message_seq),
+           message_stored_at = coalesce(excluded.message_stored_at, s.message_stored_at),
+           rule_states = coalesce(excluded.rule_states, s.rule_states)
+"""
+_UPDATE_MANY = _UPDATE.format(flushed="flushed_states")
+_UPDATE_FEW = _UPDATE.format(
+    flushed=f"""unnest($1::smallint[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::json[],
+                       $7::json[], $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::timestamptz[],
+                       $12::json[]) AS flushed ({", ".join(_COLUMNS)})"""
+)
+FEW = 32
+"""States that are written without the temporary table."""
 
 
 async def read(connection: Connection, shards: dict[str, int]) -> dict[str, Any]:
@@ -79,21 +111,23 @@ async def complete(connection: Connection, devices: Iterable[Device]) -> None:
 async def write(connection: Connection, devices: Collection[Device], rows: Rows) -> None:
     """Write the states of devices whose messages became these rows.
 
-    Those that have a row come by way of a temporary table: COPY takes a row in a third of the time that arrays of
-    parameters need. A shard's flusher holds it and nobody else adds states, so those without one are simply added.
+    Many that have a row come by way of a temporary table: COPY takes a row in a third of the time that arrays of
+    parameters need, but costs three more round trips and a table to be emptied. A shard's flusher holds it and nobody
+    else adds states, so those without one are simply added.
     """
     await complete(
         connection, [device for device in devices if not device.stored.is_whole and device.stored.is_swollen()]
     )
-    known: list[bytes] = []
-    fresh: list[bytes] = []
+    known = [device for device in devices if device.stored.is_known]
     stored = _TIME.pack(8, rows.moments[rows.stored_at])
-    for device in devices:
-        (known if device.stored.is_known else fresh).append(_packed(device, rows.moments, stored))
-    if fresh:
+    if fresh := [_packed(device, rows.moments, stored) for device in devices if not device.stored.is_known]:
         await copy(connection, "device_state", _COLUMNS, fresh)
-    if known:
-        await _update(connection, known)
+    if len(known) > FEW:
+        await connection.execute(_TABLE)
+        await copy(connection, "flushed_states", _COLUMNS, [_packed(device, rows.moments, stored) for device in known])
+        await connection.execute(_UPDATE_MANY)
+    elif known:
+        await connection.execute(_UPDATE_FEW, *zip(*(_values(device, rows) for device in known), strict=True))
     if settled := [
         (device.shard, device.device_id, *device.stored.settled)
         for device in devices
@@ -131,27 +165,23 @@ def _status(status: str) -> bytes:
     return value(status.encode())
 
 
-async def _update(connection: Connection, packed: list[bytes]) -> None:
-    await connection.execute(_TABLE)
-    await copy(connection, "flushed_states", _COLUMNS, packed)
-    await connection.execute(
-        """
-        INSERT INTO device_state AS s
-               (shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, check_at,
-                offline, message_seq, message_stored_at, rule_states)
-        SELECT shard, device_id, status, telemetries, times, state_at, floor_at, last_seen_at, check_at, false,
-               message_seq, message_stored_at, rule_states
-          FROM flushed_states ORDER BY shard, device_id
-        ON CONFLICT (shard, device_id) DO UPDATE SET
-               status = excluded.status, telemetries = excluded.telemetries, times = excluded.times,
-               state_at = excluded.state_at, floor_at = excluded.floor_at, offline = false,
-               last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at),
-               check_at = CASE
-                   WHEN s.offline OR NOT isfinite(s.check_at) THEN excluded.check_at
-                   WHEN s.check_at - excluded.last_seen_at < (excluded.check_at - excluded.last_seen_at) / 5
-                   THEN excluded.check_at ELSE s.check_at END,
-               message_seq = coalesce(excluded.message_seq, s.message_seq),
-               message_stored_at = coalesce(excluded.message_stored_at, s.message_stored_at),
-               rule_states = coalesce(excluded.rule_states, s.rule_states)
-        """
+def _values(device: Device, rows: Rows) -> tuple[Any, ...]:
+    """The row as values, in the order of `_COLUMNS`."""
+    stored = device.stored
+    assert stored.last_seen is not None
+    telemetries, times = stored.parts()
+    watched = None if device.watch is None else device.watch.packed()
+    return (
+        device.shard,
+        device.device_id,
+        stored.last_seen,
+        stored.last_seen + timedelta(microseconds=device.check_after),
+        stored.status,
+        Raw(telemetries),
+        Raw(times),
+        stored.latest,
+        stored.floor,
+        stored.message_seq,
+        None if stored.message_seq is None else rows.stored_at,
+        None if watched is None else Raw(watched),
     )
