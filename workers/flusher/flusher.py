@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 ENTRIES_MAX = 500
 """Of one shard in one read."""
-GONE_S = 0.5
+GONE_S = 2.0
 """How often streams without new entries are looked for."""
 
 

@@ -26,9 +26,8 @@ from workers.postgres_history import PostgresHistory
 
 LANES = 4
 APART_RATIO, APART_MAX_S = 4, 0.25
-BLOCK_MS, QUIET_BLOCK_MS = 200, 1_000
-"""How long a read waits for entries, at first and when it has been quiet; also how soon a shard that was given back is
-let go then."""
+BLOCK_MS = 1_000
+"""How long a read waits for entries; also how soon a shard that was given back is let go where there are none."""
 
 
 def apart_s(interval_s: float, stored_s: float) -> float:
@@ -74,13 +73,11 @@ class Lane:
                 self._end(error.shards, error)
 
     async def _run(self) -> None:
-        block_ms = BLOCK_MS
         try:
             while self._give_back():
                 began = time.monotonic()
                 try:
-                    found = await self._flusher.flush(block_ms=block_ms)
-                    block_ms = BLOCK_MS if found else min(2 * block_ms, QUIET_BLOCK_MS)
+                    await self._flusher.flush(block_ms=BLOCK_MS)
                 except LostShardsError as error:
                     self._end(error.shards, error)
                 pause = apart_s(self._interval_s, self._flusher.stored_s) - (time.monotonic() - began)
