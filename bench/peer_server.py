@@ -53,8 +53,6 @@ class Description(msgspec.Struct):
     """A server that it needs besides Postgres and Redis."""
     environment: dict[str, str] = {}
     files: dict[str, str] = {}
-    token: list[str] = []
-    """A command whose last word is {token}."""
     ready: str = ""
     """A path that answers 200; without, its port is enough."""
     steps: list[Step] = []
@@ -112,8 +110,6 @@ async def peer(
             pids["its broker"] = programs.start(description.companion, int(values["companion_port"]))
         for command in description.before:
             programs.run([_filled(word, values) for word in command])
-        if description.token:
-            values["token"] = programs.run([_filled(word, values) for word in description.token]).split()[-1]
         url = f"http://127.0.0.1:{values['port']}"
         command = [_filled(word, values) for word in description.command]
         pids = {"server": programs.start(command, int(values["port"])), **pids}
@@ -138,13 +134,12 @@ class _Programs:
         self._started: list[subprocess.Popen[bytes]] = []
         self._log = (folder / "programs.log").open("ab")
 
-    def run(self, command: list[str]) -> str:
-        """One that ends; what it printed."""
+    def run(self, command: list[str]) -> None:
+        """One that ends."""
         done = subprocess.run(
-            command, env=self._environment, cwd=self._folder, stdout=subprocess.PIPE, stderr=self._log, timeout=START_S
+            command, env=self._environment, cwd=self._folder, stdout=self._log, stderr=self._log, timeout=START_S
         )
-        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{self._tail()}{done.stdout.decode()}"
-        return done.stdout.decode()
+        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{self._tail()}"
 
     def start(self, command: list[str], port: int) -> int:
         """One that stays, once it listens; its first process."""

@@ -21,10 +21,10 @@ OF_A_MESSAGE = {"device", "key", "n", "now"}
 def test_a_description_uses_only_names_that_something_stands_for(described: Description) -> None:
     """Given by the harness, taken from the answer to an earlier step, or filled in by the load generator."""
     named = re.compile(r"\{([a-z_]+)\}").findall
-    started = [*described.command, *described.companion, *described.token, *described.environment.values()]
+    started = [*described.command, *described.companion, *described.environment.values()]
     started += [*described.files.values(), *(word for command in described.before for word in command)]
     assert {name for text in started for name in named(text)} <= GIVEN
-    known = GIVEN | ({"token"} if described.token else set())
+    known = set(GIVEN)
     for step in described.steps:
         texts = [step.path, step.body, *step.headers.values()]
         assert {name for text in texts for name in named(text)} <= known | ({"device"} if step.each_device else set())
