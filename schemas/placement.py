@@ -10,14 +10,15 @@ only those that go together are no longer those of one node until the process is
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import asyncpg
 
-from schemas.postgres import Executor, PostgresAway, PostgresTimeout
+from schemas.postgres import Connection, Executor, PostgresAway, PostgresTimeout
 
 T = TypeVar("T")
 
@@ -157,6 +158,18 @@ async def find(executor: Executor) -> Placement:
     if not await executor.fetchval(_IS_DISTRIBUTED):
         return Placement({})
     return Placement({row["shard"]: row["node"] for row in await executor.fetch(_PLACES)})
+
+
+@contextlib.asynccontextmanager
+async def on_nodes(executor: Executor, setting: str) -> AsyncIterator[Connection]:
+    """A connection, in a transaction with one SET LOCAL, which the coordinator hands on to the nodes that it reads."""
+    async with contextlib.AsyncExitStack() as stack:
+        connection: Any = executor
+        if isinstance(executor, asyncpg.Pool):
+            connection = await stack.enter_async_context(executor.acquire())
+        await stack.enter_async_context(connection.transaction(readonly=True))
+        await connection.execute(setting)
+        yield connection
 
 
 _with_some_away: "WeakKeyDictionary[asyncpg.Pool[asyncpg.Record], Placement]" = WeakKeyDictionary()
