@@ -51,7 +51,9 @@ async def rotate_key(services: Services, side: WholeScope, device_id: UUID, body
         else:
             await locking.lock(changed.connection, side.id, device_id)
         rotated = await rotation.rotate(changed, device_id, timedelta(seconds=body.overlap_s), actor)
-    key = services.access_key(device_id, rotated.version)
+        key = services.access_key(
+            device_id, rotated.version
+        )  # refused where its master key is not known: none is stored
     return NewAccessKey(device_id, key, rotated.version, rotated.previous_until)
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from campaigns import firmware
+from digests import everything
 from everything import dump_of, run_of
 from owners import Owner
 
@@ -18,7 +19,6 @@ from gateway.api.endpoint import Endpoint
 from gateway.permissions import KEY_ROLES
 from schemas import ids
 from schemas.ids import AccessKeys
-from schemas.postgres import Pool
 from tests.conftest import MASTER_KEY
 
 ENDPOINTS: list[Endpoint] = [
@@ -148,19 +148,6 @@ def address(endpoint: Endpoint, given: dict[str, str]) -> str:
     """The path of a call with these members."""
     kind = next(kind for kind in ("hardware", "license", "api") if kind == "api" or f"/{kind}_keys" in endpoint.path)
     return endpoint.path.format(**given, key_id=given[f"{kind}_key_id"])
-
-
-async def everything(pool: Pool) -> dict[str, str]:
-    """A digest of every table. That a key was used is noted of its refused calls too, and is left out."""
-    tables = await pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
-    rows = dict.fromkeys(("api_keys", "service_account_keys"), "(to_jsonb(t) - 'last_used_at')::text")
-    return {
-        table: await pool.fetchval(
-            "SELECT md5(coalesce(string_agg(line, '|' ORDER BY line), '')) "
-            f"FROM (SELECT {rows.get(table, 't::text')} AS line FROM {table} t) lines"
-        )
-        for (table,) in tables
-    }
 
 
 async def test_no_call_is_answered_without_a_key_of_its_kind(acme: Owner, globex: Owner) -> None:
