@@ -17,12 +17,13 @@ from gateway.stores.events import examining, telemetry_history
 from schemas import ids
 
 BASE = ago(hours=2).replace(microsecond=0)
-EXAMINED, MESSAGES = 12, 160
+EXAMINED, PIECES, MESSAGES = 12, 5, 160
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examining, "EXAMINED_MAX", EXAMINED)
+    monkeypatch.setattr(examining, "PIECES", PIECES)
     monkeypatch.setattr(telemetry_history, "FEW_DEVICES", 2)
 
 
