@@ -45,7 +45,15 @@ async def live_a_device_life(stack: Up, serial: str) -> None:
 
 def simulators(stack: Up) -> list[psutil.Process]:
     """The demo's devices, receiver and vendor."""
-    return [child for child in stack.children if {"fleet", "receiver", "vendor"} & {*child.cmdline()}]
+    return [child for child in stack.children if {"fleet", "receiver", "vendor"} & {*words_of(child)}]
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command; none of one that has ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 async def test_a_device_lives_its_life_across_restarts_and_a_crash(stack: Up) -> None:

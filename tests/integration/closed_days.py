@@ -34,8 +34,10 @@ def day_before(days: int) -> datetime:
 
 
 async def make_day(pool: Pool, day: datetime) -> None:
-    """A partition for a day that is over."""
+    """A partition for a day that is over. Where the schema was made on that day, before midnight, there is one."""
     name = f"events_{day:%Y%m%d}"
+    if await pool.fetchval("SELECT relispartition FROM pg_class WHERE relname = $1", name):
+        return
     await pool.execute(f"CREATE TABLE IF NOT EXISTS {name} (LIKE events INCLUDING ALL)")
     await pool.execute(
         f"ALTER TABLE events ATTACH PARTITION {name} FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
