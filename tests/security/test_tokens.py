@@ -170,3 +170,17 @@ async def test_it_is_known_to_the_minute_when_a_key_was_last_used(acme: Owner) -
         moment is not None and moment >= before
         for moment, before in zip([await last(table) for table in rows], (used, account_used), strict=True)
     ] == [True, True]
+
+
+async def test_who_only_reads_is_answered_where_postgres_takes_no_writes(acme: Owner) -> None:
+    """That a key was used is not noted then, and is nobody's trouble."""
+    await acme.pool.execute("UPDATE api_keys SET last_used_at = NULL")
+    await acme.pool.execute(
+        """CREATE FUNCTION read_only() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN RAISE EXCEPTION 'cannot execute UPDATE in a read-only transaction' USING ERRCODE = '25006'; END $$"""
+    )
+    await acme.pool.execute(
+        "CREATE TRIGGER read_only BEFORE UPDATE ON api_keys FOR EACH ROW EXECUTE FUNCTION read_only()"
+    )
+    assert (await acme.ask("GET", "/core/v1/organization/devices"))[0] == 200
+    assert await acme.pool.fetchval("SELECT count(last_used_at) FROM api_keys") == 0
