@@ -142,11 +142,8 @@ class Dispatcher:
         )
         governor = Governor(max(1, settings.connector_deliveries_max // 2))
         notes = Journal(pool, self._metrics)
-        event_log, requesting, dsn = (
-            EventLog(self._moved, distributed=placement.distributed),
-            Requesting(),
-            settings.postgres_dsn,
-        )
+        event_log = EventLog(self._moved, distributed=placement.distributed)
+        requesting, dsn = Requesting(), settings.postgres_dsn
         # Lanes, commits and the feeder wake each other; none does before all are there.
         lanes = Lanes(
             client,
